@@ -1,0 +1,72 @@
+"""Generates the Python code of the protos beside them, or checks that it is up to date.
+
+`python tools/protos.py` generates; `--check` compares instead, and runs `buf lint`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from google.api import annotations_pb2
+
+ROOT = Path(__file__).resolve().parents[1]
+PROTOS = ROOT / "protos"
+BIN = Path(sys.executable).parent
+GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
+
+
+def main() -> int:
+    """Returns the process's exit status: 1 when a check fails."""
+    if "--check" not in sys.argv[1:]:
+        generate(PROTOS)
+        return 0
+    return check_drift() or lint()
+
+
+def generate(out: Path) -> None:
+    """Writes the messages of all protos, and the stubs of those with services, under `out`."""
+    files = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
+    services = [file for file in files if "\nservice " in (PROTOS / file).read_text()]
+    protoc(f"--python_out={out}", f"--mypy_out=quiet:{out}", *files)
+    protoc(f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}", *services)
+
+
+def protoc(*arguments: str) -> None:
+    google = Path(annotations_pb2.__file__).parents[2]
+    plugins = [f"--plugin={BIN / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
+    paths = [f"--proto_path={PROTOS}", f"--proto_path={google}"]
+    subprocess.run(
+        [sys.executable, "-m", "grpc_tools.protoc", *paths, *plugins, *arguments], check=True
+    )
+
+
+def check_drift() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder))
+        stale = sorted(contents(PROTOS).items() ^ contents(Path(folder)).items())
+    for path in sorted({path for path, _ in stale}):
+        print(f"protos/{path} is not what its proto generates: run `make protos`")
+    return 1 if stale else 0
+
+
+def contents(root: Path) -> dict[Path, str]:
+    paths = [path for pattern in GENERATED for path in root.rglob(pattern)]
+    return {path.relative_to(root): path.read_text() for path in paths}
+
+
+def lint() -> int:
+    """Lints an image that protoc makes: buf would fetch Google's protos from its own registry."""
+    with tempfile.TemporaryDirectory() as folder:
+        image = Path(folder) / "rapport.binpb"
+        files = [str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto")]
+        protoc(
+            f"--descriptor_set_out={image}", "--include_imports", "--include_source_info", *files
+        )
+        return subprocess.run([BIN / "buf", "lint", image], cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
