@@ -1,0 +1,176 @@
+"""The engine, seen from asyncio: requests in, deltas out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+from service.engine.errors import Cancelled, EngineError, Overloaded, Unavailable, Unserviceable
+from service.engine.generation import Generation
+from service.engine.kv import bytes_per_token
+from service.engine.model import ModelSpec
+from service.engine.pace import Pace
+from service.engine.providers import Provider
+from service.engine.request import GenerationRequest
+from service.engine.runner import Runner, load_runner
+from service.engine.scheduler import Scheduler
+from service.engine.vocabulary import Vocabulary
+from service.engine.worker import Event, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How much the engine takes on."""
+
+    slots: int = 16
+    """Sequences under way at once."""
+    max_waiting: int = 256
+    """Requests in line before new ones are refused."""
+    kv_budget_bytes: int = 2 * 2**30
+    """Memory that the keys and values of running sequences may grow to."""
+    itl_target: float = 0.05
+    """Seconds between two tokens of a stream that prompts may not stretch."""
+    threads: int = 0
+    """Threads to compute with; 0 takes one for each core."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Requests by outcome. Those accepted equal the others' sum whenever nothing runs."""
+
+    accepted: int = 0
+    finished: int = 0
+    cancelled: int = 0
+    failed: int = 0
+
+
+class Engine:
+    """One model. All methods are for the event loop in which it was started."""
+
+    def __init__(
+        self, runner: Runner, spec: ModelSpec, vocabulary: Vocabulary, config: EngineConfig
+    ) -> None:
+        self.spec = spec
+        self.vocabulary = vocabulary
+        budget = config.kv_budget_bytes // bytes_per_token(spec)
+        self.context_length = min(spec.context_length, budget)
+        """Tokens that prompt and completion may have together."""
+        self.counters = Counters()
+        self._config = config
+        self._scheduler = Scheduler(runner, vocabulary, set(spec.eos_token_ids), budget)
+        self.slot_counters = self._scheduler.counters
+        self._worker = Worker(runner, self._scheduler, Pace(config.itl_target), self._deliver)
+        self._live: set[Generation] = set()
+        self._quiet = asyncio.Event()
+        self._obstacle: str | None = "the engine has not started"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: Thread | None = None
+
+    @classmethod
+    def load(cls, folder: Path, provider: Provider, config: EngineConfig) -> Engine:
+        """Opens a model folder. Takes seconds; the event loop should not wait for it."""
+        spec = ModelSpec.read(folder)
+        runner = load_runner(folder, spec, provider, config.slots, config.threads)
+        return cls(runner, spec, Vocabulary.read(folder, spec.vocab_size), config)
+
+    def start(self, on_death: Callable[[], None]) -> None:
+        """Starts the engine's thread; `on_death` is called in the loop should it ever fail."""
+        loop = self._loop = asyncio.get_running_loop()
+
+        def died() -> None:
+            loop.call_soon_threadsafe(self._die, on_death)
+
+        self._obstacle = None
+        self._quiet.set()
+        self._thread = self._worker.start(died)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in line."""
+        return sum(not generation.begun for generation in self._live)
+
+    def submit(self, request: GenerationRequest) -> Generation:
+        """Puts a request in line.
+
+        Raises:
+            Unavailable: the engine takes no requests now.
+            Unserviceable: the request can never fit.
+            Overloaded: the line is full.
+        """
+        if self._obstacle is not None:
+            raise Unavailable(self._obstacle)
+        self._check_size(request)
+        if self.waiting >= self._config.max_waiting:
+            raise Overloaded("too many requests are waiting", retry_after=1.0)
+        generation = Generation(request, self._cancel)
+        self.counters.accepted += 1
+        self._live.add(generation)
+        self._quiet.clear()
+        self._worker.add(generation)
+        return generation
+
+    async def drain(self, grace: float) -> None:
+        """Takes no more requests; lets those under way finish within `grace` seconds."""
+        self._obstacle = "the server is shutting down"
+        try:
+            await asyncio.wait_for(self._quiet.wait(), grace)
+        except TimeoutError:
+            for generation in self._live:
+                self._worker.end(generation, Unavailable(self._obstacle))
+            await self._quiet.wait()
+
+    async def stop(self) -> None:
+        """Ends the engine's thread; what still runs fails."""
+        self._obstacle = "the engine has stopped"
+        if self._thread is not None:
+            self._worker.stop()
+            await asyncio.to_thread(self._thread.join)
+        self._fail_all(Unavailable(self._obstacle))
+
+    def _check_size(self, request: GenerationRequest) -> None:
+        tokens = len(request.prompt) + request.max_tokens
+        limit = self.context_length
+        if not request.prompt or request.max_tokens < 1 or request.n < 1:
+            raise Unserviceable("a request needs a prompt, max_tokens and n of at least 1")
+        if tokens > limit:
+            raise Unserviceable(f"prompt and max_tokens are {tokens} tokens, the limit is {limit}")
+
+    def _cancel(self, generation: Generation) -> None:
+        self._worker.end(generation, Cancelled("the caller left"))
+
+    def _deliver(self, events: list[Event]) -> None:
+        """Called in the worker's thread: wakes the loop once for all events of a step."""
+        assert self._loop is not None, "the worker runs only after the start"  # noqa: S101 - an invariant
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._dispatch, events)
+
+    def _dispatch(self, events: list[Event]) -> None:
+        for event in events:
+            event()
+        for generation in [generation for generation in self._live if generation.ended]:
+            self._forget(generation)
+
+    def _forget(self, generation: Generation) -> None:
+        self._live.remove(generation)
+        match generation.error:
+            case None:
+                self.counters.finished += 1
+            case Cancelled():
+                self.counters.cancelled += 1
+            case _:
+                self.counters.failed += 1
+        if not self._live:
+            self._quiet.set()
+
+    def _die(self, on_death: Callable[[], None]) -> None:
+        self._obstacle = "the engine has died"
+        self._fail_all(Unavailable(self._obstacle))
+        on_death()
+
+    def _fail_all(self, error: EngineError) -> None:
+        for generation in tuple(self._live):
+            generation.fail(error)
+            self._forget(generation)

@@ -1,0 +1,80 @@
+"""A request under way, seen from asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Self
+
+from service.engine.errors import EngineError
+from service.engine.request import Delta, GenerationRequest
+
+
+class Generation:
+    """The deltas of a request as they come. Leaving the `async with` cancels what still runs.
+
+    A reader that lags gets what has gathered for a choice as one delta, so what waits
+    here is bounded by the request's own `n * max_tokens`.
+    """
+
+    def __init__(self, request: GenerationRequest, cancel: Callable[[Generation], None]) -> None:
+        self.request = request
+        self.begun = False
+        """Whether a choice has been given a slot."""
+        self.ended = False
+        self.completion_tokens = 0
+        self.cached_tokens = 0
+        """Tokens of the prompt that did not need to be computed."""
+        self._cancel = cancel
+        self._pending: dict[int, Delta] = {}
+        self._unfinished = request.n
+        self.error: EngineError | None = None
+        self._news = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if not self.ended:
+            self._cancel(self)
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        """Yields until every choice has finished.
+
+        Raises:
+            EngineError: the request failed; what came before stays valid.
+        """
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._pending:
+                yield self._pending.pop(next(iter(self._pending)))
+            if self.error is not None:
+                raise self.error
+            if self.ended:
+                return
+
+    def begin(self) -> None:
+        """Notes that the request is no longer waiting."""
+        self.begun = True
+
+    def add(self, delta: Delta) -> None:
+        """Takes what a step added to a choice."""
+        self.completion_tokens += len(delta.token_ids)
+        if waiting := self._pending.get(delta.index):
+            waiting.extend(delta)
+        else:
+            self._pending[delta.index] = delta
+        if delta.finish_reason is not None:
+            self._unfinished -= 1
+            self.ended = self._unfinished == 0
+        self._news.set()
+
+    def fail(self, error: EngineError) -> None:
+        """Ends the request with an error."""
+        self.error = error
+        self.ended = True
+        self._news.set()

@@ -1,0 +1,101 @@
+"""The keys and values of attention, in slots.
+
+A layer has one buffer for keys and one for values, each [slots, kv_heads, capacity,
+head_size]. The graph gets a run of slots as both past and present, so it appends in
+place. Beyond the slots that sequences use there is one spare, through which two slots
+are exchanged.
+"""
+
+from __future__ import annotations
+
+import mmap
+from abc import ABC, abstractmethod
+
+import numpy as np
+import onnxruntime as ort
+
+from service.engine.model import ModelSpec
+
+KV_TYPES = {"float32": np.float32, "float16": np.float16}
+
+
+class KeyValues(ABC):
+    """Slots 0 to `slots` - 1, and the spare one behind them."""
+
+    def __init__(self, spec: ModelSpec, slots: int) -> None:
+        self.spec = spec
+        self.slots = slots
+        self.type = KV_TYPES[spec.kv_type]
+        self.shape = (slots + 1, spec.kv_heads, spec.context_length, spec.head_size)
+        layers = range(spec.layers)
+        past, present = spec.inputs, spec.outputs
+        self.past_names = [past.past_key.format(layer=layer) for layer in layers]
+        self.past_names += [past.past_value.format(layer=layer) for layer in layers]
+        self.present_names = [present.present_key.format(layer=layer) for layer in layers]
+        self.present_names += [present.present_value.format(layer=layer) for layer in layers]
+
+    @abstractmethod
+    def bind(self, binding: ort.IOBinding, first: int, count: int) -> None:
+        """Binds slots `first` to `first + count - 1` as past and present."""
+
+    @abstractmethod
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copies the first `length` tokens of a slot to another."""
+
+    @abstractmethod
+    def release(self, slot: int, length: int) -> None:
+        """Gives back the memory of the first `length` tokens of a slot."""
+
+    def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:
+        """Exchanges the contents of two slots."""
+        spare = self.slots
+        self.copy(one, spare, one_length)
+        self.copy(other, one, other_length)
+        self.copy(spare, other, one_length)
+        self.release(spare, one_length)
+
+
+def bytes_per_token(spec: ModelSpec) -> int:
+    """Memory of the keys and values of one token, in bytes."""
+    item = np.dtype(KV_TYPES[spec.kv_type]).itemsize
+    return 2 * spec.layers * spec.kv_heads * spec.head_size * item
+
+
+class HostKeyValues(KeyValues):
+    """Slots in the host's memory. Pages that no token has touched take none."""
+
+    def __init__(self, spec: ModelSpec, slots: int) -> None:
+        super().__init__(spec, slots)
+        size = int(np.prod(self.shape)) * np.dtype(self.type).itemsize
+        self._maps = [anonymous_memory(size) for _ in self.past_names]
+        self._arrays = [np.frombuffer(m, self.type).reshape(self.shape) for m in self._maps]
+
+    def bind(self, binding: ort.IOBinding, first: int, count: int) -> None:
+        names = zip(self.past_names, self.present_names, self._arrays, strict=True)
+        for past, present, array in names:
+            window = ort.OrtValue.ortvalue_from_numpy(array[first : first + count])
+            binding.bind_ortvalue_input(past, window)
+            binding.bind_ortvalue_output(present, window)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        for array in self._arrays:
+            array[target, :, :length] = array[source, :, :length]
+
+    def release(self, slot: int, length: int) -> None:
+        # Only whole pages can go; the bounds of a head's rows are page bounds where
+        # capacity * head_size is a multiple of the page, as in all common models.
+        row = self.spec.head_size * np.dtype(self.type).itemsize
+        used = -(-length * row // mmap.PAGESIZE) * mmap.PAGESIZE
+        for head in range(self.spec.kv_heads):
+            start = (slot * self.spec.kv_heads + head) * self.spec.context_length * row
+            if start % mmap.PAGESIZE == 0:
+                for memory in self._maps:
+                    memory.madvise(mmap.MADV_DONTNEED, start, used)
+
+
+def anonymous_memory(size: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        # A huge page is a head's whole capacity: one token would take all of it.
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory

@@ -1,0 +1,88 @@
+"""Where the model runs: on a GPU with CUDA where it can, on the CPU otherwise."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnxruntime as ort
+
+log = logging.getLogger(__name__)
+
+ProviderName = Literal["cpu", "cuda"]
+Precision = Literal["int4", "float16"]
+
+
+class ProviderError(Exception):
+    """The provider that was asked for cannot run here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider and the precision of the model folder that suits it."""
+
+    name: ProviderName
+    precision: Precision
+
+    @property
+    def session_providers(self) -> list[str]:
+        """What ONNX Runtime is asked for, most wanted first."""
+        fallback = ["CPUExecutionProvider"]
+        return ["CUDAExecutionProvider", *fallback] if self.name == "cuda" else fallback
+
+
+CPU = Provider("cpu", "int4")
+CUDA = Provider("cuda", "float16")
+
+
+def choose_provider(wanted: Literal["auto", "cuda", "cpu"]) -> Provider:
+    """The provider to run on. `auto` falls back to the CPU with one line in the log.
+
+    Raises:
+        ProviderError: `cuda` was asked for and cannot run here; the text says why.
+    """
+    if wanted == "cpu":
+        return CPU
+    obstacle = cuda_obstacle()
+    if obstacle is None:
+        return CUDA
+    if wanted == "cuda":
+        raise ProviderError(f"provider cuda cannot run here: {obstacle}")
+    log.info("running on the CPU: %s", obstacle)
+    return CPU
+
+
+def cuda_obstacle() -> str | None:
+    """What keeps CUDA from running here, or None.
+
+    It is looked for before CUDA is asked for, because ONNX Runtime logs errors for
+    each library that it misses.
+    """
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return "this build of ONNX Runtime has no CUDA provider"
+    return driver_obstacle() or library_obstacle()
+
+
+def driver_obstacle() -> str | None:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no NVIDIA driver was found"
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return "the NVIDIA driver does not start"
+    return None if count.value else "no GPU was found"
+
+
+def library_obstacle() -> str | None:
+    ort.preload_dlls(directory="")  # the CUDA libraries that pip installed
+    folder = Path(ort.__file__).parent / "capi"
+    try:
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_cuda.so"))
+    except OSError as error:
+        return f"a CUDA library is missing ({error}); install with the extra 'cuda'"
+    return None

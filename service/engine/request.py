@@ -1,0 +1,67 @@
+"""What the engine is asked for and what it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from types import MappingProxyType
+
+NO_BIAS: Mapping[int, float] = MappingProxyType({})
+
+
+class FinishReason(Enum):
+    STOP = auto()
+    """The model ended its turn, or a stop string came."""
+    LENGTH = auto()
+    """max_tokens was reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a token is drawn from logits; the defaults change nothing.
+
+    `temperature` 0 takes the most probable token, the lowest id among equals.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = NO_BIAS
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """`n` completions of one prompt. Prompt and `max_tokens` must fit the engine's context."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    n: int = 1
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: tuple[str, ...] = ()
+    stop_in_output: bool = True
+    ignore_eos: bool = False
+
+
+@dataclass(slots=True)
+class Delta:
+    """What was added to one choice: text, the tokens behind it, and why it ended if it did.
+
+    Text may lag behind its tokens: a part of a character or of a stop string is held back.
+    """
+
+    index: int
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason | None = None
+
+    def extend(self, later: Delta) -> None:
+        self.text += later.text
+        self.token_ids += later.token_ids
+        self.finish_reason = later.finish_reason

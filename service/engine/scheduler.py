@@ -1,0 +1,166 @@
+"""Who runs next: jobs wait in line, sequences prefill, then decode.
+
+Decoding sequences are a dense prefix of the slots, so that one run covers them all: the
+sequence at place i of `decoding` is in slot i. Prefilling ones are in slots behind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+from service.engine.runner import Runner
+from service.engine.sequence import Job, Sequence
+from service.engine.vocabulary import Vocabulary
+
+# A prompt that others overtook for this long, in seconds, goes first.
+PATIENCE = 2.0
+
+
+@dataclass(slots=True)
+class SlotCounters:
+    """Slots ever taken and ever released; equal whenever nothing runs."""
+
+    taken: int = 0
+    released: int = 0
+
+
+class Scheduler:
+    """Gives slots to sequences and takes them back. `budget` is in tokens over all slots."""
+
+    def __init__(
+        self, runner: Runner, vocabulary: Vocabulary, ends: Collection[int], budget: int
+    ) -> None:
+        self.waiting: deque[Job] = deque()
+        self.prefilling: list[Sequence] = []
+        self.decoding: list[Sequence] = []
+        self.counters = SlotCounters()
+        self._runner = runner
+        self._vocabulary = vocabulary
+        self._ends = ends
+        self._budget = budget
+        self._free = set(range(runner.slots))
+
+    @property
+    def idle(self) -> bool:
+        return not (self.waiting or self.prefilling or self.decoding)
+
+    def admit(self, begin: Callable[[Job], None]) -> Iterator[Sequence]:
+        """Gives free slots to waiting jobs; `begin` is told when a job gets its first.
+
+        Yields the choices whose prompt another choice of the job has computed: they are
+        ready for their first token.
+        """
+        while self.waiting and self._free and self.waiting[0].tokens <= self._budget:
+            job = self.waiting.popleft()
+            if job.prompt_logits is None:
+                begin(job)
+                self.prefilling.append(self._take_slot(job))
+            else:
+                yield self._fork(job)
+
+    def next_prefill(self) -> Sequence | None:
+        """The sequence whose prompt goes on: the shortest rest, unless one waited too long."""
+        if not self.prefilling:
+            return None
+        eldest = min(self.prefilling, key=lambda sequence: sequence.began)
+        if time.monotonic() - eldest.began > PATIENCE:
+            return eldest
+        return min(self.prefilling, key=lambda sequence: sequence.remaining_prompt)
+
+    def promote(self, sequence: Sequence) -> None:
+        """Makes a sequence whose prompt is computed a decoding one; its siblings queue up."""
+        self.prefilling.remove(sequence)
+        self._place(sequence)
+        if sequence.job.waiting:
+            self.waiting.append(sequence.job)
+
+    def finish(self, sequence: Sequence) -> Sequence | None:
+        """Takes a decoding sequence out.
+
+        While it is the last to hold a prompt that other choices need, the next of them
+        takes its place and slot at once, and is returned.
+        """
+        job = sequence.job
+        job.running.remove(sequence)
+        if job.waiting and not job.running:
+            return self._hand_over(sequence)
+        self._vacate(sequence)
+        return None
+
+    def drop(self, job: Job) -> None:
+        """Takes a job out, wherever it is."""
+        for sequence in tuple(job.running):
+            job.running.remove(sequence)
+            if sequence in self.prefilling:
+                self.prefilling.remove(sequence)
+                self._release_slot(sequence)
+            else:
+                self._vacate(sequence)
+        if job in self.waiting:
+            self.waiting.remove(job)
+
+    def _take_slot(self, job: Job, slot: int | None = None) -> Sequence:
+        slot = min(self._free) if slot is None else slot
+        self._free.remove(slot)
+        self._budget -= job.tokens
+        self.counters.taken += 1
+        return Sequence(job, slot, self._vocabulary, self._ends)
+
+    def _release_slot(self, sequence: Sequence) -> None:
+        self._runner.release(sequence.slot, sequence.computed)
+        self._free.add(sequence.slot)
+        self._budget += sequence.job.tokens
+        self.counters.released += 1
+
+    def _fork(self, job: Job) -> Sequence:
+        source = job.running[0]
+        sequence = self._take_slot(job)
+        sequence.computed = len(job.request.prompt)
+        self._runner.copy(source.slot, sequence.slot, sequence.computed)
+        self._place(sequence)
+        if job.waiting:
+            # Behind the others, so that one job with many choices does not hold them up.
+            self.waiting.append(job)
+        return sequence
+
+    def _hand_over(self, sequence: Sequence) -> Sequence:
+        self._budget += sequence.job.tokens
+        self.counters.released += 1
+        self._free.add(sequence.slot)
+        heir = self._take_slot(sequence.job, sequence.slot)
+        heir.computed = len(sequence.job.request.prompt)
+        self.decoding[heir.slot] = heir
+        if not heir.job.waiting:
+            self.waiting.remove(heir.job)
+        return heir
+
+    def _place(self, sequence: Sequence) -> None:
+        """Appends to the decoding sequences, moving the slot behind theirs."""
+        place = len(self.decoding)
+        self.decoding.append(sequence)
+        if sequence.slot == place:
+            return
+        occupant = next((other for other in self.prefilling if other.slot == place), None)
+        if occupant is None:
+            self._move(sequence, place)
+            return
+        self._runner.exchange(sequence.slot, sequence.computed, place, occupant.computed)
+        sequence.slot, occupant.slot = place, sequence.slot
+
+    def _vacate(self, sequence: Sequence) -> None:
+        """Removes a decoding sequence; the last one fills its place."""
+        self._release_slot(sequence)
+        last = self.decoding.pop()
+        if last is not sequence:
+            self.decoding[sequence.slot] = last
+            self._move(last, sequence.slot)
+
+    def _move(self, sequence: Sequence, slot: int) -> None:
+        self._runner.copy(sequence.slot, slot, sequence.computed)
+        self._runner.release(sequence.slot, sequence.computed)
+        self._free.remove(slot)
+        self._free.add(sequence.slot)
+        sequence.slot = slot

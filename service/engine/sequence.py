@@ -1,0 +1,86 @@
+"""A request in the engine, and the choices that it is made of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.engine.detokenize import Detokenizer
+from service.engine.generation import Generation
+from service.engine.request import Delta, FinishReason, GenerationRequest
+from service.engine.sampler import Sampler
+from service.engine.stopping import StopMatcher
+from service.engine.vocabulary import Vocabulary
+
+
+class Job:
+    """A request: its prompt is computed once, in the slot of the first choice."""
+
+    def __init__(self, generation: Generation) -> None:
+        self.generation = generation
+        self.request: GenerationRequest = generation.request
+        self.running: list[Sequence] = []
+        self.begun = 0
+        """How many choices have been given a slot."""
+        self.prompt_logits: NDArray[np.float32] | None = None
+        """Logits after the prompt, once it is computed, while choices wait for them."""
+
+    @property
+    def waiting(self) -> int:
+        """How many choices have not been given a slot."""
+        return self.request.n - self.begun
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens one choice can have in its slot."""
+        return len(self.request.prompt) + self.request.max_tokens
+
+
+class Sequence:
+    """One choice of a job, in a slot."""
+
+    def __init__(self, job: Job, slot: int, vocabulary: Vocabulary, ends: Collection[int]) -> None:
+        request = job.request
+        self.job = job
+        self.slot = slot
+        self.index = job.begun
+        self.computed = 0
+        """How many tokens the slot holds."""
+        self.last_token = -1
+        self.generated = 0
+        self.began = time.monotonic()
+        self.sampler = Sampler(request.sampling, request.prompt, self.index, vocabulary.size)
+        self._ends = () if request.ignore_eos else ends
+        self._detokenizer = Detokenizer(vocabulary.token_bytes)
+        self._matcher = StopMatcher(request.stop, inclusive=request.stop_in_output)
+        job.begun += 1
+        job.running.append(self)
+
+    @property
+    def remaining_prompt(self) -> int:
+        """How many tokens of the prompt are not computed."""
+        return len(self.job.request.prompt) - self.computed
+
+    def accept(self, token: int) -> Delta:
+        """Appends a generated token; the delta says if it was the last."""
+        self.last_token = token
+        self.generated += 1
+        text, reason = self._read(token)
+        return Delta(self.index, text, [token], reason)
+
+    def _read(self, token: int) -> tuple[str, FinishReason | None]:
+        if token in self._ends:
+            return self._rest(), FinishReason.STOP
+        text, stopped = self._matcher.push(self._detokenizer.push(token))
+        if stopped:
+            return text, FinishReason.STOP
+        if self.generated < self.job.request.max_tokens:
+            return text, None
+        return text + self._rest(), FinishReason.LENGTH
+
+    def _rest(self) -> str:
+        text, _ = self._matcher.push(self._detokenizer.flush())
+        return text + self._matcher.flush()

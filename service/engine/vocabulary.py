@@ -1,0 +1,71 @@
+"""Text to tokens and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+
+class Vocabulary:
+    """A byte-level tokenizer: each token that is not special stands for some bytes.
+
+    `size` is that of the model's vocabulary, which may be padded beyond the tokenizer's.
+    """
+
+    def __init__(self, tokenizer_json: str, size: int) -> None:
+        self.size = size
+        self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        self._plain = Tokenizer.from_str(tokenizer_json)
+        self._plain.encode_special_tokens = True
+
+    @classmethod
+    def read(cls, folder: Path, size: int) -> Vocabulary:
+        """Reads `tokenizer.json` of a model folder."""
+        return cls((folder / "tokenizer.json").read_text(encoding="utf-8"), size)
+
+    @cached_property
+    def special_tokens(self) -> Mapping[str, int]:
+        """The tokens that are no text, such as the ends of turns."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {token.content: id_ for id_, token in added.items() if token.special}
+
+    @cached_property
+    def token_bytes(self) -> Sequence[bytes]:
+        """What each token adds to the text, by id; nothing for a special token."""
+        table = [b""] * self.size
+        for token, id_ in self._tokenizer.get_vocab(with_added_tokens=False).items():
+            table[id_] = bytes(BYTE_OF[character] for character in token)
+        for id_, added in self._tokenizer.get_added_tokens_decoder().items():
+            table[id_] = b"" if added.special else added.content.encode()
+        return table
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text in which special tokens may be spelled out."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def encode_text(self, text: str) -> list[int]:
+        """Tokens of a text that is nothing but text: none of them is special."""
+        return list(self._plain.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, without the special ones."""
+        return b"".join(map(self.token_bytes.__getitem__, tokens)).decode(errors="replace")
+
+
+def byte_alphabet() -> dict[str, int]:
+    """The characters by which byte-level tokenizers write bytes.
+
+    Source: `bytes_to_unicode` of GPT-2's encoder.py. Printable bytes stand for
+    themselves; the others are moved, in order, to U+0100 and on.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
+    printable += range(ord("®"), ord("ÿ") + 1)
+    moved = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    return alphabet | {chr(0x100 + place): byte for place, byte in enumerate(moved)}
+
+
+BYTE_OF = byte_alphabet()

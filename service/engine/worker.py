@@ -1,0 +1,189 @@
+"""The engine's thread: it alone touches the runtime and the slots."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+
+from service.engine.errors import EngineError, StepFailed
+from service.engine.generation import Generation
+from service.engine.pace import GRAIN, Pace
+from service.engine.request import Delta
+from service.engine.runner import MAX_SLICE, Floats, Runner
+from service.engine.sampler import draw_all
+from service.engine.scheduler import Scheduler
+from service.engine.sequence import Job, Sequence
+
+log = logging.getLogger(__name__)
+
+Event = Callable[[], None]
+"""News for one generation, to be called in the event loop."""
+
+
+class Worker:
+    """Steps while there is work; `deliver` gets the events of a step, all at once.
+
+    The public methods may be called from any thread, and take effect before the next step.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        scheduler: Scheduler,
+        pace: Pace,
+        deliver: Callable[[list[Event]], None],
+    ) -> None:
+        self._runner = runner
+        self._scheduler = scheduler
+        self._pace = pace
+        self._deliver = deliver
+        self._jobs: dict[Generation, Job] = {}
+        self._events: list[Event] = []
+        self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._stopped = False
+
+    def add(self, generation: Generation) -> None:
+        """Puts a request in line."""
+        self._mail.put(partial(self._add, generation))
+
+    def end(self, generation: Generation, error: EngineError) -> None:
+        """Ends a request, wherever it is, unless it has ended already."""
+        self._mail.put(partial(self._end, generation, error))
+
+    def stop(self) -> None:
+        """Ends the thread after the step that runs."""
+        self._mail.put(self._stop)
+
+    def start(self, on_death: Callable[[], None]) -> threading.Thread:
+        """Starts the thread; `on_death` is called in it should it ever fail."""
+        thread = threading.Thread(target=self._run, args=(on_death,), name="engine", daemon=True)
+        thread.start()
+        return thread
+
+    def _run(self, on_death: Callable[[], None]) -> None:
+        try:
+            while not self._stopped:
+                self.step()
+        except Exception:
+            log.exception("the engine thread died")
+            on_death()
+
+    def step(self) -> None:
+        """Takes news in, runs each decoding sequence once and one slice of one prompt."""
+        self._take_mail()
+        self._admit()
+        self._decode()
+        self._prefill()
+        if self._events:
+            self._deliver(self._events)
+            self._events = []
+
+    def _take_mail(self) -> None:
+        if self._scheduler.idle and not self._events:
+            self._mail.get()()
+        while not self._mail.empty():
+            self._mail.get()()
+
+    def _admit(self) -> None:
+        for sequence in self._scheduler.admit(self._begin):
+            self._accept(sequence, self._first_token(sequence))
+
+    def _decode(self) -> None:
+        sequences = tuple(self._scheduler.decoding)
+        if not sequences:
+            return
+        started = time.perf_counter()
+        try:
+            tokens = self._run_decode(sequences)
+        except Exception as error:
+            log.exception("a decode step failed")
+            self._fail({sequence.job for sequence in sequences}, error)
+            return
+        self._pace.saw_decode(time.perf_counter() - started)
+        for sequence, token in zip(sequences, tokens, strict=True):
+            self._accept(sequence, token)
+
+    def _run_decode(self, sequences: tuple[Sequence, ...]) -> list[int]:
+        last = [sequence.last_token for sequence in sequences]
+        logits = self._runner.decode(last, [sequence.computed for sequence in sequences])
+        for sequence in sequences:
+            sequence.computed += 1
+        return draw_all(logits, [sequence.sampler for sequence in sequences])
+
+    def _prefill(self) -> None:
+        sequence = self._scheduler.next_prefill()
+        if sequence is None:
+            return
+        try:
+            logits = self._run_slice(sequence)
+            if sequence.remaining_prompt:
+                return
+            if sequence.job.waiting:
+                sequence.job.prompt_logits = logits.copy()
+            token = sequence.sampler.draw(logits)
+        except Exception as error:
+            log.exception("a prefill step failed")
+            self._fail({sequence.job}, error)
+            return
+        self._scheduler.promote(sequence)
+        self._accept(sequence, token)
+
+    def _run_slice(self, sequence: Sequence) -> Floats:
+        size = self._pace.slice_beside_decode() if self._scheduler.decoding else MAX_SLICE
+        past = sequence.computed
+        tokens = sequence.job.request.prompt[past : past + min(size, MAX_SLICE)]
+        started = time.perf_counter()
+        logits = self._runner.prefill(sequence.slot, tokens, past)
+        if len(tokens) >= GRAIN:
+            self._pace.saw_prefill(len(tokens), time.perf_counter() - started)
+        sequence.computed += len(tokens)
+        return logits
+
+    def _accept(self, sequence: Sequence, token: int) -> None:
+        """Gives a sequence its token; one that it finishes may have heirs, ready for theirs."""
+        heir: Sequence | None = sequence
+        while heir is not None:
+            sequence = heir
+            delta = sequence.accept(token)
+            self._tell(sequence.job, delta)
+            if delta.finish_reason is None:
+                return
+            heir = self._scheduler.finish(sequence)
+            if heir is not None:
+                token = self._first_token(heir)
+        if not sequence.job.running and not sequence.job.waiting:
+            del self._jobs[sequence.job.generation]
+
+    @staticmethod
+    def _first_token(sequence: Sequence) -> int:
+        logits = sequence.job.prompt_logits
+        assert logits is not None, "a choice forks only from a prompt that was computed"  # noqa: S101 - an invariant
+        return sequence.sampler.draw(logits.copy())
+
+    def _tell(self, job: Job, delta: Delta) -> None:
+        self._events.append(partial(job.generation.add, delta))
+
+    def _begin(self, job: Job) -> None:
+        self._events.append(job.generation.begin)
+
+    def _fail(self, jobs: set[Job], error: Exception) -> None:
+        for job in jobs:
+            self._end(job.generation, StepFailed(f"the runtime failed: {type(error).__name__}"))
+
+    def _add(self, generation: Generation) -> None:
+        job = self._jobs[generation] = Job(generation)
+        self._scheduler.waiting.append(job)
+
+    def _end(self, generation: Generation, error: EngineError) -> None:
+        # A request that has just finished is no longer here: its cancellation comes too late.
+        job = self._jobs.pop(generation, None)
+        if job is not None:
+            self._scheduler.drop(job)
+            self._events.append(partial(generation.fail, error))
+
+    def _stop(self) -> None:
+        self._stopped = True
