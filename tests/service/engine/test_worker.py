@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from service.engine.errors import Cancelled
+from service.engine.generation import Generation
+from service.engine.pace import Pace
+from service.engine.scheduler import Scheduler
+from service.engine.worker import Event, Worker
+from tests.service.engine.fake import END, FakeRunner, byte_vocabulary, expected, greedy
+
+SLOTS = 3
+BUDGET = 60
+VOCABULARY = byte_vocabulary()
+
+
+class Bookkeeping(RuleBasedStateMachine):
+    """Requests of all sizes come, step and leave in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = FakeRunner(SLOTS)
+        self.scheduler = Scheduler(self.runner, VOCABULARY, {END}, BUDGET)
+        # A target below any step's time makes every slice beside decoding the shortest.
+        self.worker = Worker(self.runner, self.scheduler, Pace(0), self.deliver)
+        self.live: list[Generation] = []
+        self.heard: dict[Generation, dict[int, list[int]]] = {}
+
+    def deliver(self, events: list[Event]) -> None:
+        for event in events:
+            event()
+        for generation in tuple(self.live):
+            self.listen(generation)
+
+    def listen(self, generation: Generation) -> None:
+        for index, delta in generation._pending.items():
+            self.heard[generation].setdefault(index, []).extend(delta.token_ids)
+        generation._pending.clear()
+        if generation.ended:
+            self.live.remove(generation)
+            if generation.error is None:
+                self.check(generation)
+
+    def check(self, generation: Generation) -> None:
+        """Every choice got the tokens that its prompt alone calls for."""
+        request = generation.request
+        tokens = expected(request.prompt, request.max_tokens)
+        assert self.heard[generation] == dict.fromkeys(range(request.n), tokens)
+
+    @rule(
+        prompt=st.text("abc", min_size=1, max_size=40),
+        max_tokens=st.integers(1, 12),
+        n=st.integers(1, 7),
+    )
+    def submit(self, prompt: str, max_tokens: int, n: int) -> None:
+        generation = Generation(greedy(prompt, max_tokens, n=n), lambda _: None)
+        self.live.append(generation)
+        self.heard[generation] = {}
+        self.worker.add(generation)
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def cancel(self, data: Any) -> None:
+        self.worker.end(data.draw(st.sampled_from(self.live)), Cancelled("left"))
+
+    @precondition(lambda self: self.live)
+    @rule()
+    def step(self) -> None:
+        self.worker.step()
+
+    @invariant()
+    def decoding_sequences_are_a_dense_prefix(self) -> None:
+        slots = [sequence.slot for sequence in self.scheduler.decoding]
+        assert slots == list(range(len(slots)))
+
+    @invariant()
+    def every_slot_is_free_or_has_one_sequence(self) -> None:
+        sequences = [*self.scheduler.decoding, *self.scheduler.prefilling]
+        used = [sequence.slot for sequence in sequences]
+        assert sorted([*used, *self.scheduler._free]) == list(range(SLOTS))
+
+    @invariant()
+    def reserved_tokens_are_those_of_running_sequences(self) -> None:
+        sequences = [*self.scheduler.decoding, *self.scheduler.prefilling]
+        reserved = sum(sequence.job.tokens for sequence in sequences)
+        assert self.scheduler._budget == BUDGET - reserved >= 0
+
+    def teardown(self) -> None:
+        while self.live:
+            self.worker.step()
+        assert self.scheduler.idle
+        assert self.scheduler.counters.taken == self.scheduler.counters.released
+        assert not self.worker._jobs
+        assert not any(self.runner.contents[:SLOTS])
+
+
+Bookkeeping.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestBookkeeping = Bookkeeping.TestCase
