@@ -72,4 +72,5 @@ def copy_graph(
         [helper.make_tensor_value_info(name, element, shape) for name in targets],
     )
     opset = helper.make_opsetid("", 21)
-    return bytes(helper.make_model(graph, opset_imports=[opset]).SerializeToString())
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    return bytes(model.SerializeToString())

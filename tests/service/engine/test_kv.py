@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import psutil
+import pytest
+
+from service.engine.kv import HostKeyValues, bytes_per_token
+from service.engine.model import ModelSpec
+
+
+@pytest.fixture
+def key_values(int4_folder: Path) -> HostKeyValues:
+    return HostKeyValues(ModelSpec.read(int4_folder), slots=3)
+
+
+def fill(key_values: HostKeyValues, slot: int, length: int, value: float) -> None:
+    for array in key_values._arrays:
+        array[slot, :, :length] = value
+
+
+def held(key_values: HostKeyValues, slot: int, length: int) -> set[float]:
+    return {float(v) for a in key_values._arrays for v in np.unique(a[slot, :, :length])}
+
+
+def test_a_token_takes_what_onnxruntime_md_says(int4_folder: Path) -> None:
+    """The budget counts 46,080 bytes for a token of the default model in float32."""
+    assert bytes_per_token(ModelSpec.read(int4_folder)) == 46_080
+
+
+def test_copies_and_exchanges(key_values: HostKeyValues) -> None:
+    """Copies carry the first tokens over; exchanged slots have each other's tokens."""
+    fill(key_values, 0, 20, 1)
+    fill(key_values, 1, 30, 2)
+    key_values.copy(0, 2, 10)
+    assert held(key_values, 2, 10) == {1}
+    key_values.exchange(0, 20, 1, 30)
+    assert held(key_values, 0, 30) == {2}
+    assert held(key_values, 1, 20) == {1}
+
+
+def test_released_memory_goes_back(key_values: HostKeyValues) -> None:
+    """A slot takes memory only for the tokens it holds, and gives it back."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    fill(key_values, 0, 4000, 1)
+    full = process.memory_info().rss
+    assert full - before == pytest.approx(4000 * 46_080, rel=0.1)
+    fill(key_values, 1, 10, 2)
+    key_values.release(0, 4000)
+    assert process.memory_info().rss - before < 20 * 2**20
+    assert held(key_values, 0, 4000) == {0}
+    assert held(key_values, 1, 10) == {2}
+
+
+def test_bound_windows_are_the_slots_memory(key_values: HostKeyValues) -> None:
+    """Past and present are bound to the same memory: the slots themselves, not copies."""
+    bound: dict[str, ort.OrtValue] = {}
+
+    class Recorder:
+        def bind_ortvalue_input(self, name: str, value: ort.OrtValue) -> None:
+            bound[name] = value
+
+        bind_ortvalue_output = bind_ortvalue_input
+
+    key_values.bind(Recorder(), 1, 2)
+    spec = key_values.spec
+    past = bound[spec.inputs.past_key.format(layer=4)]
+    present = bound[spec.outputs.present_key.format(layer=4)]
+    assert past.data_ptr() == present.data_ptr() == key_values._arrays[4][1:].ctypes.data
+    assert past.shape() == [2, 3, 8192, 64]
+    assert len(bound) == 4 * spec.layers
