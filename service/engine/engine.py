@@ -65,6 +65,7 @@ class Engine:
         self._worker = Worker(runner, self._scheduler, Pace(config.itl_target), self._deliver)
         self._live: set[Generation] = set()
         self._quiet = asyncio.Event()
+        self._quiet.set()
         self._obstacle: str | None = "the engine has not started"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
@@ -84,7 +85,6 @@ class Engine:
             loop.call_soon_threadsafe(self._die, on_death)
 
         self._obstacle = None
-        self._quiet.set()
         self._thread = self._worker.start(died)
 
     @property

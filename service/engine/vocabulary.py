@@ -44,15 +44,21 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text in which special tokens may be spelled out."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return tokens_of(self._tokenizer, text)
 
     def encode_text(self, text: str) -> list[int]:
         """Tokens of a text that is nothing but text: none of them is special."""
-        return list(self._plain.encode(text, add_special_tokens=False).ids)
+        return tokens_of(self._plain, text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without the special ones."""
         return b"".join(map(self.token_bytes.__getitem__, tokens)).decode(errors="replace")
+
+
+def tokens_of(tokenizer: Tokenizer, text: str) -> list[int]:
+    # Encoding a batch, unlike a single text, lets other threads run meanwhile.
+    (encoding,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)
+    return list(encoding.ids)
 
 
 def byte_alphabet() -> dict[str, int]:

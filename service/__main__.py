@@ -1,0 +1,50 @@
+"""`python -m service`: the gRPC service alone."""
+
+from __future__ import annotations
+
+import os
+
+# gRPC's core would log a second time what it also raises.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import logging
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from rapport_settings.base import SettingsError, load
+from service.config import ServiceSettings
+from service.engine.providers import ProviderError
+from service.process import run
+from service.server import PortTakenError
+
+logger = logging.getLogger("rapport.service")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Serves until told to stop. Exits with 2 if settings are wrong, 1 if the start fails."""
+    try:
+        settings = load(ServiceSettings, sys.argv[1:] if args is None else args)
+    except SettingsError as error:
+        return refuse(str(error))
+    if (folder := settings.model_folder) is None:
+        return refuse("model_folder: the folder of the model to serve is required")
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        uvloop.run(run(settings, folder))
+    except (PortTakenError, ProviderError, OSError, ValueError) as error:
+        logger.error("%s", error)  # noqa: TRY400 - the line is for users
+        return 1
+    return 0
+
+
+def refuse(why: str) -> int:
+    sys.stderr.write(f"rapport service: {why}\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

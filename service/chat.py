@@ -1,0 +1,81 @@
+"""ChatService: chat completions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+import grpc
+
+from rapport.v1.chat_pb2 import (
+    CreateChatCompletionRequest,
+    CreateChatCompletionResponse,
+    StreamChatCompletionResponse,
+)
+from rapport.v1.chat_pb2_grpc import ChatServiceServicer
+from service.answer import Answer
+from service.engine.generation import Generation
+from service.engine.request import GenerationRequest
+from service.lifecycle import Lifecycle, Served
+from service.request import Defaults, generation_request
+from service.validate import check
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+# Understanding a long request takes a good part of a second, so it is done beside the
+# event loop; two at a time leave cores to the model.
+THREADS = 2
+
+
+class ChatService(ChatServiceServicer):
+    """Both RPCs tell of the same generation, one at its end, the other as it goes.
+
+    A generation is left, and so cancelled where it still runs, on every way out: the
+    caller's going and the deadline arrive here as CancelledError or GeneratorExit.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, defaults: Defaults) -> None:
+        self._lifecycle = lifecycle
+        self._defaults = defaults
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
+
+    async def CreateChatCompletion(  # noqa: N802 - named by the proto
+        self, request: CreateChatCompletionRequest, _context: Context
+    ) -> CreateChatCompletionResponse:
+        answer = Answer(request.model)
+        async with await self._generate(request, streaming=False) as generation:
+            return await answer.whole(generation)
+
+    async def StreamChatCompletion(  # noqa: N802
+        self, request: CreateChatCompletionRequest, _context: Context
+    ) -> AsyncGenerator[StreamChatCompletionResponse]:
+        answer = Answer(request.model)
+        usage_apart = request.stream_options.include_usage
+        async with (
+            await self._generate(request, streaming=True) as generation,
+            aclosing(answer.pieces(generation, usage_apart=usage_apart)) as pieces,
+        ):
+            async for piece in pieces:
+                yield piece
+
+    async def _generate(
+        self, request: CreateChatCompletionRequest, *, streaming: bool
+    ) -> Generation:
+        served = self._lifecycle.served
+        understand = partial(self._understood, request, served, streaming=streaming)
+        understood = await asyncio.get_running_loop().run_in_executor(self._threads, understand)
+        # Nothing is awaited from here to the caller's `async with`: no way to lose it.
+        return served.engine.submit(understood)
+
+    def _understood(
+        self, request: CreateChatCompletionRequest, served: Served, *, streaming: bool
+    ) -> GenerationRequest:
+        engine = served.engine
+        size = engine.vocabulary.size
+        check(request, model=served.model, vocabulary_size=size, streaming=streaming)
+        prompt = served.prompts.read(request.messages)
+        return generation_request(request, prompt, engine.context_length, self._defaults)

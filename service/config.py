@@ -1,0 +1,70 @@
+"""The service's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    ByteSize,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from pydantic_settings import SettingsConfigDict
+
+from rapport_settings.base import Settings, is_loopback
+
+
+class ServiceSettings(Settings):
+    """Serves chat completions over gRPC."""
+
+    model_config = SettingsConfigDict(
+        cli_prog_name="rapport service", use_attribute_docstrings=True
+    )
+
+    grpc_host: str = "127.0.0.1"
+    """address to serve gRPC on"""
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] = 50051
+    """port to serve gRPC on; 0 picks one"""
+    model: str = "smollm2-135m-instruct"
+    """model that `rapport serve` prepares"""
+    model_folder: Path | None = None
+    """folder of the model to serve"""
+    provider: Literal["auto", "cuda", "cpu"] = "auto"
+    """where to decode"""
+    slots: PositiveInt = 16
+    """completions that are decoded together"""
+    max_waiting: NonNegativeInt = 256
+    """requests that may wait for a slot"""
+    kv_budget: Annotated[ByteSize, Field(gt=0)] = ByteSize(2 << 30)
+    """memory for keys and values, such as 2GiB"""
+    itl_target: PositiveFloat = 0.05
+    """seconds between tokens that prompts of others may not stretch"""
+    threads: NonNegativeInt = 0
+    """threads to compute with; 0: one per core"""
+    default_max_tokens: PositiveInt = 2048
+    """max_tokens of requests without one"""
+    stop_in_output: Literal["include", "exclude"] = "include"
+    """whether answers end with the stop text that ended them"""
+    max_message_bytes: Annotated[ByteSize, Field(gt=0, lt=1 << 31)] = ByteSize(16 << 20)
+    """size that a request may have, such as 16MiB"""
+    shutdown_grace: NonNegativeFloat = 10
+    """seconds that running answers get to finish at shutdown"""
+
+    @property
+    def address(self) -> str:
+        """The host as it stands before the port."""
+        return f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
+
+    @model_validator(mode="after")
+    def _open_only_to_this_machine(self) -> Self:
+        if not (self.keys or is_loopback(self.grpc_host)):
+            raise ValueError(
+                f"grpc_host {self.grpc_host} is reachable from elsewhere: set api_keys, "
+                "or use a loopback address"
+            )
+        return self

@@ -1,0 +1,96 @@
+"""What can be wrong with a request, whoever sent it.
+
+ServiceError
+├── InvalidRequest     fields that break the contract
+│   └── PromptTooLong  the prompt alone fills the context
+├── NotSupported       fields that mean something this server cannot do yet
+├── ModelNotFound      no such model here
+├── Unauthenticated    no key, or not one of ours
+└── NotReady           loading, draining or dead; try again later
+
+`service/status.py` says what becomes of them on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# A status travels in trailers, of which clients read no more than 8 KiB.
+MOST_TOLD = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What is wrong with one field, named by its path in JSON spelling."""
+
+    field: str
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.description}, field: '{self.field}'"
+
+
+class ServiceError(Exception):
+    """Base of all errors of the service."""
+
+
+class InvalidRequest(ServiceError):
+    """The request breaks the contract."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__(_summary(violations))
+        self.violations = tuple(violations[:MOST_TOLD])
+
+
+class PromptTooLong(InvalidRequest):
+    """The prompt leaves no room for a token in the context."""
+
+    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+        # Clients look for this text, so it stands without the field's name.
+        text = (
+            f"The prompt is too long: {prompt_tokens}, "
+            f"model maximum context length: {context_length - 1}"
+        )
+        super().__init__([Violation("messages", text)])
+        self.args = (text,)
+
+
+class NotSupported(ServiceError):
+    """The request uses fields that this server cannot honour yet."""
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        violations = [Violation(field, "Not supported yet") for field in fields]
+        super().__init__(_summary(violations))
+        self.violations = tuple(violations[:MOST_TOLD])
+
+
+class ModelNotFound(ServiceError):
+    """The model is not served here."""
+
+    def __init__(self) -> None:
+        super().__init__("Model not found, inaccessible, and/or not deployed")
+
+
+class Unauthenticated(ServiceError):
+    """The caller shows no key, or not one of ours; it does not learn which."""
+
+    def __init__(self) -> None:
+        super().__init__("The API key you provided is invalid.")
+
+
+class NotReady(ServiceError):
+    """The service takes no requests now. `retry_after` is in seconds."""
+
+    def __init__(self, reason: str, retry_after: float = 1.0) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+def _summary(violations: Sequence[Violation]) -> str:
+    if len(violations) == 1:
+        return str(violations[0])
+    listed = "; ".join(map(str, violations[:MOST_TOLD]))
+    more = len(violations) - MOST_TOLD
+    rest = f"; and {more} more" if more > 0 else ""
+    return f"{len(violations)} request validation errors: {listed}{rest}"

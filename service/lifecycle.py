@@ -1,0 +1,69 @@
+"""Whether the service takes work, as RPCs and health checks see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from grpc_health.v1.health import aio as health
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+
+from service.errors import NotReady
+
+if TYPE_CHECKING:
+    from service.engine.engine import Engine
+    from service.prompt.prompt import PromptReader
+
+CHAT_SERVICE = "rapport.v1.ChatService"
+MODEL_SERVICE = "rapport.v1.ModelService"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A loaded model and what is needed to ask it."""
+
+    engine: Engine
+    prompts: PromptReader
+
+    @property
+    def model(self) -> str:
+        return self.engine.spec.id
+
+
+class Lifecycle:
+    """Loading, then serving, then closed for good."""
+
+    def __init__(self) -> None:
+        self.health = health.HealthServicer()
+        self._served: Served | None = None
+        self._reason = "The model is loading"
+
+    @property
+    def served(self) -> Served:
+        """The model that is served.
+
+        Raises:
+            NotReady: not yet, or no longer.
+        """
+        if self._served is None:
+            raise NotReady(self._reason)
+        return self._served
+
+    async def begin(self) -> None:
+        """Says that the service is there and cannot work yet."""
+        await self._announce(HealthCheckResponse.NOT_SERVING)
+
+    async def open(self, served: Served) -> None:
+        """Takes work from now on."""
+        self._served = served
+        await self._announce(HealthCheckResponse.SERVING)
+
+    async def close(self, reason: str) -> None:
+        """Takes no new work from now on; what runs goes on."""
+        await self.health.enter_graceful_shutdown()
+        self._served = None
+        self._reason = reason
+
+    async def _announce(self, status: int) -> None:
+        for name in ("", CHAT_SERVICE, MODEL_SERVICE):
+            await self.health.set(name, status)

@@ -1,0 +1,112 @@
+"""The service as a process: listens, loads the model, serves, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+
+from service.config import ServiceSettings
+from service.engine.engine import Engine, EngineConfig
+from service.engine.providers import Provider, choose_provider
+from service.lifecycle import Lifecycle, Served
+from service.prompt.prompt import PromptReader
+from service.server import build_server, listen
+
+logger = logging.getLogger("rapport.service")
+
+# Ctrl-C reaches a whole group of processes, and then a parent passes it on as well:
+# signals that follow this soon, in seconds, are the same wish.
+SAME_WISH = 1.0
+# Seconds for the last messages of ended answers to leave.
+FLUSH = 1.0
+
+
+async def run(settings: ServiceSettings, folder: Path) -> None:
+    """Serves until a signal comes, then lets running answers finish.
+
+    Raises:
+        PortTakenError: the address cannot be listened on.
+        ProviderError: the provider that was asked for cannot run here.
+        OSError, ValueError: the model folder cannot be used.
+    """
+    stopping = catch_signals()
+    lifecycle = Lifecycle()
+    await lifecycle.begin()
+    server = build_server(settings, lifecycle)
+    try:
+        port = await listen(server, settings)
+        logger.info("gRPC on %s:%s", settings.address, port)
+        engine = await load(settings, folder)
+        await serve(engine, lifecycle, folder)
+        await stopping.wait()
+        await drain(lifecycle, engine, settings.shutdown_grace)
+    finally:
+        await server.stop(FLUSH)
+
+
+async def load(settings: ServiceSettings, folder: Path) -> Engine:
+    """Loads the model beside the event loop, which answers that it is loading."""
+    config = EngineConfig(
+        slots=settings.slots,
+        max_waiting=settings.max_waiting,
+        kv_budget_bytes=settings.kv_budget,
+        itl_target=settings.itl_target,
+        threads=settings.threads,
+    )
+    began = time.perf_counter()
+    provider, engine = await asyncio.to_thread(_load, folder, settings, config)
+    spec = engine.spec
+    took = time.perf_counter() - began
+    logger.info(
+        "serving %s (%s) on %s, ready in %.1f s", spec.id, spec.precision, provider.name, took
+    )
+    return engine
+
+
+def _load(folder: Path, settings: ServiceSettings, config: EngineConfig) -> tuple[Provider, Engine]:
+    provider = choose_provider(settings.provider)
+    return provider, Engine.load(folder, provider, config)
+
+
+async def serve(engine: Engine, lifecycle: Lifecycle, folder: Path) -> None:
+    """Opens the doors."""
+    deaths: set[asyncio.Task[None]] = set()
+
+    def on_death() -> None:
+        logger.critical("the engine died; the service takes no more requests")
+        deaths.add(asyncio.ensure_future(lifecycle.close("The engine died")))
+
+    engine.start(on_death)
+    prompts = PromptReader.load(folder, engine.vocabulary, engine.context_length)
+    await lifecycle.open(Served(engine, prompts))
+
+
+async def drain(lifecycle: Lifecycle, engine: Engine, grace: float) -> None:
+    """Closes the doors, lets who is inside finish, puts out the light."""
+    logger.info("stopping: running answers get up to %g s", grace)
+    await lifecycle.close("The server is shutting down")
+    await engine.drain(grace)
+    await engine.stop()
+
+
+def catch_signals() -> asyncio.Event:
+    """An event that the first SIGINT or SIGTERM sets; a later one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    first = 0.0
+
+    def caught(number: int) -> None:
+        nonlocal first
+        if not stopping.is_set():
+            first = loop.time()
+            stopping.set()
+        elif loop.time() - first > SAME_WISH:
+            os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, caught, number)
+    return stopping

@@ -1,0 +1,37 @@
+"""gRPC reflection, in version 1 and in the v1alpha that grpcio-reflection ships."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+METHOD = "ServerReflectionInfo"
+V1ALPHA = reflection.SERVICE_NAME
+V1 = V1ALPHA.replace("v1alpha", "v1")
+
+
+def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
+    """Lets callers ask the server for its services and their protos.
+
+    The two versions differ in their names alone, so one servicer answers both.
+    """
+    descriptor_pool.Default().Add(_v1_protos())
+    servicer = reflection.aio.ReflectionServicer([*services, V1ALPHA, V1])
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(name, {METHOD: handler}) for name in (V1ALPHA, V1)]
+    )
+
+
+def _v1_protos() -> descriptor_pb2.FileDescriptorProto:
+    protos = descriptor_pb2.FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(protos)
+    renamed = text_format.MessageToString(protos).replace("v1alpha", "v1")
+    return text_format.Parse(renamed, descriptor_pb2.FileDescriptorProto())

@@ -1,0 +1,91 @@
+"""A checked request and its prompt to what the engine is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rapport.v1.chat_pb2 import (
+    CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR,
+    CreateChatCompletionRequest,
+)
+from service.engine.request import GenerationRequest, Sampling
+from service.errors import InvalidRequest, PromptTooLong, Violation
+from service.rules import has
+
+SAMPLING_FIELDS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "typical_p",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "seed",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What requests do not say themselves."""
+
+    max_tokens: int = 2048
+    stop_in_output: bool = True
+
+
+def generation_request(
+    request: CreateChatCompletionRequest,
+    prompt: tuple[int, ...],
+    context_length: int,
+    defaults: Defaults,
+) -> GenerationRequest:
+    """What the engine is asked for.
+
+    Raises:
+        PromptTooLong: the prompt leaves no room.
+        InvalidRequest: max_tokens does not fit, and the caller wants to hear of it.
+    """
+    return GenerationRequest(
+        prompt=prompt,
+        max_tokens=_max_tokens(request, len(prompt), context_length, defaults.max_tokens),
+        n=request.n or 1,
+        sampling=_sampling(request),
+        stop=_stop(request),
+        stop_in_output=defaults.stop_in_output,
+        ignore_eos=request.ignore_eos,
+    )
+
+
+def _max_tokens(
+    request: CreateChatCompletionRequest, prompt: int, context_length: int, default: int
+) -> int:
+    room = context_length - prompt
+    if room < 1:
+        raise PromptTooLong(prompt, context_length)
+    asked = request.max_tokens or request.max_completion_tokens
+    behavior = request.context_length_exceeded_behavior
+    if asked > room and behavior == CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR:
+        raise _does_not_fit(request, prompt, asked, context_length)
+    return min(asked or default, room)
+
+
+def _does_not_fit(
+    request: CreateChatCompletionRequest, prompt: int, asked: int, context_length: int
+) -> InvalidRequest:
+    field = "max_tokens" if request.max_tokens else "max_completion_tokens"
+    text = (
+        f"The prompt's {prompt} tokens and {field} {asked} "
+        f"exceed the model's context length of {context_length}"
+    )
+    return InvalidRequest([Violation(field, text)])
+
+
+def _sampling(request: CreateChatCompletionRequest) -> Sampling:
+    given = {name: getattr(request, name) for name in SAMPLING_FIELDS if has(request, name)}
+    return Sampling(**given, logit_bias=dict(request.logit_bias))
+
+
+def _stop(request: CreateChatCompletionRequest) -> tuple[str, ...]:
+    if request.stop.WhichOneof("kind") == "text":
+        return (request.stop.text,)
+    return tuple(request.stop.list.items)

@@ -1,0 +1,162 @@
+"""The contract's rules for a chat request, whether it came over REST or gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from google.protobuf.descriptor import EnumDescriptor
+
+from rapport.v1.chat_pb2 import (
+    ContextLengthExceededBehavior,
+    CreateChatCompletionRequest,
+    ReasoningHistory,
+    ServiceTier,
+)
+from rapport.v1.tool_pb2 import FUNCTION_CALL_MODE_AUTO, FUNCTION_CALL_MODE_NONE, ToolChoiceMode
+from service.errors import InvalidRequest, ModelNotFound, Violation
+from service.pending import refuse_pending
+from service.rules import Violations, has, known, length, never, required, size, within
+from service.validate_messages import message_violations
+
+RANGES: dict[str, tuple[int | None, int | None]] = {
+    "max_tokens": (1, None),
+    "max_completion_tokens": (1, None),
+    "prompt_truncate_len": (1, None),
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "top_k": (0, 100),
+    "min_p": (0, 1),
+    "typical_p": (0, 1),
+    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-2, 2),
+    "repetition_penalty": (0, 2),
+    "mirostat_target": (0, None),
+    "mirostat_lr": (0, None),
+    "n": (1, 128),
+    "top_logprobs": (0, 5),
+    "echo_last": (0, None),
+}
+BIAS_RANGE = (-100, 100)
+MOST_LOGPROBS = 5
+MOST_STOPS = 4
+STOP_LENGTH = 1000
+LABELS = ("user", "prompt_cache_key", "prompt_cache_isolation_key", "safety_identifier")
+LABEL_LENGTH = 1024
+ENUMS: dict[str, EnumDescriptor] = {
+    "context_length_exceeded_behavior": ContextLengthExceededBehavior.DESCRIPTOR,
+    "service_tier": ServiceTier.DESCRIPTOR,
+    "reasoning_history": ReasoningHistory.DESCRIPTOR,
+}
+# A pair of which a request may have one.
+EXCLUSIVE = (("max_tokens", "max_completion_tokens"), ("reasoning_effort", "thinking"))
+UNFORCED = (ToolChoiceMode.TOOL_CHOICE_MODE_AUTO, ToolChoiceMode.TOOL_CHOICE_MODE_NONE)
+UNFORCED_CALL = (FUNCTION_CALL_MODE_AUTO, FUNCTION_CALL_MODE_NONE)
+
+
+def check(
+    request: CreateChatCompletionRequest, *, model: str, vocabulary_size: int, streaming: bool
+) -> None:
+    """Lets a request pass that keeps the contract and that this server can honour.
+
+    Raises:
+        ModelNotFound: it is for another model than `model`.
+        InvalidRequest: it breaks the contract; all that is wrong is named.
+        NotSupported: it keeps the contract and asks for what is not built yet.
+    """
+    if request.model and request.model != model:
+        raise ModelNotFound
+    violations = [
+        *(found for rule in RULES for found in rule(request)),
+        *bias_violations(request, vocabulary_size),
+        *stream_violations(request, streaming=streaming),
+    ]
+    if violations:
+        raise InvalidRequest(violations)
+    refuse_pending(request)
+
+
+def model_violations(request: CreateChatCompletionRequest) -> Violations:
+    yield from required("model", given=bool(request.model))
+
+
+def range_violations(request: CreateChatCompletionRequest) -> Violations:
+    for field, (low, high) in RANGES.items():
+        if has(request, field):
+            yield from within(field, getattr(request, field), low, high)
+
+
+def label_violations(request: CreateChatCompletionRequest) -> Violations:
+    for field in LABELS:
+        yield from length(field, getattr(request, field), 0, LABEL_LENGTH)
+
+
+def enum_violations(request: CreateChatCompletionRequest) -> Violations:
+    for field, enum in ENUMS.items():
+        yield from known(field, getattr(request, field), enum)
+
+
+def exclusion_violations(request: CreateChatCompletionRequest) -> Violations:
+    for first, second in EXCLUSIVE:
+        if has(request, first) and has(request, second):
+            yield Violation(second, f"Input should be unset where '{first}' is set")
+
+
+def stop_violations(request: CreateChatCompletionRequest) -> Violations:
+    kind = request.stop.WhichOneof("kind")
+    if kind == "text":
+        yield from length("stop", request.stop.text, 1, STOP_LENGTH)
+    elif kind == "list":
+        stops = request.stop.list.items
+        yield from size("stop", len(stops), 1, MOST_STOPS)
+        for index, text in enumerate(stops[:MOST_STOPS]):
+            yield from length(f"stop[{index}]", text, 1, STOP_LENGTH)
+
+
+def logprobs_violations(request: CreateChatCompletionRequest) -> Violations:
+    count = request.logprobs.count
+    if not 0 <= count <= MOST_LOGPROBS:
+        yield Violation("logprobs", f"logprobs must be between 0 and {MOST_LOGPROBS}: {count}")
+
+
+def choice_violations(request: CreateChatCompletionRequest) -> Violations:
+    """A call cannot be forced of tools that are not there."""
+    choice, legacy = request.tool_choice, request.function_call
+    forced = choice.HasField("named") or (choice.HasField("mode") and choice.mode not in UNFORCED)
+    if forced and not request.tools:
+        yield Violation("tool_choice", "Input should be 'auto' or 'none' without tools")
+    forced = legacy.HasField("named") or (
+        legacy.HasField("mode") and legacy.mode not in UNFORCED_CALL
+    )
+    if forced and not request.functions:
+        yield Violation("function_call", "Input should be 'auto' or 'none' without functions")
+
+
+def store_violations(request: CreateChatCompletionRequest) -> Violations:
+    yield from never("store", value=request.store)
+
+
+def bias_violations(request: CreateChatCompletionRequest, vocabulary_size: int) -> Violations:
+    for token, bias in sorted(request.logit_bias.items()):
+        field = f"logit_bias.{token}"
+        if not 0 <= token < vocabulary_size:
+            yield Violation(field, f"Token id should be between 0 and {vocabulary_size - 1}")
+        yield from within(field, bias, *BIAS_RANGE)
+
+
+def stream_violations(request: CreateChatCompletionRequest, *, streaming: bool) -> Violations:
+    if request.HasField("stream") and request.stream != streaming:
+        yield Violation("stream", f"Input should be {streaming}, or unset, for the RPC called")
+
+
+RULES: tuple[Callable[[CreateChatCompletionRequest], Violations], ...] = (
+    model_violations,
+    message_violations,
+    range_violations,
+    stop_violations,
+    label_violations,
+    enum_violations,
+    exclusion_violations,
+    logprobs_violations,
+    choice_violations,
+    store_violations,
+)

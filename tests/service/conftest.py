@@ -1,0 +1,47 @@
+"""A real grpc.aio server, in front of a scripted engine, on a free port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from rapport_settings.base import load
+from service.config import ServiceSettings
+from service.lifecycle import Lifecycle
+from service.server import build_server, listen
+from tests.service.fakes import ScriptedEngine, served
+
+
+@pytest.fixture
+def settings() -> ServiceSettings:
+    return load(ServiceSettings, ["--grpc-port", "0"])
+
+
+@pytest.fixture
+async def lifecycle() -> Lifecycle:
+    lifecycle = Lifecycle()
+    await lifecycle.begin()
+    return lifecycle
+
+
+@pytest.fixture
+async def engine(lifecycle: Lifecycle) -> ScriptedEngine:
+    """The engine behind the server, which is open from here on."""
+    engine = ScriptedEngine()
+    await lifecycle.open(served(engine))
+    return engine
+
+
+@pytest.fixture
+async def address(settings: ServiceSettings, lifecycle: Lifecycle) -> AsyncIterator[str]:
+    server = build_server(settings, lifecycle)
+    yield f"127.0.0.1:{await listen(server, settings)}"
+    await server.stop(None)
+
+
+@pytest.fixture
+async def channel(address: str) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield channel

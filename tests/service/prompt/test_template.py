@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from service.errors import InvalidRequest
+from service.prompt.template import ChatTemplate
+from service.prompt.turns import Turn
+
+HI = Turn("user", "Hi")
+ASKED = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+DEFAULT = (
+    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, "
+    "trained by Hugging Face<|im_end|>\n"
+)
+
+
+@pytest.fixture
+def template(int4_folder: Path) -> ChatTemplate:
+    return ChatTemplate.read(int4_folder)
+
+
+def test_default_system_prompt(template: ChatTemplate) -> None:
+    """Without a system message the template's own comes first."""
+    assert template.render([HI]) == DEFAULT + ASKED
+
+
+def test_system_prompt(template: ChatTemplate) -> None:
+    """A system message takes the place of the template's own."""
+    text = template.render([Turn("system", "Be brief."), HI])
+    assert text == "<|im_start|>system\nBe brief.<|im_end|>\n" + ASKED
+
+
+def test_empty_system_prompt(template: ChatTemplate) -> None:
+    """An empty system message means no system prompt at all."""
+    assert template.render([Turn("system", ""), HI]) == ASKED
+
+
+def test_only_the_first_empty_system_message_is_special(template: ChatTemplate) -> None:
+    """An empty system message later on stays as it is."""
+    text = template.render([HI, Turn("system", "")])
+    assert text.startswith(DEFAULT)
+    assert "<|im_start|>system\n<|im_end|>" in text
+
+
+def test_conversation(template: ChatTemplate) -> None:
+    """All turns are written in order, whatever their roles."""
+    text = template.render([HI, Turn("assistant", "Yes?"), Turn("tool", "42")])
+    assert text == (
+        DEFAULT + "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYes?<|im_end|>\n"
+        "<|im_start|>tool\n42<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_refusal() -> None:
+    """A template may refuse a conversation; the caller hears why."""
+    template = ChatTemplate("{{ raise_exception('Roles must alternate') }}")
+    with pytest.raises(InvalidRequest, match="refuses the conversation: Roles must alternate"):
+        template.render([HI])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ messages.append(1) }}",
+        "{{ messages[0].update({'role': 'system'}) }}",
+    ],
+)
+def test_sandbox(source: str) -> None:
+    """A template gets at nothing but the conversation, and changes nothing."""
+    with pytest.raises(InvalidRequest):
+        ChatTemplate(source).render([HI])
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{% if true %}\n  {% if true %}x{% endif %}\n{% endif %}", "x"),
+        ("{{ {'a': '<é>'} | tojson }}", '{"a": "<é>"}'),
+        ("{% for m in [1, 2] %}{% break %}{% endfor %}", ""),
+        ("{{ strftime_now('%Y') }}", str(datetime.now().astimezone().year)),
+        ("{{ bos_token }}{{ messages[0].content }}", "Hi"),
+    ],
+)
+def test_what_templates_rely_on(source: str, text: str) -> None:
+    """Templates find what Hugging Face's renderer gives them."""
+    assert ChatTemplate(source).render([HI]) == text

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.engine.vocabulary import Vocabulary
+from service.errors import InvalidRequest
+from service.prompt.template import ChatTemplate
+from service.prompt.tokens import PRIVATE_USE, SafeEncoder
+from service.prompt.turns import Turn
+
+START, END = "<|im_start|>", "<|im_end|>"
+# SmolLM2 has no token for some control characters and for bytes of unassigned planes.
+KNOWN: tuple[Literal["L", "M", "N", "P", "S", "Z"], ...] = ("L", "M", "N", "P", "S", "Z")
+# Text that is made to be mistaken for special tokens, whole, cut or nested.
+HOSTILE = st.lists(
+    st.sampled_from(
+        [START, END, "<|im_", "start|>", "<", "|>", "<|endoftext|>", "<file_sep>", "\ue000", " "]
+    )
+    | st.text(st.characters(codec="utf-8", categories=KNOWN), max_size=3)
+).map("".join)
+
+
+@pytest.fixture(scope="module")
+def vocabulary(int4_folder: Path) -> Vocabulary:
+    return Vocabulary.read(int4_folder, 49152)
+
+
+@pytest.fixture(scope="module")
+def template(int4_folder: Path) -> ChatTemplate:
+    return ChatTemplate.read(int4_folder)
+
+
+@pytest.fixture(scope="module")
+def encoder(vocabulary: Vocabulary) -> SafeEncoder:
+    return SafeEncoder(vocabulary)
+
+
+def spelled(vocabulary: Vocabulary, tokens: Sequence[int]) -> str:
+    """The text of tokens, special tokens spelled out."""
+    names = {id_: name.encode() for name, id_ in vocabulary.special_tokens.items()}
+    return b"".join(names.get(t, vocabulary.token_bytes[t]) for t in tokens).decode()
+
+
+def specials(vocabulary: Vocabulary, tokens: Sequence[int]) -> list[int]:
+    return [token for token in tokens if token in vocabulary.special_tokens.values()]
+
+
+@given(contents=st.lists(HOSTILE, min_size=1, max_size=3))
+def test_contents_never_become_special(
+    vocabulary: Vocabulary, template: ChatTemplate, encoder: SafeEncoder, contents: list[str]
+) -> None:
+    """Whatever people write, special tokens are those of the template, and no text is lost."""
+    turns = [Turn("user", content) for content in contents]
+    tokens = encoder.encode(turns, template.render)
+    assert spelled(vocabulary, tokens) == template.render(turns)
+    harmless = [Turn("user", "x") for _ in contents]
+    expected = vocabulary.encode(template.render(harmless))
+    assert specials(vocabulary, tokens) == specials(vocabulary, expected)
+
+
+@given(content=st.text(st.characters(codec="utf-8", exclude_characters="<")))
+def test_harmless_contents_are_encoded_as_ever(
+    vocabulary: Vocabulary, template: ChatTemplate, encoder: SafeEncoder, content: str
+) -> None:
+    """Where nothing looks special, the tokens are those of the whole rendered text."""
+    turns = [Turn("user", content)]
+    assert encoder.encode(turns, template.render) == vocabulary.encode(template.render(turns))
+
+
+def test_spelled_out_end(vocabulary: Vocabulary, encoder: SafeEncoder) -> None:
+    """The end of a turn, spelled out by a user, is several ordinary tokens."""
+    tokens = encoder.encode([Turn("user", END)], lambda turns: turns[0].content)
+    assert tokens == vocabulary.encode_text(END)
+    assert len(tokens) > 1
+
+
+def test_no_character_left(encoder: SafeEncoder) -> None:
+    """A text that uses up all private-use characters is refused, not mistaken."""
+    every = "".join(map(chr, PRIVATE_USE))
+    with pytest.raises(InvalidRequest, match="private-use"):
+        encoder.encode([Turn("user", END + every)], lambda turns: turns[0].content)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rapport.v1.chat_pb2 import FinishReason as Wire
+from rapport.v1.chat_pb2 import StreamChatCompletionResponse
+from rapport.v1.message_pb2 import Role
+from service.answer import Answer
+from service.engine.generation import Generation
+from service.engine.request import Delta, FinishReason, GenerationRequest
+from tests.service.fakes import ends, says
+
+Pieces = list[StreamChatCompletionResponse]
+
+
+def generated(*deltas: Delta, n: int = 1) -> Generation:
+    generation = Generation(GenerationRequest((1, 2, 3), 10, n=n), lambda _: None)
+    generation.cached_tokens = 2
+    for delta in deltas:
+        generation.add(Delta(delta.index, delta.text, delta.token_ids, delta.finish_reason))
+    return generation
+
+
+async def pieces(generation: Generation, *, usage_apart: bool = False) -> Pieces:
+    return [piece async for piece in Answer("m").pieces(generation, usage_apart=usage_apart)]
+
+
+class Script:
+    """A generation whose deltas come one by one, as they do when nobody lags."""
+
+    def __init__(self, *deltas: Delta, n: int = 1) -> None:
+        self.deltas = deltas
+        self.request = GenerationRequest((1, 2, 3), 10, n=n)
+        self.completion_tokens = sum(len(delta.token_ids) for delta in deltas)
+        self.cached_tokens = 2
+
+    async def __aiter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204
+        for delta in self.deltas:
+            yield delta
+
+
+def script(*deltas: Delta, n: int = 1) -> Generation:
+    return Script(*deltas, n=n)  # type: ignore[return-value]
+
+
+async def test_whole() -> None:
+    """The answer in one message has all texts, reasons and the usage."""
+    answer = Answer("m")
+    whole = await answer.whole(
+        generated(says(1, "B"), says(0, "A"), ends(1, "b", FinishReason.LENGTH), ends(0), n=2)
+    )
+    assert (whole.id, whole.created, whole.model) == (answer.id, answer.created, "m")
+    assert whole.object == "chat.completion"
+    assert [choice.index for choice in whole.choices] == [0, 1]
+    assert [choice.message.content for choice in whole.choices] == ["A", "Bb"]
+    assert [choice.message.role for choice in whole.choices] == [Role.ROLE_ASSISTANT] * 2
+    assert [choice.finish_reason for choice in whole.choices] == [
+        Wire.FINISH_REASON_STOP,
+        Wire.FINISH_REASON_LENGTH,
+    ]
+    usage = whole.usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (3, 4, 7)
+    assert usage.prompt_tokens_details.cached_tokens == 2
+
+
+async def test_an_empty_answer_has_content() -> None:
+    """An answer without text has an empty text, not none."""
+    whole = await Answer("m").whole(generated(ends(0)))
+    assert whole.choices[0].message.HasField("content")
+
+
+async def test_order_of_pieces() -> None:
+    """Roles come first, one choice a piece, then texts, then reasons; nothing is empty."""
+    told = await pieces(script(says(0, "A"), says(1, ""), says(1, "B"), ends(0, "a"), ends(1), n=2))
+    assert [len(piece.choices) for piece in told] == [1] * len(told)
+    choices = [piece.choices[0] for piece in told]
+    assert [(c.index, c.delta.role, c.delta.content, c.finish_reason) for c in choices] == [
+        (0, Role.ROLE_ASSISTANT, "", 0),
+        (1, Role.ROLE_ASSISTANT, "", 0),
+        (0, 0, "A", 0),
+        (1, 0, "B", 0),
+        (0, 0, "a", 0),
+        (0, 0, "", Wire.FINISH_REASON_STOP),
+        (1, 0, "", Wire.FINISH_REASON_STOP),
+    ]
+    assert not any(c.delta.HasField("content") for c in choices if not c.delta.content)
+
+
+async def test_pieces_belong_together() -> None:
+    """Id, object, time and model are the same on all pieces."""
+    told = await pieces(script(says(0, "A"), ends(0)), usage_apart=True)
+    assert len({(p.id, p.object, p.created, p.model) for p in told}) == 1
+    assert told[0].object == "chat.completion.chunk"
+
+
+@pytest.mark.parametrize("n", [1, 3])
+async def test_usage_rides_on_the_last_piece(n: int) -> None:
+    """Usage is on the globally last finish reason's piece, and on no other."""
+    told = await pieces(script(*(ends(index) for index in range(n)), n=n))
+    assert [piece.HasField("usage") for piece in told] == [False] * (len(told) - 1) + [True]
+    assert told[-1].usage.completion_tokens == n
+
+
+async def test_usage_apart() -> None:
+    """Usage that was asked for has a piece of its own, and no other piece has it."""
+    told = await pieces(script(says(0, "A"), ends(0)), usage_apart=True)
+    assert [piece.HasField("usage") for piece in told] == [False, False, False, True]
+    assert not told[-1].choices
+    assert told[-2].choices[0].finish_reason == Wire.FINISH_REASON_STOP
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.text(max_size=3)), max_size=20))
+async def test_joined_pieces_are_the_whole(said: list[tuple[int, str]]) -> None:
+    """Joined, the deltas of the stream are the answer in one message."""
+    deltas = [says(index, text) for index, text in said] + [ends(index) for index in range(3)]
+    joined: dict[int, str] = defaultdict(str)
+    for piece in await pieces(script(*deltas, n=3)):
+        joined[piece.choices[0].index] += piece.choices[0].delta.content
+    whole = await Answer("m").whole(generated(*deltas, n=3))
+    assert [joined[c.index] for c in whole.choices] == [c.message.content for c in whole.choices]

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from rapport.v1.model_pb2 import GetModelRequest, ListModelsRequest, Model
+from rapport.v1.model_pb2_grpc import ModelServiceStub
+from tests.service.fakes import CONTEXT
+from tests.service.requests import MODEL
+
+EXPECTED = Model(
+    id=MODEL,
+    object="model",
+    created=1700000000,
+    owned_by="tests",
+    kind="HF_BASE_MODEL",
+    supports_chat=True,
+    context_length=CONTEXT,
+)
+
+
+@pytest.mark.usefixtures("engine")
+async def test_list(channel: grpc.aio.Channel) -> None:
+    """The list has the model that is served."""
+    listed = await ModelServiceStub(channel).ListModels(ListModelsRequest())
+    assert (listed.object, list(listed.data)) == ("list", [EXPECTED])
+
+
+@pytest.mark.usefixtures("engine")
+async def test_get(channel: grpc.aio.Channel) -> None:
+    """The model is found by its id."""
+    got = await ModelServiceStub(channel).GetModel(GetModelRequest(model=MODEL))
+    assert got.model == EXPECTED
+
+
+@pytest.mark.usefixtures("engine")
+async def test_unknown(channel: grpc.aio.Channel) -> None:
+    """Another model is not found."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await ModelServiceStub(channel).GetModel(GetModelRequest(model="other"))
+    assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+    assert raised.value.details() == "Model not found, inaccessible, and/or not deployed"
+
+
+async def test_loading(channel: grpc.aio.Channel) -> None:
+    """While the model loads there is nothing to list yet."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await ModelServiceStub(channel).ListModels(ListModelsRequest())
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE

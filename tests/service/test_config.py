@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rapport_settings.base import SettingsError, load
+from service.config import ServiceSettings
+
+
+def settings(flags: list[str]) -> ServiceSettings:
+    return load(ServiceSettings, flags)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_defaults() -> None:
+    """Without any settings the service is open to this machine alone."""
+    read = settings([])
+    assert (read.grpc_host, read.grpc_port, read.keys) == ("127.0.0.1", 50051, ())
+
+
+def test_sources_in_order(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag beats the environment, which beats the file, which beats the default."""
+    (elsewhere / "rapport.toml").write_text("slots = 1\nmax_waiting = 1\nthreads = 1\n")
+    monkeypatch.setenv("RAPPORT_SLOTS", "2")
+    monkeypatch.setenv("RAPPORT_MAX_WAITING", "2")
+    read = settings(["--slots", "3"])
+    assert (read.slots, read.max_waiting, read.threads) == (3, 2, 1)
+
+
+@pytest.mark.parametrize("by", ["flag", "environment"])
+def test_named_file(by: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file may be named by a flag or the environment."""
+    (elsewhere / "other.toml").write_text("slots = 5\n")
+    monkeypatch.setenv("RAPPORT_CONFIG", "other.toml" if by == "environment" else "")
+    assert settings(["--config", "other.toml"] if by == "flag" else []).slots == 5
+
+
+def test_keys_of_the_gateway_are_ignored(elsewhere: Path) -> None:
+    """The file may hold settings that are the gateway's."""
+    (elsewhere / "rapport.toml").write_text('http_port = 8080\nunknown_fields = "error"\n')
+    assert settings([]).slots == 16
+
+
+def test_sizes_with_units() -> None:
+    """Sizes of memory are written as people write them."""
+    assert settings(["--kv-budget", "3GiB"]).kv_budget == 3 * 2**30
+
+
+def test_api_keys_are_split_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys are separated by commas and appear in no text of the settings."""
+    monkeypatch.setenv("RAPPORT_API_KEYS", "sesame, abracadabra,")
+    read = settings([])
+    assert read.keys == ("sesame", "abracadabra")
+    assert "sesame" not in f"{read!r} {read}"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_open_on_loopback(host: str) -> None:
+    """A loopback address may be bound without keys."""
+    assert settings(["--grpc-host", host]).grpc_host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com"])  # noqa: S104
+def test_keys_elsewhere(host: str) -> None:
+    """Any other address needs keys."""
+    with pytest.raises(SettingsError, match=f"{host} is reachable from elsewhere: set api_keys"):
+        settings(["--grpc-host", host])
+    assert settings(["--grpc-host", host, "--api-keys", "k"]).grpc_host == host
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--slots", "0"], "slots: Input should be greater than 0"),
+        (["--grpc-port", "70000"], "grpc_port: Input should be less than or equal to 65535"),
+        (["--provider", "tpu"], "provider: Input should be 'auto', 'cuda' or 'cpu'"),
+        (["--config", "missing.toml"], "the configuration file cannot be read: .*missing.toml"),
+    ],
+)
+def test_wrong_values_are_told_in_one_line(flags: list[str], told: str) -> None:
+    """What is wrong is said with the setting's name, in one line."""
+    with pytest.raises(SettingsError, match=told) as raised:
+        settings(flags)
+    assert "\n" not in str(raised.value)
+
+
+def test_broken_file(elsewhere: Path) -> None:
+    """A file that is no TOML is said to be unreadable."""
+    (elsewhere / "rapport.toml").write_text("slots = ")
+    with pytest.raises(SettingsError, match="the configuration file cannot be read"):
+        settings([])
+
+
+def test_ipv6_address() -> None:
+    """An IPv6 host stands in brackets before the port."""
+    assert settings(["--grpc-host", "::1"]).address == "[::1]"

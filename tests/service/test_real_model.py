@@ -1,0 +1,132 @@
+"""Both RPCs with the real engine and the real model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from rapport.v1.chat_pb2 import FinishReason, StopSequences
+from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from service.engine.engine import Engine, EngineConfig
+from service.engine.providers import choose_provider
+from service.lifecycle import Lifecycle
+from service.process import serve
+from tests.service.requests import chat, message, user
+
+if TYPE_CHECKING:
+    from rapport.v1.chat_pb2_grpc import ChatServiceAsyncStub
+
+GREEDY = {"temperature": 0, "max_tokens": 16}
+FRANCE = "What is the capital of France?"
+
+
+@pytest.fixture
+async def real_engine(int4_folder: Path, lifecycle: Lifecycle) -> AsyncIterator[Engine]:
+    config = EngineConfig(slots=4)
+    engine = await asyncio.to_thread(Engine.load, int4_folder, choose_provider("cpu"), config)
+    await serve(engine, lifecycle, int4_folder)
+    yield engine
+    await engine.drain(0)
+    await engine.stop()
+    counters = engine.counters
+    assert counters.accepted == counters.finished + counters.cancelled + counters.failed
+
+
+@pytest.fixture
+async def stub(
+    channel: grpc.aio.Channel,
+    real_engine: Engine,  # noqa: ARG001 - it is behind the channel
+) -> ChatServiceAsyncStub:
+    return ChatServiceStub(channel)
+
+
+async def text(stub: ChatServiceAsyncStub, *texts: str, **fields: Any) -> str:
+    whole = await stub.CreateChatCompletion(chat(*texts, **(GREEDY | fields)))
+    return whole.choices[0].message.content
+
+
+async def streamed(stub: ChatServiceAsyncStub, *texts: str, **fields: Any) -> list[str]:
+    joined: dict[int, str] = defaultdict(str)
+    async for piece in stub.StreamChatCompletion(chat(*texts, **(GREEDY | fields))):
+        for choice in piece.choices:
+            joined[choice.index] += choice.delta.content
+    return [joined[index] for index in sorted(joined)]
+
+
+async def test_stream_is_the_whole(stub: ChatServiceAsyncStub) -> None:
+    """Joined, a stream's deltas are the unary answer."""
+    whole = await text(stub, FRANCE)
+    assert whole
+    assert await streamed(stub, FRANCE) == [whole]
+
+
+async def test_eight_at_once(stub: ChatServiceAsyncStub) -> None:
+    """Streams that share the model, and wait for it, all end with their own usage."""
+    calls = [stub.CreateChatCompletion(chat("word " * place, **GREEDY)) for place in range(8)]
+    answers = await asyncio.gather(*calls)
+    assert all(answer.choices[0].message.content for answer in answers)
+    prompts = [answer.usage.prompt_tokens for answer in answers]
+    assert prompts == sorted(set(prompts))
+
+
+async def test_seed(stub: ChatServiceAsyncStub) -> None:
+    """The same seed gives the same answers, and each of the n its own."""
+    fields = {"temperature": 1.5, "seed": 7, "n": 3}
+    first = await streamed(stub, FRANCE, **fields)
+    assert await streamed(stub, FRANCE, **fields) == first
+    assert len(set(first)) == 3
+
+
+async def test_stop_is_included(stub: ChatServiceAsyncStub) -> None:
+    """An answer ends exactly with the stop text, in streams too."""
+    whole = await text(stub, FRANCE)
+    stop = whole[3:8]
+    fields = {"stop": StopSequences(text=stop)}
+    stopped = await text(stub, FRANCE, **fields)
+    assert stopped == whole[: whole.index(stop) + len(stop)]
+    assert await streamed(stub, FRANCE, **fields) == [stopped]
+
+
+async def test_usage_and_length(stub: ChatServiceAsyncStub) -> None:
+    """The prompt counts once, completions are summed, and max_tokens ends them."""
+    whole = await stub.CreateChatCompletion(chat(FRANCE, n=2, max_tokens=5, ignore_eos=True))
+    usage = whole.usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (37, 10, 47)
+    reasons = [choice.finish_reason for choice in whole.choices]
+    assert reasons == [FinishReason.FINISH_REASON_LENGTH] * 2
+
+
+async def test_roles(stub: ChatServiceAsyncStub) -> None:
+    """A conversation of all roles is answered."""
+    result = message("tool", "42")
+    result.tool_call_id = "call_1"
+    messages = [message("developer", "Be brief."), user("?"), message("assistant", "Hm."), result]
+    assert await text(stub, messages=messages)
+
+
+async def test_prompt_too_long(stub: ChatServiceAsyncStub) -> None:
+    """A prompt that fills the context is refused with its length and the model's."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await stub.CreateChatCompletion(chat("word " * 9000))
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert raised.value.details() == (
+        "The prompt is too long: 9031, model maximum context length: 8191"
+    )
+
+
+async def test_cancel_frees_the_slot(stub: ChatServiceAsyncStub, real_engine: Engine) -> None:
+    """A caller that leaves frees its slot at once."""
+    call = stub.StreamChatCompletion(chat(max_tokens=8000, ignore_eos=True))
+    await call.read()
+    call.cancel()
+    for _ in range(200):
+        if real_engine.counters.cancelled:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the generation goes on")

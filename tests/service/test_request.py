@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rapport.v1.chat_pb2 import StopList, StopSequences
+from service.engine.request import Sampling
+from service.errors import InvalidRequest, PromptTooLong
+from service.request import Defaults, generation_request
+from tests.service.requests import chat
+
+DEFAULTS = Defaults(max_tokens=50, stop_in_output=True)
+ERROR = "CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR"
+
+
+def max_tokens(prompt: int, **fields: object) -> int:
+    tokens = tuple(range(prompt))
+    return generation_request(chat(**fields), tokens, 100, DEFAULTS).max_tokens
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fields", "expected"),
+    [
+        (10, {}, 50),
+        (10, {"max_tokens": 20}, 20),
+        (10, {"max_completion_tokens": 20}, 20),
+        (10, {"max_tokens": 200}, 90),
+        (70, {}, 30),
+        (99, {}, 1),
+        (10, {"max_tokens": 90, "context_length_exceeded_behavior": ERROR}, 90),
+        (70, {"context_length_exceeded_behavior": ERROR}, 30),
+    ],
+)
+def test_max_tokens(prompt: int, fields: dict[str, object], expected: int) -> None:
+    """max_tokens is what was asked, else the default, and never more than fits."""
+    assert max_tokens(prompt, **fields) == expected
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_error_where_it_does_not_fit(field: str) -> None:
+    """A caller who wants to hear of it learns prompt tokens, max_tokens and context length."""
+    told = f"The prompt's 10 tokens and {field} 91 exceed the model's context length of 100"
+    with pytest.raises(InvalidRequest, match=told):
+        max_tokens(10, context_length_exceeded_behavior=ERROR, **{field: 91})
+
+
+@pytest.mark.parametrize("behavior", ["CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE", ERROR])
+def test_prompt_that_fills_the_context(behavior: str) -> None:
+    """A prompt that leaves no room is refused, whatever the behaviour."""
+    with pytest.raises(PromptTooLong, match=r"too long: 100, model maximum context length: 99$"):
+        max_tokens(100, context_length_exceeded_behavior=behavior)
+
+
+@given(prompt=st.integers(1, 99), asked=st.integers(1, 2**31 - 1))
+def test_always_fits(prompt: int, asked: int) -> None:
+    """Prompt and max_tokens fit the context together."""
+    assert 1 <= max_tokens(prompt, max_tokens=asked) <= 100 - prompt
+
+
+def test_omitted_sampling_fields_have_the_contracts_defaults() -> None:
+    """What a request does not say changes nothing in sampling."""
+    assert generation_request(chat(), (1,), 100, DEFAULTS).sampling == Sampling()
+
+
+def test_sampling_fields() -> None:
+    """Every sampling field arrives, zeros among them."""
+    sampling = Sampling(
+        temperature=0.0,
+        top_p=0.5,
+        top_k=7,
+        min_p=0.1,
+        typical_p=0.9,
+        repetition_penalty=1.1,
+        frequency_penalty=-1.0,
+        presence_penalty=2.0,
+        logit_bias={3: -100.0},
+        seed=0,
+    )
+    fields = {name: getattr(sampling, name) for name in Sampling.__slots__}
+    assert generation_request(chat(**fields), (1,), 100, DEFAULTS).sampling == sampling
+
+
+@pytest.mark.parametrize(
+    ("stop", "expected"),
+    [
+        (None, ()),
+        (StopSequences(text="a"), ("a",)),
+        (StopSequences(list=StopList(items=["a", "b"])), ("a", "b")),
+    ],
+)
+def test_stop(stop: StopSequences | None, expected: tuple[str, ...]) -> None:
+    """One stop text and a list of them arrive alike."""
+    assert generation_request(chat(stop=stop), (1,), 100, DEFAULTS).stop == expected
+
+
+def test_the_rest() -> None:
+    """n, ignore_eos and the server's way with stop texts arrive."""
+    request = generation_request(chat(n=3, ignore_eos=True), (1,), 100, Defaults(50, False))
+    assert (request.n, request.ignore_eos, request.stop_in_output) == (3, True, False)
+    assert generation_request(chat(), (1,), 100, DEFAULTS).n == 1

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from rapport_settings.base import load
+from service.config import ServiceSettings
+from service.lifecycle import Lifecycle
+from service.server import PortTakenError, build_server, listen
+from tests.service.fakes import ScriptedEngine, ends
+from tests.service.requests import chat
+
+
+async def test_port_in_use(address: str, lifecycle: Lifecycle) -> None:
+    """A second server on the same port is refused in one line, not let share it."""
+    settings = load(ServiceSettings, ["--grpc-port", address.rpartition(":")[2]])
+    with pytest.raises(PortTakenError, match=f"cannot listen on {address}: is it in use?"):
+        await listen(build_server(settings, lifecycle), settings)
+
+
+async def test_long_message(channel: grpc.aio.Channel, engine: ScriptedEngine) -> None:
+    """A message longer than gRPC's usual 4 MiB is read."""
+    engine.script = [ends(0)]
+    await ChatServiceStub(channel).CreateChatCompletion(chat("x" * (5 << 20)))
+
+
+class TestSmallLimit:
+    @pytest.fixture
+    def settings(self) -> ServiceSettings:
+        return load(ServiceSettings, ["--grpc-port", "0", "--max-message-bytes", "1000"])
+
+    async def test_too_long(self, channel: grpc.aio.Channel, engine: ScriptedEngine) -> None:
+        """A message over the limit is refused."""
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await ChatServiceStub(channel).CreateChatCompletion(chat("x" * 1000))
+        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert engine.requests == []

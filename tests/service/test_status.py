@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from service import errors
+from service.engine.errors import EngineError, Overloaded, StepFailed, Unavailable
+from service.errors import ServiceError, Violation
+from service.status import KINDS, status_of
+
+
+def subclasses(base: type[Exception]) -> set[type[Exception]]:
+    found = set(base.__subclasses__())
+    return found.union(*map(subclasses, found))
+
+
+def details(status: Status) -> dict[type, Any]:
+    unpacked: dict[type, Any] = {}
+    for packed in status.details:
+        for kind in (ErrorInfo, BadRequest, RetryInfo):
+            detail = kind()
+            if packed.Unpack(detail):
+                unpacked[kind] = detail
+    return unpacked
+
+
+@pytest.mark.parametrize("error", sorted(subclasses(EngineError), key=str))
+def test_every_engine_error_has_a_row(error: type[Exception]) -> None:
+    """No error of the engine reaches a caller by accident."""
+    assert error in KINDS
+
+
+@pytest.mark.parametrize("error", sorted(subclasses(ServiceError), key=str))
+def test_every_service_error_has_a_row(error: type[Exception]) -> None:
+    """No error of the service reaches a caller by accident."""
+    assert error in KINDS
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_reasons_are_well_formed(kind: Any) -> None:
+    """A reason is in upper case with underscores, as google.rpc asks."""
+    assert kind.reason.isupper()
+    assert kind.reason.replace("_", "").isalpha()
+
+
+def test_one_violation() -> None:
+    """One violation is told with its field, in the text and in the details."""
+    violation = Violation("temperature", "Input should be less than or equal to 2")
+    status = status_of(errors.InvalidRequest([violation]))
+    assert status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert status.message == "Input should be less than or equal to 2, field: 'temperature'"
+    (told,) = details(status)[BadRequest].field_violations
+    assert (told.field, told.description) == (violation.field, violation.description)
+    assert details(status)[ErrorInfo].domain == "rapport.v1"
+
+
+def test_several_violations() -> None:
+    """Several violations are counted and listed."""
+    status = status_of(errors.InvalidRequest([Violation("a", "Bad"), Violation("b", "Worse")]))
+    assert status.message == "2 request validation errors: Bad, field: 'a'; Worse, field: 'b'"
+    assert [v.field for v in details(status)[BadRequest].field_violations] == ["a", "b"]
+
+
+def test_no_end_of_violations() -> None:
+    """Of very many violations some are listed, so that the status fits the trailers."""
+    status = status_of(errors.InvalidRequest([Violation(f"f{i}", "Bad") for i in range(5000)]))
+    assert status.message.startswith("5000 request validation errors: Bad, field: 'f0'; ")
+    assert status.message.endswith("; and 4990 more")
+    assert len(details(status)[BadRequest].field_violations) == 10
+    assert status.ByteSize() < 2000
+
+
+def test_prompt_too_long() -> None:
+    """The text that clients look for stands alone, and the length is one below the context."""
+    status = status_of(errors.PromptTooLong(9000, 8192))
+    assert status.message == "The prompt is too long: 9000, model maximum context length: 8191"
+    assert details(status)[BadRequest].field_violations[0].field == "messages"
+
+
+def test_model_not_found() -> None:
+    """An unknown model is told in Fireworks' words and names the field."""
+    status = status_of(errors.ModelNotFound())
+    assert status.message == "Model not found, inaccessible, and/or not deployed"
+    assert details(status)[ErrorInfo].metadata == {"param": "model"}
+
+
+def test_not_supported() -> None:
+    """What is not built yet is told by name."""
+    status = status_of(errors.NotSupported(["response_format"]))
+    assert status.code == grpc.StatusCode.UNIMPLEMENTED.value[0]
+    assert status.message == "Not supported yet, field: 'response_format'"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "seconds"),
+    [
+        (Overloaded("full", retry_after=2.5), grpc.StatusCode.RESOURCE_EXHAUSTED, 2.5),
+        (Unavailable("draining"), grpc.StatusCode.UNAVAILABLE, 1),
+        (errors.NotReady("The model is loading", 3), grpc.StatusCode.UNAVAILABLE, 3),
+    ],
+)
+def test_when_to_retry(error: Exception, code: grpc.StatusCode, seconds: float) -> None:
+    """Where trying again helps, the caller is told when."""
+    status = status_of(error)
+    assert status.code == code.value[0]
+    assert details(status)[RetryInfo].retry_delay.ToMilliseconds() == seconds * 1000
+
+
+@pytest.mark.parametrize("error", [StepFailed("ORT: /srv/secret"), KeyError("secret")])
+def test_insides_stay_inside(error: Exception) -> None:
+    """What broke inside is not told."""
+    status = status_of(error)
+    assert status.code == grpc.StatusCode.INTERNAL.value[0]
+    assert "secret" not in str(status)
