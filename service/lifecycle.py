@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from service.engine.engine import Engine
 from service.errors import NotReady
-
-if TYPE_CHECKING:
-    from service.engine.engine import Engine
-    from service.prompt.prompt import PromptReader
+from service.prompt.prompt import PromptReader
 
 CHAT_SERVICE = "rapport.v1.ChatService"
 MODEL_SERVICE = "rapport.v1.ModelService"

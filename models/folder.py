@@ -1,0 +1,115 @@
+"""The model folder: all that the engine reads.
+
+model.onnx, model.onnx.data   the decoder (graph.py says its inputs and outputs)
+tokenizer.json                for the tokenizers library
+chat_template.jinja
+model.json                    what the engine must know, written last
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from models import cache
+from models.gguf import GgufFile
+from models.graph import INPUTS, OUTPUTS, PRECISIONS, DecoderGraph
+from models.onnx_file import OnnxWriter
+from models.progress import Progress
+from models.tokenizer import tokenizer_from
+
+# To be raised when folders of an older Rapport must be made anew.
+FORMAT = 1
+GRAPH, WEIGHTS = "model.onnx", "model.onnx.data"
+TOKENIZER, TEMPLATE, DESCRIPTION = "tokenizer.json", "chat_template.jinja", "model.json"
+FILES = (GRAPH, WEIGHTS, TOKENIZER, TEMPLATE, DESCRIPTION)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a folder is made of. `source` tells where its GGUF file came from."""
+
+    id: str
+    owned_by: str
+    gguf: Path
+    source: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """The content of model.json. In the names of tensors, {layer} counts from 0."""
+
+    format: int = FORMAT
+    id: str
+    precision: str
+    created: int  # Unix seconds
+    owned_by: str
+    context_length: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocab_size: int
+    kv_type: str
+    eos_token_ids: list[int]
+    inputs: dict[str, str] = field(default_factory=lambda: INPUTS)
+    outputs: dict[str, str] = field(default_factory=lambda: OUTPUTS)
+    source: dict[str, str]
+
+
+def is_current(folder: Path, gguf_sha256: str | None = None) -> bool:
+    """Whether the folder is whole, of this format and, if told, made from that GGUF file."""
+    try:
+        description = json.loads((folder / DESCRIPTION).read_bytes())
+        same = description["format"] == FORMAT
+        source = description["source"]["gguf_sha256"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    made_from_it = gguf_sha256 in (None, source)
+    return same and made_from_it and all((folder / name).is_file() for name in FILES)
+
+
+def write_folder(origin: Origin, precision: str, final: Path, progress: Progress) -> None:
+    """Write the model folder of a GGUF file, whole or not at all.
+
+    Raises CorruptFileError or UnsupportedModelError for the GGUF file and OSError for the disk.
+    The caller holds the cache's lock.
+    """
+    file = GgufFile(origin.gguf)
+    with cache.partial_folder(final) as partial:
+        write_graph(file, precision, partial, progress)
+        tokenizer = tokenizer_from(file.vocabulary).to_str()
+        (partial / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+        (partial / TEMPLATE).write_text(file.chat_template, encoding="utf-8")
+        description = describe(file, origin, precision)
+        (partial / DESCRIPTION).write_text(json.dumps(asdict(description), indent=2) + "\n")
+        progress("writing to disk", 1.0)
+        cache.publish(partial, final)
+
+
+def write_graph(file: GgufFile, precision: str, folder: Path, progress: Progress) -> None:
+    with (folder / WEIGHTS).open("wb") as data:
+        graph = DecoderGraph(file, OnnxWriter(data, WEIGHTS), PRECISIONS[precision])
+        model = graph.build(progress)
+    (folder / GRAPH).write_bytes(model.SerializeToString(deterministic=True))
+
+
+def describe(file: GgufFile, origin: Origin, precision: str) -> Description:
+    architecture = file.architecture
+    return Description(
+        id=origin.id,
+        precision=precision,
+        created=int(time.time()),
+        owned_by=origin.owned_by,
+        context_length=architecture.context_length,
+        layers=architecture.layers,
+        heads=architecture.heads,
+        kv_heads=architecture.kv_heads,
+        head_size=architecture.head_size,
+        vocab_size=architecture.vocab_size,
+        kv_type=PRECISIONS[precision].element,
+        eos_token_ids=file.end_tokens,
+        source=origin.source,
+    )

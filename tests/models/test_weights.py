@@ -1,0 +1,93 @@
+"""Blocks of weights keep their values on the way to ONNX Runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.weights import F16, F32, Matrix, Quantised, quantised, stacked
+
+
+def random_matrix(kind: GGMLQuantizationType, outputs: int, blocks: int, seed: int) -> Matrix:
+    """Blocks of any bits at all, but for scales that are finite."""
+    random = np.random.default_rng(seed)
+    size = GGML_QUANT_SIZES[kind][1]
+    rows = random.integers(0, 256, (outputs, blocks, size), dtype=np.uint8)
+    halves = 2 if kind == GGMLQuantizationType.Q4_1 else 1
+    scales = random.standard_normal((outputs, blocks, halves)).astype(np.float16)
+    rows[:, :, : 2 * halves] = scales.view(np.uint8)
+    return Matrix(kind, rows.reshape(outputs, -1))
+
+
+def computed(packed: Quantised) -> np.ndarray:
+    """What MatMulNBits and the correction take the weights to be."""
+    quants = packed.quants
+    if packed.bits == 4:
+        pairs = np.stack([quants & 0x0F, quants >> 4], axis=-1)
+        quants = pairs.reshape(*quants.shape[:2], -1)
+    zero = 2 ** (packed.bits - 1)
+    weights = packed.scales[:, :, None] * (quants.astype(np.float32) - zero)
+    if packed.offsets is not None:
+        weights += packed.offsets.T[:, :, None]
+    return weights.reshape(len(weights), -1)
+
+
+@settings(deadline=None)
+@given(
+    kind=st.sampled_from(["Q4_0", "Q4_1", "Q8_0"]),
+    outputs=st.integers(1, 5),
+    blocks=st.integers(1, 4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_quantised_keeps_values(kind: str, outputs: int, blocks: int, seed: int) -> None:
+    """Whatever the bits of the blocks, unpacked weights are those that gguf itself computes."""
+    type_ = GGMLQuantizationType[kind]
+    matrix = random_matrix(type_, outputs, blocks, seed)
+    packed = quantised(matrix)
+    assert packed is not None
+    expected = dequantize(matrix.rows, type_)
+    np.testing.assert_allclose(computed(packed), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(matrix.floats(), expected)
+
+
+@pytest.mark.parametrize("kind", [F32, F16])
+def test_floats_are_not_quantised(kind: GGMLQuantizationType) -> None:
+    """A matrix of floats stays one."""
+    rows = np.ones((2, 32), np.float32 if kind == F32 else np.float16)
+    matrix = Matrix(kind, rows)
+    assert quantised(matrix) is None
+    assert matrix.floats().dtype == np.float32
+
+
+def test_sizes_count_weights() -> None:
+    """A matrix tells its size in weights, whatever its blocks take."""
+    matrix = random_matrix(GGMLQuantizationType.Q4_1, outputs=3, blocks=2, seed=0)
+    assert (matrix.outputs, matrix.inputs) == (3, 64)
+    assert (Matrix(F16, np.ones((2, 5), np.float16)).inputs) == 5
+
+
+def test_stacked_keeps_a_common_kind() -> None:
+    """Matrices of one kind are stacked without being dequantised."""
+    parts = [random_matrix(GGMLQuantizationType.Q8_0, 2, 1, seed) for seed in (1, 2)]
+    both = stacked(parts)
+    assert both.kind == GGMLQuantizationType.Q8_0
+    np.testing.assert_array_equal(both.floats(), np.concatenate([p.floats() for p in parts]))
+
+
+def test_stacked_mixes_kinds_as_floats() -> None:
+    """Matrices of different kinds are stacked as floats."""
+    parts = [random_matrix(GGMLQuantizationType[kind], 2, 1, 3) for kind in ("Q4_1", "Q8_0")]
+    both = stacked(parts)
+    assert both.kind == F32
+    np.testing.assert_array_equal(both.floats(), np.concatenate([p.floats() for p in parts]))
+
+
+def test_reordered_moves_whole_rows() -> None:
+    """Reordering a quantised matrix reorders its outputs."""
+    matrix = random_matrix(GGMLQuantizationType.Q4_1, outputs=3, blocks=2, seed=4)
+    order = np.array([2, 0, 1])
+    np.testing.assert_array_equal(matrix.reordered(order).floats(), matrix.floats()[order])
