@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Index
 
 from models import fetch as fetch_module
 from models.cache import writing
 from models.errors import FetchError
 from models.fetch import fetch, reason_in, sha256_of
 from models.progress import silent
+from tests.models.conftest import Index
 
 
 def sources(cache: Path) -> list[str]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Decoder
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
+
+from tests.models.conftest import Decoder
 
 TEXT = (Path(__file__).parent / "mixed_text.txt").read_text(encoding="utf-8")
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import Decoder
 
 from models.folder import Origin, write_folder
 from models.gguf import GgufFile
 from models.progress import silent
+from tests.models.conftest import Decoder
 
 PROMPT = [1, 60, 70, 80, 90, 100, 2, 7, 7, 7, 200, 31]
 

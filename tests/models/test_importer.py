@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from conftest import Decoder, Index
 
 from models import cache as cache_module
 from models.cache import PARTIAL
@@ -32,6 +31,7 @@ from models.folder import FILES, is_current
 from models.importer import ensure, import_file
 from models.onnx_file import OnnxWriter
 from models.progress import silent
+from tests.models.conftest import Decoder, Index
 
 AGAIN = "then run: rapport models import tiny --precision int4"
 

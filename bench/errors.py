@@ -1,0 +1,9 @@
+"""What can go wrong in the bench itself."""
+
+
+class BenchError(Exception):
+    """The bench cannot go on; the message is one line that says why."""
+
+
+class RequestFailed(Exception):
+    """A request did not end well; the text is short, since requests are counted by it."""

@@ -1,0 +1,7 @@
+"""What the bench is at, for whoever waits for it."""
+
+import sys
+
+
+def tell(what: str) -> None:
+    print(f"bench: {what} …", file=sys.stderr, flush=True)

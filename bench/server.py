@@ -1,0 +1,181 @@
+"""The server under test: one that is started here and ended with it, or one that runs."""
+
+import ipaddress
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+
+from bench.errors import BenchError
+from bench.processes import Parts, listening_parts, started_parts
+
+# The first start fetches and imports the model.
+START_LIMIT = 900.0
+# Longer than `rapport serve` lets its parts take before it kills them.
+STOP_LIMIT = 30.0
+POLL = 0.01
+LOG_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a server answers."""
+
+    rest: str | None
+    grpc: str | None
+    pid: int | None = None
+    """The process that the bench started, if it did."""
+
+    def parts(self) -> Parts:
+        """The server's processes."""
+        if self.pid is not None:
+            return started_parts(self.pid)
+        addresses = [address for address in (self.rest, self.grpc) if address]
+        return listening_parts({port for _, port in map(_host_and_port, addresses)})
+
+
+class Server:
+    """A program that is healthy when the `with` begins and gone, children and all, after it."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], health: str) -> None:
+        self.ready_after = 0.0
+        """Seconds from its start until it was healthy."""
+        self._command = command
+        self._environment = environment
+        self._health = health
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        self._log = tempfile.TemporaryFile()
+        began = time.perf_counter()
+        # A session of its own: Ctrl-C reaches the bench alone, which then ends the server.
+        self._process = subprocess.Popen(
+            self._command,
+            env=dict(self._environment),
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            self._wait_until_healthy(began + START_LIMIT)
+        except BaseException:
+            self._end()
+            raise
+        self.ready_after = time.perf_counter() - began
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _wait_until_healthy(self, deadline: float) -> None:
+        with httpx.Client(trust_env=False) as http:
+            while time.perf_counter() < deadline:
+                if self._process.poll() is not None:
+                    raise BenchError(f"the server ended as it started:\n{self._log_tail()}")
+                with suppress(httpx.TransportError):
+                    if http.get(self._health).status_code == httpx.codes.OK:
+                        return
+                time.sleep(POLL)
+        raise BenchError(f"the server was not healthy in {START_LIMIT:g} s:\n{self._log_tail()}")
+
+    def _log_tail(self) -> str:
+        self._log.seek(0)
+        return "\n".join(self._log.read().decode(errors="replace").splitlines()[-LOG_LINES:])
+
+    def _end(self) -> None:
+        family = self._family()
+        try:
+            self._process.terminate()
+            self._process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            print("bench: the server did not end in time and is killed", file=sys.stderr)
+        finally:
+            # Also after a second Ctrl-C, and for children that outlived their parent.
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self._process.wait()
+            self._log.close()
+
+    def _family(self) -> list[psutil.Process]:
+        """The program and all it has started. Its parts have sessions, so no group holds them."""
+        try:
+            program = psutil.Process(self._process.pid)
+            return [program, *program.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+
+@contextmanager
+def rapport() -> Iterator[tuple[Server, Target]]:
+    """`rapport serve` of this virtual environment on free ports."""
+    program = Path(sys.executable).with_name("rapport")
+    if not program.exists():
+        raise BenchError(f"{program} is missing; run make setup")
+    grpc_port, http_port = _free_ports(2)
+    environment = os.environ | {
+        "RAPPORT_GRPC_HOST": "127.0.0.1",
+        "RAPPORT_HTTP_HOST": "127.0.0.1",
+        "RAPPORT_GRPC_PORT": str(grpc_port),
+        "RAPPORT_HTTP_PORT": str(http_port),
+    }
+    rest = f"http://127.0.0.1:{http_port}"
+    with Server([str(program), "serve"], environment, f"{rest}/health") as server:
+        yield server, Target(rest, f"127.0.0.1:{grpc_port}", server.pid)
+
+
+def check_loopback(address: str) -> str:
+    """Returns the address, a URL or host:port, if it is on this machine.
+
+    Raises:
+        BenchError: it is not; a load generator must not be pointed at others by mistake.
+    """
+    host, _ = _host_and_port(address)
+    if host != "localhost" and not _is_loopback(host):
+        raise BenchError(f"{address} is not on this machine: only loopback addresses are loaded")
+    return address
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        if parts.hostname and parts.port:
+            return parts.hostname, parts.port
+    except ValueError:
+        pass
+    raise BenchError(f"{address} is not an address with a host and a port")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [int(bound.getsockname()[1]) for bound in sockets]
+    finally:
+        for bound in sockets:
+            bound.close()
