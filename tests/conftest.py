@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.server import Target, rapport
 from models.importer import ensure
 
 MODEL = "smollm2-135m-instruct"
@@ -27,3 +29,11 @@ def float32_folder() -> Path:
 def float16_folder() -> Path:
     """The default model as it is served on a GPU."""
     return ensure(MODEL, "float16")
+
+
+@pytest.fixture(scope="session")
+def server(int4_folder: Path) -> Iterator[Target]:
+    """`rapport serve` as a real process on free ports, for tests that only call it."""
+    del int4_folder  # it is fetched before, so that the start is quick
+    with rapport() as (_, target):
+        yield target

@@ -1,0 +1,43 @@
+"""The `rapport` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+USAGE = """\
+usage: rapport COMMAND [OPTIONS]
+
+commands:
+  serve     prepare the model, then run service and gateway
+  service   run the gRPC service alone
+  gateway   run the REST gateway alone
+  models    import models into the cache, list them, say where they are
+  chat      talk to a running service in the terminal
+
+`rapport COMMAND --help` shows a command's options.
+"""
+
+# Run as modules of their own, so that what one imports is not loaded for another.
+MODULES = {
+    "serve": "rapport_cli.serve",
+    "service": "service",
+    "gateway": "gateway",
+    "models": "models",
+    "chat": "rapport_cli.chat",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Becomes the command that is named. Returns 2 when none is."""
+    command, *rest = (sys.argv[1:] if arguments is None else [*arguments]) or ["--help"]
+    if command in MODULES:
+        os.execv(sys.executable, [sys.executable, "-m", MODULES[command], *rest])  # noqa: S606 - no shell is wanted
+    helped = command in {"-h", "--help", "help"}
+    (sys.stdout if helped else sys.stderr).write(USAGE)
+    return 0 if helped else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

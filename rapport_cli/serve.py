@@ -1,0 +1,125 @@
+"""`rapport serve`: the model is prepared, then service and gateway run as two processes."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from gateway.config import GatewaySettings
+from models.errors import ModelError
+from models.importer import ensure
+from models.progress import shown
+from rapport_settings.base import SettingsError, load
+from service.config import ServiceSettings
+from service.engine.providers import ProviderError, choose_provider
+
+PARTS = ("service", "gateway")
+# Seconds beyond the grace after which a part that should have ended is ended.
+PATIENCE = 10.0
+PR_SET_PDEATHSIG = 1
+
+
+class ServeSettings(GatewaySettings, ServiceSettings):
+    """Prepares the model, then serves gRPC and REST: all settings of service and gateway."""
+
+    model_config = SettingsConfigDict(cli_prog_name="rapport serve")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until told to stop. Returns the exit status."""
+    try:
+        settings = load(ServeSettings, sys.argv[1:] if arguments is None else arguments)
+    except SettingsError as error:
+        return refuse(error, 2)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        folder = settings.model_folder or prepare(settings)
+    except (ModelError, ProviderError) as error:
+        return refuse(error, 1)
+    except KeyboardInterrupt:
+        return 130
+    return supervise(environment(settings, folder), settings.shutdown_grace)
+
+
+def refuse(why: Exception, status: int) -> int:
+    sys.stderr.write(f"rapport serve: {why}\n")
+    return status
+
+
+def prepare(settings: ServeSettings) -> Path:
+    """The folder of the model, in the precision that suits the provider."""
+    provider = choose_provider(settings.provider)
+    with shown() as progress:
+        return ensure(settings.model, provider.precision, progress)
+
+
+def environment(settings: ServeSettings, folder: Path) -> dict[str, str]:
+    """The environment in which the parts find these settings."""
+    values = settings.model_dump(exclude_none=True) | {"model_folder": folder}
+    return os.environ | {f"RAPPORT_{name.upper()}": text(value) for name, value in values.items()}
+
+
+def text(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def supervise(variables: dict[str, str], grace: float) -> int:
+    """Runs the parts until a signal comes or one of them ends."""
+    told: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: told.append(number))
+    parts = {part: start(part, variables) for part in PARTS}
+    while not told and all(process.poll() is None for process in parts.values()):
+        time.sleep(0.05)
+    ended = [part for part, process in parts.items() if process.poll() is not None]
+    stop(parts, told, grace)
+    if told:
+        return max(abs(process.returncode) for process in parts.values())
+    sys.stderr.write(f"rapport serve: the {ended[0]} ended, so this ends too\n")
+    return 1
+
+
+def start(part: str, variables: dict[str, str]) -> subprocess.Popen[bytes]:
+    # In a session of its own: Ctrl-C reaches only this process, which passes it on once.
+    return subprocess.Popen(  # noqa: S603 - the part is one of two
+        [sys.executable, "-m", part],
+        env=variables,
+        start_new_session=True,
+        preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - this process has one thread
+    )
+
+
+def end_with_parent() -> None:
+    """Has the kernel tell a part to stop should this process be killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def stop(parts: dict[str, subprocess.Popen[bytes]], told: list[int], grace: float) -> None:
+    """Tells the parts to stop and waits; a second signal to this process ends them at once."""
+    signals = len(told)
+    tell(parts, signal.SIGTERM)
+    deadline = time.monotonic() + grace + PATIENCE
+    while any(process.poll() is None for process in parts.values()):
+        if len(told) > max(signals, 1) or time.monotonic() > deadline:
+            tell(parts, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def tell(parts: dict[str, subprocess.Popen[bytes]], number: signal.Signals) -> None:
+    for process in parts.values():
+        if process.poll() is None:
+            process.send_signal(number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
