@@ -1,0 +1,118 @@
+"""The ASGI application: requests in, routes found, answers out."""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import orjson
+
+from gateway.call import JSON, Call
+from gateway.codec.violations import InvalidError
+from gateway.config import GatewaySettings
+from gateway.errors import ApiError, bad_request, internal, method_not_allowed, unavailable
+from gateway.exchange import DisconnectedError, Exchange
+from gateway.routes import Route
+from gateway.upstream import Upstream
+
+logger = logging.getLogger(__name__)
+access_logger = logging.getLogger("gateway.access")
+
+CLIENT_CLOSED_REQUEST = 499  # Nobody sees it but the log.
+
+
+class Gateway:
+    """Transcodes HTTP/JSON to the RPCs of one upstream."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._upstream = Upstream(settings)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await self._serve(Exchange(scope, receive, send))
+
+    async def _live(self, receive: Any, send: Any) -> None:
+        await receive()
+        self._upstream.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._upstream.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(self, exchange: Exchange) -> None:
+        began = time.perf_counter()
+        try:
+            await self._answer_or_refuse(exchange)
+        except DisconnectedError:
+            exchange.status = CLIENT_CLOSED_REQUEST
+        except asyncio.CancelledError:
+            # The server stops and has waited long enough. A stream is left unfinished.
+            if exchange.status is None:
+                await exchange.refuse(unavailable("The server is shutting down"))
+        finally:
+            access_logger.info(
+                "%s %s %s %.1fms %s",
+                exchange.method,
+                exchange.path,
+                exchange.status,
+                (time.perf_counter() - began) * 1e3,
+                exchange.request_id,
+            )
+
+    async def _answer_or_refuse(self, exchange: Exchange) -> None:
+        try:
+            await self._answer(exchange)
+        except ApiError as error:
+            await exchange.refuse(error)
+        except InvalidError as error:
+            await exchange.refuse(bad_request(str(error), param=error.param))
+        except DisconnectedError:
+            raise
+        except Exception:
+            logger.exception("request %s failed", exchange.request_id)
+            if exchange.status is None:
+                await exchange.refuse(internal())
+
+    async def _answer(self, exchange: Exchange) -> None:
+        if exchange.path == "/health":
+            await self._health(exchange)
+            return
+        route, variables = self._upstream.table.find(exchange.method, exchange.path)
+        request = route.arguments(exchange.query, variables)
+        if route.has_body:
+            request = await self._body(exchange) | request
+        await exchange.attend(self._call(exchange, route, request).answer())
+
+    async def _health(self, exchange: Exchange) -> None:
+        if exchange.method not in ("GET", "HEAD"):
+            raise method_not_allowed(["GET"])
+        await self._upstream.check_health()
+        await exchange.respond(200, b'{"status":"ok"}', JSON)
+
+    async def _body(self, exchange: Exchange) -> dict[str, Any]:
+        exchange.require_json()
+        body = await exchange.body(self._settings.max_body_bytes)
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise bad_request(f"The body is not valid JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise bad_request("Input should be a valid dictionary")
+        return value
+
+    def _call(self, exchange: Exchange, route: Route, arguments: dict[str, Any]) -> Call:
+        request = route.endpoint.decode(arguments)
+        limit, own = self._settings.request_timeout, exchange.timeout()
+        is_own = own is not None and (limit is None or own <= limit)
+        return Call(
+            exchange=exchange,
+            channel=self._upstream.channel,
+            method=route.endpoint.choose(request),
+            request=request,
+            timeout=own if is_own else limit,
+            own_deadline=is_own,
+            keepalive=self._settings.sse_keepalive,
+        )

@@ -1,0 +1,94 @@
+"""Calls to the upstream and their answers over HTTP."""
+
+import logging
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from gateway import sse
+from gateway.errors import from_rpc, internal, response_headers
+from gateway.exchange import Exchange
+from gateway.methods import Method
+
+logger = logging.getLogger(__name__)
+
+# Request headers that the service gets as metadata; x-request-id besides.
+FORWARDED = ("authorization", "traceparent", "tracestate", "x-session-affinity")
+JSON = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an RPC for one HTTP request. Times are in seconds, None for no limit."""
+
+    exchange: Exchange
+    channel: grpc.aio.Channel
+    method: Method
+    request: Message
+    timeout: float | None
+    own_deadline: bool
+    keepalive: float | None
+
+    async def answer(self) -> None:
+        """Calls and answers; cancelled, it cancels the call.
+
+        Raises ApiError if the call fails before its first message.
+        """
+        try:
+            await (self._stream() if self.method.streams else self._unary())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, own_deadline=self.own_deadline) from error
+
+    async def _unary(self) -> None:
+        rpc: Any = self.channel.unary_unary(self.method.path)
+        call = rpc(self.request.SerializeToString(), timeout=self.timeout, metadata=self._sent())
+        try:
+            reply = await call
+            headers = response_headers(await call.initial_metadata())
+        finally:
+            call.cancel()
+        body = self.method.renderer(self.request)(reply)
+        await self.exchange.respond(200, body, {**JSON, **headers})
+
+    async def _stream(self) -> None:
+        rpc: Any = self.channel.unary_stream(self.method.path)
+        call = rpc(self.request.SerializeToString(), timeout=self.timeout, metadata=self._sent())
+        try:
+            # Until the first message has come the status line can tell of an error.
+            first = await call.read()
+            headers = response_headers(await call.initial_metadata())
+            await self.exchange.start(200, {**sse.HEADERS, **headers})
+            await self._events(call, first)
+        finally:
+            call.cancel()
+
+    async def _events(self, call: sse.Stream, first: Any) -> None:
+        """Sends the messages as events. After a failure the body is left unfinished."""
+        try:
+            await self._pump(call, first)
+        except grpc.aio.AioRpcError as error:
+            failure = from_rpc(error)
+        except Exception:
+            logger.exception("request %s: the stream failed", self.exchange.request_id)
+            failure = internal()
+        else:
+            await self.exchange.finish(sse.DONE)
+            return
+        await self.exchange.write(sse.event(failure.body()))
+
+    async def _pump(self, call: sse.Stream, first: Any) -> None:
+        render = self.method.renderer(self.request)
+        async with aclosing(sse.batches(call, first, keepalive=self.keepalive)) as batches:
+            async for batch in batches:
+                events = b"".join([sse.event(render(message)) for message in batch])
+                await self.exchange.write(events or sse.KEEPALIVE)
+
+    def _sent(self) -> list[tuple[str, str]]:
+        headers = self.exchange.headers
+        given = [(name, headers[name]) for name in FORWARDED if name in headers]
+        # gRPC takes printable ASCII alone.
+        sent = [(name, value) for name, value in given if value.isascii() and value.isprintable()]
+        return [*sent, ("x-request-id", self.exchange.request_id)]

@@ -1,0 +1,167 @@
+"""The gRPC service behind the gateway: its channel, and what it serves."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+
+from gateway.config import GatewaySettings
+from gateway.errors import unavailable
+from gateway.reflection import reflect
+from gateway.routes import Table, learn
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+HEALTH_TIMEOUT_S = 2.0
+
+
+class DescriptorSetError(Exception):
+    """The file of descriptors cannot be used; the text says why."""
+
+
+class Upstream:
+    """A connection that learns the service's routes, and again when it comes back changed."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        """Raises DescriptorSetError if the settings name a file that is none."""
+        self.target = settings.target
+        self.channel: grpc.aio.Channel
+        self._options = _channel_options(settings.max_response_bytes)
+        self._ignore_unknown = settings.unknown_fields == "ignore"
+        self._table: Table | None = None
+        self._learned: bytes | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._reported = ""
+        if settings.descriptor_set is not None:
+            self._adopt(*_read_descriptor_set(settings.descriptor_set))
+
+    @property
+    def table(self) -> Table:
+        """The routes. Raises ApiError until they are known."""
+        if self._table is None:
+            raise unavailable("The service is not available yet")
+        return self._table
+
+    def start(self) -> None:
+        """Connects in the background. For the running event loop."""
+        self.channel = grpc.aio.insecure_channel(self.target, self._options)
+        if self._table is None:
+            self._watcher = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        """Cancels all calls."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+        await self.channel.close()
+
+    async def check_health(self) -> None:
+        """Raises ApiError unless the service says that it serves."""
+        _ = self.table
+        check: Any = self.channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        try:
+            reply = await check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise unavailable("The service does not answer") from error
+        if reply.status != health_pb2.HealthCheckResponse.SERVING:
+            raise unavailable("The service is not serving")
+
+    async def _watch(self) -> None:
+        """Learns at each connection. It may have been made to another version."""
+        while True:
+            await self._connected()
+            if await self._learn():
+                await self.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+            else:
+                await asyncio.sleep(RETRY_S)
+
+    async def _connected(self) -> None:
+        state = self.channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            await self.channel.wait_for_state_change(state)
+            state = self.channel.get_state(try_to_connect=True)
+
+    async def _learn(self) -> bool:
+        try:
+            self._adopt(*await reflect(self.channel))
+        except Exception as error:  # noqa: BLE001 - whatever it was may be over at the next try
+            self._report(error)
+            return False
+        self._reported = ""
+        return True
+
+    def _adopt(self, services: list[str], files: FileDescriptorSet) -> None:
+        """Makes the routes the current ones if they are not."""
+        learned = repr(services).encode() + files.SerializeToString(deterministic=True)
+        if learned == self._learned:
+            return
+        table = learn(_descriptors(services, files), ignore_unknown=self._ignore_unknown)
+        self._learned, self._table = learned, table
+        logger.info("%s serves %d routes", self.target, len(table))
+
+    def _report(self, error: Exception) -> None:
+        """Logs an error once, not at each try."""
+        text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        if text != self._reported:
+            self._reported = text or ""
+            logger.warning("%s cannot be learned: %s", self.target, text or type(error).__name__)
+
+
+def _descriptors(services: list[str], files: FileDescriptorSet) -> list[ServiceDescriptor]:
+    """The services, in a pool of their own. Raises DescriptorSetError for files that don't fit."""
+    pool, pending = DescriptorPool(), {file.name: file for file in files.file}
+
+    def add(name: str) -> None:
+        file = pending.pop(name, None)
+        if file is not None:
+            for dependency in file.dependency:
+                add(dependency)
+            pool.AddSerializedFile(file.SerializeToString())
+
+    try:
+        for file in files.file:
+            add(file.name)
+        return [pool.FindServiceByName(name) for name in services]
+    except (TypeError, KeyError) as error:
+        raise DescriptorSetError(f"the descriptors do not fit together: {error}") from error
+
+
+def _read_descriptor_set(path: Path) -> tuple[list[str], FileDescriptorSet]:
+    try:
+        files = FileDescriptorSet.FromString(path.read_bytes())
+    except (OSError, DecodeError) as error:
+        raise DescriptorSetError(f"{path} is not a readable descriptor set: {error}") from error
+    return sorted(name for file in files.file for name in _services(file)), files
+
+
+def _services(file: FileDescriptorProto) -> list[str]:
+    prefix = f"{file.package}." if file.package else ""
+    return [prefix + service.name for service in file.service]
+
+
+def _channel_options(max_response_bytes: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", max_response_bytes),
+        # With it, gRPC reads megabytes ahead of a client that does not read.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        # A service that restarts is found again within two seconds.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 1_000),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        # The upstream is a neighbour, whatever proxy the environment names.
+        ("grpc.enable_http_proxy", 0),
+    ]

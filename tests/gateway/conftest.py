@@ -1,0 +1,75 @@
+"""A gateway on a real socket, in front of the toy service."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.__main__ import Server, uvicorn_config
+from gateway.app import Gateway
+from gateway.config import GatewaySettings
+from tests.gateway.library import Library, serving
+
+Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+class InProcess(Server):
+    """Leaves the signals to pytest."""
+
+    def capture_signals(self) -> Any:
+        return nullcontext()
+
+
+@asynccontextmanager
+async def gateway(target: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway in front of the target; it has not learned the routes yet."""
+    chosen = GatewaySettings(upstream=target, shutdown_grace=0, **settings)
+    server = InProcess(uvicorn_config(Gateway(chosen), chosen))
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    running = asyncio.create_task(server.serve([listening]))
+    while not server.started:  # noqa: ASYNC110 - seen from outside
+        await asyncio.sleep(0.01)
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        await running
+
+
+async def until_learned(client: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(10):
+        while (await client.get("/v1/nowhere")).status_code == 503:  # noqa: ASYNC110 - seen from outside
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def library() -> AsyncIterator[Library]:
+    return Library()
+
+
+@pytest.fixture
+def serve(library: Library) -> Serve:
+    """Makes a client of a gateway with these settings in front of the library."""
+
+    @asynccontextmanager
+    async def make(*, max_receive: int = -1, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+        async with (
+            serving(library, max_receive=max_receive) as port,
+            gateway(f"127.0.0.1:{port}", **settings) as client,
+        ):
+            await until_learned(client)
+            yield client
+
+    return make
+
+
+@pytest.fixture
+async def client(serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
+    async with serve() as client:
+        yield client
