@@ -1,5 +1,7 @@
 """Loads a server on this machine and reports latency, throughput, CPU and memory."""
 
+from __future__ import annotations
+
 import os
 import signal
 import sys

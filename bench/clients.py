@@ -1,5 +1,7 @@
 """One streamed chat completion over REST or gRPC, timed."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Protocol

@@ -1,5 +1,7 @@
 """What can go wrong in the bench itself."""
 
+from __future__ import annotations
+
 
 class BenchError(Exception):
     """The bench cannot go on; the message is one line that says why."""

@@ -1,5 +1,7 @@
 """What the gateway adds to a direct gRPC call, from requests sent in pairs."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +28,7 @@ class Cost:
     added_p75: float
 
     @classmethod
-    def of(cls, figure: str, rest: list[float], grpc: list[float]) -> "Cost":
+    def of(cls, figure: str, rest: list[float], grpc: list[float]) -> Cost:
         added = np.subtract(rest, grpc)
         low, middle, high = np.percentile(added, [25, 50, 75]).tolist()
         medians = float(np.median(rest)), float(np.median(grpc))

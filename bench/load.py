@@ -1,5 +1,7 @@
 """When requests are sent: as soon as the last has ended, or as they arrive."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """What is kept of one request, and what is made of many."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,7 +58,7 @@ class Percentiles:
     p99: float
 
     @classmethod
-    def of(cls, values: Sequence[float | None]) -> "Percentiles | None":
+    def of(cls, values: Sequence[float | None]) -> Percentiles | None:
         """Those of the values there are; none if there are none."""
         known = [value for value in values if value is not None]
         return cls(*np.percentile(known, [50, 95, 99]).tolist()) if known else None
@@ -80,7 +82,7 @@ class Summary:
     completion_tokens: int
 
     @classmethod
-    def of(cls, records: Sequence[Record]) -> "Summary":
+    def of(cls, records: Sequence[Record]) -> Summary:
         good = [record for record in records if record.error is None]
         return cls(
             requests=len(records),

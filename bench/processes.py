@@ -1,5 +1,7 @@
 """CPU and memory of the server's processes, and of the bench itself."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import suppress

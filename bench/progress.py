@@ -1,5 +1,7 @@
 """What the bench is at, for whoever waits for it."""
 
+from __future__ import annotations
+
 import sys
 
 

@@ -1,5 +1,7 @@
 """All figures of a run, and their JSON."""
 
+from __future__ import annotations
+
 import os
 import platform
 import sys

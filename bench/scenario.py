@@ -1,5 +1,7 @@
 """Loads one server in several ways and measures each."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack

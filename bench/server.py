@@ -1,5 +1,7 @@
 """The server under test: one that is started here and ended with it, or one that runs."""
 
+from __future__ import annotations
+
 import ipaddress
 import os
 import socket

@@ -1,5 +1,7 @@
 """Server-sent events, as far as chat completions use them: one line of data an event."""
 
+from __future__ import annotations
+
 
 class EventReader:
     """Takes the bytes of a stream as they come and gives the data of what is complete."""

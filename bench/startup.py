@@ -1,5 +1,7 @@
 """How long a server takes until it is healthy."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from statistics import median
 

@@ -1,5 +1,7 @@
 """A report as tables for people."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 

@@ -1,5 +1,7 @@
 """What is asked: prompts of one length, no two the same."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from random import Random
 

@@ -1,11 +1,14 @@
 """`python -m gateway`: the gateway alone."""
 
+from __future__ import annotations
+
 import os
 
 # gRPC's core would log a second time what it also raises.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import logging
+import math
 import signal
 import socket
 import sys
@@ -87,7 +90,7 @@ def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=settings.shutdown_grace,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace),
     )
 
 

@@ -1,5 +1,7 @@
 """The ASGI application: requests in, routes found, answers out."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 import time

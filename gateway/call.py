@@ -1,5 +1,7 @@
 """Calls to the upstream and their answers over HTTP."""
 
+from __future__ import annotations
+
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass

@@ -1,32 +1,27 @@
 """The gateway's settings."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import ByteSize, Field, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import ByteSize, Field, PositiveFloat, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from rapport_settings.base import Settings, is_loopback
+from rapport_settings.base import Port, Settings, is_loopback
 
-Port = Annotated[int, Field(ge=0, le=65535)]
 Size = Annotated[ByteSize, Field(gt=0, lt=1 << 31)]
 
 
 class GatewaySettings(Settings):
     """Serves REST, JSON and server-sent events, in front of a gRPC service."""
 
-    model_config = SettingsConfigDict(
-        cli_prog_name="rapport gateway", use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(cli_prog_name="rapport gateway")
 
     http_host: str = "127.0.0.1"
     """address to serve REST on"""
     http_port: Port = 8080
     """port to serve REST on; 0 picks one"""
-    grpc_host: str = "127.0.0.1"
-    """host of the gRPC service"""
-    grpc_port: Port = 50051
-    """port of the gRPC service"""
     upstream: str | None = None
     """gRPC target of the service, instead of host and port"""
     descriptor_set: Path | None = None
@@ -43,8 +38,6 @@ class GatewaySettings(Settings):
     """seconds that a call may take; without, as long as it takes"""
     sse_keepalive: PositiveFloat | None = None
     """seconds of silence in a stream after which a comment is sent; without, none is"""
-    shutdown_grace: NonNegativeInt = 10
-    """seconds that running requests get to finish at shutdown"""
 
     @property
     def target(self) -> str:

@@ -1,5 +1,7 @@
 """Errors as REST callers see them, and the way there from gRPC statuses."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -107,7 +109,7 @@ def response_headers(*metadata: grpc.aio.Metadata | None) -> dict[str, str]:
     return {name: value for name, value in entries if name.startswith(HEADER_PREFIXES)}
 
 
-def _classify(error: grpc.aio.AioRpcError, details: "_Details") -> tuple[int, str, str]:
+def _classify(error: grpc.aio.AioRpcError, details: _Details) -> tuple[int, str, str]:
     text, code = error.details() or "", error.code()
     if code is grpc.StatusCode.FAILED_PRECONDITION and details.info.reason == "MODEL_BROKEN":
         return MODEL_BROKEN
@@ -116,7 +118,7 @@ def _classify(error: grpc.aio.AioRpcError, details: "_Details") -> tuple[int, st
     return STATUSES[code]
 
 
-def _message(error: grpc.aio.AioRpcError, details: "_Details") -> str:
+def _message(error: grpc.aio.AioRpcError, details: _Details) -> str:
     # Without ErrorInfo it is gRPC that speaks, of addresses and sockets.
     if error.code() is grpc.StatusCode.UNAVAILABLE and not details.info.reason:
         return "The service is not available at the moment"

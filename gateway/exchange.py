@@ -1,5 +1,7 @@
 """One HTTP request and its response, over ASGI."""
 
+from __future__ import annotations
+
 import asyncio
 import re
 import uuid

@@ -1,5 +1,7 @@
 """RPCs as the gateway calls them: codecs and options compiled from descriptors."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,5 +1,7 @@
 """A client of gRPC server reflection."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Iterable
 from typing import Any

@@ -1,5 +1,7 @@
 """HTTP routes from google.api.http annotations."""
 
+from __future__ import annotations
+
 import logging
 import re
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """Server-sent events: framing, and a stream's messages in batches."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any

@@ -1,5 +1,7 @@
 """The gRPC service behind the gateway: its channel, and what it serves."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from pathlib import Path

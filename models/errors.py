@@ -10,6 +10,8 @@ ModelError
 Every message is one line: what failed, where, and what to run.
 """
 
+from __future__ import annotations
+
 
 class ModelError(Exception):
     pass

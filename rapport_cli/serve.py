@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
-from pydantic import SecretStr
+from pydantic import SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gateway.config import GatewaySettings
@@ -33,6 +34,12 @@ class ServeSettings(GatewaySettings, ServiceSettings):
     """Prepares the model, then serves gRPC and REST: all settings of service and gateway."""
 
     model_config = SettingsConfigDict(cli_prog_name="rapport serve")
+
+    @model_validator(mode="after")
+    def _meet_at_a_known_port(self) -> Self:
+        if self.grpc_port == 0:
+            raise ValueError("grpc_port 0 is for a service alone: a gateway could not find it")
+        return self
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +91,7 @@ def supervise(variables: dict[str, str], grace: float) -> int:
     ended = [part for part, process in parts.items() if process.poll() is not None]
     stop(parts, told, grace)
     if told:
-        return max(abs(process.returncode) for process in parts.values())
+        return max(abs(int(process.returncode)) for process in parts.values())
     sys.stderr.write(f"rapport serve: the {ended[0]} ended, so this ends too\n")
     return 1
 

@@ -9,9 +9,9 @@ import ipaddress
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, NonNegativeFloat, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -21,6 +21,8 @@ from pydantic_settings import (
 )
 
 DEFAULT_FILE = Path("rapport.toml")
+
+Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class SettingsError(Exception):
@@ -50,15 +52,21 @@ class Settings(BaseSettings):
         cli_implicit_flags=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        use_attribute_docstrings=True,
     )
 
-    config: Path | None = Field(None, description="TOML file; ./rapport.toml if there is one")
-    api_keys: SecretStr = Field(
-        SecretStr(""), description="keys that callers may use, separated by commas; none: open"
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="how much to log"
-    )
+    config: Path | None = None
+    """TOML file with these settings; ./rapport.toml if there is one"""
+    grpc_host: str = "127.0.0.1"
+    """address of the gRPC service"""
+    grpc_port: Port = 50051
+    """port of the gRPC service; to serve on 0 picks one"""
+    api_keys: SecretStr = SecretStr("")
+    """keys that callers may use, separated by commas; none: open, on a loopback address only"""
+    shutdown_grace: NonNegativeFloat = 10
+    """seconds that running answers get to finish at shutdown"""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """how much to log"""
 
     @property
     def keys(self) -> tuple[str, ...]:

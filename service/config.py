@@ -8,7 +8,6 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     ByteSize,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -22,14 +21,8 @@ from rapport_settings.base import Settings, is_loopback
 class ServiceSettings(Settings):
     """Serves chat completions over gRPC."""
 
-    model_config = SettingsConfigDict(
-        cli_prog_name="rapport service", use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(cli_prog_name="rapport service")
 
-    grpc_host: str = "127.0.0.1"
-    """address to serve gRPC on"""
-    grpc_port: Annotated[int, Field(ge=0, le=65535)] = 50051
-    """port to serve gRPC on; 0 picks one"""
     model: str = "smollm2-135m-instruct"
     """model that `rapport serve` prepares"""
     model_folder: Path | None = None
@@ -52,8 +45,6 @@ class ServiceSettings(Settings):
     """whether answers end with the stop text that ended them"""
     max_message_bytes: Annotated[ByteSize, Field(gt=0, lt=1 << 31)] = ByteSize(16 << 20)
     """size that a request may have, such as 16MiB"""
-    shutdown_grace: NonNegativeFloat = 10
-    """seconds that running answers get to finish at shutdown"""
 
     @property
     def address(self) -> str:

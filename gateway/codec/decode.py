@@ -1,5 +1,7 @@
 """JSON values to messages, by functions compiled once from descriptors."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any

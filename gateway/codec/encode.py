@@ -1,5 +1,7 @@
 """Messages to JSON values, by functions compiled once from descriptors."""
 
+from __future__ import annotations
+
 import base64
 import struct
 from collections.abc import Callable

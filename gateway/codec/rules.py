@@ -1,5 +1,7 @@
 """What the options of rest.proto say about descriptors."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import cast
 

@@ -1,5 +1,7 @@
 """JSON values to the values of scalar fields, strictly: nothing is coerced but 1.0 to 1."""
 
+from __future__ import annotations
+
 import base64
 import binascii
 import math

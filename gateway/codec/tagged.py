@@ -1,5 +1,7 @@
 """Unions whose arm a member of the object names."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

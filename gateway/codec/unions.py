@@ -1,5 +1,7 @@
 """Unions whose member is chosen by the JSON type."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

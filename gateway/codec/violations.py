@@ -1,5 +1,7 @@
 """What is wrong with a JSON document, and where."""
 
+from __future__ import annotations
+
 import reprlib
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +25,7 @@ class Path:
 
     __slots__ = ("depth", "is_arm", "parent", "step")
 
-    def __init__(self, parent: "Path | None", step: str, *, is_arm: bool = False) -> None:
+    def __init__(self, parent: Path | None, step: str, *, is_arm: bool = False) -> None:
         self.parent = parent
         self.step = step
         self.is_arm = is_arm
@@ -31,13 +33,13 @@ class Path:
         if self.depth > MAX_DEPTH:
             raise TooDeepError
 
-    def member(self, name: str) -> "Path":
+    def member(self, name: str) -> Path:
         return Path(self, f".{name}")
 
-    def item(self, index: int) -> "Path":
+    def item(self, index: int) -> Path:
         return Path(self, f"[{index}]")
 
-    def arm(self, label: str) -> "Path":
+    def arm(self, label: str) -> Path:
         """The same place, read as one of the types of a union."""
         return Path(self, f".{label}", is_arm=True)
 

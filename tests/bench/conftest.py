@@ -1,5 +1,7 @@
 """A scripted server: what a small real one would say, over real sockets."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """A gateway on a real socket, in front of the toy service."""
 
+from __future__ import annotations
+
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable

@@ -1,5 +1,7 @@
 """The toy service: its descriptors, compiled when tests run, and a server."""
 
+from __future__ import annotations
+
 import asyncio
 import functools
 import tempfile

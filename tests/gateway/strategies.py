@@ -1,5 +1,7 @@
 """Random messages of any type, from descriptors and their REST options."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import orjson

@@ -1,5 +1,7 @@
 """The application: bodies, content types, request ids, health and the access log."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import logging

@@ -1,5 +1,7 @@
 """Calls: unary and streamed, the twin, failures, disconnects and slow readers."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import resource

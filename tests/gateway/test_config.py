@@ -1,5 +1,7 @@
 """The settings: their sources, their order, and the rule for public addresses."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """Errors: every gRPC status and detail, as REST callers see it."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import grpc

@@ -1,5 +1,7 @@
 """Exchanges: what is read of a request, and work that ends when the client goes."""
 
+from __future__ import annotations
+
 import asyncio
 from typing import Any
 

@@ -1,5 +1,7 @@
 """`python -m gateway` as a process: start, stop, and what it says."""
 
+from __future__ import annotations
+
 import asyncio
 import re
 import signal

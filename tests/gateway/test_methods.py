@@ -1,5 +1,7 @@
 """Methods: the twin that a request asks for, and the fields that it hides."""
 
+from __future__ import annotations
+
 import pytest
 
 from gateway.codec.rules import UnsupportedError

@@ -1,5 +1,7 @@
 """The reflection client, with servers that answer in their own ways."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any

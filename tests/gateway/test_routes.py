@@ -1,5 +1,7 @@
 """Routes: from annotations to RPCs, over real sockets."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import httpx

@@ -1,5 +1,7 @@
 """Server-sent events: batches and keep-alive comments."""
 
+from __future__ import annotations
+
 import asyncio
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The upstream: learned when it is there, again when it comes back changed."""
 
+from __future__ import annotations
+
 import asyncio
 import socket
 from pathlib import Path

@@ -156,6 +156,7 @@ def test_flags_reach_both_parts() -> None:
     ("flags", "status"),
     [
         (["--http-port", "x"], 2),
+        (["--grpc-port", "0"], 2),
         (["--http-host", "0.0.0.0"], 2),  # noqa: S104 - that it is refused is the point
         (["--provider", "cuda"], 1),
         (["--model", "unknown"], 1),

@@ -1,5 +1,7 @@
 """Reading JSON: strictness, and the texts and paths of violations."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest

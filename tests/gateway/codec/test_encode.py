@@ -1,5 +1,7 @@
 """Writing JSON: what is shown, in which order, and how."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import orjson

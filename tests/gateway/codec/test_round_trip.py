@@ -1,5 +1,7 @@
 """What is true of every message: of the toy service, and of rapport.v1."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,5 +1,7 @@
 """Options that cannot be followed are refused when a message is compiled."""
 
+from __future__ import annotations
+
 import pytest
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto

@@ -1,5 +1,7 @@
 """Scalar values: what each type takes, and what it says of the rest."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest

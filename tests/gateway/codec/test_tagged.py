@@ -1,5 +1,7 @@
 """Tagged unions: the arm that the tag names, and what is said of others."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest

@@ -1,5 +1,7 @@
 """Unions by JSON type: which arm is taken, and what is said if none fits."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest

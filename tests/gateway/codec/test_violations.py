@@ -1,5 +1,7 @@
 """Violations: their paths and their texts."""
 
+from __future__ import annotations
+
 import pytest
 
 from gateway.codec.violations import (
