@@ -1,106 +1,116 @@
-"""What the engine generates to the messages of an answer, whole or in pieces."""
+"""What the engine generates to the messages of an answer, whole or in pieces.
+
+The whole answer is its pieces put together, so the two cannot differ.
+"""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from rapport.v1.chat_pb2 import (
-    AssistantMessage,
-    Choice,
     ChoiceDelta,
     CreateChatCompletionResponse,
-    FinishReason,
-    MessageDelta,
     StreamChatCompletionResponse,
 )
-from rapport.v1.message_pb2 import Role
-from rapport.v1.usage_pb2 import PromptTokensDetails, Usage
-from service.engine import request as engine
+from rapport.v1.usage_pb2 import PerfMetrics, PromptTokensDetails, Usage
+from service.choices import ChoiceWriter, joined
 from service.engine.generation import Generation
 
-FINISH_REASONS = {
-    engine.FinishReason.STOP: FinishReason.FINISH_REASON_STOP,
-    engine.FinishReason.LENGTH: FinishReason.FINISH_REASON_LENGTH,
-}
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """What all pieces of an answer share."""
+    """One answer. Its id and time of arrival are on all pieces.
+
+    `prompt_token_ids` and `with_metrics` say what was asked for beside the choices.
+    """
 
     model: str
+    writers: list[ChoiceWriter]
+    prompt_token_ids: tuple[int, ...] = ()
+    with_metrics: bool = False
+    arrived: float = field(default_factory=time.monotonic)
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     created: int = field(default_factory=lambda: int(time.time()))
+    first_token_after: float = 0.0
+    """Seconds from the arrival to the first token."""
 
     async def whole(self, generation: Generation) -> CreateChatCompletionResponse:
         """The answer in one message."""
-        choices = [_Collected() for _ in range(generation.request.n)]
-        async for delta in generation:
-            choices[delta.index].add(delta)
+        pieces = [piece async for piece in self._deltas(generation)]
+        choices = [joined(index, pieces) for index in range(len(self.writers))]
         return CreateChatCompletionResponse(
             id=self.id,
             object="chat.completion",
             created=self.created,
             model=self.model,
-            choices=[choice.message(index) for index, choice in enumerate(choices)],
+            choices=choices,
             usage=usage_of(generation),
+            perf_metrics=self.metrics(generation) if self.with_metrics else None,
+            prompt_token_ids=self.prompt_token_ids,
         )
 
     async def pieces(
         self, generation: Generation, *, usage_apart: bool
     ) -> AsyncGenerator[StreamChatCompletionResponse]:
-        """The answer as it comes: roles, texts, finish reasons, and usage on the last piece.
+        """The answer as it comes: roles, what is said, finish reasons, and usage on the last piece.
 
         `usage_apart` gives usage a piece of its own instead of the last finish reason's.
         """
-        unfinished = n = generation.request.n
-        roles_sent = False
-        async for delta in generation:
-            if not roles_sent:
-                roles_sent = True
-                for index in range(n):
-                    yield self._piece(_role(index))
-            if delta.text:
-                yield self._piece(_text(delta))
-            if delta.finish_reason is not None:
-                unfinished -= 1
-                with_usage = not (unfinished or usage_apart)
-                usage = usage_of(generation) if with_usage else None
-                yield self._piece(_finish(delta.index, delta.finish_reason), usage=usage)
+        unfinished = len(self.writers)
+        prompt = self.prompt_token_ids
+        async for delta in self._deltas(generation):
+            piece = self._piece([delta])
+            piece.prompt_token_ids.extend(prompt)
+            prompt = ()
+            unfinished -= delta.finish_reason != 0
+            if not unfinished and not usage_apart:
+                self._account(piece, generation)
+            yield piece
         if usage_apart:
-            yield self._piece(usage=usage_of(generation))
+            piece = self._piece([])
+            self._account(piece, generation)
+            yield piece
 
-    def _piece(
-        self, *choices: ChoiceDelta, usage: Usage | None = None
-    ) -> StreamChatCompletionResponse:
+    def metrics(self, generation: Generation) -> PerfMetrics:
+        """How the request ran, up to now."""
+        return PerfMetrics(
+            prompt_tokens=len(generation.request.prompt),
+            cached_prompt_tokens=generation.cached_tokens,
+            server_time_to_first_token=self.first_token_after,
+            server_processing_time=time.monotonic() - self.arrived,
+        )
+
+    async def _deltas(self, generation: Generation) -> AsyncGenerator[ChoiceDelta]:
+        begun = False
+        async for delta in generation:
+            if not begun:
+                begun = True
+                self.first_token_after = time.monotonic() - self.arrived
+                for opening in self._openings():
+                    yield opening
+            for piece in self.writers[delta.index].write(delta):
+                yield piece
+
+    def _openings(self) -> Iterator[ChoiceDelta]:
+        for writer in self.writers:
+            yield from writer.open()
+
+    def _account(self, piece: StreamChatCompletionResponse, generation: Generation) -> None:
+        piece.usage.CopyFrom(usage_of(generation))
+        if self.with_metrics:
+            piece.perf_metrics.CopyFrom(self.metrics(generation))
+
+    def _piece(self, choices: Iterable[ChoiceDelta]) -> StreamChatCompletionResponse:
         return StreamChatCompletionResponse(
             id=self.id,
             object="chat.completion.chunk",
             created=self.created,
             model=self.model,
             choices=choices,
-            usage=usage,
         )
-
-
-class _Collected:
-    """The deltas of one choice, put together."""
-
-    def __init__(self) -> None:
-        self._texts: list[str] = []
-        self._finish_reason = FinishReason.FINISH_REASON_UNSPECIFIED
-
-    def add(self, delta: engine.Delta) -> None:
-        self._texts.append(delta.text)
-        if delta.finish_reason is not None:
-            self._finish_reason = FINISH_REASONS[delta.finish_reason]
-
-    def message(self, index: int) -> Choice:
-        said = AssistantMessage(role=Role.ROLE_ASSISTANT, content="".join(self._texts))
-        return Choice(index=index, message=said, finish_reason=self._finish_reason)
 
 
 def usage_of(generation: Generation) -> Usage:
@@ -112,15 +122,3 @@ def usage_of(generation: Generation) -> Usage:
         total_tokens=prompt + generation.completion_tokens,
         prompt_tokens_details=PromptTokensDetails(cached_tokens=generation.cached_tokens),
     )
-
-
-def _role(index: int) -> ChoiceDelta:
-    return ChoiceDelta(index=index, delta=MessageDelta(role=Role.ROLE_ASSISTANT))
-
-
-def _text(delta: engine.Delta) -> ChoiceDelta:
-    return ChoiceDelta(index=delta.index, delta=MessageDelta(content=delta.text))
-
-
-def _finish(index: int, reason: engine.FinishReason) -> ChoiceDelta:
-    return ChoiceDelta(index=index, delta=MessageDelta(), finish_reason=FINISH_REASONS[reason])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -17,10 +18,11 @@ from rapport.v1.chat_pb2 import (
     StreamChatCompletionResponse,
 )
 from rapport.v1.chat_pb2_grpc import ChatServiceServicer
+from service import headers
 from service.answer import Answer
-from service.engine.generation import Generation
 from service.engine.request import GenerationRequest
 from service.lifecycle import Lifecycle, Served
+from service.output import answer_to
 from service.request import Defaults, generation_request
 from service.validate import check
 
@@ -46,36 +48,43 @@ class ChatService(ChatServiceServicer):
     async def CreateChatCompletion(  # noqa: N802 - named by the proto
         self, request: CreateChatCompletionRequest, _context: Context
     ) -> CreateChatCompletionResponse:
-        answer = Answer(request.model)
-        async with await self._generate(request, streaming=False) as generation:
-            return await answer.whole(generation)
+        answer, asked = await self._understand(request, streaming=False)
+        async with self._lifecycle.served.engine.submit(asked) as generation:
+            whole = await answer.whole(generation)
+            headers.set_metrics(answer.metrics(generation))
+            return whole
 
     async def StreamChatCompletion(  # noqa: N802
         self, request: CreateChatCompletionRequest, _context: Context
     ) -> AsyncGenerator[StreamChatCompletionResponse]:
-        answer = Answer(request.model)
+        answer, asked = await self._understand(request, streaming=True)
         usage_apart = request.stream_options.include_usage
         async with (
-            await self._generate(request, streaming=True) as generation,
+            self._lifecycle.served.engine.submit(asked) as generation,
             aclosing(answer.pieces(generation, usage_apart=usage_apart)) as pieces,
         ):
+            headers.set_prompt(answer.metrics(generation))
             async for piece in pieces:
                 yield piece
 
-    async def _generate(
+    async def _understand(
         self, request: CreateChatCompletionRequest, *, streaming: bool
-    ) -> Generation:
+    ) -> tuple[Answer, GenerationRequest]:
+        arrived = time.monotonic()
         served = self._lifecycle.served
-        understand = partial(self._understood, request, served, streaming=streaming)
-        understood = await asyncio.get_running_loop().run_in_executor(self._threads, understand)
-        # Nothing is awaited from here to the caller's `async with`: no way to lose it.
-        return served.engine.submit(understood)
+        understand = partial(self._asked, request, served, streaming=streaming)
+        asked = await asyncio.get_running_loop().run_in_executor(self._threads, understand)
+        return answer_to(request, asked, served.engine.vocabulary, arrived), asked
 
-    def _understood(
+    def _asked(
         self, request: CreateChatCompletionRequest, served: Served, *, streaming: bool
     ) -> GenerationRequest:
         engine = served.engine
         size = engine.vocabulary.size
         check(request, model=served.model, vocabulary_size=size, streaming=streaming)
-        prompt = served.prompts.read(request.messages)
+        prompt = served.prompts.read(
+            request.messages,
+            most=request.prompt_truncate_len or None,
+            safe=request.safe_tokenization or not request.HasField("safe_tokenization"),
+        )
         return generation_request(request, prompt, engine.context_length, self._defaults)

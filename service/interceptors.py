@@ -16,6 +16,7 @@ from uuid import uuid4
 import grpc
 from grpc_status import rpc_status
 
+from service import headers
 from service.errors import Unauthenticated
 from service.status import kind_of, status_of
 
@@ -43,7 +44,8 @@ class Call:
         """Sends the headers, once. An error before them is one that proxies may retry."""
         if not self.answered:
             self.answered = True
-            await self.context.send_initial_metadata(((REQUEST_ID, self.request_id),))
+            ids = ((REQUEST_ID, self.request_id),)
+            await self.context.send_initial_metadata((*ids, *headers.current()))
 
     async def fail(self, error: Exception) -> None:
         """Ends the RPC with the error's status."""
@@ -110,6 +112,7 @@ class Around(grpc.aio.ServerInterceptor):
     @asynccontextmanager
     async def _entered(self, method: str, context: Context) -> AsyncIterator[Call]:
         call = Call(method, context, _request_id(context))
+        headers.begin()
         async with AsyncExitStack() as stack:
             for scope in self._scopes:
                 await stack.enter_async_context(scope(call))

@@ -10,6 +10,7 @@ from rapport.v1.chat_pb2 import (
 )
 from service.engine.request import GenerationRequest, Sampling
 from service.errors import InvalidRequest, PromptTooLong, Violation
+from service.logprobs import wanted_logprobs
 from service.rules import has
 
 SAMPLING_FIELDS = (
@@ -21,6 +22,8 @@ SAMPLING_FIELDS = (
     "repetition_penalty",
     "frequency_penalty",
     "presence_penalty",
+    "mirostat_target",
+    "mirostat_lr",
     "seed",
 )
 
@@ -53,6 +56,7 @@ def generation_request(
         stop=_stop(request),
         stop_in_output=defaults.stop_in_output,
         ignore_eos=request.ignore_eos,
+        logprobs=wanted_logprobs(request),
     )
 
 

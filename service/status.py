@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from service.engine.constraint import ConstraintFailed
 from service.engine.errors import Cancelled, Overloaded, StepFailed, Unavailable, Unserviceable
 from service.errors import (
     InvalidRequest,
@@ -48,6 +49,7 @@ KINDS: dict[type[Exception], Kind] = {
     Overloaded: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     Unavailable: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     Unserviceable: Kind(grpc.StatusCode.INVALID_ARGUMENT, "UNSERVICEABLE"),
+    ConstraintFailed: Kind(grpc.StatusCode.INVALID_ARGUMENT, "GRAMMAR_FAILED"),
     Cancelled: Kind(grpc.StatusCode.CANCELLED, "CANCELLED"),
     StepFailed: Kind(
         grpc.StatusCode.INTERNAL, "GENERATION_FAILED", bland="The model failed to generate"

@@ -10,6 +10,7 @@ from rapport.v1.chat_pb2 import (
     ContextLengthExceededBehavior,
     CreateChatCompletionRequest,
     ReasoningHistory,
+    ReasoningLevel,
     ServiceTier,
 )
 from rapport.v1.tool_pb2 import FUNCTION_CALL_MODE_AUTO, FUNCTION_CALL_MODE_NONE, ToolChoiceMode
@@ -49,6 +50,11 @@ ENUMS: dict[str, EnumDescriptor] = {
 }
 # A pair of which a request may have one.
 EXCLUSIVE = (("max_tokens", "max_completion_tokens"), ("reasoning_effort", "thinking"))
+OFF = (ReasoningLevel.REASONING_LEVEL_UNSPECIFIED, ReasoningLevel.REASONING_LEVEL_NONE)
+NO_HISTORY = (
+    ReasoningHistory.REASONING_HISTORY_UNSPECIFIED,
+    ReasoningHistory.REASONING_HISTORY_DISABLED,
+)
 UNFORCED = (ToolChoiceMode.TOOL_CHOICE_MODE_AUTO, ToolChoiceMode.TOOL_CHOICE_MODE_NONE)
 UNFORCED_CALL = (FUNCTION_CALL_MODE_AUTO, FUNCTION_CALL_MODE_NONE)
 
@@ -117,6 +123,21 @@ def logprobs_violations(request: CreateChatCompletionRequest) -> Violations:
     if not 0 <= count <= MOST_LOGPROBS:
         yield Violation("logprobs", f"logprobs must be between 0 and {MOST_LOGPROBS}: {count}")
 
+    if 0 < request.top_logprobs <= MOST_LOGPROBS and not request.logprobs.enabled:
+        yield Violation("top_logprobs", "Input should be unset unless 'logprobs' is true")
+
+
+def reasoning_violations(request: CreateChatCompletionRequest) -> Violations:
+    """The models served do not reason: what asks them to is refused, what means off is not."""
+    effort = request.reasoning_effort
+    asked = {
+        "reasoning_effort": effort.enabled or effort.HasField("budget") or effort.level not in OFF,
+        "reasoning_history": request.reasoning_history not in NO_HISTORY,
+        "thinking": request.thinking.HasField("enabled"),
+    }
+    for field in (field for field, wanted in asked.items() if wanted):
+        yield Violation(field, "The model does not reason; only a value that means off is possible")
+
 
 def choice_violations(request: CreateChatCompletionRequest) -> Violations:
     """A call cannot be forced of tools that are not there."""
@@ -158,5 +179,6 @@ RULES: tuple[Callable[[CreateChatCompletionRequest], Violations], ...] = (
     exclusion_violations,
     logprobs_violations,
     choice_violations,
+    reasoning_violations,
     store_violations,
 )

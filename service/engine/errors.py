@@ -5,6 +5,7 @@ EngineError
 ├── Unavailable     not started, draining, stopped or dead
 ├── Unserviceable   the request can never fit this engine
 ├── StepFailed      the runtime failed under this request
+├── ConstraintFailed    (constraint.py) the request's grammar cannot be followed
 └── Cancelled       the caller left
 """
 

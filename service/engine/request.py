@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from service.engine.constraint import Grammar
+from service.engine.logprobs import TokenLogprob
+
 
 class FinishReason(Enum):
     STOP = auto()
@@ -30,6 +33,9 @@ class Sampling:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    mirostat_target: float | None = None
+    """The surprise to hold to, in bits; it replaces the filters above."""
+    mirostat_lr: float = 0.1
     seed: int | None = None
 
 
@@ -44,6 +50,10 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     stop_in_output: bool = True
     ignore_eos: bool = False
+    grammar: Grammar | None = None
+    """What the text must be."""
+    logprobs: int | None = None
+    """With how many alternatives to report log probabilities, or None."""
 
 
 @dataclass(slots=True)
@@ -57,8 +67,11 @@ class Delta:
     text: str
     token_ids: list[int]
     finish_reason: FinishReason | None = None
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    """One for each token but an end of turn, if they were asked for."""
 
     def extend(self, later: Delta) -> None:
         self.text += later.text
         self.token_ids += later.token_ids
+        self.logprobs += later.logprobs
         self.finish_reason = later.finish_reason

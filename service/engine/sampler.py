@@ -1,7 +1,8 @@
 """From logits to tokens.
 
 The order is that of llama.cpp and Hugging Face: penalties and bias, temperature,
-top-k, typical-p, top-p, min-p. A row pays only for what its request asks.
+top-k, typical-p, top-p, min-p; or mirostat in place of those four. A row pays only for
+what its request asks.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ Ids = NDArray[np.int64]
 
 # Nucleus sampling looks at this many candidates before it sorts the whole vocabulary.
 HEAD = 1024
+LOG2_E = float(np.log2(np.e))
 
 
 class Sampler:
@@ -30,6 +32,7 @@ class Sampler:
         self._bias = bias_of(sampling, size)
         self._counts = np.zeros(size, np.int32) if counts_tokens(sampling) else None
         self._seen = self._seen_in(prompt, size)
+        self._surprise_bound = 2 * (sampling.mirostat_target or 0)
         self.greedy = sampling.temperature == 0
         self.plain = self._bias is None and self._counts is None and self._seen is None
 
@@ -72,11 +75,27 @@ class Sampler:
         logits -= logits.max()
         with np.errstate(over="ignore"):
             logits /= np.float32(max(sampling.temperature, 1e-6))
+        if sampling.mirostat_target is not None:
+            return self._draw_mirostat(logits, sampling.mirostat_target)
         if not narrows(sampling):
             weights = np.exp(logits)
             return pick(weights, self._random)
         ids, weights = candidates(logits, sampling)
         return int(ids[pick(weights, self._random)])
+
+    def _draw_mirostat(self, logits: Floats, target: float) -> int:
+        """Draws among tokens whose surprise is within a bound that follows the target.
+
+        Source: Basu et al., Mirostat, 2021, in the form known as version 2, with surprise
+        measured in the model's own distribution as in the authors' program.
+        """
+        weights = np.exp(logits)
+        surprises = np.log2(weights.sum(dtype=np.float64)) - logits * LOG2_E
+        # The most probable token stays, however surprising.
+        ids = np.flatnonzero(surprises <= max(self._surprise_bound, surprises.min()))
+        token = int(ids[pick(weights[ids], self._random)])
+        self._surprise_bound -= self._sampling.mirostat_lr * (surprises[token] - target)
+        return token
 
 
 def draw_all(logits: Floats, samplers: Sequence[Sampler]) -> list[int]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from service.engine.detokenize import Detokenizer
 from service.engine.generation import Generation
+from service.engine.logprobs import TokenLogprob
 from service.engine.request import Delta, FinishReason, GenerationRequest
 from service.engine.sampler import Sampler
 from service.engine.stopping import StopMatcher
@@ -52,6 +53,7 @@ class Sequence:
         self.last_token = -1
         self.generated = 0
         self.began = time.monotonic()
+        self.constraint = request.grammar.start() if request.grammar is not None else None
         self.sampler = Sampler(request.sampling, request.prompt, self.index, vocabulary.size)
         self._ends = () if request.ignore_eos else ends
         self._detokenizer = Detokenizer(vocabulary.token_bytes)
@@ -64,12 +66,15 @@ class Sequence:
         """How many tokens of the prompt are not computed."""
         return len(self.job.request.prompt) - self.computed
 
-    def accept(self, token: int) -> Delta:
+    def accept(self, token: int, logprob: TokenLogprob | None) -> Delta:
         """Appends a generated token; the delta says if it was the last."""
         self.last_token = token
         self.generated += 1
+        if self.constraint is not None:
+            self.constraint.accept(token)
         text, reason = self._read(token)
-        return Delta(self.index, text, [token], reason)
+        logprobs = [logprob] if logprob is not None and token not in self._ends else []
+        return Delta(self.index, text, [token], reason, logprobs)
 
     def _read(self, token: int) -> tuple[str, FinishReason | None]:
         if token in self._ends:
@@ -77,6 +82,8 @@ class Sequence:
         text, stopped = self._matcher.push(self._detokenizer.push(token))
         if stopped:
             return text, FinishReason.STOP
+        if self.constraint is not None and self.constraint.finished:
+            return text + self._rest(), FinishReason.STOP
         if self.generated < self.job.request.max_tokens:
             return text, None
         return text + self._rest(), FinishReason.LENGTH

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -53,6 +53,12 @@ class Vocabulary:
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without the special ones."""
         return b"".join(map(self.token_bytes.__getitem__, tokens)).decode(errors="replace")
+
+    def spell(self, tokens: Iterable[int]) -> str:
+        """The text of tokens, the special ones spelled out."""
+        names = {token: name.encode() for name, token in self.special_tokens.items()}
+        pieces = (names.get(token, self.token_bytes[token]) for token in tokens)
+        return b"".join(pieces).decode(errors="replace")
 
 
 def tokens_of(tokenizer: Tokenizer, text: str) -> list[int]:

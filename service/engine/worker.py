@@ -9,12 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 
+from service.engine.constraint import ConstraintFailed
+from service.engine.draw import Drawn, draw
 from service.engine.errors import EngineError, StepFailed
 from service.engine.generation import Generation
 from service.engine.pace import GRAIN, Pace
-from service.engine.request import Delta
 from service.engine.runner import MAX_SLICE, Floats, Runner
-from service.engine.sampler import draw_all
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import Job, Sequence
 
@@ -43,6 +43,7 @@ class Worker:
         self._deliver = deliver
         self._jobs: dict[Generation, Job] = {}
         self._events: list[Event] = []
+        self._heirs: list[Sequence] = []
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopped = False
 
@@ -78,6 +79,7 @@ class Worker:
         self._admit()
         self._decode()
         self._prefill()
+        self._settle_heirs()
         if self._events:
             self._deliver(self._events)
             self._events = []
@@ -90,7 +92,8 @@ class Worker:
 
     def _admit(self) -> None:
         for sequence in self._scheduler.admit(self._begin):
-            self._accept(sequence, self._first_token(sequence))
+            self._accept_first(sequence)
+        self._settle_heirs()
 
     def _decode(self) -> None:
         sequences = tuple(self._scheduler.decoding)
@@ -98,21 +101,21 @@ class Worker:
             return
         started = time.perf_counter()
         try:
-            tokens = self._run_decode(sequences)
+            drawn = self._run_decode(sequences)
         except Exception as error:
             log.exception("a decode step failed")
             self._fail({sequence.job for sequence in sequences}, error)
             return
         self._pace.saw_decode(time.perf_counter() - started)
-        for sequence, token in zip(sequences, tokens, strict=True):
+        for sequence, token in zip(sequences, drawn, strict=True):
             self._accept(sequence, token)
 
-    def _run_decode(self, sequences: tuple[Sequence, ...]) -> list[int]:
+    def _run_decode(self, sequences: tuple[Sequence, ...]) -> list[Drawn | ConstraintFailed]:
         last = [sequence.last_token for sequence in sequences]
         logits = self._runner.decode(last, [sequence.computed for sequence in sequences])
         for sequence in sequences:
             sequence.computed += 1
-        return draw_all(logits, [sequence.sampler for sequence in sequences])
+        return draw(logits, sequences)
 
     def _prefill(self) -> None:
         sequence = self._scheduler.next_prefill()
@@ -124,13 +127,13 @@ class Worker:
                 return
             if sequence.job.waiting:
                 sequence.job.prompt_logits = logits.copy()
-            token = sequence.sampler.draw(logits)
+            (drawn,) = draw(logits.reshape(1, -1), [sequence])
         except Exception as error:
             log.exception("a prefill step failed")
             self._fail({sequence.job}, error)
             return
         self._scheduler.promote(sequence)
-        self._accept(sequence, token)
+        self._accept(sequence, drawn)
 
     def _run_slice(self, sequence: Sequence) -> Floats:
         size = self._pace.slice_beside_decode() if self._scheduler.decoding else MAX_SLICE
@@ -143,29 +146,47 @@ class Worker:
         sequence.computed += len(tokens)
         return logits
 
-    def _accept(self, sequence: Sequence, token: int) -> None:
-        """Gives a sequence its token; one that it finishes may have heirs, ready for theirs."""
-        heir: Sequence | None = sequence
-        while heir is not None:
-            sequence = heir
-            delta = sequence.accept(token)
-            self._tell(sequence.job, delta)
-            if delta.finish_reason is None:
-                return
-            heir = self._scheduler.finish(sequence)
-            if heir is not None:
-                token = self._first_token(heir)
-        if not sequence.job.running and not sequence.job.waiting:
-            del self._jobs[sequence.job.generation]
+    def _accept(self, sequence: Sequence, drawn: Drawn | ConstraintFailed) -> None:
+        """Gives a sequence its token; one that it finishes may have an heir, ready for its first.
 
-    @staticmethod
-    def _first_token(sequence: Sequence) -> int:
-        logits = sequence.job.prompt_logits
-        assert logits is not None, "a choice forks only from a prompt that was computed"  # noqa: S101 - an invariant
-        return sequence.sampler.draw(logits.copy())
-
-    def _tell(self, job: Job, delta: Delta) -> None:
+        A sequence whose job has ended in this step, because another choice of it failed,
+        gets none.
+        """
+        job = sequence.job
+        if job.generation not in self._jobs:
+            return
+        try:
+            if isinstance(drawn, ConstraintFailed):
+                raise drawn
+            delta = sequence.accept(*drawn)
+        except ConstraintFailed as error:
+            self._end(job.generation, error)
+            return
         self._events.append(partial(job.generation.add, delta))
+        if delta.finish_reason is None:
+            return
+        heir = self._scheduler.finish(sequence)
+        if heir is not None:
+            self._heirs.append(heir)
+        elif not job.running and not job.waiting:
+            del self._jobs[job.generation]
+
+    def _settle_heirs(self) -> None:
+        """First tokens for those who took over a slot; each may finish at once and have an heir."""
+        while self._heirs:
+            self._accept_first(self._heirs.pop())
+
+    def _accept_first(self, sequence: Sequence) -> None:
+        logits = sequence.job.prompt_logits
+        if logits is None:
+            raise RuntimeError("a choice forks only from a prompt that was computed")
+        try:
+            (drawn,) = draw(logits.reshape(1, -1).copy(), [sequence])
+        except Exception as error:
+            log.exception("a first token failed")
+            self._fail({sequence.job}, error)
+            return
+        self._accept(sequence, drawn)
 
     def _begin(self, job: Job) -> None:
         self._events.append(job.generation.begin)

@@ -58,7 +58,7 @@ class ScriptedEngine:
 class WordReader:
     """Reads a token for each word of the last message."""
 
-    def read(self, messages: Sequence[object]) -> tuple[int, ...]:
+    def read(self, messages: Sequence[object], **_options: object) -> tuple[int, ...]:
         return tuple(range(len(messages[-1].content.text.split())))  # type: ignore[attr-defined]
 
 

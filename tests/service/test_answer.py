@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,11 +11,16 @@ from rapport.v1.chat_pb2 import FinishReason as Wire
 from rapport.v1.chat_pb2 import StreamChatCompletionResponse
 from rapport.v1.message_pb2 import Role
 from service.answer import Answer
+from service.choices import ChoiceWriter, PlainSpeech
 from service.engine.generation import Generation
 from service.engine.request import Delta, FinishReason, GenerationRequest
 from tests.service.fakes import ends, says
 
 Pieces = list[StreamChatCompletionResponse]
+
+
+def answer(n: int = 1, **options: Any) -> Answer:
+    return Answer("m", [ChoiceWriter(index, PlainSpeech()) for index in range(n)], **options)
 
 
 def generated(*deltas: Delta, n: int = 1) -> Generation:
@@ -26,7 +32,8 @@ def generated(*deltas: Delta, n: int = 1) -> Generation:
 
 
 async def pieces(generation: Generation, *, usage_apart: bool = False) -> Pieces:
-    return [piece async for piece in Answer("m").pieces(generation, usage_apart=usage_apart)]
+    told = answer(generation.request.n).pieces(generation, usage_apart=usage_apart)
+    return [piece async for piece in told]
 
 
 class Script:
@@ -49,11 +56,11 @@ def script(*deltas: Delta, n: int = 1) -> Generation:
 
 async def test_whole() -> None:
     """The answer in one message has all texts, reasons and the usage."""
-    answer = Answer("m")
-    whole = await answer.whole(
+    two = answer(2)
+    whole = await two.whole(
         generated(says(1, "B"), says(0, "A"), ends(1, "b", FinishReason.LENGTH), ends(0), n=2)
     )
-    assert (whole.id, whole.created, whole.model) == (answer.id, answer.created, "m")
+    assert (whole.id, whole.created, whole.model) == (two.id, two.created, "m")
     assert whole.object == "chat.completion"
     assert [choice.index for choice in whole.choices] == [0, 1]
     assert [choice.message.content for choice in whole.choices] == ["A", "Bb"]
@@ -69,7 +76,7 @@ async def test_whole() -> None:
 
 async def test_an_empty_answer_has_content() -> None:
     """An answer without text has an empty text, not none."""
-    whole = await Answer("m").whole(generated(ends(0)))
+    whole = await answer().whole(generated(ends(0)))
     assert whole.choices[0].message.HasField("content")
 
 
@@ -120,5 +127,30 @@ async def test_joined_pieces_are_the_whole(said: list[tuple[int, str]]) -> None:
     joined: dict[int, str] = defaultdict(str)
     for piece in await pieces(script(*deltas, n=3)):
         joined[piece.choices[0].index] += piece.choices[0].delta.content
-    whole = await Answer("m").whole(generated(*deltas, n=3))
+    whole = await answer(3).whole(generated(*deltas, n=3))
     assert [joined[c.index] for c in whole.choices] == [c.message.content for c in whole.choices]
+
+
+async def test_what_was_asked_for_beside_the_choices() -> None:
+    """Token ids of the prompt come once and first, metrics with the usage."""
+    options = {"prompt_token_ids": (1, 2, 3), "with_metrics": True}
+    told = answer(1, **options).pieces(script(says(0, "A"), ends(0)), usage_apart=False)
+    pieces = [piece async for piece in told]
+    assert [list(piece.prompt_token_ids) for piece in pieces] == [[1, 2, 3], [], []]
+    assert [piece.HasField("perf_metrics") for piece in pieces] == [False, False, True]
+    whole = await answer(1, **options).whole(generated(says(0, "A"), ends(0)))
+    assert list(whole.prompt_token_ids) == [1, 2, 3]
+    metrics = whole.perf_metrics
+    assert (metrics.prompt_tokens, metrics.cached_prompt_tokens) == (3, 2)
+    assert 0 < metrics.server_time_to_first_token <= metrics.server_processing_time
+
+
+async def test_nothing_is_said_that_was_not_asked_for() -> None:
+    """Without being asked, an answer has no token ids, no metrics and no logprobs."""
+    whole = await answer().whole(generated(says(0, "A"), ends(0)))
+    assert not whole.prompt_token_ids
+    assert not whole.HasField("perf_metrics")
+    (choice,) = whole.choices
+    assert not choice.token_ids
+    assert not choice.HasField("logprobs")
+    assert not choice.HasField("raw_output")

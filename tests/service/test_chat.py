@@ -14,6 +14,7 @@ from rapport.v1.chat_pb2 import (
     StreamOptions,
 )
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from service import headers
 from service.chat import ChatService
 from service.engine.errors import EngineError, Overloaded, Unserviceable
 from service.lifecycle import Lifecycle
@@ -131,6 +132,7 @@ async def test_closed_stream(lifecycle: Lifecycle, engine: ScriptedEngine) -> No
     """A stream that gRPC closes instead of cancelling stops the generation as well."""
     engine.script = [says(0, "A")]
     context: Any = None
+    headers.begin()
     stream = ChatService(lifecycle, Defaults()).StreamChatCompletion(chat(), context)
     await anext(stream)
     await stream.aclose()

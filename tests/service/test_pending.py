@@ -6,16 +6,8 @@ import pytest
 
 from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
-    Prediction,
-    ReasoningEffort,
-    ReasoningLevel,
-    Speculation,
-    Thinking,
-    ThinkingDisabled,
-    ThinkingEnabled,
 )
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat, TextFormat
-from rapport.v1.logprobs_pb2 import LogprobsRequest
 from rapport.v1.tool_pb2 import FunctionDefinition, Tool
 from service.errors import NotSupported
 from service.pending import PENDING, refuse_pending
@@ -28,41 +20,9 @@ USED: dict[str, list[Any]] = {
         ResponseFormat(json_schema="{}"),
         ResponseFormat(grammar="root ::= 'a'"),
     ],
-    "logprobs": [LogprobsRequest(enabled=True), LogprobsRequest(count=0)],
-    "top_logprobs": [1],
-    "mirostat_target": [0.0],
-    "mirostat_lr": [0.1],
-    "echo": [True],
-    "echo_last": [1],
-    "raw_output": [True],
-    "return_token_ids": [True],
-    "perf_metrics_in_response": [True],
-    "prompt_truncate_len": [10],
-    "reasoning_effort": [
-        ReasoningEffort(enabled=True),
-        ReasoningEffort(budget=100),
-        ReasoningEffort(level=ReasoningLevel.REASONING_LEVEL_LOW),
-    ],
-    "reasoning_history": ["REASONING_HISTORY_PRESERVED", "REASONING_HISTORY_INTERLEAVED"],
-    "thinking": [Thinking(enabled=ThinkingEnabled())],
-    "prediction": [Prediction()],
-    "speculation": [Speculation(text="x")],
-    "safe_tokenization": [False],
 }
 NEUTRAL: list[tuple[str, Any]] = [
     ("response_format", ResponseFormat(text=TextFormat())),
-    ("logprobs", LogprobsRequest(enabled=False)),
-    ("top_logprobs", 0),
-    ("echo", False),
-    ("echo_last", 0),
-    ("raw_output", False),
-    ("return_token_ids", False),
-    ("perf_metrics_in_response", False),
-    ("reasoning_effort", ReasoningEffort(enabled=False)),
-    ("reasoning_effort", ReasoningEffort(level=ReasoningLevel.REASONING_LEVEL_NONE)),
-    ("thinking", Thinking(disabled=ThinkingDisabled())),
-    ("reasoning_history", "REASONING_HISTORY_DISABLED"),
-    ("safe_tokenization", True),
     ("parallel_tool_calls", True),
     ("prompt_cache_key", "k"),
     ("safety_identifier", "s"),
@@ -91,5 +51,10 @@ def test_neutral(field: str, value: Any) -> None:
 
 def test_several() -> None:
     """All fields that are used are named."""
-    with pytest.raises(NotSupported, match=r"2 request validation errors: .*'echo'.*'raw_output'"):
-        refuse_pending(CreateChatCompletionRequest(echo=True, raw_output=True))
+    with pytest.raises(NotSupported, match=r"2 request validation errors: .*'tools'.*'functions'"):
+        refuse_pending(
+            CreateChatCompletionRequest(
+                tools=[Tool(function=FunctionDefinition(name="f"))],
+                functions=[FunctionDefinition(name="f")],
+            )
+        )

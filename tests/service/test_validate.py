@@ -8,10 +8,12 @@ import pytest
 from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
     ReasoningEffort,
+    ReasoningLevel,
     StopList,
     StopSequences,
     Thinking,
     ThinkingDisabled,
+    ThinkingEnabled,
 )
 from rapport.v1.logprobs_pb2 import LogprobsRequest
 from rapport.v1.tool_pb2 import (
@@ -196,3 +198,40 @@ def test_stream_agrees_with_the_rpc(streaming: bool) -> None:
     checked(chat(stream=streaming), streaming=streaming)
     told = f"Input should be {streaming}, or unset, for the RPC called, field: 'stream'"
     assert refusal(chat(stream=not streaming), streaming=streaming) == told
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reasoning_effort": ReasoningEffort(enabled=True)},
+        {"reasoning_effort": ReasoningEffort(budget=100)},
+        {"reasoning_effort": ReasoningEffort(level=ReasoningLevel.REASONING_LEVEL_LOW)},
+        {"reasoning_history": "REASONING_HISTORY_PRESERVED"},
+        {"thinking": Thinking(enabled=ThinkingEnabled())},
+    ],
+)
+def test_reasoning_is_refused_by_a_model_without(fields: dict[str, Any]) -> None:
+    """What asks the model to think is an error that says that it does not."""
+    (field,) = fields
+    with pytest.raises(InvalidRequest, match=f"does not reason.*, field: '{field}'"):
+        checked(chat(**fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reasoning_effort": ReasoningEffort(enabled=False)},
+        {"reasoning_effort": ReasoningEffort(level=ReasoningLevel.REASONING_LEVEL_NONE)},
+        {"reasoning_history": "REASONING_HISTORY_DISABLED"},
+        {"thinking": Thinking(disabled=ThinkingDisabled())},
+    ],
+)
+def test_reasoning_that_is_off_is_accepted(fields: dict[str, Any]) -> None:
+    """What means no reasoning is what the model does anyway."""
+    checked(chat(**fields))
+
+
+def test_alternatives_need_logprobs() -> None:
+    """top_logprobs without logprobs would have no effect, so it is refused."""
+    with pytest.raises(InvalidRequest, match="field: 'top_logprobs'"):
+        checked(chat(top_logprobs=2))

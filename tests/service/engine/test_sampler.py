@@ -167,3 +167,27 @@ def test_rows_do_not_touch_each_other(data: st.DataObject) -> None:
     )
     alone = [sampler(8, [1], **o).draw(logits[row].copy()) for row, o in enumerate(options)]
     assert draw_all(logits, [sampler(8, [1], **o) for o in options]) == alone
+
+
+@pytest.mark.parametrize("target", [2.5, 3.5, 4.5])
+def test_mirostat_holds_to_the_surprise(target: float) -> None:
+    """Over many tokens, the mean surprise is near the target, in bits."""
+    row = -1.3 * np.log(np.arange(1, 2001, dtype=np.float32))  # as words are distributed
+    drawer = sampler(2000, seed=4, mirostat_target=target)
+    surprise = [-np.log2(softmax(row)[drawer.draw(row.copy())]) for _ in range(2000)]
+    assert np.mean(surprise[200:]) == pytest.approx(target, abs=0.3)
+
+
+@pytest.mark.parametrize("target", [0.0, 1e9])
+def test_mirostat_survives_a_target_out_of_reach(target: float) -> None:
+    """A surprise that the model cannot give moves the bound for ever, and nothing overflows."""
+    drawer = sampler(3, seed=1, mirostat_target=target, mirostat_lr=1e6)
+    row = np.array([1, 2, 3], np.float32)
+    assert {drawer.draw(row.copy()) for _ in range(200)} <= {0, 1, 2}
+
+
+def test_mirostat_always_has_a_token() -> None:
+    """A target of 0, or one token without rival, still gives the most probable token."""
+    logits = np.array([0, 50, 0], np.float32)
+    drawer = sampler(3, mirostat_target=0.0, mirostat_lr=1.0)
+    assert {drawer.draw(logits.copy()) for _ in range(20)} == {1}

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from service.engine.constraint import ConstraintFailed
+from service.engine.draw import Drawn, draw
+from service.engine.logprobs import observe
+from service.engine.request import Sampling
+from service.engine.sampler import Sampler
+from service.engine.sequence import Sequence
+
+Floats = NDArray[np.float32]
+
+
+class Only:
+    """A constraint that allows one token."""
+
+    def __init__(self, token: int) -> None:
+        self.token = token
+
+    def mask(self, logits: Floats) -> None:
+        logits[np.arange(len(logits)) != self.token] = -np.inf
+
+
+class Broken:
+    """A constraint that cannot be followed."""
+
+    def mask(self, _: Floats) -> None:
+        raise ConstraintFailed("too much")
+
+
+def sequence(constraint: Any = None, logprobs: int | None = None, **sampling: Any) -> Sequence:
+    drawer = Sampler(Sampling(**({"temperature": 0} | sampling)), [], 0, 4)
+    job = SimpleNamespace(request=SimpleNamespace(logprobs=logprobs))
+    made: Any = SimpleNamespace(constraint=constraint, sampler=drawer, job=job)
+    return made  # type: ignore[no-any-return]
+
+
+def logits() -> Floats:
+    return np.array([[0, 1, 2, 3]] * 3, np.float32)
+
+
+def test_each_row_keeps_to_its_own_grammar() -> None:
+    """A grammar narrows its own row and no other."""
+    drawn = draw(logits(), [sequence(), sequence(Only(0)), sequence(Only(1), temperature=1)])
+    assert drawn == [Drawn(3, None), Drawn(0, None), Drawn(1, None)]
+
+
+def test_a_grammar_that_fails_costs_only_its_own_row() -> None:
+    """Where a grammar cannot be followed the others still get their tokens."""
+    first, failure, last = draw(logits(), [sequence(), sequence(Broken()), sequence()])
+    assert first == last == Drawn(3, None)
+    assert isinstance(failure, ConstraintFailed)
+
+
+def test_log_probabilities_are_the_models_own() -> None:
+    """Neither bias, temperature nor grammar changes what is reported."""
+    biased = {"logit_bias": {0: 100.0}, "temperature": 0.5, "seed": 1}
+    drawn = draw(logits(), [sequence(None, 2, **biased), sequence(Only(1), 2), sequence(None, 0)])
+    plain = logits()[0]
+    assert [d.logprob for d in drawn if isinstance(d, Drawn)] == [
+        observe(plain, 0, 2),
+        observe(plain, 1, 2),
+        observe(plain, 3, 0),
+    ]
+
+
+@given(
+    hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(-30, 30, width=32)),
+    st.integers(0, 5),
+    st.data(),
+)
+def test_observed_log_probabilities(row: Floats, count: int, data: st.DataObject) -> None:
+    """They are those of the softmax; the alternatives are the most probable, in order."""
+    token = data.draw(st.integers(0, len(row) - 1))
+    seen = observe(row, token, min(count, len(row)))
+    wide = row.astype(np.float64)
+    truth = wide - np.logaddexp.reduce(wide)
+    assert seen.logprob == pytest.approx(truth[token], abs=1e-6)
+    values = [value for _, value in seen.top]
+    assert values == pytest.approx(sorted(truth, reverse=True)[: len(values)], abs=1e-6)
+    assert values == sorted(values, reverse=True)
+    assert len(values) == min(count, len(row))
