@@ -35,6 +35,8 @@ class ServiceSettings(Settings):
     """requests that may wait for a slot"""
     kv_budget: Annotated[ByteSize, Field(gt=0)] = ByteSize(2 << 30)
     """memory for keys and values, such as 2GiB"""
+    prefix_cache: ByteSize = ByteSize(512 << 20)
+    """memory for keys and values of prompts, for others that begin alike; 0 keeps none"""
     itl_target: PositiveFloat = 0.05
     """seconds between tokens that prompts of others may not stretch"""
     threads: NonNegativeInt = 0

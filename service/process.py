@@ -54,6 +54,7 @@ async def load(settings: ServiceSettings, folder: Path) -> Engine:
         slots=settings.slots,
         max_waiting=settings.max_waiting,
         kv_budget_bytes=settings.kv_budget,
+        prefix_bytes=settings.prefix_cache,
         itl_target=settings.itl_target,
         threads=settings.threads,
     )

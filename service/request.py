@@ -56,6 +56,7 @@ def generation_request(
         stop=_stop(request),
         stop_in_output=defaults.stop_in_output,
         ignore_eos=request.ignore_eos,
+        namespace=request.prompt_cache_isolation_key,
         logprobs=wanted_logprobs(request),
     )
 

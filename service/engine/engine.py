@@ -13,6 +13,7 @@ from service.engine.generation import Generation
 from service.engine.kv import bytes_per_token
 from service.engine.model import ModelSpec
 from service.engine.pace import Pace
+from service.engine.prefix import Prefixes, PrefixStore
 from service.engine.providers import Provider
 from service.engine.request import GenerationRequest
 from service.engine.runner import Runner, load_runner
@@ -31,6 +32,8 @@ class EngineConfig:
     """Requests in line before new ones are refused."""
     kv_budget_bytes: int = 2 * 2**30
     """Memory that the keys and values of running sequences may grow to."""
+    prefix_bytes: int = 512 * 2**20
+    """Memory for keys and values of prompts, kept for others that begin alike; 0 keeps none."""
     itl_target: float = 0.05
     """Seconds between two tokens of a stream that prompts may not stretch."""
     threads: int = 0
@@ -62,7 +65,13 @@ class Engine:
         self._config = config
         self._scheduler = Scheduler(runner, vocabulary, set(spec.eos_token_ids), budget)
         self.slot_counters = self._scheduler.counters
-        self._worker = Worker(runner, self._scheduler, Pace(config.itl_target), self._deliver)
+        self._worker = Worker(
+            runner,
+            self._scheduler,
+            Pace(config.itl_target),
+            prefixes_of(runner, config.prefix_bytes),
+            self._deliver,
+        )
         self._live: set[Generation] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -174,3 +183,10 @@ class Engine:
         for generation in tuple(self._live):
             generation.fail(error)
             self._forget(generation)
+
+
+def prefixes_of(runner: Runner, budget: int) -> Prefixes | None:
+    """Where prefixes are kept, if they are: not for slots in a GPU's memory."""
+    if runner.memory is None or budget == 0:
+        return None
+    return Prefixes(PrefixStore(budget), runner.memory)

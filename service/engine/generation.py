@@ -61,6 +61,10 @@ class Generation:
         """Notes that the request is no longer waiting."""
         self.begun = True
 
+    def reuse(self, tokens: int) -> None:
+        """Notes that so many tokens of the prompt did not need to be computed."""
+        self.cached_tokens += tokens
+
     def add(self, delta: Delta) -> None:
         """Takes what a step added to a choice."""
         self.completion_tokens += len(delta.token_ids)

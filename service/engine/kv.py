@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import mmap
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from service.engine.model import ModelSpec
 
@@ -80,6 +82,19 @@ class HostKeyValues(KeyValues):
     def copy(self, source: int, target: int, length: int) -> None:
         for array in self._arrays:
             array[target, :, :length] = array[source, :, :length]
+
+    def read(self, slot: int, start: int, count: int) -> NDArray[Any]:
+        """A copy of `count` tokens of a slot: [2 * layers, kv_heads, count, head_size]."""
+        _, heads, _, size = self.shape
+        tokens = np.empty((len(self._arrays), heads, count, size), self.type)
+        for place, array in enumerate(self._arrays):
+            tokens[place] = array[slot, :, start : start + count]
+        return tokens
+
+    def write(self, slot: int, start: int, tokens: NDArray[Any]) -> None:
+        """Puts what `read` gave into a slot, from token `start` on."""
+        for place, array in enumerate(self._arrays):
+            array[slot, :, start : start + tokens.shape[2]] = tokens[place]
 
     def release(self, slot: int, length: int) -> None:
         # Only whole pages can go; the bounds of a head's rows are page bounds where

@@ -52,6 +52,8 @@ class GenerationRequest:
     ignore_eos: bool = False
     grammar: Grammar | None = None
     """What the text must be."""
+    namespace: str = ""
+    """Requests of other namespaces share no computed prefix with this one."""
     logprobs: int | None = None
     """With how many alternatives to report log probabilities, or None."""
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from service.engine.kv import HostKeyValues, KeyValues
 from service.engine.kv_device import DeviceKeyValues
 from service.engine.model import ModelSpec
+from service.engine.prefix import SlotMemory
 from service.engine.providers import Provider
 
 Floats = NDArray[np.float32]
@@ -26,6 +27,8 @@ class Runner(Protocol):
     """What the engine needs of a model."""
 
     slots: int
+    memory: SlotMemory | None
+    """The slots' contents, where the host can reach them."""
 
     def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:
         """Runs one token in each of the slots 0 to n - 1, n at least 1.
@@ -60,6 +63,9 @@ class OnnxRunner:
     def __init__(self, session: ort.InferenceSession, key_values: KeyValues) -> None:
         spec = key_values.spec
         self.slots = key_values.slots
+        self.memory: SlotMemory | None = (
+            key_values if isinstance(key_values, HostKeyValues) else None
+        )
         self.copy = key_values.copy
         self.exchange = key_values.exchange
         self.release = key_values.release

@@ -50,8 +50,7 @@ class Sequence:
         self.index = job.begun
         self.computed = 0
         """How many tokens the slot holds."""
-        self.last_token = -1
-        self.generated = 0
+        self.output: list[int] = []
         self.began = time.monotonic()
         self.constraint = request.grammar.start() if request.grammar is not None else None
         self.sampler = Sampler(request.sampling, request.prompt, self.index, vocabulary.size)
@@ -66,10 +65,14 @@ class Sequence:
         """How many tokens of the prompt are not computed."""
         return len(self.job.request.prompt) - self.computed
 
+    @property
+    def tokens_held(self) -> tuple[int, ...]:
+        """The tokens whose keys and values the slot holds."""
+        return (*self.job.request.prompt, *self.output)[: self.computed]
+
     def accept(self, token: int, logprob: TokenLogprob | None) -> Delta:
         """Appends a generated token; the delta says if it was the last."""
-        self.last_token = token
-        self.generated += 1
+        self.output.append(token)
         if self.constraint is not None:
             self.constraint.accept(token)
         text, reason = self._read(token)
@@ -84,7 +87,7 @@ class Sequence:
             return text, FinishReason.STOP
         if self.constraint is not None and self.constraint.finished:
             return text + self._rest(), FinishReason.STOP
-        if self.generated < self.job.request.max_tokens:
+        if len(self.output) < self.job.request.max_tokens:
             return text, None
         return text + self._rest(), FinishReason.LENGTH
 

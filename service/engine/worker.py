@@ -14,6 +14,7 @@ from service.engine.draw import Drawn, draw
 from service.engine.errors import EngineError, StepFailed
 from service.engine.generation import Generation
 from service.engine.pace import GRAIN, Pace
+from service.engine.prefix import Prefixes
 from service.engine.runner import MAX_SLICE, Floats, Runner
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import Job, Sequence
@@ -35,11 +36,13 @@ class Worker:
         runner: Runner,
         scheduler: Scheduler,
         pace: Pace,
+        prefixes: Prefixes | None,
         deliver: Callable[[list[Event]], None],
     ) -> None:
         self._runner = runner
         self._scheduler = scheduler
         self._pace = pace
+        self._prefixes = prefixes
         self._deliver = deliver
         self._jobs: dict[Generation, Job] = {}
         self._events: list[Event] = []
@@ -111,7 +114,7 @@ class Worker:
             self._accept(sequence, token)
 
     def _run_decode(self, sequences: tuple[Sequence, ...]) -> list[Drawn | ConstraintFailed]:
-        last = [sequence.last_token for sequence in sequences]
+        last = [sequence.output[-1] for sequence in sequences]
         logits = self._runner.decode(last, [sequence.computed for sequence in sequences])
         for sequence in sequences:
             sequence.computed += 1
@@ -136,15 +139,40 @@ class Worker:
         self._accept(sequence, drawn)
 
     def _run_slice(self, sequence: Sequence) -> Floats:
-        size = self._pace.slice_beside_decode() if self._scheduler.decoding else MAX_SLICE
+        self._load_prefix(sequence)
         past = sequence.computed
-        tokens = sequence.job.request.prompt[past : past + min(size, MAX_SLICE)]
+        tokens = sequence.job.request.prompt[past : past + self._slice_size(sequence)]
         started = time.perf_counter()
         logits = self._runner.prefill(sequence.slot, tokens, past)
         if len(tokens) >= GRAIN:
             self._pace.saw_prefill(len(tokens), time.perf_counter() - started)
         sequence.computed += len(tokens)
+        self._save_prefix(sequence)
         return logits
+
+    def _slice_size(self, sequence: Sequence) -> int:
+        size = MAX_SLICE
+        if self._scheduler.decoding:
+            size = min(size, self._pace.slice_beside_decode())
+        # A last slice of a single token would round otherwise than one of several.
+        return size - (sequence.remaining_prompt == size + 1)
+
+    def _load_prefix(self, sequence: Sequence) -> None:
+        if self._prefixes is None:
+            return
+        request = sequence.job.request
+        before = sequence.computed
+        sequence.computed = self._prefixes.load(
+            request.namespace, request.prompt, sequence.slot, before
+        )
+        if sequence.computed > before:
+            reuse = sequence.job.generation.reuse
+            self._events.append(partial(reuse, sequence.computed - before))
+
+    def _save_prefix(self, sequence: Sequence) -> None:
+        if self._prefixes is not None:
+            namespace = sequence.job.request.namespace
+            self._prefixes.save(namespace, sequence.tokens_held, sequence.slot)
 
     def _accept(self, sequence: Sequence, drawn: Drawn | ConstraintFailed) -> None:
         """Gives a sequence its token; one that it finishes may have an heir, ready for its first.
@@ -165,6 +193,7 @@ class Worker:
         self._events.append(partial(job.generation.add, delta))
         if delta.finish_reason is None:
             return
+        self._save_prefix(sequence)
         heir = self._scheduler.finish(sequence)
         if heir is not None:
             self._heirs.append(heir)

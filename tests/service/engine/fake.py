@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from service.engine.generation import Generation
 from service.engine.model import GraphInputs, GraphOutputs, ModelSpec
+from service.engine.prefix import SlotMemory
 from service.engine.request import GenerationRequest, Sampling
 from service.engine.vocabulary import BYTE_OF, Vocabulary
 
@@ -44,6 +46,7 @@ class FakeRunner:
 
     def __init__(self, slots: int = 4) -> None:
         self.slots = slots
+        self.memory: SlotMemory | None = self
         self.contents: list[list[int]] = [[] for _ in range(slots + 1)]
         self.before: Callable[[str], None] = lambda _: None
         self.slices: list[int] = []
@@ -73,6 +76,14 @@ class FakeRunner:
     def release(self, slot: int, length: int) -> None:
         assert len(self.contents[slot]) >= length
         self.contents[slot] = []
+
+    def read(self, slot: int, start: int, count: int) -> NDArray[Any]:
+        assert len(self.contents[slot]) >= start + count
+        return np.array(self.contents[slot][start : start + count])
+
+    def write(self, slot: int, start: int, tokens: NDArray[Any]) -> None:
+        assert len(self.contents[slot]) >= start
+        self.contents[slot][start : start + len(tokens)] = tokens.tolist()
 
     def _append(self, slot: int, tokens: Sequence[int], past: int) -> NDArray[np.float32]:
         assert len(self.contents[slot]) >= past, "the slot does not hold what it should"

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,32 @@ async def test_a_long_prompt_does_not_stall_a_running_stream(engine: Engine) -> 
     assert len(gaps) > 20
     assert sorted(gaps)[len(gaps) * 9 // 10] < 0.5
     await long
+
+
+async def test_a_known_beginning_is_not_computed_again(engine: Engine) -> None:
+    """A prompt that begins as an earlier one did takes that part over, and says the same."""
+    stem = "You are a patient teacher who answers in one short sentence. " * 12
+    first, second = (ask(engine, stem + question, 12, temperature=0) for question in QUESTIONS[:2])
+    fresh = await cached_and_text(engine, replace(second, namespace="apart"))
+    await cached_and_text(engine, first)
+    reused = await cached_and_text(engine, second)
+    assert fresh[0] == 0
+    assert reused[0] > len(second.prompt) * 0.8
+    assert fresh[1] == reused[1]
+
+
+async def test_the_next_turn_finds_the_last_answer(engine: Engine) -> None:
+    """What was generated is part of the beginning that the next turn takes over."""
+    request = ask(engine, "Tell me about the sea.", 80, temperature=0)
+    async with engine.submit(request) as generation:
+        output = [token async for delta in generation for token in delta.token_ids]
+    turn = engine.vocabulary.encode("<|im_end|>\n<|im_start|>user\nMore.<|im_end|>\n")
+    following = replace(request, prompt=(*request.prompt, *output, *turn))
+    cached, _ = await cached_and_text(engine, following)
+    assert cached > len(request.prompt) + len(output) - 40
+
+
+async def cached_and_text(engine: Engine, request: GenerationRequest) -> tuple[int, str]:
+    generation = engine.submit(request)
+    texts = await collect(generation)
+    return generation.cached_tokens, texts[0]

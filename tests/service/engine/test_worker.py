@@ -9,12 +9,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from service.engine.errors import Cancelled
 from service.engine.generation import Generation
 from service.engine.pace import Pace
+from service.engine.prefix import BLOCK, Prefixes, PrefixStore
 from service.engine.scheduler import Scheduler
 from service.engine.worker import Event, Worker
 from tests.service.engine.fake import END, FakeRunner, byte_vocabulary, expected, greedy
 
 SLOTS = 3
-BUDGET = 60
+BUDGET = 300
 VOCABULARY = byte_vocabulary()
 
 
@@ -26,7 +27,9 @@ class Bookkeeping(RuleBasedStateMachine):
         self.runner = FakeRunner(SLOTS)
         self.scheduler = Scheduler(self.runner, VOCABULARY, {END}, BUDGET)
         # A target below any step's time makes every slice beside decoding the shortest.
-        self.worker = Worker(self.runner, self.scheduler, Pace(0), self.deliver)
+        self.store = PrefixStore(6 * BLOCK * 8)  # a token of the fake is 8 bytes
+        prefixes = Prefixes(self.store, self.runner)
+        self.worker = Worker(self.runner, self.scheduler, Pace(0), prefixes, self.deliver)
         self.live: list[Generation] = []
         self.heard: dict[Generation, dict[int, list[int]]] = {}
 
@@ -52,12 +55,16 @@ class Bookkeeping(RuleBasedStateMachine):
         assert self.heard[generation] == dict.fromkeys(range(request.n), tokens)
 
     @rule(
-        prompt=st.text("abc", min_size=1, max_size=40),
-        max_tokens=st.integers(1, 12),
+        stem=st.integers(0, 3),
+        rest=st.text("abc", min_size=1, max_size=40),
+        max_tokens=st.integers(1, 40),
         n=st.integers(1, 7),
+        namespace=st.sampled_from(["", "other"]),
     )
-    def submit(self, prompt: str, max_tokens: int, n: int) -> None:
-        generation = Generation(greedy(prompt, max_tokens, n=n), lambda _: None)
+    def submit(self, stem: int, rest: str, max_tokens: int, n: int, namespace: str) -> None:
+        prompt = "0123456789abcdefghijklmnopqrstuv" * stem + rest
+        request = greedy(prompt, max_tokens, n=n, namespace=namespace)
+        generation = Generation(request, lambda _: None)
         self.live.append(generation)
         self.heard[generation] = {}
         self.worker.add(generation)
@@ -88,6 +95,10 @@ class Bookkeeping(RuleBasedStateMachine):
         sequences = [*self.scheduler.decoding, *self.scheduler.prefilling]
         reserved = sum(sequence.job.tokens for sequence in sequences)
         assert self.scheduler._budget == BUDGET - reserved >= 0
+
+    @invariant()
+    def stored_prefixes_stay_within_their_budget(self) -> None:
+        assert self.store.bytes <= 6 * BLOCK * 8
 
     def teardown(self) -> None:
         while self.live:
