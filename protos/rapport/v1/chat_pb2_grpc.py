@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from rapport.v1 import chat_pb2 as rapport_dot_v1_dot_chat__pb2
+from rapport.v1 import tokenize_pb2 as rapport_dot_v1_dot_tokenize__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -47,6 +48,11 @@ class ChatServiceStub:
                 request_serializer=rapport_dot_v1_dot_chat__pb2.CreateChatCompletionRequest.SerializeToString,
                 response_deserializer=rapport_dot_v1_dot_chat__pb2.StreamChatCompletionResponse.FromString,
                 _registered_method=True)
+        self.Tokenize = channel.unary_unary(
+                '/rapport.v1.ChatService/Tokenize',
+                request_serializer=rapport_dot_v1_dot_tokenize__pb2.TokenizeRequest.SerializeToString,
+                response_deserializer=rapport_dot_v1_dot_tokenize__pb2.TokenizeResponse.FromString,
+                _registered_method=True)
 
 
 class ChatServiceServicer:
@@ -75,6 +81,13 @@ class ChatServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Tokenize(self, request, context):
+        """Tells the tokens of a text or of a conversation, for callers that plan their context.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChatServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -87,6 +100,11 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.StreamChatCompletion,
                     request_deserializer=rapport_dot_v1_dot_chat__pb2.CreateChatCompletionRequest.FromString,
                     response_serializer=rapport_dot_v1_dot_chat__pb2.StreamChatCompletionResponse.SerializeToString,
+            ),
+            'Tokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tokenize,
+                    request_deserializer=rapport_dot_v1_dot_tokenize__pb2.TokenizeRequest.FromString,
+                    response_serializer=rapport_dot_v1_dot_tokenize__pb2.TokenizeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -146,6 +164,33 @@ class ChatService:
             '/rapport.v1.ChatService/StreamChatCompletion',
             rapport_dot_v1_dot_chat__pb2.CreateChatCompletionRequest.SerializeToString,
             rapport_dot_v1_dot_chat__pb2.StreamChatCompletionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ChatService/Tokenize',
+            rapport_dot_v1_dot_tokenize__pb2.TokenizeRequest.SerializeToString,
+            rapport_dot_v1_dot_tokenize__pb2.TokenizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from rapport.v1 import chat_pb2 as _chat_pb2
+from rapport.v1 import tokenize_pb2 as _tokenize_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -48,6 +49,8 @@ class ChatServiceStub:
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
+    Tokenize: _grpc.UnaryUnaryMultiCallable[_tokenize_pb2.TokenizeRequest, _tokenize_pb2.TokenizeResponse]
+    """Tells the tokens of a text or of a conversation, for callers that plan their context."""
 
 @_typing.type_check_only
 class ChatServiceAsyncStub(ChatServiceStub):
@@ -69,6 +72,8 @@ class ChatServiceAsyncStub(ChatServiceStub):
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
+    Tokenize: _aio.UnaryUnaryMultiCallable[_tokenize_pb2.TokenizeRequest, _tokenize_pb2.TokenizeResponse]  # type: ignore[assignment]
+    """Tells the tokens of a text or of a conversation, for callers that plan their context."""
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     """Chat completions. Errors are gRPC statuses with google.rpc details: ErrorInfo
@@ -99,5 +104,13 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
+
+    @_abc_1.abstractmethod
+    def Tokenize(
+        self,
+        request: _tokenize_pb2.TokenizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tokenize_pb2.TokenizeResponse, _abc.Awaitable[_tokenize_pb2.TokenizeResponse]]:
+        """Tells the tokens of a text or of a conversation, for callers that plan their context."""
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -167,8 +167,9 @@ class FieldRule(_message.Message):
     {"type": "json_object", "schema": {...}}.
     """
     opt_out: _builtins.str
-    """Dotted path of a bool of the request that hides this response field from
-    REST callers when it is set to false.
+    """Dotted path of a bool of the request that hides this field of the response
+    message itself from REST callers when it is set to false; a nullable one is
+    null then.
     """
     def __init__(
         self,
