@@ -53,6 +53,6 @@ def described(served: Served) -> Model:
         kind=KIND,
         supports_chat=True,
         supports_image_input=False,
-        supports_tools=False,
+        supports_tools=True,
         context_length=served.engine.context_length,
     )

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,12 +19,16 @@ from rapport.v1.chat_pb2 import (
     StreamChatCompletionResponse,
 )
 from rapport.v1.chat_pb2_grpc import ChatServiceServicer
+from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
 from service import headers
 from service.answer import Answer
 from service.engine.request import GenerationRequest
+from service.grammar import grammar_for
 from service.lifecycle import Lifecycle, Served
 from service.output import answer_to
 from service.request import Defaults, generation_request
+from service.tokenize import tokenized
+from service.tools.use import ToolUse, tool_use
 from service.validate import check
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -34,7 +39,7 @@ THREADS = 2
 
 
 class ChatService(ChatServiceServicer):
-    """Both RPCs tell of the same generation, one at its end, the other as it goes.
+    """Both RPCs that generate tell of the same generation, one at its end, the other as it goes.
 
     A generation is left, and so cancelled where it still runs, on every way out: the
     caller's going and the deadline arrive here as CancelledError or GeneratorExit.
@@ -63,9 +68,17 @@ class ChatService(ChatServiceServicer):
             self._lifecycle.served.engine.submit(asked) as generation,
             aclosing(answer.pieces(generation, usage_apart=usage_apart)) as pieces,
         ):
-            headers.set_prompt(answer.metrics(generation))
             async for piece in pieces:
+                # Only now is it known how much of the prompt was in the cache.
+                headers.set_prompt(answer.metrics(generation))
                 yield piece
+
+    async def Tokenize(  # noqa: N802
+        self, request: TokenizeRequest, _context: Context
+    ) -> TokenizeResponse:
+        served = self._lifecycle.served
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, tokenized, request, served)
 
     async def _understand(
         self, request: CreateChatCompletionRequest, *, streaming: bool
@@ -73,18 +86,24 @@ class ChatService(ChatServiceServicer):
         arrived = time.monotonic()
         served = self._lifecycle.served
         understand = partial(self._asked, request, served, streaming=streaming)
-        asked = await asyncio.get_running_loop().run_in_executor(self._threads, understand)
-        return answer_to(request, asked, served.engine.vocabulary, arrived), asked
+        loop = asyncio.get_running_loop()
+        tools, asked = await loop.run_in_executor(self._threads, understand)
+        grammar = await grammar_for(request, tools, served.formats)
+        asked = replace(asked, grammar=grammar)
+        return answer_to(request, asked, served.engine.vocabulary, arrived, tools), asked
 
     def _asked(
         self, request: CreateChatCompletionRequest, served: Served, *, streaming: bool
-    ) -> GenerationRequest:
+    ) -> tuple[ToolUse, GenerationRequest]:
         engine = served.engine
         size = engine.vocabulary.size
         check(request, model=served.model, vocabulary_size=size, streaming=streaming)
+        tools = tool_use(request)
         prompt = served.prompts.read(
             request.messages,
+            tools=tools.shown,
             most=request.prompt_truncate_len or None,
             safe=request.safe_tokenization or not request.HasField("safe_tokenization"),
         )
-        return generation_request(request, prompt, engine.context_length, self._defaults)
+        asked = generation_request(request, prompt, engine.context_length, self._defaults)
+        return tools, asked

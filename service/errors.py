@@ -3,7 +3,6 @@
 ServiceError
 ├── InvalidRequest     fields that break the contract
 │   └── PromptTooLong  the prompt alone fills the context
-├── NotSupported       fields that mean something this server cannot do yet
 ├── ModelNotFound      no such model here
 ├── Unauthenticated    no key, or not one of ours
 └── NotReady           loading, draining or dead; try again later
@@ -54,15 +53,6 @@ class PromptTooLong(InvalidRequest):
         )
         super().__init__([Violation("messages", text)])
         self.args = (text,)
-
-
-class NotSupported(ServiceError):
-    """The request uses fields that this server cannot honour yet."""
-
-    def __init__(self, fields: Sequence[str]) -> None:
-        violations = [Violation(field, "Not supported yet") for field in fields]
-        super().__init__(_summary(violations))
-        self.violations = tuple(violations[:MOST_TOLD])
 
 
 class ModelNotFound(ServiceError):

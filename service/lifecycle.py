@@ -9,6 +9,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from service.engine.engine import Engine
 from service.errors import NotReady
+from service.formats.compiler import FormatCompiler
 from service.prompt.prompt import PromptReader
 
 CHAT_SERVICE = "rapport.v1.ChatService"
@@ -21,6 +22,7 @@ class Served:
 
     engine: Engine
     prompts: PromptReader
+    formats: FormatCompiler
 
     @property
     def model(self) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from service.answer import Answer
-from service.choices import ChoiceWriter, PlainSpeech, RawWriter
+from service.choices import ChoiceWriter, PlainSpeech, RawWriter, Speech
 from service.engine.request import GenerationRequest
 from service.engine.vocabulary import Vocabulary
 from service.logprobs import logprobs_writer
+from service.tools.speech import ToolSpeech
+from service.tools.use import NO_TOOLS, ToolUse
 
 
 def answer_to(
@@ -15,17 +17,18 @@ def answer_to(
     asked: GenerationRequest,
     vocabulary: Vocabulary,
     arrived: float,
+    tools: ToolUse = NO_TOOLS,
 ) -> Answer:
     """An empty answer with a writer for each choice. `arrived` is of the monotonic clock."""
     echo = echo_of(request, asked.prompt, vocabulary)
     writers = [
         ChoiceWriter(
             index,
-            PlainSpeech(),
+            speech_with(tools),
             echo=echo,
             logprobs=logprobs_writer(request, vocabulary, len(echo)),
             with_tokens=request.return_token_ids,
-            raw=RawWriter(asked.prompt, vocabulary.spell) if request.raw_output else None,
+            raw=raw_of(asked, vocabulary) if request.raw_output else None,
         )
         for index in range(asked.n)
     ]
@@ -36,6 +39,16 @@ def answer_to(
         with_metrics=request.perf_metrics_in_response,
         arrived=arrived,
     )
+
+
+def speech_with(tools: ToolUse) -> Speech:
+    """Makes messages of text, in which there may be calls if there are tools."""
+    return ToolSpeech(tools) if tools.functions else PlainSpeech()
+
+
+def raw_of(asked: GenerationRequest, vocabulary: Vocabulary) -> RawWriter:
+    grammar = None if asked.grammar is None else asked.grammar.source
+    return RawWriter(asked.prompt, vocabulary.spell, grammar)
 
 
 def echo_of(

@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 from service.config import ServiceSettings
+from service.engine.constraint import GrammarCompiler
 from service.engine.engine import Engine, EngineConfig
 from service.engine.providers import Provider, choose_provider
+from service.formats.compiler import FormatCompiler
 from service.lifecycle import Lifecycle, Served
 from service.prompt.prompt import PromptReader
 from service.server import build_server, listen
@@ -83,7 +85,14 @@ async def serve(engine: Engine, lifecycle: Lifecycle, folder: Path) -> None:
 
     engine.start(on_death)
     prompts = PromptReader.load(folder, engine.vocabulary, engine.context_length)
-    await lifecycle.open(Served(engine, prompts))
+    formats = await asyncio.to_thread(_load_formats, folder, engine)
+    await lifecycle.open(Served(engine, prompts, formats))
+
+
+def _load_formats(folder: Path, engine: Engine) -> FormatCompiler:
+    tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    ends = engine.spec.eos_token_ids
+    return FormatCompiler(GrammarCompiler(tokenizer, engine.vocabulary.size, ends))
 
 
 async def drain(lifecycle: Lifecycle, engine: Engine, grace: float) -> None:

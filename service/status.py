@@ -18,7 +18,6 @@ from service.errors import (
     InvalidRequest,
     ModelNotFound,
     NotReady,
-    NotSupported,
     PromptTooLong,
     Unauthenticated,
     Violation,
@@ -42,7 +41,6 @@ class Kind:
 KINDS: dict[type[Exception], Kind] = {
     InvalidRequest: Kind(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
     PromptTooLong: Kind(grpc.StatusCode.INVALID_ARGUMENT, "PROMPT_TOO_LONG"),
-    NotSupported: Kind(grpc.StatusCode.UNIMPLEMENTED, "NOT_SUPPORTED"),
     ModelNotFound: Kind(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", {"param": "model"}),
     Unauthenticated: Kind(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
     NotReady: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),

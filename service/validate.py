@@ -13,11 +13,10 @@ from rapport.v1.chat_pb2 import (
     ReasoningLevel,
     ServiceTier,
 )
-from rapport.v1.tool_pb2 import FUNCTION_CALL_MODE_AUTO, FUNCTION_CALL_MODE_NONE, ToolChoiceMode
 from service.errors import InvalidRequest, ModelNotFound, Violation
-from service.pending import refuse_pending
 from service.rules import Violations, has, known, length, never, required, size, within
 from service.validate_messages import message_violations
+from service.validate_tools import tool_violations
 
 RANGES: dict[str, tuple[int | None, int | None]] = {
     "max_tokens": (1, None),
@@ -55,19 +54,16 @@ NO_HISTORY = (
     ReasoningHistory.REASONING_HISTORY_UNSPECIFIED,
     ReasoningHistory.REASONING_HISTORY_DISABLED,
 )
-UNFORCED = (ToolChoiceMode.TOOL_CHOICE_MODE_AUTO, ToolChoiceMode.TOOL_CHOICE_MODE_NONE)
-UNFORCED_CALL = (FUNCTION_CALL_MODE_AUTO, FUNCTION_CALL_MODE_NONE)
 
 
 def check(
     request: CreateChatCompletionRequest, *, model: str, vocabulary_size: int, streaming: bool
 ) -> None:
-    """Lets a request pass that keeps the contract and that this server can honour.
+    """Lets a request pass that keeps the contract.
 
     Raises:
         ModelNotFound: it is for another model than `model`.
         InvalidRequest: it breaks the contract; all that is wrong is named.
-        NotSupported: it keeps the contract and asks for what is not built yet.
     """
     if request.model and request.model != model:
         raise ModelNotFound
@@ -78,7 +74,6 @@ def check(
     ]
     if violations:
         raise InvalidRequest(violations)
-    refuse_pending(request)
 
 
 def model_violations(request: CreateChatCompletionRequest) -> Violations:
@@ -139,19 +134,6 @@ def reasoning_violations(request: CreateChatCompletionRequest) -> Violations:
         yield Violation(field, "The model does not reason; only a value that means off is possible")
 
 
-def choice_violations(request: CreateChatCompletionRequest) -> Violations:
-    """A call cannot be forced of tools that are not there."""
-    choice, legacy = request.tool_choice, request.function_call
-    forced = choice.HasField("named") or (choice.HasField("mode") and choice.mode not in UNFORCED)
-    if forced and not request.tools:
-        yield Violation("tool_choice", "Input should be 'auto' or 'none' without tools")
-    forced = legacy.HasField("named") or (
-        legacy.HasField("mode") and legacy.mode not in UNFORCED_CALL
-    )
-    if forced and not request.functions:
-        yield Violation("function_call", "Input should be 'auto' or 'none' without functions")
-
-
 def store_violations(request: CreateChatCompletionRequest) -> Violations:
     yield from never("store", value=request.store)
 
@@ -178,7 +160,7 @@ RULES: tuple[Callable[[CreateChatCompletionRequest], Violations], ...] = (
     enum_violations,
     exclusion_violations,
     logprobs_violations,
-    choice_violations,
+    tool_violations,
     reasoning_violations,
     store_violations,
 )

@@ -109,7 +109,8 @@ class Constraint:
 class Grammar:
     """A compiled grammar. Choices and requests share it."""
 
-    def __init__(self, matcher: LLMatcher, words: int) -> None:
+    def __init__(self, matcher: LLMatcher, words: int, source: str) -> None:
+        self.source = source
         self._matcher = matcher
         self._words = words
 
@@ -158,7 +159,7 @@ class GrammarCompiler:
         matcher = LLMatcher(self._tokenizer, source, log_level=0, limits=LIMITS)
         if matcher.is_error():
             raise GrammarError(reason_in(matcher.get_error()))
-        grammar = Grammar(matcher, self._words)
+        grammar = Grammar(matcher, self._words, source)
         try_out(grammar)
         self._remember(source, grammar)
         return grammar

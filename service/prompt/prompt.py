@@ -11,7 +11,11 @@ from service.errors import PromptTooLong
 from service.prompt.eviction import evict
 from service.prompt.template import ChatTemplate
 from service.prompt.tokens import SafeEncoder
-from service.prompt.turns import Turn, turn_of
+from service.prompt.told import with_instructions, with_results
+from service.prompt.turns import Conversation, Json, Turn, turn_of
+from service.tools import form
+
+Encode = Callable[[Conversation], list[int]]
 
 
 class PromptReader:
@@ -30,12 +34,18 @@ class PromptReader:
         return cls(ChatTemplate.read(folder), vocabulary, context_length)
 
     def read(
-        self, messages: Iterable[ChatMessage], *, most: int | None = None, safe: bool = True
+        self,
+        messages: Iterable[ChatMessage],
+        *,
+        tools: Sequence[Json] = (),
+        most: int | None = None,
+        safe: bool = True,
     ) -> tuple[int, ...]:
         """The tokens of a conversation up to where the answer begins.
 
         `most` is the length to which earlier messages are left out; without `safe`,
-        messages may spell special tokens.
+        messages may spell special tokens. Tools are told as the template does it, or
+        else in the system prompt.
 
         Raises:
             PromptTooLong: it is so long that counting its tokens would be a waste.
@@ -43,22 +53,38 @@ class PromptReader:
         """
         turns = [turn_of(message) for message in messages]
         encode = self._encode_safely if safe else self._encode_freely
+        converse = self._converse(tools)
         if most is not None:
-            turns = evict(turns, most, lambda kept: self._count(kept, encode))
-        if (least := self._fewest_tokens(turns)) > self._context_length:
+            turns = evict(turns, most, lambda kept: self._count(converse(kept), encode))
+        conversation = converse(turns)
+        if (least := self._fewest_tokens(conversation)) > self._context_length:
             raise PromptTooLong(least, self._context_length)
-        return tuple(encode(turns))
+        return tuple(encode(conversation))
 
-    def _encode_safely(self, turns: Sequence[Turn]) -> list[int]:
-        return self._encoder.encode(turns, self._template.render)
+    def _converse(self, tools: Sequence[Json]) -> Callable[[Sequence[Turn]], Conversation]:
+        """How turns become a conversation in which the tools are told."""
+        template = self._template
+        if template.takes_tools:
+            return lambda turns: Conversation(turns, tools)
+        if not tools:
+            return lambda turns: Conversation(list(with_results(turns)))
+        text = form.instructions(tools)
 
-    def _encode_freely(self, turns: Sequence[Turn]) -> list[int]:
-        return self._vocabulary.encode(self._template.render(turns))
+        def converse(turns: Sequence[Turn]) -> Conversation:
+            told = with_instructions(turns, text, lambda: template.system_prompt)
+            return Conversation(list(with_results(told)))
 
-    def _count(self, turns: Sequence[Turn], encode: Callable[[Sequence[Turn]], list[int]]) -> int:
-        least = self._fewest_tokens(turns)
-        return least if least > self._context_length else len(encode(turns))
+        return converse
 
-    def _fewest_tokens(self, turns: Sequence[Turn]) -> int:
-        characters = sum(len(turn.content) for turn in turns)
-        return max(len(turns), characters // self._longest_token)
+    def _encode_safely(self, conversation: Conversation) -> list[int]:
+        return self._encoder.encode(conversation, self._template.render)
+
+    def _encode_freely(self, conversation: Conversation) -> list[int]:
+        return self._vocabulary.encode(self._template.render(conversation))
+
+    def _count(self, conversation: Conversation, encode: Encode) -> int:
+        least = self._fewest_tokens(conversation)
+        return least if least > self._context_length else len(encode(conversation))
+
+    def _fewest_tokens(self, conversation: Conversation) -> int:
+        return max(len(conversation.turns), conversation.length // self._longest_token)

@@ -1,19 +1,25 @@
-"""The model's chat template: turns to the text that the model continues."""
+"""The model's chat template: a conversation to the text that the model continues."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Never
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, meta
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from service.errors import InvalidRequest, Violation
-from service.prompt.turns import Turn
+from service.prompt.turns import Conversation, Json, Turn
+
+# Something to recognise in what a template makes of it.
+PROBE = "probe"
+WRITTEN_PROBE = re.compile(rf'<tool_call>\s*\{{"name":\s*"{PROBE}",\s*"arguments":\s*\{{')
 
 
 class ChatTemplate:
@@ -27,13 +33,14 @@ class ChatTemplate:
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = _strftime_now
         self._template = environment.from_string(source)
+        self._variables = meta.find_undeclared_variables(environment.parse(source))
 
     @classmethod
     def read(cls, folder: Path) -> ChatTemplate:
         """Reads `chat_template.jinja` of a model folder."""
         return cls((folder / "chat_template.jinja").read_text(encoding="utf-8"))
 
-    def render(self, turns: Sequence[Turn]) -> str:
+    def render(self, conversation: Conversation) -> str:
         """The conversation up to where the model's answer begins.
 
         An empty system turn at the start means no system prompt, not even the
@@ -43,18 +50,58 @@ class ChatTemplate:
         Raises:
             InvalidRequest: the template refuses the conversation.
         """
-        text = self._render(turns, answer=True)
-        if turns[0] != Turn("system", ""):
+        turns, tools = conversation.turns, conversation.tools
+        text = self._render(_messages(turns), tools)
+        if tools or turns[0] != Turn("system", ""):
             return text
-        return text.removeprefix(self._render(turns[:1], answer=False))
+        return text.removeprefix(self._render(_messages(turns[:1]), (), answer=False))
 
-    def _render(self, turns: Sequence[Turn], *, answer: bool) -> str:
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template itself tells the model of tools, and to call them in our form."""
+        if "tools" not in self._variables:
+            return False
+        function = {"name": PROBE, "arguments": {}}
+        call = {"type": "function", "function": function}
+        asked = {"role": "user", "content": PROBE}
+        called = {"role": "assistant", "content": "", "tool_calls": [call]}
+        tool = {"type": "function", "function": {"name": PROBE, "parameters": {}}}
         try:
-            return self._template.render(messages=messages, add_generation_prompt=answer)
+            return WRITTEN_PROBE.search(self._render([asked, called], [tool])) is not None
+        except InvalidRequest:
+            return False
+
+    @cached_property
+    def system_prompt(self) -> str:
+        """What the template says as the system where nobody else does.
+
+        Raises:
+            InvalidRequest: the template takes no system turns.
+        """
+        asked = Turn("user", PROBE)
+        said = self._render(_messages([Turn("system", PROBE), asked]))
+        before, _, after = said.partition(PROBE)
+        unsaid = self._render(_messages([asked]))
+        if unsaid.startswith(before) and unsaid.removeprefix(before).endswith(after):
+            return unsaid.removeprefix(before).removesuffix(after)
+        return ""
+
+    def _render(
+        self, messages: Sequence[Json], tools: Sequence[Json] = (), *, answer: bool = True
+    ) -> str:
+        # Without any, Hugging Face's renderer gives None, which templates ask for.
+        given = list(tools) or None
+        try:
+            return self._template.render(
+                messages=messages, tools=given, add_generation_prompt=answer
+            )
         except TemplateError as error:
             text = f"The model's chat template refuses the conversation: {error}"
             raise InvalidRequest([Violation("messages", text)]) from error
+
+
+def _messages(turns: Sequence[Turn]) -> list[Json]:
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:

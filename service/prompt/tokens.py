@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 
 from service.engine.vocabulary import Vocabulary
 from service.errors import InvalidRequest, Violation
-from service.prompt.turns import Turn
+from service.prompt.turns import Conversation
 
 PRIVATE_USE = range(0xE000, 0x110000)
 
-Render = Callable[[Sequence[Turn]], str]
+Render = Callable[[Conversation], str]
 
 
 class SafeEncoder:
-    """Encodes rendered turns; special tokens come from the template alone.
+    """Encodes rendered conversations; special tokens come from the template alone.
 
-    Where a turn spells a special token, the first letter of the spelling gets a
+    Where a text spells a special token, the first letter of the spelling gets a
     stand-in that occurs nowhere else. What then still spells a special token in the
     rendered text is the template's. Between those the letters are put back, and the
     text is encoded as nothing but text.
@@ -32,21 +31,21 @@ class SafeEncoder:
         self._first_letter = re.compile(f"(?={spellings}).", re.DOTALL)
         self._first_letters = {spelling[0] for spelling in longest_first}
 
-    def encode(self, turns: Sequence[Turn], render: Render) -> list[int]:
-        """The tokens of `render(turns)`.
+    def encode(self, conversation: Conversation, render: Render) -> list[int]:
+        """The tokens of `render(conversation)`.
 
         Raises:
-            InvalidRequest: the turns leave no character free to stand in.
+            InvalidRequest: the conversation leaves no character free to stand in.
         """
-        if not any(self._special.search(turn.content) for turn in turns):
-            return self._vocabulary.encode(render(turns))
-        stand_ins = self._stand_ins(turns)
-        hidden = [replace(turn, content=self._hide(turn.content, stand_ins)) for turn in turns]
+        if not any(map(self._special.search, conversation.texts())):
+            return self._vocabulary.encode(render(conversation))
+        stand_ins = self._stand_ins(conversation)
+        hidden = conversation.changed(lambda text: self._hide(text, stand_ins))
         letters = str.maketrans({stand_in: letter for letter, stand_in in stand_ins.items()})
         return list(self._tokens(render(hidden), letters))
 
-    def _stand_ins(self, turns: Sequence[Turn]) -> dict[str, str]:
-        taken = set().union(*(turn.content for turn in turns), *self._vocabulary.special_tokens)
+    def _stand_ins(self, conversation: Conversation) -> dict[str, str]:
+        taken = set().union(*conversation.texts(), *self._vocabulary.special_tokens)
         free = (character for character in map(chr, PRIVATE_USE) if character not in taken)
         stand_ins = dict(zip(self._first_letters, free, strict=False))
         if len(stand_ins) < len(self._first_letters):

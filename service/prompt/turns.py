@@ -1,12 +1,17 @@
-"""Messages as the chat template takes them: a role and one text."""
+"""Conversations as chat templates take them: turns of a role and one text, and tools."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from rapport.v1.message_pb2 import ChatContent, ChatMessage, Role
 from rapport.v1.tool_pb2 import ToolCall
+from service.tools import form
+
+Json = dict[str, Any]
 
 ROLES = {
     Role.ROLE_SYSTEM: "system",
@@ -25,6 +30,31 @@ class Turn:
     content: str
 
 
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """All that a prompt is made of, but for what the template adds."""
+
+    turns: Sequence[Turn]
+    tools: Sequence[Json] = ()
+
+    @property
+    def length(self) -> int:
+        """Its characters."""
+        tools = sum(len(json.dumps(tool, ensure_ascii=False)) for tool in self.tools)
+        return tools + sum(len(turn.content) for turn in self.turns)
+
+    def texts(self) -> Iterator[str]:
+        """All texts in it that callers wrote."""
+        for turn in self.turns:
+            yield turn.content
+        yield from texts_in(self.tools)
+
+    def changed(self, change: Callable[[str], str]) -> Conversation:
+        """The same with other texts."""
+        turns = [replace(turn, content=change(turn.content)) for turn in self.turns]
+        return Conversation(turns, [changed_in(tool, change) for tool in self.tools])
+
+
 def turn_of(message: ChatMessage) -> Turn:
     """The turn that a message is. Names and earlier reasoning are not shown to the model."""
     said = text_of(message.content)
@@ -40,10 +70,8 @@ def text_of(content: ChatContent) -> str:
 
 
 def call_text(call: ToolCall) -> str:
-    """A call as models that call tools write it: a JSON object between tags."""
-    name = json.dumps(call.function.name, ensure_ascii=False)
-    arguments = json_text(call.function.arguments)
-    return f'<tool_call>\n{{"name": {name}, "arguments": {arguments}}}\n</tool_call>'
+    """A call as models that call tools write it."""
+    return form.call(call.function.name, json_text(call.function.arguments))
 
 
 def json_text(text: str) -> str:
@@ -53,3 +81,24 @@ def json_text(text: str) -> str:
     except (ValueError, RecursionError):
         return json.dumps(text, ensure_ascii=False)
     return text
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """The strings in a JSON value, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        yield from texts_in(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_in(item)
+
+
+def changed_in(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with other strings."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {change(key): changed_in(item, change) for key, item in value.items()}
+    return [changed_in(item, change) for item in value] if isinstance(value, list) else value

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
+from typing import Any
 
+from rapport.v1.format_pb2 import ResponseFormat
+from service.engine.constraint import Grammar
 from service.engine.engine import Engine
 from service.engine.errors import EngineError
 from service.engine.generation import Generation
 from service.engine.request import Delta, FinishReason, GenerationRequest
+from service.formats.compiler import FormatCompiler
+from service.formats.response_format import Source
 from service.lifecycle import Served
 from service.prompt.prompt import PromptReader
 from tests.service.requests import MODEL
@@ -56,17 +61,36 @@ class ScriptedEngine:
 
 
 class WordReader:
-    """Reads a token for each word of the last message."""
+    """Reads a token for each word of the last message, and remembers how it was asked to."""
 
-    def read(self, messages: Sequence[object], **_options: object) -> tuple[int, ...]:
+    def __init__(self) -> None:
+        self.options: Mapping[str, Any] = {}
+
+    def read(self, messages: Sequence[object], **options: object) -> tuple[int, ...]:
+        self.options = options
         return tuple(range(len(messages[-1].content.text.split())))  # type: ignore[attr-defined]
+
+
+class Uncompiled:
+    """Grammars that are their sources."""
+
+    async def compile_format(self, wanted: ResponseFormat) -> Grammar | None:
+        kind = wanted.WhichOneof("kind")
+        return None if kind is None else self._grammar(kind)
+
+    async def compile(self, source: Callable[[], Source], _field: str) -> Grammar | None:
+        return self._grammar(source().text)
+
+    def _grammar(self, source: str) -> Grammar:
+        return SimpleNamespace(source=source)  # type: ignore[return-value]
 
 
 def served(engine: ScriptedEngine) -> Served:
     """The fakes in the places of what they stand for."""
     real: Engine = engine  # type: ignore[assignment]
     reader: PromptReader = WordReader()  # type: ignore[assignment]
-    return Served(real, reader)
+    formats: FormatCompiler = Uncompiled()  # type: ignore[assignment]
+    return Served(real, reader, formats)
 
 
 def says(index: int, text: str, *, tokens: int = 1) -> Delta:

@@ -15,6 +15,7 @@ EXPECTED = Model(
     owned_by="tests",
     kind="HF_BASE_MODEL",
     supports_chat=True,
+    supports_tools=True,
     context_length=CONTEXT,
 )
 

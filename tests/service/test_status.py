@@ -88,13 +88,6 @@ def test_model_not_found() -> None:
     assert details(status)[ErrorInfo].metadata == {"param": "model"}
 
 
-def test_not_supported() -> None:
-    """What is not built yet is told by name."""
-    status = status_of(errors.NotSupported(["response_format"]))
-    assert status.code == grpc.StatusCode.UNIMPLEMENTED.value[0]
-    assert status.message == "Not supported yet, field: 'response_format'"
-
-
 @pytest.mark.parametrize(
     ("error", "code", "seconds"),
     [

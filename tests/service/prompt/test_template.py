@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import InvalidRequest
 from service.prompt.template import ChatTemplate
-from service.prompt.turns import Turn
+from service.prompt.turns import Conversation, Turn
 
 HI = Turn("user", "Hi")
 ASKED = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
@@ -24,30 +24,30 @@ def template(int4_folder: Path) -> ChatTemplate:
 
 def test_default_system_prompt(template: ChatTemplate) -> None:
     """Without a system message the template's own comes first."""
-    assert template.render([HI]) == DEFAULT + ASKED
+    assert template.render(Conversation([HI])) == DEFAULT + ASKED
 
 
 def test_system_prompt(template: ChatTemplate) -> None:
     """A system message takes the place of the template's own."""
-    text = template.render([Turn("system", "Be brief."), HI])
+    text = template.render(Conversation([Turn("system", "Be brief."), HI]))
     assert text == "<|im_start|>system\nBe brief.<|im_end|>\n" + ASKED
 
 
 def test_empty_system_prompt(template: ChatTemplate) -> None:
     """An empty system message means no system prompt at all."""
-    assert template.render([Turn("system", ""), HI]) == ASKED
+    assert template.render(Conversation([Turn("system", ""), HI])) == ASKED
 
 
 def test_only_the_first_empty_system_message_is_special(template: ChatTemplate) -> None:
     """An empty system message later on stays as it is."""
-    text = template.render([HI, Turn("system", "")])
+    text = template.render(Conversation([HI, Turn("system", "")]))
     assert text.startswith(DEFAULT)
     assert "<|im_start|>system\n<|im_end|>" in text
 
 
 def test_conversation(template: ChatTemplate) -> None:
     """All turns are written in order, whatever their roles."""
-    text = template.render([HI, Turn("assistant", "Yes?"), Turn("tool", "42")])
+    text = template.render(Conversation([HI, Turn("assistant", "Yes?"), Turn("tool", "42")]))
     assert text == (
         DEFAULT + "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYes?<|im_end|>\n"
         "<|im_start|>tool\n42<|im_end|>\n<|im_start|>assistant\n"
@@ -58,7 +58,7 @@ def test_refusal() -> None:
     """A template may refuse a conversation; the caller hears why."""
     template = ChatTemplate("{{ raise_exception('Roles must alternate') }}")
     with pytest.raises(InvalidRequest, match="refuses the conversation: Roles must alternate"):
-        template.render([HI])
+        template.render(Conversation([HI]))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_refusal() -> None:
 def test_sandbox(source: str) -> None:
     """A template gets at nothing but the conversation, and changes nothing."""
     with pytest.raises(InvalidRequest):
-        ChatTemplate(source).render([HI])
+        ChatTemplate(source).render(Conversation([HI]))
 
 
 @pytest.mark.parametrize(
@@ -87,4 +87,4 @@ def test_sandbox(source: str) -> None:
 )
 def test_what_templates_rely_on(source: str, text: str) -> None:
     """Templates find what Hugging Face's renderer gives them."""
-    assert ChatTemplate(source).render([HI]) == text
+    assert ChatTemplate(source).render(Conversation([HI])) == text

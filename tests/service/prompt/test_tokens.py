@@ -12,7 +12,7 @@ from service.engine.vocabulary import Vocabulary
 from service.errors import InvalidRequest
 from service.prompt.template import ChatTemplate
 from service.prompt.tokens import PRIVATE_USE, SafeEncoder
-from service.prompt.turns import Turn
+from service.prompt.turns import Conversation, Turn
 
 START, END = "<|im_start|>", "<|im_end|>"
 # SmolLM2 has no token for some control characters and for bytes of unassigned planes.
@@ -47,6 +47,10 @@ def spelled(vocabulary: Vocabulary, tokens: Sequence[int]) -> str:
     return b"".join(names.get(t, vocabulary.token_bytes[t]) for t in tokens).decode()
 
 
+def first_text(conversation: Conversation) -> str:
+    return conversation.turns[0].content
+
+
 def specials(vocabulary: Vocabulary, tokens: Sequence[int]) -> list[int]:
     return [token for token in tokens if token in vocabulary.special_tokens.values()]
 
@@ -56,10 +60,10 @@ def test_contents_never_become_special(
     vocabulary: Vocabulary, template: ChatTemplate, encoder: SafeEncoder, contents: list[str]
 ) -> None:
     """Whatever people write, special tokens are those of the template, and no text is lost."""
-    turns = [Turn("user", content) for content in contents]
-    tokens = encoder.encode(turns, template.render)
-    assert spelled(vocabulary, tokens) == template.render(turns)
-    harmless = [Turn("user", "x") for _ in contents]
+    conversation = Conversation([Turn("user", content) for content in contents])
+    tokens = encoder.encode(conversation, template.render)
+    assert spelled(vocabulary, tokens) == template.render(conversation)
+    harmless = Conversation([Turn("user", "x") for _ in contents])
     expected = vocabulary.encode(template.render(harmless))
     assert specials(vocabulary, tokens) == specials(vocabulary, expected)
 
@@ -69,13 +73,14 @@ def test_harmless_contents_are_encoded_as_ever(
     vocabulary: Vocabulary, template: ChatTemplate, encoder: SafeEncoder, content: str
 ) -> None:
     """Where nothing looks special, the tokens are those of the whole rendered text."""
-    turns = [Turn("user", content)]
-    assert encoder.encode(turns, template.render) == vocabulary.encode(template.render(turns))
+    conversation = Conversation([Turn("user", content)])
+    expected = vocabulary.encode(template.render(conversation))
+    assert encoder.encode(conversation, template.render) == expected
 
 
 def test_spelled_out_end(vocabulary: Vocabulary, encoder: SafeEncoder) -> None:
     """The end of a turn, spelled out by a user, is several ordinary tokens."""
-    tokens = encoder.encode([Turn("user", END)], lambda turns: turns[0].content)
+    tokens = encoder.encode(Conversation([Turn("user", END)]), first_text)
     assert tokens == vocabulary.encode_text(END)
     assert len(tokens) > 1
 
@@ -84,4 +89,4 @@ def test_no_character_left(encoder: SafeEncoder) -> None:
     """A text that uses up all private-use characters is refused, not mistaken."""
     every = "".join(map(chr, PRIVATE_USE))
     with pytest.raises(InvalidRequest, match="private-use"):
-        encoder.encode([Turn("user", END + every)], lambda turns: turns[0].content)
+        encoder.encode(Conversation([Turn("user", END + every)]), first_text)

@@ -1,0 +1,58 @@
+"""Formats to grammars, beside the event loop and the engine's thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from rapport.v1.format_pb2 import ResponseFormat
+from service.engine.constraint import Grammar, GrammarCompiler, GrammarError
+from service.formats.response_format import Source, source_of
+from service.formats.strict_json import refused
+
+# One compiles what takes long while the other still serves; more would starve the model.
+THREADS = 2
+SECONDS = 2.0
+SCHEMA_FIELD_ENDS = ("schema", "parameters")
+
+
+class FormatCompiler:
+    """Compiles for one model. The engine's limits bound what a thread can be kept busy with."""
+
+    def __init__(self, compiler: GrammarCompiler) -> None:
+        self._compiler = compiler
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="format")
+
+    async def compile_format(self, wanted: ResponseFormat) -> Grammar | None:
+        """The grammar of a form; None where anything goes.
+
+        Raises:
+            InvalidRequest: the form is wrong, cannot be enforced, or takes too long.
+        """
+        if wanted.WhichOneof("kind") in (None, "text"):
+            return None
+        return await self.compile(lambda: source_of(wanted), "response_format")
+
+    async def compile(self, source: Callable[[], Source | None], field: str) -> Grammar | None:
+        """The grammar of what `source` makes, which is called in a thread too.
+
+        Raises:
+            InvalidRequest: as `compile_format`; `field` names what takes too long.
+        """
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._threads, self._compile, source)
+        try:
+            return await asyncio.wait_for(work, SECONDS)
+        except TimeoutError:
+            raise refused(field, f"Compiling the grammar takes over {SECONDS:g} s") from None
+
+    def _compile(self, source: Callable[[], Source | None]) -> Grammar | None:
+        made = source()
+        if made is None:
+            return None
+        try:
+            return self._compiler.compile(made.text)
+        except GrammarError as error:
+            kind = "JSON Schema" if made.field.endswith(SCHEMA_FIELD_ENDS) else "Grammar"
+            raise refused(made.field, f"{kind} not supported: {error}") from None

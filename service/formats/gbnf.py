@@ -1,0 +1,123 @@
+"""Grammars in llama.cpp's GBNF, to Lark as the grammar engine has it.
+
+GBNF knows no tokens: every way of reading a text counts. The engine's Lark cuts text
+into the longest tokens first. So a grammar without recursion becomes one token, a
+regular expression, and in any other every character is a token of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from service.formats.gbnf_parser import (
+    Alternatives,
+    Characters,
+    GbnfError,
+    Literal,
+    Node,
+    Repeated,
+    RuleName,
+    Series,
+    parse,
+)
+
+# The engine goes as deep as rules do, on a stack; twice as much is fine.
+MOST_NESTED = 1000
+
+
+def gbnf_to_lark(text: str) -> str:
+    """The same language in Lark.
+
+    Raises:
+        GbnfError: the grammar is wrong, or its rules are nested too deeply together.
+    """
+    rules = reachable(parse(text))
+    if sum(map(depth, rules.values())) > MOST_NESTED:
+        raise GbnfError(f"rules should be nested at most {MOST_NESTED} deep together")
+    writer = Writer({name: f"r{number}" for number, name in enumerate(rules)}, recursive(rules))
+    lines = [f"{writer.name(name)}: {writer.write(rule)}" for name, rule in rules.items()]
+    return "\n".join([f"start: {writer.name('root')}", *lines])
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Writes nodes as Lark: by characters in rules, whole in tokens."""
+
+    names: dict[str, str]
+    by_characters: bool
+
+    def name(self, rule: str) -> str:
+        """Lark tells rules from tokens by their case."""
+        name = self.names[rule]
+        return name if self.by_characters else name.upper()
+
+    def write(self, node: Node) -> str:
+        match node:
+            case Literal(text):
+                pieces = list(text) if self.by_characters else [text]
+                return " ".join(map(quoted, pieces)) or '""'
+            case Characters(pattern):
+                return f"/{pattern}/"
+            case RuleName(rule):
+                return self.name(rule)
+            case Series(parts):
+                return " ".join(f"({self.write(part)})" for part in parts) or '""'
+            case Alternatives(options):
+                return " | ".join(f"({self.write(option)})" for option in options)
+            case Repeated(part, least, most):
+                return f"({self.write(part)}){times(least, most)}"
+
+
+def times(least: int, most: int | None) -> str:
+    return f"{{{least},{'' if most is None else most}}}"
+
+
+def quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    match node:
+        case Series(parts):
+            return parts
+        case Alternatives(options):
+            return options
+        case Repeated(part, _, _):
+            return (part,)
+    return ()
+
+
+def depth(node: Node) -> int:
+    return 1 + max(map(depth, children(node)), default=0)
+
+
+def mentioned(node: Node) -> Iterator[str]:
+    if isinstance(node, RuleName):
+        yield node.name
+    for part in children(node):
+        yield from mentioned(part)
+
+
+def reachable(rules: dict[str, Node]) -> dict[str, Node]:
+    """The rules that `root` needs."""
+    found: dict[str, Node] = {}
+    waiting = ["root"]
+    while waiting:
+        name = waiting.pop()
+        if name not in rules:
+            raise GbnfError(f"the rule '{name}' is missing")
+        if name not in found:
+            found[name] = rules[name]
+            waiting += mentioned(rules[name])
+    return found
+
+
+def recursive(rules: dict[str, Node]) -> bool:
+    """Whether a rule leads back to itself: what is left of all that lead to an end."""
+    left = {name: set(mentioned(rule)) for name, rule in rules.items()}
+    while ended := {name for name, needs in left.items() if not needs & left.keys()}:
+        for name in ended:
+            del left[name]
+    return bool(left)

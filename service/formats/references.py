@@ -1,0 +1,83 @@
+"""Where the `$ref`s of a JSON Schema lead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+DEFINITIONS = ("$defs", "definitions")
+
+
+class UnresolvedError(Exception):
+    """The reference leads nowhere in its document."""
+
+
+class References:
+    """The references inside one document; nothing is ever fetched."""
+
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self._base = root.get("$id", "") if isinstance(root, dict) else ""
+
+    def resolve(self, reference: str) -> Any:
+        """The schema that a reference means.
+
+        A definition that the root lacks is looked for in the whole document.
+
+        Raises:
+            UnresolvedError: there is none.
+        """
+        base, _, fragment = reference.partition("#")
+        if base and base != str(self._base).rstrip("#"):
+            raise UnresolvedError("it leads out of the document")
+        fragment = unquote(fragment)
+        found = self._follow(fragment) if fragment[:1] in ("", "/") else self._anchored(fragment)
+        if not isinstance(found, dict | bool):
+            raise UnresolvedError("no schema is there")
+        return found
+
+    def _follow(self, pointer: str) -> Any:
+        steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+        found = self._root
+        for step in steps:
+            found = child(found, step)
+        if found is None and len(steps) == len(("$defs", "name")) and steps[0] in DEFINITIONS:
+            return self._nested(*steps)
+        return found
+
+    def _nested(self, keyword: str, name: str) -> Any:
+        for place in places(self._root):
+            held = place.get(keyword)
+            if isinstance(held, dict) and name in held:
+                return held[name]
+        return None
+
+    def _anchored(self, anchor: str) -> Any:
+        return next((p for p in places(self._root) if p.get("$anchor") == anchor), None)
+
+
+def dotted(reference: str) -> str:
+    """A reference's pointer as the end of a path."""
+    _, _, pointer = reference.partition("#/")
+    return "".join(f".{step}" for step in pointer.split("/") if step)
+
+
+def child(value: Any, step: str) -> Any:
+    if isinstance(value, dict):
+        return value.get(step)
+    if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+        return value[int(step)]
+    return None
+
+
+def places(root: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a document, each before those inside it, in the order of the text."""
+    stack = [root]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            yield value
+            stack.extend(reversed(value.values()))
+        elif isinstance(value, list):
+            stack.extend(reversed(value))

@@ -1,0 +1,22 @@
+"""A compiler for the real vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.engine.constraint import GrammarCompiler
+from service.engine.vocabulary import Vocabulary
+from tests.service.formats.sampling import ENDS, SIZE
+
+
+@pytest.fixture(scope="session")
+def vocabulary(int4_folder: Path) -> Vocabulary:
+    return Vocabulary.read(int4_folder, SIZE)
+
+
+@pytest.fixture(scope="session")
+def compiler(int4_folder: Path) -> GrammarCompiler:
+    text = (int4_folder / "tokenizer.json").read_text(encoding="utf-8")
+    return GrammarCompiler(text, SIZE, ENDS)
