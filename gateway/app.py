@@ -9,11 +9,12 @@ from typing import Any
 
 import orjson
 
-from gateway.call import JSON, Call
+from gateway.call import Call
 from gateway.codec.violations import InvalidError
 from gateway.config import GatewaySettings
-from gateway.errors import ApiError, bad_request, internal, method_not_allowed, unavailable
+from gateway.errors import ApiError, bad_request, internal, unavailable
 from gateway.exchange import DisconnectedError, Exchange
+from gateway.pages import PATHS, Pages
 from gateway.routes import Route
 from gateway.upstream import Upstream
 
@@ -29,6 +30,7 @@ class Gateway:
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._upstream = Upstream(settings)
+        self._pages = Pages(self._upstream)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -79,20 +81,14 @@ class Gateway:
                 await exchange.refuse(internal())
 
     async def _answer(self, exchange: Exchange) -> None:
-        if exchange.path == "/health":
-            await self._health(exchange)
+        if exchange.path in PATHS:
+            await self._pages.answer(exchange)
             return
         route, variables = self._upstream.table.find(exchange.method, exchange.path)
         request = route.arguments(exchange.query, variables)
         if route.has_body:
             request = await self._body(exchange) | request
         await exchange.attend(self._call(exchange, route, request).answer())
-
-    async def _health(self, exchange: Exchange) -> None:
-        if exchange.method not in ("GET", "HEAD"):
-            raise method_not_allowed(["GET"])
-        await self._upstream.check_health()
-        await exchange.respond(200, b'{"status":"ok"}', JSON)
 
     async def _body(self, exchange: Exchange) -> dict[str, Any]:
         exchange.require_json()

@@ -40,7 +40,11 @@ STATUSES: Mapping[grpc.StatusCode, tuple[int, str, str]] = {
 MODEL_BROKEN = (412, "error", "FAILED_PRECONDITION")
 TOO_LARGE = (413, BAD_REQUEST, BAD_REQUEST)
 # What gRPC itself says of a message over a limit; a queue that is full says other things.
-TOO_LARGE_TEXTS = ("Received message larger than max", "Sent message larger than max")
+ANSWER_TOO_LARGE_TEXTS = (
+    "CLIENT: Received message larger than max",
+    "Sent message larger than max",
+)
+REQUEST_TOO_LARGE_TEXT = "eceived message larger than max"  # Go's has a small r.
 
 _Detail = TypeVar("_Detail", bound=Message)
 
@@ -95,7 +99,8 @@ def from_rpc(error: grpc.aio.AioRpcError, *, own_deadline: bool = False) -> ApiE
     api_error.headers = {**response_headers(error.initial_metadata(), error.trailing_metadata())}
     if status == 401:  # noqa: PLR2004
         api_error.headers["www-authenticate"] = "Bearer"
-    if status == 501 or (status == 504 and own_deadline):  # noqa: PLR2004
+    is_hopeless = status == 501 or _is_answer_too_large(error)  # noqa: PLR2004
+    if is_hopeless or (status == 504 and own_deadline):  # noqa: PLR2004
         api_error.headers["x-should-retry"] = "false"
     if status in (429, 503):
         api_error.headers["retry-after"] = "1"
@@ -113,15 +118,26 @@ def _classify(error: grpc.aio.AioRpcError, details: _Details) -> tuple[int, str,
     text, code = error.details() or "", error.code()
     if code is grpc.StatusCode.FAILED_PRECONDITION and details.info.reason == "MODEL_BROKEN":
         return MODEL_BROKEN
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and any(said in text for said in TOO_LARGE_TEXTS):
+    if _is_answer_too_large(error):
+        return STATUSES[grpc.StatusCode.INTERNAL]
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and REQUEST_TOO_LARGE_TEXT in text:
         return TOO_LARGE
     return STATUSES[code]
+
+
+def _is_answer_too_large(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the answer was over a limit, the gateway's own or the service's."""
+    text, code = error.details() or "", error.code()
+    said = any(known in text for known in ANSWER_TOO_LARGE_TEXTS)
+    return code is grpc.StatusCode.RESOURCE_EXHAUSTED and said
 
 
 def _message(error: grpc.aio.AioRpcError, details: _Details) -> str:
     # Without ErrorInfo it is gRPC that speaks, of addresses and sockets.
     if error.code() is grpc.StatusCode.UNAVAILABLE and not details.info.reason:
         return "The service is not available at the moment"
+    if _is_answer_too_large(error):
+        return "The answer is larger than the server can send"
     return error.details() or error.code().name.replace("_", " ").capitalize()
 
 

@@ -65,14 +65,20 @@ def endpoint(rpc: MethodDescriptor, *, ignore_unknown: bool) -> Endpoint:
     if rpc.client_streaming:
         raise rules.UnsupportedError("client streaming is not supported")
     decode = decoder(rpc.input_type, ignore_unknown=ignore_unknown)
-    rule = rpc.GetOptions().Extensions[rest_pb2.method]
-    if not rule.HasField("stream"):
+    rule = stream_rule(rpc)
+    if rule is None:
         return Endpoint(decode, _method(rpc))
-    twin = rpc.containing_service.methods_by_name.get(rule.stream.rpc)
+    twin = rpc.containing_service.methods_by_name.get(rule.rpc)
     if twin is None or not _are_twins(rpc, twin):
-        raise rules.UnsupportedError(f"{rule.stream.rpc} is not its streaming twin")
-    _require_bool(rpc.input_type, rule.stream.flag)
-    return Endpoint(decode, _method(rpc), _method(twin), rule.stream.flag)
+        raise rules.UnsupportedError(f"{rule.rpc} is not its streaming twin")
+    _require_bool(rpc.input_type, rule.flag)
+    return Endpoint(decode, _method(rpc), _method(twin), rule.flag)
+
+
+def stream_rule(rpc: MethodDescriptor) -> rest_pb2.StreamRule | None:
+    """What the options say of the RPC's streaming twin, None if it has none."""
+    rule = rpc.GetOptions().Extensions[rest_pb2.method]
+    return rule.stream if rule.HasField("stream") else None
 
 
 def _are_twins(rpc: MethodDescriptor, twin: MethodDescriptor) -> bool:

@@ -49,6 +49,7 @@ class Route:
     has_body: bool
     fields: dict[str, FieldDescriptor]  # By JSON name.
     endpoint: Endpoint
+    rpc: MethodDescriptor
 
     def arguments(self, query: bytes, variables: dict[str, str]) -> dict[str, Any]:
         """The request's members that the URL gives; a body's are beside them."""
@@ -80,6 +81,7 @@ class Table:
     """Finds the route for a request."""
 
     def __init__(self, routes: list[Route]) -> None:
+        self.routes = routes
         # Literals before wildcards: /models/default is not a model's name.
         self._routes = sorted(routes, key=lambda route: _rank(route.template))
 
@@ -159,7 +161,7 @@ def _route(rpc: MethodDescriptor, rule: http_pb2.HttpRule, target: Endpoint) -> 
     variables = {names[name]: place for name, place in template.variables.items()}
     fields = {names[field.name]: field for field in _scalars(rpc)}
     named = Template(template.segments, variables)
-    return Route(pattern.upper(), named, rule.body == "*", fields, target)
+    return Route(pattern.upper(), named, rule.body == "*", fields, target, rpc)
 
 
 def _scalars(rpc: MethodDescriptor) -> list[FieldDescriptor]:

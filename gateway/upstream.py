@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import orjson
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -16,6 +17,7 @@ from grpc_health.v1 import health_pb2
 
 from gateway.config import GatewaySettings
 from gateway.errors import unavailable
+from gateway.openapi.document import describe
 from gateway.reflection import reflect
 from gateway.routes import Table, learn
 
@@ -38,7 +40,10 @@ class Upstream:
         self.channel: grpc.aio.Channel
         self._options = _channel_options(settings.max_response_bytes)
         self._ignore_unknown = settings.unknown_fields == "ignore"
+        self._key_needed = bool(settings.keys)
         self._table: Table | None = None
+        self._files = FileDescriptorSet()
+        self._description = b""
         self._learned: bytes | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._reported = ""
@@ -51,6 +56,16 @@ class Upstream:
         if self._table is None:
             raise unavailable("The service is not available yet")
         return self._table
+
+    @property
+    def description(self) -> bytes:
+        """The OpenAPI document of the routes. Raises ApiError until they are known."""
+        routes = self.table.routes
+        if not self._description:
+            closed = not self._ignore_unknown
+            made = describe(routes, self._files, closed=closed, key_needed=self._key_needed)
+            self._description = orjson.dumps(made)
+        return self._description
 
     def start(self) -> None:
         """Connects in the background. For the running event loop."""
@@ -111,6 +126,7 @@ class Upstream:
             return
         table = learn(_descriptors(services, files), ignore_unknown=self._ignore_unknown)
         self._learned, self._table = learned, table
+        self._files, self._description = files, b""
         logger.info("%s serves %d routes", self.target, len(table))
 
     def _report(self, error: Exception) -> None:

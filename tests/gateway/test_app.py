@@ -247,9 +247,15 @@ async def test_message_over_the_service_limit(serve: Serve) -> None:
 
 
 async def test_message_over_the_gateway_limit(serve: Serve) -> None:
-    """A response that gRPC finds too large is a 413 as well."""
+    """A response that gRPC finds too large is the server's fault, and is so at the next try."""
     async with serve(max_response_bytes=100_000) as client:
-        assert (await client.post("/v1/tell", json={"size": 200_000})).status_code == 413
+        for stream in (False, True):
+            asked = {"size": 200_000, "count": 1, "stream": stream}
+            reply = await client.post("/v1/tell", json=asked)
+            assert (reply.status_code, reply.headers["x-should-retry"]) == (500, "false")
+            assert (
+                reply.json()["error"]["message"] == "The answer is larger than the server can send"
+            )
         assert (await client.post("/v1/tell", json={"size": 20_000})).status_code == 200
 
 

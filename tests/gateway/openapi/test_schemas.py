@@ -1,0 +1,106 @@
+"""Schemas of messages: they say what the codec does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema_rs
+import orjson
+import pytest
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.codec.decode import decoder
+from gateway.codec.encode import encoder
+from gateway.codec.violations import InvalidError
+from gateway.openapi.comments import Comments
+from gateway.openapi.names import Names
+from gateway.openapi.schemas import Schemas
+from rapport.v1 import chat_pb2, tool_pb2
+from tests.gateway.codec.test_round_trip import every_message
+from tests.gateway.library import message
+from tests.gateway.strategies import messages, near_misses, values
+
+QUICK = settings(
+    max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+
+
+def schema(descriptor: Descriptor, *, read: bool, closed: bool = True) -> Any:
+    """The message's schema as a document of its own."""
+    names = Names([descriptor], [])
+    schemas = Schemas(names, Comments(FileDescriptorSet()), read=read, closed=closed)
+    root = schemas.message(descriptor)
+    return {**root, "components": {"schemas": schemas.components}}
+
+
+def problem(descriptor: Descriptor, value: Any) -> str:
+    """What the codec finds wrong, nothing if it reads the value."""
+    try:
+        decoder(descriptor, ignore_unknown=False)(value)
+    except InvalidError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("descriptor", list(every_message()))
+@given(data=st.data())
+@QUICK
+def test_reading(descriptor: Descriptor, data: st.DataObject) -> None:
+    """JSON fits a request's schema if, and only if, the codec reads it.
+
+    What a schema cannot say is the range of a map's keys, and that in a union of
+    integers and fractions 1 is not 1.0.
+    """
+    drawn = data.draw(near_misses(descriptor) | values)
+    value = orjson.loads(orjson.dumps(drawn))
+    fits = jsonschema_rs.validator_for(schema(descriptor, read=True)).is_valid(value)
+    found = problem(descriptor, value)
+    assert fits == (not found) or (fits and "or equal to" in found)
+
+
+@pytest.mark.parametrize("descriptor", list(every_message()))
+@given(data=st.data())
+@QUICK
+def test_writing(descriptor: Descriptor, data: st.DataObject) -> None:
+    """What the codec writes fits a response's schema, which has no member too few."""
+    written = orjson.dumps(encoder(descriptor)(data.draw(messages(descriptor))))
+    check = jsonschema_rs.validator_for(schema(descriptor, read=False))
+    check.validate(orjson.loads(written))
+
+
+def test_open_or_closed() -> None:
+    """Unknown members are refused where the gateway refuses them."""
+    book = message("Book").DESCRIPTOR
+    for closed in (True, False):
+        check = jsonschema_rs.validator_for(schema(book, read=True, closed=closed))
+        assert check.is_valid({"isbn": "1"}) is not closed
+
+
+def test_members_that_are_always_there() -> None:
+    """A response's required members are those that the codec never leaves out."""
+    names = schema(message("TellChunk").DESCRIPTOR, read=False)["components"]["schemas"]
+    assert names["TellChunk"]["required"] == ["index", "text", "total"]
+    assert names["TellChunk"]["properties"]["total"]["type"] == ["integer", "null"]
+    optional = {"lent", "rating", "genre"}
+    book = schema(message("Book").DESCRIPTOR, read=False)["components"]["schemas"]["Book"]
+    assert {*book["properties"]} - {*book["required"]} == optional
+
+
+def test_single_arm_is_no_choice() -> None:
+    """A tagged union of one arm is an object with a constant."""
+    tool = schema(tool_pb2.Tool.DESCRIPTOR, read=True)["components"]["schemas"]["Tool"]
+    assert tool["required"] == ["type", "function"]
+    assert tool["properties"]["type"] == {"type": "string", "const": "function"}
+
+
+def test_inline_messages_have_no_name() -> None:
+    """A message that is a list in JSON stands as a list where it is used."""
+    stop = schema(chat_pb2.StopSequences.DESCRIPTOR, read=True)["components"]["schemas"]
+    assert stop == {
+        "StopSequences": {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+        }
+    }
