@@ -11,7 +11,8 @@ GRAIN = 16
 class Pace:
     """Sizes the slices of prompts so that running streams keep their inter-token latency.
 
-    `target` is that latency, in seconds.
+    `target` is that latency, in seconds. Where decoding alone takes as long, prompts still
+    get half as much time as decoding: streams slow down before others wait for ever.
     """
 
     def __init__(self, target: float) -> None:
@@ -27,5 +28,5 @@ class Pace:
 
     def slice_beside_decode(self) -> int:
         """Tokens of a prompt that fit between two decode steps."""
-        fitting = (self._target - self._decode) / self._per_token
-        return max(GRAIN, int(fitting) // GRAIN * GRAIN)
+        seconds = max(self._target - self._decode, self._decode / 2)
+        return max(GRAIN, int(seconds / self._per_token) // GRAIN * GRAIN)

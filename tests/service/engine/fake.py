@@ -16,6 +16,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from service.engine.generation import Generation
 from service.engine.model import GraphInputs, GraphOutputs, ModelSpec
+from service.engine.pace import GRAIN, Pace
 from service.engine.prefix import SlotMemory
 from service.engine.request import GenerationRequest, Sampling
 from service.engine.vocabulary import BYTE_OF, Vocabulary
@@ -91,6 +92,16 @@ class FakeRunner:
         logits = np.zeros(SIZE, np.float32)
         logits[next_token(self.contents[slot])] = 10
         return logits
+
+
+class ShortSlices(Pace):
+    """Slices prompts as finely as it goes, whatever the steps take."""
+
+    def __init__(self) -> None:
+        super().__init__(target=0)
+
+    def slice_beside_decode(self) -> int:
+        return GRAIN
 
 
 class Gate:

@@ -14,6 +14,7 @@ from tests.service.engine.fake import (
     END,
     FakeRunner,
     Gate,
+    ShortSlices,
     byte_vocabulary,
     collect,
     expected,
@@ -268,7 +269,8 @@ async def test_a_long_prompt_is_sliced_beside_running_streams() -> None:
     """With streams running, prompts advance in short slices between their steps."""
     runner = FakeRunner()
     gate = Gate(runner, "decode")
-    async with running(runner, EngineConfig(itl_target=1e-9)) as engine:
+    async with running(runner) as engine:
+        engine._worker._pace = ShortSlices()
         stream = asyncio.create_task(collect(engine.submit(greedy("a", 60))))
         await reached(gate)
         prompt = asyncio.create_task(collect(engine.submit(greedy("b" * 50, 4))))
@@ -284,7 +286,8 @@ async def test_a_short_prompt_overtakes_a_long_one() -> None:
     runner = FakeRunner()
     gate = Gate(runner, "prefill")
     order: list[str] = []
-    async with running(runner, EngineConfig(itl_target=1e-9)) as engine:
+    async with running(runner) as engine:
+        engine._worker._pace = ShortSlices()
 
         async def first_token(name: str, length: int) -> None:
             async with engine.submit(greedy(name * length, 3)) as generation:

@@ -8,11 +8,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from service.engine.errors import Cancelled
 from service.engine.generation import Generation
-from service.engine.pace import Pace
 from service.engine.prefix import BLOCK, Prefixes, PrefixStore
 from service.engine.scheduler import Scheduler
 from service.engine.worker import Event, Worker
-from tests.service.engine.fake import END, FakeRunner, byte_vocabulary, expected, greedy
+from tests.service.engine.fake import (
+    END,
+    FakeRunner,
+    ShortSlices,
+    byte_vocabulary,
+    expected,
+    greedy,
+)
 
 SLOTS = 3
 BUDGET = 300
@@ -26,10 +32,9 @@ class Bookkeeping(RuleBasedStateMachine):
         super().__init__()
         self.runner = FakeRunner(SLOTS)
         self.scheduler = Scheduler(self.runner, VOCABULARY, {END}, BUDGET)
-        # A target below any step's time makes every slice beside decoding the shortest.
         self.store = PrefixStore(6 * BLOCK * 8)  # a token of the fake is 8 bytes
         prefixes = Prefixes(self.store, self.runner)
-        self.worker = Worker(self.runner, self.scheduler, Pace(0), prefixes, self.deliver)
+        self.worker = Worker(self.runner, self.scheduler, ShortSlices(), prefixes, self.deliver)
         self.live: list[Generation] = []
         self.heard: dict[Generation, dict[int, list[int]]] = {}
 
