@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := service gateway models rapport_cli rapport_settings bench tools tests
 
-.PHONY: help setup protos run test lint format bench clean
+.PHONY: help setup protos run test clients lint format bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ protos: .venv/.dev ## Generate the Python code of the protos
 
 test: lint ## Lint, then run the tests
 	$(BIN)/pytest $(ARGS)
+
+clients: .venv/.dev ## Run client programs of other makers against a server
+	$(BIN)/python tools/clients.py
+	$(BIN)/pytest -m clients tests/clients/test_programs.py $(ARGS)
 
 lint: .venv/.dev ## Style, types, import rules, protos
 	$(BIN)/ruff check $(CODE)

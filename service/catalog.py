@@ -16,6 +16,7 @@ from rapport.v1.model_pb2 import (
 from rapport.v1.model_pb2_grpc import ModelServiceServicer
 from service.errors import ModelNotFound
 from service.lifecycle import Lifecycle, Served
+from service.names import is_named
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -38,7 +39,7 @@ class ModelService(ModelServiceServicer):
         self, request: GetModelRequest, _context: Context
     ) -> GetModelResponse:
         served = self._lifecycle.served
-        if request.model != served.model:
+        if not is_named(served.model, request.model):
             raise ModelNotFound
         return GetModelResponse(model=described(served))
 

@@ -6,6 +6,7 @@ from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
 from service.errors import InvalidRequest, ModelNotFound, Violation
 from service.lifecycle import Served
+from service.names import is_named
 from service.rules import Violations, required
 from service.tools.use import tool_use
 from service.validate_messages import message_violations
@@ -22,7 +23,7 @@ def tokenized(request: TokenizeRequest, served: Served) -> TokenizeResponse:
         ModelNotFound: it is for another model.
         InvalidRequest: it has neither a text nor messages, or both, or they break a rule.
     """
-    if request.model and request.model != served.model:
+    if request.model and not is_named(served.model, request.model):
         raise ModelNotFound
     if violations := list(_violations(request)):
         raise InvalidRequest(violations)

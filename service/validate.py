@@ -14,6 +14,7 @@ from rapport.v1.chat_pb2 import (
     ServiceTier,
 )
 from service.errors import InvalidRequest, ModelNotFound, Violation
+from service.names import is_named
 from service.rules import Violations, has, known, length, never, required, size, within
 from service.validate_messages import message_violations
 from service.validate_tools import tool_violations
@@ -65,7 +66,7 @@ def check(
         ModelNotFound: it is for another model than `model`.
         InvalidRequest: it breaks the contract; all that is wrong is named.
     """
-    if request.model and request.model != model:
+    if request.model and not is_named(model, request.model):
         raise ModelNotFound
     violations = [
         *(found for rule in RULES for found in rule(request)),

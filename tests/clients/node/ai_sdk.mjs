@@ -11,6 +11,8 @@ const provider = createFireworks({
 });
 const model = provider(process.env.RAPPORT_MODEL);
 const common = { model, temperature: 0, maxOutputTokens: 12, maxRetries: 0 };
+// It has no setting of its own for this; what it does not know, it sends as it is.
+const oneCall = { providerOptions: { fireworks: { parallel_tool_calls: false } } };
 const asked = { ...common, prompt: "What is the capital of France?" };
 
 const City = z.object({ name: z.enum(["Paris", "Rome"]), millions: z.int().min(1).max(9) });
@@ -95,7 +97,7 @@ export async function outputOfText() {
 export async function toolCall() {
   const tools = { get_weather: weather() };
   for (const toolChoice of ["required", { type: "tool", toolName: "get_weather" }]) {
-    const result = await generateText({ ...described, tools, toolChoice });
+    const result = await generateText({ ...described, ...oneCall, tools, toolChoice });
     assert.equal(result.finishReason, "tool-calls");
     const [call] = result.toolCalls;
     assert.equal(call.toolName, "get_weather");
@@ -149,6 +151,7 @@ function weather(cities = []) {
 function looping(cities) {
   return {
     ...common,
+    ...oneCall,
     maxOutputTokens: 40,
     prompt: "What is the weather in Rome?",
     tools: { get_weather: weather(cities) },

@@ -35,6 +35,7 @@ const calling = {
   max_tokens: 60,
   messages: weatherQuestion,
   tools: [{ function: { name: "get_weather", parameters: schema } }],
+  parallel_tool_calls: false,
 };
 
 export async function completion() {
@@ -55,7 +56,7 @@ export async function stream() {
   const text = pieces.map((piece) => piece.choices[0].delta?.content ?? "").join("");
   assert.equal(text, whole.choices[0].message.content);
   assert.equal(new Set(pieces.map((piece) => piece.id)).size, 1);
-  assert.deepEqual(pieces.at(-1).usage, whole.usage);
+  assert.deepEqual(counts(pieces.at(-1).usage), counts(whole.usage));
   assert.equal(pieces.filter((piece) => piece.usage).length, 1);
   assert.equal(pieces.at(-1).choices[0].finish_reason, whole.choices[0].finish_reason);
 }
@@ -154,6 +155,11 @@ export async function logprobs() {
   const tokens = choice.logprobs.present.content;
   assert.equal(tokens.map((token) => token.token).join(""), choice.message.content);
   assert.ok(tokens.every((token) => token.top_logprobs.length === 2));
+}
+
+// How much of the prompt was cached differs from one call to the next.
+function counts({ prompt_tokens, completion_tokens, total_tokens }) {
+  return { prompt_tokens, completion_tokens, total_tokens };
 }
 
 function create(request, options = {}) {

@@ -54,7 +54,8 @@ export async function stream() {
   const text = chunks.map((chunk) => chunk.choices[0].delta.content ?? "").join("");
   assert.equal(text, whole.choices[0].message.content);
   assert.equal(new Set(chunks.map((chunk) => chunk.id)).size, 1);
-  assert.deepEqual(chunks.flatMap((chunk) => chunk.usage ?? []), [whole.usage]);
+  const usages = chunks.flatMap((chunk) => chunk.usage ?? []);
+  assert.deepEqual(usages.map(counts), [counts(whole.usage)]);
   assert.equal(chunks.at(-1).choices[0].finish_reason, whole.choices[0].finish_reason);
 }
 
@@ -86,7 +87,7 @@ export async function parse() {
 
 export async function forcedCall() {
   for (const tool_choice of [calling.tool_choice, "required"]) {
-    const answer = await chat.create({ ...calling, tool_choice });
+    const answer = await chat.create({ ...calling, tool_choice, parallel_tool_calls: false });
     const [choice] = answer.choices;
     assert.equal(choice.finish_reason, "tool_calls");
     assert.equal(choice.message.content, null);
@@ -122,6 +123,7 @@ export async function runTools() {
     {
       ...calling,
       tool_choice: "required",
+      parallel_tool_calls: false,
       tools: [
         zodFunction({
           name: "get_weather",
@@ -166,6 +168,11 @@ async function goesOn(turn) {
   const answer = await chat.create({ ...calling, messages, tool_choice: "none" });
   assert.ok(answer.choices[0].message.content);
   assert.equal(answer.choices[0].message.tool_calls, undefined);
+}
+
+// How much of the prompt was cached differs from one call to the next.
+function counts({ prompt_tokens, completion_tokens, total_tokens }) {
+  return { prompt_tokens, completion_tokens, total_tokens };
 }
 
 async function all(stream) {

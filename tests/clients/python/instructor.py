@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import instructor
 from instructor import Mode
+from instructor.core.exceptions import IncompleteOutputException, InstructorRetryException
 from openai import AsyncOpenAI, OpenAI
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -58,7 +59,7 @@ def case_json() -> None:
     """The schema is in the prompt here and only JSON is enforced, so the model may miss it."""
     try:
         answers(Mode.JSON)
-    except instructor.core.InstructorRetryException as error:
+    except (IncompleteOutputException, InstructorRetryException) as error:
         text = error.last_completion.choices[0].message.content
         assert text.lstrip().startswith("{")
 

@@ -120,7 +120,8 @@ def case_openai_tools() -> None:
 def uses_tools(complete: Any) -> None:
     asked = {"messages": WEATHER_QUESTION, "tools": [WEATHER]}
     for choice in ("required", NAMED):
-        answer = complete(**asked, tool_choice=choice, max_tokens=60).choices[0]
+        one = {"tool_choice": choice, "parallel_tool_calls": False, "max_tokens": 60}
+        answer = complete(**asked, **one).choices[0]
         assert answer.finish_reason == "tool_calls"
         (call,) = answer.message.tool_calls
         assert call.function.name == "get_weather"

@@ -126,6 +126,7 @@ def case_tool_round_trip() -> None:
         def build_kwargs(self, prompt: Any, stream: bool) -> dict[str, Any]:
             answered = any(message.role == "tool" for message in prompt.messages)
             choice = {"tool_choice": "none" if answered else "required"}
+            choice |= {"parallel_tool_calls": False}
             return super().build_kwargs(prompt, stream) | choice
 
     model = Forced("forced", model_name=MODEL, api_base=HOME, supports_tools=True)
