@@ -11,13 +11,13 @@ from gateway.upstream import Upstream
 
 JSON = {"content-type": "application/json"}
 
+SCRIPTS = ("docs.js", "api.js", "dom.js", "fields.js", "samples.js", "schema.js")
 # Where each asset is, and what it is.
 ASSETS = {
     "/docs": ("docs.html", "text/html; charset=utf-8"),
     "/docs/docs.css": ("docs.css", "text/css; charset=utf-8"),
-    "/docs/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
-    "/docs/schema.js": ("schema.js", "text/javascript; charset=utf-8"),
     "/docs/icon.svg": ("icon.svg", "image/svg+xml"),
+    **{f"/docs/{name}": (name, "text/javascript; charset=utf-8") for name in SCRIPTS},
 }
 PATHS = ("/health", "/openapi.json", *ASSETS)
 # The page is made of what this server sends, and of nothing else.

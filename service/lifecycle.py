@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from service.engine.constraint import GrammarCompiler
 from service.engine.engine import Engine
 from service.errors import NotReady
 from service.formats.compiler import FormatCompiler
@@ -23,6 +26,15 @@ class Served:
     engine: Engine
     prompts: PromptReader
     formats: FormatCompiler
+
+    @classmethod
+    def load(cls, folder: Path, engine: Engine) -> Self:
+        """Reads what is needed to ask an engine from the folder that it was loaded from."""
+        vocabulary = engine.vocabulary
+        prompts = PromptReader.load(folder, vocabulary, engine.context_length)
+        tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        grammars = GrammarCompiler(tokenizer, vocabulary.size, engine.spec.eos_token_ids)
+        return cls(engine, prompts, FormatCompiler(grammars))
 
     @property
     def model(self) -> str:

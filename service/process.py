@@ -10,12 +10,9 @@ import time
 from pathlib import Path
 
 from service.config import ServiceSettings
-from service.engine.constraint import GrammarCompiler
 from service.engine.engine import Engine, EngineConfig
 from service.engine.providers import Provider, choose_provider
-from service.formats.compiler import FormatCompiler
 from service.lifecycle import Lifecycle, Served
-from service.prompt.prompt import PromptReader
 from service.server import build_server, listen
 
 logger = logging.getLogger("rapport.service")
@@ -42,15 +39,15 @@ async def run(settings: ServiceSettings, folder: Path) -> None:
     try:
         port = await listen(server, settings)
         logger.info("gRPC on %s:%s", settings.address, port)
-        engine = await load(settings, folder)
-        await serve(engine, lifecycle, folder)
+        served = await load(settings, folder)
+        await serve(served, lifecycle)
         await stopping.wait()
-        await drain(lifecycle, engine, settings.shutdown_grace)
+        await drain(lifecycle, served.engine, settings.shutdown_grace)
     finally:
         await server.stop(FLUSH)
 
 
-async def load(settings: ServiceSettings, folder: Path) -> Engine:
+async def load(settings: ServiceSettings, folder: Path) -> Served:
     """Loads the model beside the event loop, which answers that it is loading."""
     config = EngineConfig(
         slots=settings.slots,
@@ -61,21 +58,21 @@ async def load(settings: ServiceSettings, folder: Path) -> Engine:
         threads=settings.threads,
     )
     began = time.perf_counter()
-    provider, engine = await asyncio.to_thread(_load, folder, settings, config)
-    spec = engine.spec
+    provider, served = await asyncio.to_thread(_load, folder, settings, config)
+    spec = served.engine.spec
     took = time.perf_counter() - began
     logger.info(
         "serving %s (%s) on %s, ready in %.1f s", spec.id, spec.precision, provider.name, took
     )
-    return engine
+    return served
 
 
-def _load(folder: Path, settings: ServiceSettings, config: EngineConfig) -> tuple[Provider, Engine]:
+def _load(folder: Path, settings: ServiceSettings, config: EngineConfig) -> tuple[Provider, Served]:
     provider = choose_provider(settings.provider)
-    return provider, Engine.load(folder, provider, config)
+    return provider, Served.load(folder, Engine.load(folder, provider, config))
 
 
-async def serve(engine: Engine, lifecycle: Lifecycle, folder: Path) -> None:
+async def serve(served: Served, lifecycle: Lifecycle) -> None:
     """Opens the doors."""
     deaths: set[asyncio.Task[None]] = set()
 
@@ -83,16 +80,8 @@ async def serve(engine: Engine, lifecycle: Lifecycle, folder: Path) -> None:
         logger.critical("the engine died; the service takes no more requests")
         deaths.add(asyncio.ensure_future(lifecycle.close("The engine died")))
 
-    engine.start(on_death)
-    prompts = PromptReader.load(folder, engine.vocabulary, engine.context_length)
-    formats = await asyncio.to_thread(_load_formats, folder, engine)
-    await lifecycle.open(Served(engine, prompts, formats))
-
-
-def _load_formats(folder: Path, engine: Engine) -> FormatCompiler:
-    tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
-    ends = engine.spec.eos_token_ids
-    return FormatCompiler(GrammarCompiler(tokenizer, engine.vocabulary.size, ends))
+    served.engine.start(on_death)
+    await lifecycle.open(served)
 
 
 async def drain(lifecycle: Lifecycle, engine: Engine, grace: float) -> None:

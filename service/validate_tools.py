@@ -13,6 +13,7 @@ from rapport.v1.tool_pb2 import (
     ToolType,
 )
 from service.errors import InvalidRequest, Violation
+from service.formats.schema import dumped
 from service.formats.strict_json import parse
 from service.rules import Violations, known, matches, required, size
 from service.tools.use import definitions, name_in
@@ -57,6 +58,7 @@ def parameters_violations(path: str, function: FunctionDefinition) -> Violations
         return
     try:
         schema = parse(function.parameters, path)
+        dumped(schema, path)
     except InvalidRequest as error:
         yield from error.violations
         return

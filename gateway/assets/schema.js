@@ -66,11 +66,9 @@ export function label(api, given) {
   return full.contentEncoding ? `${full.contentEncoding} string` : full.type;
 }
 
-const PLURALS = { "any JSON": "any JSON", "enum": "enums" };
-
+/** `objects by type`; of several kinds only what is said first can be more. */
 function plural(text) {
-  if (PLURALS[text]) return PLURALS[text];
-  return /^[a-z]+$/.test(text) ? `${text}s` : text;
+  return text === "any JSON" || text.includes(" or ") ? text : text.replace(/^[a-z]+/, "$&s");
 }
 
 const FORMAT_RANGES = {

@@ -29,6 +29,7 @@ _TEXTS = {
 _HEADERS = {
     401: ["www-authenticate"],
     429: ["retry-after", "retry-after-ms"],
+    500: ["x-should-retry"],
     501: ["x-should-retry"],
     503: ["retry-after", "retry-after-ms"],
     504: ["x-should-retry"],
@@ -106,7 +107,8 @@ def _response(status: int, text: str) -> dict[str, Any]:
     note = f" gRPC: {', '.join(causes)}." if causes else ""
     known = {entry[0]: entry for entry in (*STATUSES.values(), MODEL_BROKEN, TOO_LARGE)}
     _, kind, code = known.get(status, (status, BAD_REQUEST, BAD_REQUEST))
-    shown = {"object": "error", "type": kind, "code": code, "message": text, "param": None}
+    message = text.replace("`", "")
+    shown = {"object": "error", "type": kind, "code": code, "message": message, "param": None}
     return {
         "description": text + note,
         "headers": header_references(*_HEADERS.get(status, [])),

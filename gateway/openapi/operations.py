@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -15,7 +15,6 @@ from gateway.methods import stream_rule
 from gateway.openapi import failures
 from gateway.openapi.comments import Comments
 from gateway.openapi.paths import path_and_parameters, query_parameters
-from gateway.openapi.scalars import Schema
 from gateway.openapi.schemas import Schemas
 from gateway.routes import Route
 
@@ -84,18 +83,10 @@ class Operations:
         }
 
     def _body(self, route: Route) -> dict[str, Any]:
-        schema = self.read.message(route.rpc.input_type)
-        if route.template.variables:
-            schema = self._without(schema, route.template.variables)
+        message, in_path = route.rpc.input_type, route.template.variables
+        schema = self.read.without(message, in_path) if in_path else self.read.message(message)
         example = _example(self.comments.examples(route.rpc)[:1])
         return {"required": True, "content": {JSON: {"schema": schema, **example}}}
-
-    def _without(self, reference: Schema, names: Collection[str]) -> Schema:
-        """An object's schema without the members that the path has."""
-        schema = {**self.read.components[reference["$ref"].rpartition("/")[2]]}
-        kept = {name: of for name, of in schema.get("properties", {}).items() if name not in names}
-        required = [name for name in schema.pop("required", []) if name in kept]
-        return {**schema, "properties": kept, **({"required": required} if required else {})}
 
     def _success(self, route: Route) -> dict[str, Any]:
         rpc, stream = route.rpc, streamed(route.rpc)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import combinations, product
 from typing import Any, cast
 
@@ -41,6 +41,13 @@ class Schemas:
         if rules.message_rule(message).shape == rules.INLINE and not _holds_inline(message):
             return self.value(rules.inline_field(message))
         return self._component(message, lambda: self._shape(message))
+
+    def without(self, message: Descriptor, names: Collection[str]) -> Schema:
+        """The schema of an object that has not all of the message's members."""
+        schema = self._shape(message)
+        kept = {name: of for name, of in schema.get("properties", {}).items() if name not in names}
+        required = [name for name in schema.pop("required", []) if name in kept]
+        return {**schema, "properties": kept, **({"required": required} if required else {})}
 
     def value(self, field: FieldDescriptor) -> Schema:
         """The schema of the field's value when it is set."""

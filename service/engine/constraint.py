@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
@@ -28,6 +29,8 @@ LIMITS = LLParserLimits(
 # How many tokens a new grammar is tried with.
 TRIAL = 3
 LONGEST_REASON = 300
+# Where a message of llguidance turns from what is wrong to how it found out.
+INTERNALS = re.compile("<state>|<non-verbose/>|<backtrace>")
 
 
 class GrammarError(Exception):
@@ -189,4 +192,4 @@ def try_out(grammar: Grammar) -> None:
 
 def reason_in(message: str) -> str:
     """What went wrong, in one line and without the parser's state."""
-    return " ".join(message.partition("<state>")[0].split())[:LONGEST_REASON]
+    return " ".join(INTERNALS.split(message)[0].split())[:LONGEST_REASON]

@@ -6,28 +6,31 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
+from service.formats.budget import Budget
 from service.formats.facts import NUMBERS, FactFinder, Facts, key_of, type_of
 from service.formats.scope import Role, Scope
 
-MOST_ALTERNATIVES = 300
 # How far properties inside of properties are looked into.
 REACH = 3
+UNITS_A_PAIR = 5
 
 
 class Exclusion:
     """Proofs about the alternatives of one `oneOf`, which are generated in `scope`."""
 
-    def __init__(self, finder: FactFinder, scope: Scope) -> None:
+    def __init__(self, finder: FactFinder, scope: Scope, budget: Budget) -> None:
         self._finder = finder
         self._scope = scope
+        self._budget = budget
 
     def proof(self, alternatives: Sequence[Any]) -> tuple[str, ...] | None:
         """Keys that alternatives must require so that at most one fits; None where none do.
 
         Mostly that is no key, or the one that tells them apart and has a default.
+
+        Raises:
+            TooLarge: the search does not come to an end.
         """
-        if len(alternatives) > MOST_ALTERNATIVES:
-            return None
         facts = [self._finder.facts(alternative) for alternative in alternatives]
         if all(self._apart(*pair) for pair in combinations(facts, 2)):
             return ()
@@ -57,6 +60,7 @@ class Exclusion:
         return [name for name in facts[0].properties if all(name in f.properties for f in facts)]
 
     def _disjoint(self, one: Facts, other: Facts, reach: int) -> bool:
+        self._budget.spend(UNITS_A_PAIR)
         if types_apart(one, other) or values_apart(one, other):
             return True
         if not reach or {"object"} not in (one.types, other.types):

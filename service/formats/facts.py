@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.formats.budget import Budget
 from service.formats.keywords import SHAPES, meaning
 from service.formats.references import References, UnresolvedError
 
@@ -43,8 +44,9 @@ class Facts:
 class FactFinder:
     """Finds the facts of the schemas of one document, of each once."""
 
-    def __init__(self, references: References) -> None:
+    def __init__(self, references: References, budget: Budget) -> None:
         self._references = references
+        self._budget = budget
         self._found: dict[int, Facts] = {}
 
     def facts(self, schema: Any) -> Facts:
@@ -62,6 +64,7 @@ class FactFinder:
             if not isinstance(part, dict) or id(part) in seen:
                 continue
             seen.add(id(part))
+            self._budget.spend()
             said = {k: v for k, v in meaning(part).items() if k in SHAPES and SHAPES[k][0](v)}
             yield said
             waiting += said.get("allOf", [])

@@ -25,18 +25,23 @@ from service.formats.gbnf_parser import (
 
 # The engine goes as deep as rules do, on a stack; twice as much is fine.
 MOST_NESTED = 1000
+# Its work grows with the square of what may be left out in a row.
+MOST_PARTS = 10_000
 
 
 def gbnf_to_lark(text: str) -> str:
     """The same language in Lark.
 
     Raises:
-        GbnfError: the grammar is wrong, or its rules are nested too deeply together.
+        GbnfError: the grammar is wrong or too large.
     """
     rules = reachable(parse(text))
     if sum(map(depth, rules.values())) > MOST_NESTED:
         raise GbnfError(f"rules should be nested at most {MOST_NESTED} deep together")
-    writer = Writer({name: f"r{number}" for number, name in enumerate(rules)}, recursive(rules))
+    by_characters = recursive(rules)
+    if sum(size(rule, by_characters=by_characters) for rule in rules.values()) > MOST_PARTS:
+        raise GbnfError(f"rules should have at most {MOST_PARTS} parts together")
+    writer = Writer({name: f"r{number}" for number, name in enumerate(rules)}, by_characters)
     lines = [f"{writer.name(name)}: {writer.write(rule)}" for name, rule in rules.items()]
     return "\n".join([f"start: {writer.name('root')}", *lines])
 
@@ -91,6 +96,11 @@ def children(node: Node) -> tuple[Node, ...]:
 
 def depth(node: Node) -> int:
     return 1 + max(map(depth, children(node)), default=0)
+
+
+def size(node: Node, *, by_characters: bool) -> int:
+    inside = sum(size(part, by_characters=by_characters) for part in children(node))
+    return 1 + inside + (len(node.text) if by_characters and isinstance(node, Literal) else 0)
 
 
 def mentioned(node: Node) -> Iterator[str]:

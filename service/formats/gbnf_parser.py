@@ -108,7 +108,7 @@ class Parser:
         parts: list[Node] = []
         while (part := self._part()) is not None:
             self._skip_blank()
-            while (counts := self._counts()) is not None:
+            if (counts := self._counts()) is not None:
                 part = Repeated(part, *counts)
                 self._skip_blank()
             parts.append(part)

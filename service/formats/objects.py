@@ -1,4 +1,4 @@
-"""Objects in JSON Schemas, as far as the engine can count their keys."""
+"""Translated schemas: objects as far as the engine can count their keys, and joining."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 from service.formats.facts import Facts
 from service.formats.numbers import Unsupported
+
+# "One of these keys at least" is a way through the whole object for each of them.
+MOST_WAYS = 50
 
 
 def narrowed(schema: dict[str, Any], facts: Facts) -> dict[str, Any]:
@@ -33,6 +36,18 @@ def check_key_counts(schema: dict[str, Any]) -> None:
         raise Unsupported("'minProperties' cannot be enforced above 'required' plus one")
     spare = schema.get("maxProperties", len(required) + 1) - len(required)
     limited = {"minProperties", "maxProperties"} & schema.keys()
-    if limited and named - required and not (sealed and missing <= 1 and spare == 1):
+    ways = sealed and missing <= 1 and spare == 1 and len(named) <= MOST_WAYS
+    if limited and named - required and not ways:
         keywords = " and ".join(f"'{keyword}'" for keyword in sorted(limited))
         raise Unsupported(f"{keywords} cannot be enforced beside optional properties")
+
+
+def join(translated: dict[str, Any], more: dict[str, Any]) -> None:
+    """Adds keywords; where one is there already, both apply."""
+    for keyword, value in more.items():
+        if keyword == "allOf":
+            translated.setdefault("allOf", []).extend(value)
+        elif keyword in translated:
+            translated.setdefault("allOf", []).append({keyword: value})
+        else:
+            translated[keyword] = value

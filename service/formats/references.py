@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
@@ -43,18 +44,24 @@ class References:
         for step in steps:
             found = child(found, step)
         if found is None and len(steps) == len(("$defs", "name")) and steps[0] in DEFINITIONS:
-            return self._nested(*steps)
+            return self._index.get((steps[0], steps[1]))
         return found
 
-    def _nested(self, keyword: str, name: str) -> Any:
-        for place in places(self._root):
-            held = place.get(keyword)
-            if isinstance(held, dict) and name in held:
-                return held[name]
-        return None
-
     def _anchored(self, anchor: str) -> Any:
-        return next((p for p in places(self._root) if p.get("$anchor") == anchor), None)
+        return self._index.get(("$anchor", anchor))
+
+    @cached_property
+    def _index(self) -> dict[tuple[str, str], Any]:
+        """All nested definitions and anchors; the first of a name counts."""
+        found: dict[tuple[str, str], Any] = {}
+        for place in places(self._root):
+            if isinstance(anchor := place.get("$anchor"), str):
+                found.setdefault(("$anchor", anchor), place)
+            for keyword in DEFINITIONS:
+                if isinstance(held := place.get(keyword), dict):
+                    for name, schema in held.items():
+                        found.setdefault((keyword, name), schema)
+        return found
 
 
 def dotted(reference: str) -> str:

@@ -17,6 +17,8 @@ from service.formats.strict_json import MOST_BYTES, parse, refused
 
 FIELD = "response_format"
 OBJECT: dict[str, Any] = {"type": "object"}
+# Following a regular expression takes work that grows with the square of its length.
+MOST_REGEX = 32 << 10
 WRAPPER = frozenset({"name", "description", "schema", "strict"})
 
 
@@ -85,7 +87,7 @@ def _json(text: str, field: str) -> Any:
 
 def _grammar(text: str) -> Source:
     field = f"{FIELD}.grammar"
-    _check_length(text, field)
+    _check_length(text, field, MOST_BYTES)
     try:
         return Source(gbnf_to_lark(text), field)
     except GbnfError as error:
@@ -94,12 +96,12 @@ def _grammar(text: str) -> Source:
 
 def _regex(text: str) -> Source:
     field = f"{FIELD}.regex"
-    _check_length(text, field)
+    _check_length(text, field, MOST_REGEX)
     return Source(LLMatcher.grammar_from_regex(text), field)
 
 
-def _check_length(text: str, field: str) -> None:
+def _check_length(text: str, field: str, most: int) -> None:
     if not text:
         raise refused(field, "String should have at least 1 character")
-    if len(text.encode()) > MOST_BYTES:
-        raise refused(field, f"String should have at most {MOST_BYTES} bytes")
+    if len(text.encode()) > most:
+        raise refused(field, f"String should have at most {most} bytes")

@@ -57,7 +57,8 @@ class Plan:
 def plan(scope: Scope, facts: Facts, finder: FactFinder) -> Plan:
     """Decides who closes."""
     if scope.role is Role.OPEN or (scope.role is Role.PLACE and facts.stays_open):
-        return Plan(OPEN, OPEN)
+        # The names count for nothing here but what they cost.
+        return Plan(OPEN, replace(OPEN, names=scope.names | facts.names))
     if scope.role is Role.PART:
         return Plan(scope, replace(scope, role=Role.PLACE, required=()))
     reached = reach(scope, facts)
@@ -68,18 +69,17 @@ def plan(scope: Scope, facts: Facts, finder: FactFinder) -> Plan:
     if not closing:
         return Plan(Scope(Role.PART), PLACE)
     if len(facts.groups) > 1:
-        for branch in branches:
-            reached = reach(reached, branch)
+        reached = reach(reached, *branches)
     inner = replace(reached, closing=True, required=())
     return Plan(replace(inner, role=Role.PART), inner)
 
 
-def reach(scope: Scope, facts: Facts) -> Scope:
+def reach(scope: Scope, *known: Facts) -> Scope:
     return replace(
         scope,
-        names=scope.names | facts.names,
-        patterns=scope.patterns.union(facts.patterns),
-        closing=scope.closing or facts.closes,
+        names=scope.names.union(*(facts.names for facts in known)),
+        patterns=scope.patterns.union(*(facts.patterns for facts in known)),
+        closing=scope.closing or any(facts.closes for facts in known),
     )
 
 

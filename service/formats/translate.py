@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from service.errors import InvalidRequest, Violation
+from service.formats.budget import Budget, TooLarge
 from service.formats.constants import check_constant
 from service.formats.exclusive import Exclusion
 from service.formats.facts import FactFinder
@@ -22,18 +23,18 @@ from service.formats.numbers import (
     count,
     remainders,
 )
-from service.formats.objects import check_key_counts, narrowed
+from service.formats.objects import check_key_counts, join, narrowed
 from service.formats.patterns import check_pattern
 from service.formats.references import References, UnresolvedError, dotted
-from service.formats.scope import PLACE, Plan, Scope, closer, plan
+from service.formats.scope import PLACE, Plan, Scope, closer, plan, reach
 
 MOST_SCHEMAS = 10_000
 # Deep recursion in the grammar engine would end the process; it bears ten times as much.
 MOST_DEPTH = 100
 TOO_LARGE = (
-    f"JSON Schema not supported: at most {MOST_SCHEMAS} schemas may be used, {MOST_DEPTH} deep"
+    "JSON Schema not supported: it is too large or too intricate; "
+    f"at most {MOST_SCHEMAS} schemas may be used, {MOST_DEPTH} deep"
 )
-
 Json = dict[str, Any]
 Handler = Callable[["Translator", Any, str, Plan], Json]
 
@@ -46,7 +47,8 @@ class Translator:
         self._root = root
         self._field = field
         self._references = References(root)
-        self.finder = FactFinder(self._references)
+        self.budget = Budget()
+        self.finder = FactFinder(self._references, self.budget)
         self._definitions: Json = {}
         self._names: dict[tuple[int, Scope], str] = {}
         self._schemas = 0
@@ -60,7 +62,10 @@ class Translator:
         Raises:
             InvalidRequest: it is too large.
         """
-        body = self.schema(self._root, self._field, PLACE)
+        try:
+            body = self.schema(self._root, self._field, PLACE)
+        except TooLarge:
+            raise InvalidRequest([Violation(self._field, TOO_LARGE)]) from None
         body = body if isinstance(body, dict) else {"allOf": [body]}
         if not (self.violations or Finiteness(self._definitions).ends(body)):
             self.refuse(self._field, "no value of the schema ends, or there is none")
@@ -74,11 +79,11 @@ class Translator:
         """A schema as the engine takes it.
 
         Raises:
-            InvalidRequest: the document is too large.
+            TooLarge: the document is.
         """
         self._schemas += 1
         if self._schemas > MOST_SCHEMAS or self._depth > MOST_DEPTH:
-            raise InvalidRequest([Violation(self._field, TOO_LARGE)])
+            raise TooLarge
         if isinstance(schema, bool):
             return schema
         self._depth += 1
@@ -94,6 +99,8 @@ class Translator:
         if said.keys() == {"allOf"} and len(said["allOf"]) == 1:
             return self.schema(said["allOf"][0], f"{path}.allOf[0]", scope)
         facts = self.finder.facts(schema)
+        keys = reach(scope, facts)
+        self.budget.spend_on_keys(len(keys.names), len(keys.patterns))
         decided = plan(scope, facts, self.finder)
         translated = self._keywords(said, path, decided)
         if scope.required:
@@ -166,6 +173,7 @@ def properties(document: Translator, value: Json, path: str, _: Plan) -> Json:
 
 def pattern_properties(document: Translator, value: Json, path: str, decided: Plan) -> Json:
     for expression in value:
+        document.budget.spend_on_pattern(len(expression))
         document.attempt(path, partial(check_pattern, expression))
     return properties(document, value, path, decided)
 
@@ -213,7 +221,7 @@ def any_of(document: Translator, value: list[Any], path: str, decided: Plan) -> 
 
 def one_of(document: Translator, value: list[Any], path: str, decided: Plan) -> Json:
     scope = decided.alternatives
-    required = Exclusion(document.finder, scope).proof(value)
+    required = Exclusion(document.finder, scope, document.budget).proof(value)
     if required is None:
         document.refuse(path, "the alternatives of 'oneOf' may overlap; use 'anyOf'")
         return {}
@@ -222,7 +230,7 @@ def one_of(document: Translator, value: list[Any], path: str, decided: Plan) -> 
 
 
 def constant(document: Translator, value: Any, path: str, _: Plan) -> Json:
-    document.attempt(path, lambda: check_constant(value))
+    document.attempt(path, lambda: check_constant(value, document.budget))
     return {path.rpartition(".")[2]: value}
 
 
@@ -241,6 +249,7 @@ def limit(document: Translator, value: float, path: str, _: Plan) -> Json:
 
 
 def pattern(document: Translator, value: str, path: str, _: Plan) -> Json:
+    document.budget.spend_on_pattern(len(value))
     document.attempt(path, lambda: check_pattern(value))
     return {"pattern": value}
 
@@ -254,17 +263,6 @@ def string_format(document: Translator, value: str, path: str, _: Plan) -> Json:
 def nothing(_translator: Translator, _value: Any, _path: str, _plan: Plan) -> Json:
     """Said elsewhere."""
     return {}
-
-
-def join(translated: Json, more: Json) -> None:
-    """Adds keywords; where one is there already, both apply."""
-    for keyword, value in more.items():
-        if keyword == "allOf":
-            translated.setdefault("allOf", []).extend(value)
-        elif keyword in translated:
-            translated.setdefault("allOf", []).append({keyword: value})
-        else:
-            translated[keyword] = value
 
 
 HANDLERS: dict[str, Handler] = {

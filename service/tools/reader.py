@@ -86,10 +86,10 @@ class CallReader:
             yield Said(self._take(len(self._held)))
 
     def _read_text(self) -> Iterator[Event]:
-        place = self._held.find(OPEN)
-        if place >= 0:
+        before, tag, _ = self._held.partition(OPEN)
+        if tag:
             self._state = self._read_head
-        said = self._take(certain(self._held[:place] if place >= 0 else self._held))
+        said = self._take(len(before.rstrip(BLANKS)) if tag else certain(self._held))
         if said:
             yield Said(said)
 

@@ -36,7 +36,8 @@ def choice(index: int, deltas: Iterable[Json]) -> Json:
     }
     tokens = [token for delta in own for token in delta.get("token_ids", ())]
     extras = {"token_ids": tokens} if tokens else {}
-    return whole | extras | {"raw_output": d["raw_output"] for d in own if "raw_output" in d}
+    raw = {"raw_output": own[-1]["raw_output"]} if "raw_output" in own[-1] else {}
+    return whole | extras | raw
 
 
 def message(deltas: list[Json]) -> Json:

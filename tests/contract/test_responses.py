@@ -44,7 +44,11 @@ def test_usage(caller: Caller) -> None:
     """Usage counts prompt, total and completion in this order, and what was in the cache."""
     usage = caller.whole(ask())["usage"]
     assert list(usage) == USAGE
-    assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (37, 4, 41)
+    assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (
+        37,
+        4,
+        41,
+    )
     assert list(usage["prompt_tokens_details"]) == ["cached_tokens"]
 
 

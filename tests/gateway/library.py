@@ -40,7 +40,11 @@ def descriptor_set() -> bytes:
         site = Path(annotations_pb2.__file__).parents[2]
         includes = [f"-I{HERE / 'toy'}", f"-I{PROTOS}", f"-I{site}"]
         well_known = f"-I{files('grpc_tools') / '_proto'}"
-        options = ["--include_imports", f"--descriptor_set_out={target}"]
+        options = [
+            "--include_imports",
+            "--include_source_info",
+            f"--descriptor_set_out={target}",
+        ]
         assert protoc.main(["protoc", *includes, well_known, *options, "toy.proto"]) == 0
         return target.read_bytes()
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import grpc
 import pytest
 
 from rapport_settings.base import load
 from service.config import ServiceSettings
-from service.lifecycle import Lifecycle
+from service.engine.engine import Engine, EngineConfig
+from service.engine.providers import choose_provider
+from service.lifecycle import Lifecycle, Served
+from service.process import serve
 from service.server import build_server, listen
 from tests.service.fakes import ScriptedEngine, served
 
@@ -45,3 +50,16 @@ async def address(settings: ServiceSettings, lifecycle: Lifecycle) -> AsyncItera
 async def channel(address: str) -> AsyncIterator[grpc.aio.Channel]:
     async with grpc.aio.insecure_channel(address) as channel:
         yield channel
+
+
+@pytest.fixture
+async def real_engine(int4_folder: Path, lifecycle: Lifecycle) -> AsyncIterator[Engine]:
+    """The real model's engine behind the server; all its requests must come to an end."""
+    config = EngineConfig(slots=4)
+    engine = await asyncio.to_thread(Engine.load, int4_folder, choose_provider("cpu"), config)
+    await serve(Served.load(int4_folder, engine), lifecycle)
+    yield engine
+    await engine.drain(0)
+    await engine.stop()
+    counters = engine.counters
+    assert counters.accepted == counters.finished + counters.cancelled + counters.failed

@@ -23,7 +23,7 @@ from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from service.errors import NotReady
 from service.lifecycle import Lifecycle
 from service.process import serve
-from tests.service.fakes import ScriptedEngine
+from tests.service.fakes import ScriptedEngine, served
 from tests.service.requests import MODEL, chat, health
 
 STUBBORN = {"max_tokens": 8000, "ignore_eos": True}
@@ -152,11 +152,10 @@ async def test_watched_health_does_not_hold_it_up(ready: Ready) -> None:
     assert "Traceback" not in service.log
 
 
-async def test_engine_death(lifecycle: Lifecycle, tmp_path: Path) -> None:
+async def test_engine_death(lifecycle: Lifecycle) -> None:
     """When the engine dies, probes and callers hear of it."""
-    (tmp_path / "chat_template.jinja").write_text("")
     engine = ScriptedEngine()
-    await serve(engine, lifecycle, tmp_path)  # type: ignore[arg-type]
+    await serve(served(engine), lifecycle)
     assert lifecycle.served.model == MODEL
     assert engine.on_death is not None
     engine.on_death()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,10 +11,7 @@ import pytest
 
 from rapport.v1.chat_pb2 import FinishReason, StopSequences
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
-from service.engine.engine import Engine, EngineConfig
-from service.engine.providers import choose_provider
-from service.lifecycle import Lifecycle
-from service.process import serve
+from service.engine.engine import Engine
 from tests.service.requests import chat, message, user
 
 if TYPE_CHECKING:
@@ -24,18 +19,6 @@ if TYPE_CHECKING:
 
 GREEDY = {"temperature": 0, "max_tokens": 16}
 FRANCE = "What is the capital of France?"
-
-
-@pytest.fixture
-async def real_engine(int4_folder: Path, lifecycle: Lifecycle) -> AsyncIterator[Engine]:
-    config = EngineConfig(slots=4)
-    engine = await asyncio.to_thread(Engine.load, int4_folder, choose_provider("cpu"), config)
-    await serve(engine, lifecycle, int4_folder)
-    yield engine
-    await engine.drain(0)
-    await engine.stop()
-    counters = engine.counters
-    assert counters.accepted == counters.finished + counters.cancelled + counters.failed
 
 
 @pytest.fixture

@@ -33,6 +33,10 @@ def tools(*functions: FunctionDefinition) -> list[Tool]:
     return [Tool(function=function) for function in functions]
 
 
+def deep(depth: int) -> str:
+    return '{"a": ' + "[" * depth + "]" * depth + "}"
+
+
 def named(**fields: Any) -> ToolChoice:
     return ToolChoice(named=NamedToolChoice(**fields))
 
@@ -49,6 +53,7 @@ UNKNOWN = "Input should be the name of one of the tools, not 'g'"
         {"tools": tools(*(function(f"f{number}") for number in range(128)))},
         {"tools": tools(function("a-Z_9" * 12, '{"type": "object", "properties": {}}'))},
         {"tools": tools(function("f", "{}"))},
+        {"tools": tools(function("f", deep(98)))},
         {"tools": F, "tool_choice": named(name="f", type="TOOL_TYPE_FUNCTION")},
         {"tools": F, "tool_choice": named(function=FunctionName(name="f"))},
         {"tools": F, "tool_choice": ToolChoice(mode=ToolChoiceMode.TOOL_CHOICE_MODE_ANY)},
@@ -81,6 +86,8 @@ def test_names(name: str) -> None:
         ("true", "Input should be a JSON Schema of an object, field: '{}'"),
         ('{"type": "string"}', "Input should be 'object', field: '{}.type'"),
         ('{"type": ["object"]}', "Input should be 'object', field: '{}.type'"),
+        ('{"a": "\\ud800"}', "Strings should be valid Unicode, field: '{}'"),
+        (deep(500), "Input should be valid JSON, nested at most 100 deep"),
         ("{", "Input should be valid JSON: "),
         ("", "Input should be valid JSON: "),
     ],

@@ -7,8 +7,15 @@ from typing import Any
 import jsonschema_rs
 import orjson
 import pytest
+from google.api import field_behavior_pb2
+from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pb2 import (
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+)
+from google.protobuf.descriptor_pool import DescriptorPool
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -104,3 +111,21 @@ def test_inline_messages_have_no_name() -> None:
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
         }
     }
+
+
+def test_required_members() -> None:
+    """A field that google.api.field_behavior calls required must be there, and not null."""
+    pool, file = DescriptorPool(), FileDescriptorProto(name="r.proto", package="r")
+    for dependency in (descriptor_pb2.DESCRIPTOR, field_behavior_pb2.DESCRIPTOR):
+        pool.AddSerializedFile(dependency.serialized_pb)
+        file.dependency.append(dependency.name)
+    asked = file.message_type.add(name="Asked")
+    for number, name in enumerate(("must", "may"), 1):
+        asked.field.add(name=name, number=number, type=FieldDescriptorProto.TYPE_STRING)
+    behaviors = asked.field[0].options.Extensions[field_behavior_pb2.field_behavior]
+    behaviors.append(field_behavior_pb2.REQUIRED)
+    pool.Add(file)
+    check = jsonschema_rs.validator_for(schema(pool.FindMessageTypeByName("r.Asked"), read=True))
+    assert check.is_valid({"must": "", "may": None})
+    assert not check.is_valid({"may": ""})
+    assert not check.is_valid({"must": None})

@@ -24,7 +24,9 @@ def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
 
 
 def merged(*strategies: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]:
-    return st.tuples(*strategies).map(lambda parts: {k: v for part in parts for k, v in part.items()})
+    return st.tuples(*strategies).map(
+        lambda parts: {k: v for part in parts for k, v in part.items()}
+    )
 
 
 def ranges(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
@@ -42,12 +44,10 @@ def sizes(low: str, high: str, most: int) -> st.SearchStrategy[Json]:
 
 integers = merged(
     st.just({"type": "integer"}),
-    ranges(st.integers(-10**6, 10**6)),
+    ranges(st.integers(-(10**6), 10**6)),
     st.just({}) | st.sampled_from([2, 7]).map(lambda n: {"multipleOf": n}),
 )
-numbers = merged(
-    st.just({"type": "number"}), ranges(st.integers(-1000, 1000).map(lambda n: n / 8))
-)
+numbers = merged(st.just({"type": "number"}), ranges(st.integers(-1000, 1000).map(lambda n: n / 8)))
 strings = merged(
     st.just({"type": "string"}),
     sizes("minLength", "maxLength", 6)
@@ -115,5 +115,7 @@ DEFINITIONS: Json = {
     "definitions": {"word": {"type": "string", "pattern": "^[a-z]{1,5}$"}},
 }
 schemas = st.recursive(
-    leaves, lambda inner: st.one_of(objects(inner), arrays(inner), combinations(inner)), max_leaves=8
+    leaves,
+    lambda inner: st.one_of(objects(inner), arrays(inner), combinations(inner)),
+    max_leaves=8,
 ).map(lambda schema: {**DEFINITIONS, **schema})

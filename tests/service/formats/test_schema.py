@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ def violations(schema: Any) -> dict[str, str]:
     return {v.field.removeprefix(FIELD): v.description for v in caught.value.violations}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(schemas, st.integers(0, 2**32), st.sampled_from([0, 0.3, 1.5, 100]))
 def test_output_is_valid(
     compiler: GrammarCompiler,
@@ -207,10 +208,11 @@ def test_annotations_are_welcome() -> None:
 def test_wrong_values_of_keywords() -> None:
     """A keyword with a wrong value is named, and so are all others that are wrong."""
     schema = {"anyOf": [{"type": "text"}, {"minLength": -1}], "required": "a"}
+    prefix = "Error validating JSON Schema: "
     assert violations(schema) == {
-        ".anyOf[0].type": "Error validating JSON Schema: 'type' should be a type or a list of types",
-        ".anyOf[1].minLength": "Error validating JSON Schema: 'minLength' should be a count",
-        ".required": "Error validating JSON Schema: 'required' should be a list of strings",
+        ".anyOf[0].type": f"{prefix}'type' should be a type or a list of types",
+        ".anyOf[1].minLength": f"{prefix}'minLength' should be a count",
+        ".required": f"{prefix}'required' should be a list of strings",
     }
 
 
@@ -250,10 +252,47 @@ def doubled(times: int) -> dict[str, Any]:
     return schema
 
 
+def referring(times: int) -> dict[str, Any]:
+    big = {"allOf": [{} for _ in range(4000)]}
+    uses = {f"p{i}": {"$ref": "#/$defs/big", "minLength": 1} for i in range(times)}
+    return {"$defs": {"big": big}, "type": "object", "properties": uses}
+
+
+def overlapping(count: int, keys: int) -> dict[str, Any]:
+    names = [f"k{i}" for i in range(keys)]
+    return {
+        "oneOf": [
+            {"type": "object", "properties": {n: {"const": min(i, count - 2)} for n in names}}
+            for i in range(count)
+        ]
+    }
+
+
+def patterned(parts: int, keys: int) -> dict[str, Any]:
+    return {
+        "allOf": [
+            {"patternProperties": {f"^{key:03}x{part}.*y": {} for key in range(keys)}}
+            for part in range(parts)
+        ]
+    }
+
+
 @pytest.mark.parametrize(
     "schema",
     [
         chained(2000),
+        referring(2000),
+        overlapping(80, 60),
+        patterned(1, 1000),
+        patterned(20, 20),
+        {"const": {f"k{i}": i for i in range(8000)}},
+        {"const": [[i] for i in range(20_000)]},
+        {"type": "string", "pattern": "(a|b)?" * 10_000},
+        {"properties": {f"p{i}": {} for i in range(1500)}, "minProperties": 1},
+        {
+            "properties": {f"p{i}": {} for i in range(2000)},
+            "anyOf": [{"required": [f"p{i}"]} for i in range(2000)],
+        },
         doubled(12),
         {"allOf": [{"type": "integer", "multipleOf": n} for n in (9973, 97, 89)]},
         {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(3000)}},
@@ -263,10 +302,8 @@ def doubled(times: int) -> dict[str, Any]:
     ],
 )
 def test_hostile_schemas_are_bounded(compiled: Any, schema: Any) -> None:
-    """A schema made to hurt is refused or compiled, within two seconds."""
-    began = time.perf_counter()
-    try:
+    """A schema made to hurt is refused or compiled in seconds, on a busy machine too."""
+    began = time.process_time()
+    with suppress(InvalidRequest, GrammarError):
         compiled(parse(json.dumps(schema), FIELD))
-    except (InvalidRequest, GrammarError):
-        pass
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 8

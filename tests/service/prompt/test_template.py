@@ -8,6 +8,7 @@ import pytest
 from service.errors import InvalidRequest
 from service.prompt.template import ChatTemplate
 from service.prompt.turns import Conversation, Turn
+from tests.service.prompt.templates import GEMMA, LLAMA, QWEN
 
 HI = Turn("user", "Hi")
 ASKED = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
@@ -88,3 +89,42 @@ def test_sandbox(source: str) -> None:
 def test_what_templates_rely_on(source: str, text: str) -> None:
     """Templates find what Hugging Face's renderer gives them."""
     assert ChatTemplate(source).render(Conversation([HI])) == text
+
+
+def test_tools_in_the_template() -> None:
+    """A template that takes tools gets them, and none where there are none."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"é": "<"}}}
+    text = ChatTemplate(QWEN).render(Conversation([HI], [tool]))
+    assert (
+        "You are Qwen.\n\n# Tools\n\n<tools>\n"
+        '{"type": "function", "function": {"name": "f", "parameters": {"é": "<"}}}\n</tools>'
+    ) in text
+    assert "# Tools" not in ChatTemplate(QWEN).render(Conversation([HI]))
+    assert "[" not in ChatTemplate(LLAMA).render(Conversation([HI]))
+
+
+def test_empty_system_prompt_with_tools() -> None:
+    """Tools in the template stand without its own system prompt where that is not wanted."""
+    text = ChatTemplate(QWEN).render(Conversation([Turn("system", ""), HI], [{"name": "f"}]))
+    assert text.startswith("<|im_start|>system\n\n\n# Tools\n\n<tools>\n{")
+
+
+@pytest.mark.parametrize(("source", "takes"), [(QWEN, True), (LLAMA, False), (GEMMA, False)])
+def test_takes_tools(source: str, takes: bool) -> None:
+    """A template tells of tools itself if it has calls written in the form that is read."""
+    assert ChatTemplate(source).takes_tools is takes
+
+
+def test_refused_probe() -> None:
+    """A template that refuses to be tried does not take tools."""
+    assert not ChatTemplate("{{ tools }}{{ raise_exception('no') }}").takes_tools
+
+
+def test_system_prompt_of_the_template(template: ChatTemplate) -> None:
+    """What a template says by itself is known, as is that it says nothing."""
+    assert template.system_prompt in DEFAULT
+    assert template.system_prompt.startswith("You are a helpful AI assistant named SmolLM")
+    assert not template.takes_tools
+    assert ChatTemplate(LLAMA).system_prompt == ""
+    with pytest.raises(InvalidRequest, match="System role not supported"):
+        _ = ChatTemplate(GEMMA).system_prompt

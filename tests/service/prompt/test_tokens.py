@@ -13,6 +13,7 @@ from service.errors import InvalidRequest
 from service.prompt.template import ChatTemplate
 from service.prompt.tokens import PRIVATE_USE, SafeEncoder
 from service.prompt.turns import Conversation, Turn
+from tests.service.prompt.templates import QWEN
 
 START, END = "<|im_start|>", "<|im_end|>"
 # SmolLM2 has no token for some control characters and for bytes of unassigned planes.
@@ -65,6 +66,23 @@ def test_contents_never_become_special(
     assert spelled(vocabulary, tokens) == template.render(conversation)
     harmless = Conversation([Turn("user", "x") for _ in contents])
     expected = vocabulary.encode(template.render(harmless))
+    assert specials(vocabulary, tokens) == specials(vocabulary, expected)
+
+
+@given(name=HOSTILE, text=HOSTILE)
+def test_tools_never_become_special(
+    vocabulary: Vocabulary, encoder: SafeEncoder, name: str, text: str
+) -> None:
+    """The same holds for tools, wherever in them a special token is spelled."""
+
+    def conversation(name: str, text: str) -> Conversation:
+        tool = {"function": {"name": name, "parameters": {"enum": [1, text, {text: None}]}}}
+        return Conversation([Turn("user", "Hi")], [tool])
+
+    render = ChatTemplate(QWEN).render
+    tokens = encoder.encode(conversation(name, text), render)
+    assert spelled(vocabulary, tokens) == render(conversation(name, text))
+    expected = vocabulary.encode(render(conversation("x", "y")))
     assert specials(vocabulary, tokens) == specials(vocabulary, expected)
 
 

@@ -84,6 +84,12 @@ def test_text_before() -> None:
     assert joined(read("Let me see.\n\n" + F)) == [("", "Let me see."), ("f", '{"x": 1}')]
 
 
+@pytest.mark.parametrize("before", ["<", "a <tool_", "<tool_call><"])
+def test_text_like_a_tag_before(before: str) -> None:
+    """Text that looks like the beginning of a tag does not hide the tag after it."""
+    assert joined(read(before + F)) == [("", before), ("f", '{"x": 1}')]
+
+
 @pytest.mark.parametrize("between", ["", "\n", " \n\t"])
 def test_several(between: str) -> None:
     """Calls follow each other; blanks around them are no text."""

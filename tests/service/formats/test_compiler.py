@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+
+import pytest
+
+from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat
+from service.engine.constraint import GrammarCompiler
+from service.errors import InvalidRequest
+from service.formats import compiler as module
+from service.formats.compiler import FormatCompiler
+from service.formats.response_format import Source
+
+WANTED = ResponseFormat(json_object=JsonObjectFormat(schema='{"type": "null"}'))
+
+
+@pytest.fixture
+def formats(compiler: GrammarCompiler) -> FormatCompiler:
+    return FormatCompiler(compiler)
+
+
+async def test_free_text_needs_no_grammar(formats: FormatCompiler) -> None:
+    """Text is answered at once with no grammar."""
+    assert await formats.compile_format(ResponseFormat()) is None
+
+
+async def test_the_same_form_is_compiled_once(formats: FormatCompiler) -> None:
+    """A form that comes again gets the grammar that was made for it."""
+    first = await formats.compile_format(WANTED)
+    assert first is not None
+    assert await formats.compile_format(WANTED) is first
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field", "text"),
+    [
+        (ResponseFormat(regex="("), "response_format.regex", "Grammar not supported: "),
+        (ResponseFormat(regex=r"[^\s\S]"), "response_format.regex", "Grammar not supported: "),
+        (ResponseFormat(grammar='root ::= "a" root'), "response_format.grammar", "Grammar not"),
+        (
+            ResponseFormat(json_schema='{"type": "string", "minLength": 2, "maxLength": 1}'),
+            "response_format.json_schema",
+            "JSON Schema not supported: Unsatisfiable schema",
+        ),
+    ],
+)
+async def test_what_does_not_compile_is_named(
+    formats: FormatCompiler, wanted: ResponseFormat, field: str, text: str
+) -> None:
+    """A grammar that the engine refuses is a fault of its field."""
+    with pytest.raises(InvalidRequest) as caught:
+        await formats.compile_format(wanted)
+    (violation,) = caught.value.violations
+    assert violation.field == field
+    assert violation.description.startswith(text)
+
+
+async def test_compiling_ends_in_time(
+    monkeypatch: pytest.MonkeyPatch, compiler: GrammarCompiler
+) -> None:
+    """What takes too long is refused in time, and the event loop goes on meanwhile."""
+    monkeypatch.setattr(module, "SECONDS", 0.1)
+    monkeypatch.setattr(compiler, "compile", lambda _source: time.sleep(0.5))
+    formats = FormatCompiler(compiler)
+    refusal = asyncio.create_task(formats.compile(partial(Source, "", "tools"), "tools"))
+    began = time.perf_counter()
+    await asyncio.sleep(0.01)
+    assert time.perf_counter() - began < 0.08
+    with pytest.raises(InvalidRequest, match=r"takes over 0\.1 s, field: 'tools'"):
+        await refusal

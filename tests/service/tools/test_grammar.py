@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.engine.constraint import ConstraintFailed, GrammarCompiler
+from service.engine.vocabulary import Vocabulary
+from service.errors import InvalidRequest
+from service.tools import form
+from service.tools.grammar import calls_source
+from service.tools.use import NO_PARAMETERS, Function, ToolUse
+
+SIZE = 49152
+END = 2
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "unit": {"enum": ["c", "f"]}},
+    "required": ["city"],
+}
+# What no grammar can express.
+BEYOND = {"type": "object", "properties": {"a": {"not": {"required": ["b"]}}}}
+F = form.call("f", '{"city": "Paris <tool_call>", "unit": "c"}')
+G = form.call("g", "{}")
+
+
+@pytest.fixture(scope="module")
+def vocabulary(int4_folder: Path) -> Vocabulary:
+    return Vocabulary.read(int4_folder, SIZE)
+
+
+@pytest.fixture(scope="module")
+def compiler(int4_folder: Path) -> GrammarCompiler:
+    text = (int4_folder / "tokenizer.json").read_text(encoding="utf-8")
+    return GrammarCompiler(text, SIZE, [END])
+
+
+@pytest.fixture
+def allows(vocabulary: Vocabulary, compiler: GrammarCompiler) -> Any:
+    """Whether a text may come, and be the whole."""
+
+    def allowed(tools: ToolUse, text: str, *, loose: bool = False) -> bool:
+        constraint = compiler.compile(calls_source(tools, loose=loose).text).start()
+        try:
+            for token in vocabulary.encode_text(text):
+                constraint.accept(token)
+        except ConstraintFailed:
+            return False
+        return constraint.complete
+
+    return allowed
+
+
+def use(parameters: dict[str, Any] = CITY, *, strict: bool = False, **how: Any) -> ToolUse:
+    f = Function("f", parameters, "tools[0].function.parameters", strict=strict)
+    g = Function("g", NO_PARAMETERS, "tools[1].function.parameters")
+    return ToolUse((f, g), **how)
+
+
+CHOICES = {
+    "auto": use(),
+    "required": use(forced=True),
+    "single": use(forced=True, parallel=False),
+    "named": use(forced=True, parallel=False, named="f"),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "choices"),
+    [
+        (F, {"auto", "required", "single", "named"}),
+        (G, {"auto", "required", "single"}),
+        (F + "\n" + G, {"auto", "required"}),
+        ("", {"auto"}),
+        ("Hi <b>, <tool_ and </tool_call>", {"auto"}),
+        ("Let me see.\n\n" + F, {"auto"}),
+        (F + "\nDone.", set()),
+        (form.OPEN, set()),
+        ("A <tool_call> is a tag.", set()),
+        (form.call("h", "{}"), set()),
+        (form.call("f", "{}"), set()),
+        (form.call("g", '{"x": 1}'), set()),
+        (form.call("f", '{"city": "x", "unit": "k"}'), set()),
+        (form.call("f", '{"city": "x"}')[:-5], set()),
+    ],
+)
+def test_language(allows: Any, text: str, choices: set[str]) -> None:
+    """Forced calls are alone, others may follow text; all keep to their schemas."""
+    assert {name for name, tools in CHOICES.items() if allows(tools, text)} == choices
+
+
+def test_one_call_after_text(allows: Any) -> None:
+    """Without parallel calls there is at most one, after text too."""
+    assert allows(use(parallel=False), "Hm.\n" + F)
+    assert not allows(use(parallel=False), F + "\n" + F)
+
+
+def test_any_object(allows: Any) -> None:
+    """A schema that cannot be enforced, and does not have to be, leaves any object."""
+    call = form.call("f", json.dumps({"z": [1, {"y": None}]}))
+    assert allows(use(BEYOND), call)
+    assert not allows(use(BEYOND), form.call("f", "[]"))
+    assert not allows(use(), call)
+    assert allows(use(), call, loose=True)
+    assert not allows(use(strict=True), call, loose=True)
+
+
+@pytest.mark.parametrize("how", [{"forced": True}, {"strict": True}])
+def test_refusal(how: dict[str, Any]) -> None:
+    """A schema that has to be enforced and cannot be is refused, with its keyword's path."""
+    with pytest.raises(InvalidRequest, match=r"field: 'tools\[0\].function.parameters.*not'"):
+        calls_source(use(BEYOND, **how), loose=True)
+
+
+def test_type_is_implied(allows: Any) -> None:
+    """Parameters are an object, said or not."""
+    assert allows(use({}), form.call("f", '{"a": 1}'))
+    assert not allows(use({}), form.call("f", "1"))
+    recursive = {"$ref": "#/$defs/N", "$defs": {"N": {"properties": {"n": {"$ref": "#/$defs/N"}}}}}
+    assert allows(use(recursive), form.call("f", '{"n": {"n": {}}}'))
+    assert not allows(use(recursive), form.call("f", "1"))
+
+
+def test_field() -> None:
+    """A complaint about one function's grammar names its parameters, else all tools."""
+    assert calls_source(use(named="f")).field == "tools[0].function.parameters"
+    assert calls_source(use()).field == "tools"
