@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from importlib.resources import files
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
@@ -19,15 +21,36 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     The two versions differ in their names alone, so one servicer answers both.
     """
     descriptor_pool.Default().Add(_v1_protos())
-    servicer = reflection.aio.ReflectionServicer([*services, V1ALPHA, V1])
+    servicer = CommentedReflection([*services, V1ALPHA, V1])
     handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
+        servicer.answer,
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(name, {METHOD: handler}) for name in (V1ALPHA, V1)]
     )
+
+
+class CommentedReflection:
+    """Sends our protos with their comments, which generated code has no more."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._servicer: Any = reflection.aio.ReflectionServicer(services)
+        compiled = files("rapport.v1").joinpath("protos.binpb").read_bytes()
+        protos = descriptor_pb2.FileDescriptorSet.FromString(compiled).file
+        self._commented = {file.name: file.SerializeToString() for file in protos}
+
+    async def answer(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        async for reply in self._servicer.ServerReflectionInfo(requests, context):
+            if reply.HasField("file_descriptor_response"):
+                sent = reply.file_descriptor_response.file_descriptor_proto
+                sent[:] = [self._with_comments(file) for file in sent]
+            yield reply
+
+    def _with_comments(self, file: bytes) -> bytes:
+        name = descriptor_pb2.FileDescriptorProto.FromString(file).name
+        return self._commented.get(name, file)
 
 
 def _v1_protos() -> descriptor_pb2.FileDescriptorProto:

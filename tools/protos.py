@@ -15,7 +15,7 @@ from google.api import annotations_pb2
 ROOT = Path(__file__).resolve().parents[1]
 PROTOS = ROOT / "protos"
 BIN = Path(sys.executable).parent
-GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
+GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi", "protos.binpb")
 
 
 def main() -> int:
@@ -27,11 +27,14 @@ def main() -> int:
 
 
 def generate(out: Path) -> None:
-    """Writes the messages of all protos, and the stubs of those with services, under `out`."""
+    """Writes messages, stubs of services and the compiled set of all protos under `out`."""
     files = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
     services = [file for file in files if "\nservice " in (PROTOS / file).read_text()]
     protoc(f"--python_out={out}", f"--mypy_out=quiet:{out}", *files)
     protoc(f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}", *services)
+    # Reflection sends these: generated code has no comments any more.
+    compiled = out / "rapport" / "v1" / "protos.binpb"
+    protoc(f"--descriptor_set_out={compiled}", "--include_source_info", *files)
 
 
 def protoc(*arguments: str) -> None:
@@ -52,9 +55,9 @@ def check_drift() -> int:
     return 1 if stale else 0
 
 
-def contents(root: Path) -> dict[Path, str]:
+def contents(root: Path) -> dict[Path, bytes]:
     paths = [path for pattern in GENERATED for path in root.rglob(pattern)]
-    return {path.relative_to(root): path.read_text() for path in paths}
+    return {path.relative_to(root): path.read_bytes() for path in paths}
 
 
 def lint() -> int:

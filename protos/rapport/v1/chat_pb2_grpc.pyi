@@ -39,13 +39,57 @@ class ChatServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ChatServiceAsyncStub: ...
     CreateChatCompletion: _grpc.UnaryUnaryMultiCallable[_chat_pb2.CreateChatCompletionRequest, _chat_pb2.CreateChatCompletionResponse]
     """Answers a conversation in one message.
-    Both RPCs take one request, so that a caller can switch between them:
+
+    ```json
+    {
+      "model": "smollm2-135m-instruct",
+      "messages": [
+        {"role": "system", "content": "You are brief."},
+        {"role": "user", "content": "What is the capital of France?"}
+      ],
+      "max_tokens": 50
+    }
+    ```
+
+    ```json
+    {
+      "id": "1d64ff81-b7c4-40c6-9509-cca71759da3e",
+      "object": "chat.completion",
+      "created": 1758920401,
+      "model": "smollm2-135m-instruct",
+      "choices": [
+        {
+          "index": 0,
+          "message": {"role": "assistant", "content": "Paris.", "refusal": null},
+          "finish_reason": "stop",
+          "logprobs": null
+        }
+      ],
+      "usage": {"prompt_tokens": 28, "total_tokens": 31, "completion_tokens": 3}
+    }
+    ```
+
+    (-- Both RPCs take one request, so that a caller can switch between them: --)
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     StreamChatCompletion: _grpc.UnaryStreamMultiCallable[_chat_pb2.CreateChatCompletionRequest, _chat_pb2.StreamChatCompletionResponse]
     """Answers a conversation as it is generated: for each choice a message with
     the role, messages with content, and one with the finish reason. Usage is on
     the last message of the stream. Joined, the deltas are the unary answer.
+
+    ```json
+    {
+      "id": "1d64ff81-b7c4-40c6-9509-cca71759da3e",
+      "object": "chat.completion.chunk",
+      "created": 1758920401,
+      "model": "smollm2-135m-instruct",
+      "choices": [
+        {"index": 0, "delta": {"content": "Paris"}, "finish_reason": null, "logprobs": null}
+      ],
+      "usage": null
+    }
+    ```
+
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
@@ -62,13 +106,57 @@ class ChatServiceAsyncStub(ChatServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateChatCompletion: _aio.UnaryUnaryMultiCallable[_chat_pb2.CreateChatCompletionRequest, _chat_pb2.CreateChatCompletionResponse]  # type: ignore[assignment]
     """Answers a conversation in one message.
-    Both RPCs take one request, so that a caller can switch between them:
+
+    ```json
+    {
+      "model": "smollm2-135m-instruct",
+      "messages": [
+        {"role": "system", "content": "You are brief."},
+        {"role": "user", "content": "What is the capital of France?"}
+      ],
+      "max_tokens": 50
+    }
+    ```
+
+    ```json
+    {
+      "id": "1d64ff81-b7c4-40c6-9509-cca71759da3e",
+      "object": "chat.completion",
+      "created": 1758920401,
+      "model": "smollm2-135m-instruct",
+      "choices": [
+        {
+          "index": 0,
+          "message": {"role": "assistant", "content": "Paris.", "refusal": null},
+          "finish_reason": "stop",
+          "logprobs": null
+        }
+      ],
+      "usage": {"prompt_tokens": 28, "total_tokens": 31, "completion_tokens": 3}
+    }
+    ```
+
+    (-- Both RPCs take one request, so that a caller can switch between them: --)
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     StreamChatCompletion: _aio.UnaryStreamMultiCallable[_chat_pb2.CreateChatCompletionRequest, _chat_pb2.StreamChatCompletionResponse]  # type: ignore[assignment]
     """Answers a conversation as it is generated: for each choice a message with
     the role, messages with content, and one with the finish reason. Usage is on
     the last message of the stream. Joined, the deltas are the unary answer.
+
+    ```json
+    {
+      "id": "1d64ff81-b7c4-40c6-9509-cca71759da3e",
+      "object": "chat.completion.chunk",
+      "created": 1758920401,
+      "model": "smollm2-135m-instruct",
+      "choices": [
+        {"index": 0, "delta": {"content": "Paris"}, "finish_reason": null, "logprobs": null}
+      ],
+      "usage": null
+    }
+    ```
+
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
@@ -88,7 +176,37 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_pb2.CreateChatCompletionResponse, _abc.Awaitable[_chat_pb2.CreateChatCompletionResponse]]:
         """Answers a conversation in one message.
-        Both RPCs take one request, so that a caller can switch between them:
+
+        ```json
+        {
+          "model": "smollm2-135m-instruct",
+          "messages": [
+            {"role": "system", "content": "You are brief."},
+            {"role": "user", "content": "What is the capital of France?"}
+          ],
+          "max_tokens": 50
+        }
+        ```
+
+        ```json
+        {
+          "id": "1d64ff81-b7c4-40c6-9509-cca71759da3e",
+          "object": "chat.completion",
+          "created": 1758920401,
+          "model": "smollm2-135m-instruct",
+          "choices": [
+            {
+              "index": 0,
+              "message": {"role": "assistant", "content": "Paris.", "refusal": null},
+              "finish_reason": "stop",
+              "logprobs": null
+            }
+          ],
+          "usage": {"prompt_tokens": 28, "total_tokens": 31, "completion_tokens": 3}
+        }
+        ```
+
+        (-- Both RPCs take one request, so that a caller can switch between them: --)
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 
@@ -101,6 +219,20 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         """Answers a conversation as it is generated: for each choice a message with
         the role, messages with content, and one with the finish reason. Usage is on
         the last message of the stream. Joined, the deltas are the unary answer.
+
+        ```json
+        {
+          "id": "1d64ff81-b7c4-40c6-9509-cca71759da3e",
+          "object": "chat.completion.chunk",
+          "created": 1758920401,
+          "model": "smollm2-135m-instruct",
+          "choices": [
+            {"index": 0, "delta": {"content": "Paris"}, "finish_reason": null, "logprobs": null}
+          ],
+          "usage": null
+        }
+        ```
+
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """

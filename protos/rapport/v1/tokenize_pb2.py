@@ -22,19 +22,22 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from rapport.v1 import message_pb2 as rapport_dot_v1_dot_message__pb2
 from rapport.v1 import tool_pb2 as rapport_dot_v1_dot_tool__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rapport/v1/tokenize.proto\x12\nrapport.v1\x1a\x18rapport/v1/message.proto\x1a\x15rapport/v1/tool.proto\"\x88\x01\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x04text\x18\x02 \x01(\tH\x00\x88\x01\x01\x12)\n\x08messages\x18\x03 \x03(\x0b\x32\x17.rapport.v1.ChatMessage\x12\x1f\n\x05tools\x18\x04 \x03(\x0b\x32\x10.rapport.v1.ToolB\x07\n\x05_text\"D\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x0e\n\x06pieces\x18\x02 \x03(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rapport/v1/tokenize.proto\x12\nrapport.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x18rapport/v1/message.proto\x1a\x15rapport/v1/tool.proto\"\x8e\x01\n\x0fTokenizeRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\x04text\x18\x02 \x01(\tH\x00\x88\x01\x01\x12)\n\x08messages\x18\x03 \x03(\x0b\x32\x17.rapport.v1.ChatMessage\x12\x1f\n\x05tools\x18\x04 \x03(\x0b\x32\x10.rapport.v1.ToolB\x07\n\x05_text\"D\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x0e\n\x06pieces\x18\x02 \x03(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rapport.v1.tokenize_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOKENIZEREQUEST']._serialized_start=91
-  _globals['_TOKENIZEREQUEST']._serialized_end=227
-  _globals['_TOKENIZERESPONSE']._serialized_start=229
-  _globals['_TOKENIZERESPONSE']._serialized_end=297
+  _globals['_TOKENIZEREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_TOKENIZEREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\002'
+  _globals['_TOKENIZEREQUEST']._serialized_start=124
+  _globals['_TOKENIZEREQUEST']._serialized_end=266
+  _globals['_TOKENIZERESPONSE']._serialized_start=268
+  _globals['_TOKENIZERESPONSE']._serialized_end=336
 # @@protoc_insertion_point(module_scope)

@@ -136,7 +136,9 @@ class FunctionDefinition(_message.Message):
     parameters: _builtins.str
     """The JSON Schema of its arguments, as JSON text."""
     strict: _builtins.bool
-    """Accepted for OpenAI's sake; arguments of forced calls always keep to the schema."""
+    """Arguments keep to the schema, or the request is refused where that cannot be
+    enforced. Those of forced calls always do; others do where it can be.
+    """
     def __init__(
         self,
         *,

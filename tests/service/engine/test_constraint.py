@@ -117,10 +117,10 @@ def test_a_grammar_that_explodes_later(compiler: GrammarCompiler, vocabulary: Vo
     grammar = compiler.compile(r"start: /(\w+\s*){1,5000}/")
     constraint = grammar.start()
     words = vocabulary.encode_text("some words and more of them " * 40)
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ConstraintFailed, match="the grammar cannot be followed"):
         follow(constraint, words)
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 3
 
 
 @pytest.mark.parametrize(

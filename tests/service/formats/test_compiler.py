@@ -65,8 +65,7 @@ async def test_compiling_ends_in_time(
     monkeypatch.setattr(compiler, "compile", lambda _source: time.sleep(0.5))
     formats = FormatCompiler(compiler)
     refusal = asyncio.create_task(formats.compile(partial(Source, "", "tools"), "tools"))
-    began = time.perf_counter()
     await asyncio.sleep(0.01)
-    assert time.perf_counter() - began < 0.08
+    assert not refusal.done()
     with pytest.raises(InvalidRequest, match=r"takes over 0\.1 s, field: 'tools'"):
         await refusal
