@@ -78,9 +78,10 @@ def test_max_tokens(caller: Caller, name: str, limit: int) -> None:
 
 @pytest.mark.parametrize("bias", [{}, {EOS: 100}], ids=["", "the model would end at once"])
 def test_ignore_eos(caller: Caller, bias: Json) -> None:
-    """With ignore_eos exactly max_tokens are generated, whatever the model wants."""
+    """With ignore_eos exactly max_tokens are generated; ends among them are no text."""
     answer = caller.whole(ask(max_tokens=9, ignore_eos=True, logit_bias=bias))
     assert answer["usage"]["completion_tokens"] == 9
+    assert bool(content(answer)) is not bool(bias)
     assert answer["choices"][0]["finish_reason"] == "length"
 
 

@@ -148,7 +148,7 @@ def test_deadline(rest: Rest) -> None:
 
 def test_failure_in_a_stream(rest: Rest) -> None:
     """A stream that fails ends with an error event and no [DONE], and its body has no end."""
-    options: Json = {"json": LONG | {"stream": True}, "headers": {"grpc-timeout": "700m"}}
+    options: Json = {"json": LONG | {"stream": True}, "headers": {"grpc-timeout": "1200m"}}
     lines: list[str] = []
     with rest.http.stream("POST", PATH, **options) as response:
         assert response.status_code == 200

@@ -96,7 +96,7 @@ def test_grammar_is_told(caller: Caller) -> None:
         (
             {"type": "json_schema", "json_schema": {"schema": {"not": {}}}},
             "response_format.json_schema.schema.not",
-            "not",
+            "JSON Schema not supported: ",
         ),
         (
             {"type": "json_object", "schema": {"$ref": "https://x/y.json"}},
@@ -107,7 +107,11 @@ def test_grammar_is_told(caller: Caller) -> None:
         ({"type": "grammar", "grammar": ""}, "response_format.grammar", ""),
         ({"type": "regex", "regex": "("}, "response_format.regex", ""),
         ({"type": "json_object", "schema": "{"}, "response_format.schema", ""),
-        ({"type": "json_object", "schema": {"type": 5}}, "response_format.schema.type", ""),
+        (
+            {"type": "json_object", "schema": {"type": 5}},
+            "response_format.schema.type",
+            "Error validating JSON Schema: ",
+        ),
     ],
 )
 def test_refused(caller: Caller, response_format: Json, param: str, told: str) -> None:

@@ -215,3 +215,11 @@ def test_model_row(rest: Rest) -> None:
     assert (model["owned_by"], model["context_length"]) == ("HuggingFaceTB", 8192)
     assert model["kind"]
     assert (model["supports_chat"], model["supports_image_input"]) == (True, False)
+
+
+def test_full_model_name(caller: Caller) -> None:
+    """A model may be named as the vendor does, by account; the answer repeats that name."""
+    name = f"accounts/fireworks/models/{MODEL}"
+    asked = ask(max_tokens=1) | {"model": name}
+    assert caller.whole(asked)["model"] == name
+    assert {piece["model"] for piece in caller.pieces(asked)} == {name}
