@@ -256,7 +256,6 @@ def test_fields_of_others(rest: Rest, field: str) -> None:
     )
 
 
-@pytest.mark.xfail(reason="R of 1c says prompt_cache_*; only key and isolation_key are known")
 @pytest.mark.parametrize(
     ("field", "value"),
     [
