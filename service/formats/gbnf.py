@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 
 from service.formats.gbnf_parser import (
     Alternatives,
@@ -27,6 +28,8 @@ from service.formats.gbnf_parser import (
 MOST_NESTED = 1000
 # Its work grows with the square of what may be left out in a row.
 MOST_PARTS = 10_000
+# It takes a rule's parts anew wherever the rule is named, unless it reads by characters.
+MOST_WRITTEN_OUT = 100_000
 
 
 def gbnf_to_lark(text: str) -> str:
@@ -41,6 +44,8 @@ def gbnf_to_lark(text: str) -> str:
     by_characters = recursive(rules)
     if sum(size(rule, by_characters=by_characters) for rule in rules.values()) > MOST_PARTS:
         raise GbnfError(f"rules should have at most {MOST_PARTS} parts together")
+    if not by_characters and written_out(rules) > MOST_WRITTEN_OUT:
+        raise GbnfError(f"rules should have at most {MOST_WRITTEN_OUT} parts written out")
     writer = Writer({name: f"r{number}" for number, name in enumerate(rules)}, by_characters)
     lines = [f"{writer.name(name)}: {writer.write(rule)}" for name, rule in rules.items()]
     return "\n".join([f"start: {writer.name('root')}", *lines])
@@ -101,6 +106,21 @@ def depth(node: Node) -> int:
 def size(node: Node, *, by_characters: bool) -> int:
     inside = sum(size(part, by_characters=by_characters) for part in children(node))
     return 1 + inside + (len(node.text) if by_characters and isinstance(node, Literal) else 0)
+
+
+def written_out(rules: dict[str, Node]) -> int:
+    """How many parts `root` has with rules in place of their names; none is recursive."""
+    needs = {name: set(mentioned(rule)) for name, rule in rules.items()}
+    sizes: dict[str, int] = {}
+    for name in TopologicalSorter(needs).static_order():
+        sizes[name] = size_with(rules[name], sizes)
+    return sizes["root"]
+
+
+def size_with(node: Node, sizes: dict[str, int]) -> int:
+    if isinstance(node, RuleName):
+        return sizes[node.name]
+    return 1 + sum(size_with(part, sizes) for part in children(node))
 
 
 def mentioned(node: Node) -> Iterator[str]:

@@ -191,4 +191,4 @@ def test_hostile_grammars_are_bounded(compiler: GrammarCompiler, text: str) -> N
     began = time.process_time()
     with suppress(GbnfError, GrammarError):
         grammar(compiler, text)
-    assert time.process_time() - began < 8
+    assert time.process_time() - began < 2

@@ -306,4 +306,4 @@ def test_hostile_schemas_are_bounded(compiled: Any, schema: Any) -> None:
     began = time.process_time()
     with suppress(InvalidRequest, GrammarError):
         compiled(parse(json.dumps(schema), FIELD))
-    assert time.process_time() - began < 8
+    assert time.process_time() - began < 2
