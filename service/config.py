@@ -41,6 +41,8 @@ class ServiceSettings(Settings):
     """seconds between tokens that prompts of others may not stretch"""
     threads: NonNegativeInt = 0
     """threads to compute with; 0: one per core"""
+    deterministic: bool = False
+    """the same request gives the same bytes, alone, in company and from the cache"""
     default_max_tokens: PositiveInt = 2048
     """max_tokens of requests without one"""
     stop_in_output: Literal["include", "exclude"] = "include"

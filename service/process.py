@@ -56,6 +56,7 @@ async def load(settings: ServiceSettings, folder: Path) -> Served:
         prefix_bytes=settings.prefix_cache,
         itl_target=settings.itl_target,
         threads=settings.threads,
+        deterministic=settings.deterministic,
     )
     began = time.perf_counter()
     provider, served = await asyncio.to_thread(_load, folder, settings, config)

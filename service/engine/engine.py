@@ -38,6 +38,8 @@ class EngineConfig:
     """Seconds between two tokens of a stream that prompts may not stretch."""
     threads: int = 0
     """Threads to compute with; 0 takes one for each core."""
+    deterministic: bool = False
+    """Whether a request gives the same bytes alone, in company and from the cache."""
 
 
 @dataclass(slots=True)
@@ -71,6 +73,7 @@ class Engine:
             Pace(config.itl_target),
             prefixes_of(runner, config.prefix_bytes),
             self._deliver,
+            deterministic=config.deterministic,
         )
         self._live: set[Generation] = set()
         self._quiet = asyncio.Event()

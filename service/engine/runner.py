@@ -31,7 +31,7 @@ class Runner(Protocol):
     """The slots' contents, where the host can reach them."""
 
     def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:
-        """Runs one token in each of the slots 0 to n - 1, n at least 1.
+        """Runs one token in each of the slots 0 to n - 1, n from 1 to `slots` + 1.
 
         `pasts` says how many tokens each slot holds; each then holds one more. Returns
         logits [n, vocabulary], valid until the next call.
@@ -74,11 +74,12 @@ class OnnxRunner:
         self._inputs = spec.inputs
         self._outputs = spec.outputs
         # I/O binding keeps no reference to these: they live as long as the runner.
-        self._tokens = np.zeros(max(MAX_SLICE, self.slots), np.int64)
-        self._ends = np.zeros(self.slots, np.int32)
+        rows = self.slots + 1  # the spare slot may be one
+        self._tokens = np.zeros(max(MAX_SLICE, rows), np.int64)
+        self._ends = np.zeros(rows, np.int32)
         self._total = np.zeros((), np.int32)
-        self._rows = np.arange(max(MAX_SLICE, self.slots), dtype=np.int64)
-        self._logits = np.zeros((self.slots, spec.vocab_size), np.float32)
+        self._rows = np.arange(max(MAX_SLICE, rows), dtype=np.int64)
+        self._logits = np.zeros((rows, spec.vocab_size), np.float32)
         self._decode_binding = cache(self._bind_decode)
         self._prefill_binding = cache(self._bind_prefill)
 

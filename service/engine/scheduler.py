@@ -47,6 +47,11 @@ class Scheduler:
     def idle(self) -> bool:
         return not (self.waiting or self.prefilling or self.decoding)
 
+    def held(self, slot: int) -> int:
+        """How many tokens of a prompt a slot behind the decoding ones holds."""
+        held = (sequence.computed for sequence in self.prefilling if sequence.slot == slot)
+        return next(held, 0)
+
     def admit(self, begin: Callable[[Job], None]) -> Iterator[Sequence]:
         """Gives free slots to waiting jobs; `begin` is told when a job gets its first.
 

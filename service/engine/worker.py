@@ -38,12 +38,15 @@ class Worker:
         pace: Pace,
         prefixes: Prefixes | None,
         deliver: Callable[[list[Event]], None],
+        *,
+        deterministic: bool = False,
     ) -> None:
         self._runner = runner
         self._scheduler = scheduler
         self._pace = pace
         self._prefixes = prefixes
         self._deliver = deliver
+        self._deterministic = deterministic
         self._jobs: dict[Generation, Job] = {}
         self._events: list[Event] = []
         self._heirs: list[Sequence] = []
@@ -115,10 +118,15 @@ class Worker:
 
     def _run_decode(self, sequences: tuple[Sequence, ...]) -> list[Drawn | ConstraintFailed]:
         last = [sequence.output[-1] for sequence in sequences]
-        logits = self._runner.decode(last, [sequence.computed for sequence in sequences])
+        lengths = [sequence.computed for sequence in sequences]
+        if self._deterministic and len(sequences) == 1:
+            # A lone row rounds otherwise than one of several. What this one leaves behind
+            # the tokens of slot 1 is written over by the next that are computed there.
+            last, lengths = [*last, 0], [*lengths, self._scheduler.held(1)]
+        logits = self._runner.decode(last, lengths)
         for sequence in sequences:
             sequence.computed += 1
-        return draw(logits, sequences)
+        return draw(logits[: len(sequences)], sequences)
 
     def _prefill(self) -> None:
         sequence = self._scheduler.next_prefill()
@@ -193,7 +201,9 @@ class Worker:
         self._events.append(partial(job.generation.add, delta))
         if delta.finish_reason is None:
             return
-        self._save_prefix(sequence)
+        if not self._deterministic:
+            # Decoded tokens are rounded otherwise than those of a prompt.
+            self._save_prefix(sequence)
         heir = self._scheduler.finish(sequence)
         if heir is not None:
             self._heirs.append(heir)

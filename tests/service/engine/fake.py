@@ -55,7 +55,7 @@ class FakeRunner:
 
     def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> NDArray[np.float32]:
         self.before("decode")
-        assert 1 <= len(tokens) <= self.slots
+        assert 1 <= len(tokens) <= self.slots + 1
         self.batches.append(len(tokens))
         rows = [self._append(slot, [token], pasts[slot]) for slot, token in enumerate(tokens)]
         return np.stack(rows)

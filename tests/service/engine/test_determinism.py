@@ -1,0 +1,69 @@
+"""Deterministic decoding on the real model: bytes do not depend on company, slot or cache."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.engine.engine import Engine, EngineConfig
+from service.engine.logprobs import TokenLogprob
+from service.engine.providers import CPU
+from service.engine.request import GenerationRequest, Sampling
+
+TURN = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+LONG = TURN.format("Repeat: the sea, the sky, the sand and the wind. " * 8)
+Choices = dict[int, list[TokenLogprob]]
+
+
+@pytest.fixture
+async def engine(int4_folder: Path) -> AsyncIterator[Engine]:
+    config = EngineConfig(slots=4, deterministic=True)
+    engine = await asyncio.to_thread(Engine.load, int4_folder, CPU, config)
+    engine.start(lambda: None)
+    yield engine
+    await engine.stop()
+
+
+def ask(engine: Engine, text: str, sampling: Sampling, max_tokens: int = 12) -> GenerationRequest:
+    """Every log probability is compared too: a token may be the same by luck, those are not."""
+    prompt = tuple(engine.vocabulary.encode(text))
+    return GenerationRequest(prompt, max_tokens, sampling=sampling, logprobs=3, ignore_eos=True)
+
+
+async def answer(engine: Engine, request: GenerationRequest) -> Choices:
+    choices: Choices = {}
+    async with engine.submit(request) as generation:
+        async for delta in generation:
+            choices.setdefault(delta.index, []).extend(delta.logprobs)
+    return choices
+
+
+@pytest.mark.parametrize("sampling", [Sampling(temperature=0), Sampling(temperature=1.2, seed=5)])
+async def test_same_bytes_alone_together_and_from_the_cache(
+    engine: Engine, sampling: Sampling
+) -> None:
+    request = ask(engine, LONG, sampling)
+    cold = await answer(engine, request)
+    cached = await answer(engine, request)
+    elsewhere = replace(request, namespace="no prefix here")
+    others = [ask(engine, TURN.format(word), Sampling(), 20) for word in ("Hello", "Count")]
+    # The others hold the first slots when this one comes, and one of them ends before it.
+    crowd = [asyncio.create_task(answer(engine, other)) for other in others]
+    await asyncio.sleep(0.1)
+    together = await asyncio.gather(answer(engine, request), answer(engine, elsewhere))
+    await asyncio.gather(*crowd)
+    assert cold == cached == together[0] == together[1]
+
+
+async def test_a_second_turn_is_the_same_from_the_cache_and_without_it(engine: Engine) -> None:
+    """Decoded tokens are rounded otherwise than those of a prompt, so they are not kept."""
+    first = ask(engine, LONG, Sampling(temperature=0), 40)
+    said = tuple(entry.token for entry in (await answer(engine, first))[0])
+    again = tuple(engine.vocabulary.encode("<|im_end|>\n" + TURN.format("Go on.")))
+    second = replace(first, prompt=first.prompt + said + again, max_tokens=12)
+    warm = await answer(engine, second)
+    assert warm == await answer(engine, replace(second, namespace="no prefix here"))
