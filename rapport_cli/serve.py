@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from pydantic import SecretStr, model_validator
+from pydantic import ByteSize, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gateway.config import GatewaySettings
@@ -23,6 +23,8 @@ from models.progress import shown
 from rapport_settings.base import SettingsError, load
 from service.config import ServiceSettings
 from service.engine.providers import ProviderError, choose_provider
+
+logger = logging.getLogger("rapport.serve")
 
 PARTS = ("service", "gateway")
 # Seconds beyond the grace after which a part that should have ended is ended.
@@ -34,6 +36,9 @@ class ServeSettings(GatewaySettings, ServiceSettings):
     """Prepares the model, then serves gRPC and REST: all settings of service and gateway."""
 
     model_config = SettingsConfigDict(cli_prog_name="rapport serve")
+
+    float_prefill: ByteSize = ByteSize(0)
+    """memory that float32 weights to compute prompts with may take; 0: none"""
 
     @model_validator(mode="after")
     def _meet_at_a_known_port(self) -> Self:
@@ -51,11 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         folder = settings.model_folder or prepare(settings)
+        prefill_folder = settings.prefill_folder or prepare_prefill(settings)
     except (ModelError, ProviderError) as error:
         return refuse(error, 1)
     except KeyboardInterrupt:
         return 130
-    return supervise(environment(settings, folder), settings.shutdown_grace)
+    variables = environment(settings, folder, prefill_folder)
+    return supervise(variables, settings.shutdown_grace)
 
 
 def refuse(why: Exception, status: int) -> int:
@@ -70,9 +77,26 @@ def prepare(settings: ServeSettings) -> Path:
         return ensure(settings.model, provider.precision, progress)
 
 
-def environment(settings: ServeSettings, folder: Path) -> dict[str, str]:
+def prepare_prefill(settings: ServeSettings) -> Path | None:
+    """The folder of the model in float32, if its weights may take that much memory."""
+    if settings.float_prefill == 0:
+        return None
+    with shown() as progress:
+        folder = ensure(settings.model, "float32", progress)
+    size = ByteSize((folder / "model.onnx.data").stat().st_size)
+    if size <= settings.float_prefill:
+        return folder
+    logger.warning("no float32 prefill: its weights take %s", size.human_readable())
+    return None
+
+
+def environment(
+    settings: ServeSettings, folder: Path, prefill_folder: Path | None = None
+) -> dict[str, str]:
     """The environment in which the parts find these settings."""
-    values = settings.model_dump(exclude_none=True) | {"model_folder": folder}
+    folders = {"model_folder": folder, "prefill_folder": prefill_folder}
+    values = settings.model_dump(exclude_none=True) | folders
+    values = {name: value for name, value in values.items() if value is not None}
     return os.environ | {f"RAPPORT_{name.upper()}": text(value) for name, value in values.items()}
 
 

@@ -27,6 +27,8 @@ class ServiceSettings(Settings):
     """model that `rapport serve` prepares"""
     model_folder: Path | None = None
     """folder of the model to serve"""
+    prefill_folder: Path | None = None
+    """folder of the same model in float32, to compute prompts with"""
     provider: Literal["auto", "cuda", "cpu"] = "auto"
     """where to decode"""
     slots: PositiveInt = 16

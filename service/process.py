@@ -70,7 +70,8 @@ async def load(settings: ServiceSettings, folder: Path) -> Served:
 
 def _load(folder: Path, settings: ServiceSettings, config: EngineConfig) -> tuple[Provider, Served]:
     provider = choose_provider(settings.provider)
-    return provider, Served.load(folder, Engine.load(folder, provider, config))
+    engine = Engine.load(folder, provider, config, settings.prefill_folder)
+    return provider, Served.load(folder, engine)
 
 
 async def serve(served: Served, lifecycle: Lifecycle) -> None:

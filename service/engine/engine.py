@@ -83,10 +83,21 @@ class Engine:
         self._thread: Thread | None = None
 
     @classmethod
-    def load(cls, folder: Path, provider: Provider, config: EngineConfig) -> Engine:
-        """Opens a model folder. Takes seconds; the event loop should not wait for it."""
+    def load(
+        cls,
+        folder: Path,
+        provider: Provider,
+        config: EngineConfig,
+        prefill_folder: Path | None = None,
+    ) -> Engine:
+        """Opens a model folder. Takes seconds; the event loop should not wait for it.
+
+        Prompts run with the weights of `prefill_folder`, where one is given.
+        """
         spec = ModelSpec.read(folder)
-        runner = load_runner(folder, spec, provider, config.slots, config.threads)
+        runner = load_runner(
+            folder, spec, provider, config.slots, config.threads, prefill_folder=prefill_folder
+        )
         return cls(runner, spec, Vocabulary.read(folder, spec.vocab_size), config)
 
     def start(self, on_death: Callable[[], None]) -> None:

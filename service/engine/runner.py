@@ -57,10 +57,16 @@ class OnnxRunner:
     """Runs a model folder with ONNX Runtime. For one thread.
 
     Bindings are made once for each run of slots; a step then only writes into the
-    input buffers that they hold.
+    input buffers that they hold. Prompts run in a session of their own where one is given;
+    it must have the same inputs and outputs.
     """
 
-    def __init__(self, session: ort.InferenceSession, key_values: KeyValues) -> None:
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        key_values: KeyValues,
+        prefill_session: ort.InferenceSession | None = None,
+    ) -> None:
         spec = key_values.spec
         self.slots = key_values.slots
         self.memory: SlotMemory | None = (
@@ -70,6 +76,7 @@ class OnnxRunner:
         self.exchange = key_values.exchange
         self.release = key_values.release
         self._session = session
+        self._prefill_session = prefill_session or session
         self._key_values = key_values
         self._inputs = spec.inputs
         self._outputs = spec.outputs
@@ -102,21 +109,21 @@ class OnnxRunner:
         binding = self._prefill_binding(slot)
         bind(binding, self._inputs.input_ids, self._tokens[:count].reshape(1, count))
         bind(binding, self._inputs.logit_rows, self._rows[count - 1 : count])
-        self._session.run_with_iobinding(binding)
+        self._prefill_session.run_with_iobinding(binding)
         logits: Floats = self._logits[0]
         return logits
 
     def _bind_decode(self, count: int) -> ort.IOBinding:
-        binding = self._new_binding(0, count)
+        binding = self._new_binding(self._session, 0, count)
         bind(binding, self._inputs.input_ids, self._tokens[:count].reshape(count, 1))
         bind(binding, self._inputs.logit_rows, self._rows[:count])
         return binding
 
     def _bind_prefill(self, slot: int) -> ort.IOBinding:
-        return self._new_binding(slot, 1)
+        return self._new_binding(self._prefill_session, slot, 1)
 
-    def _new_binding(self, first: int, count: int) -> ort.IOBinding:
-        binding = self._session.io_binding()
+    def _new_binding(self, session: ort.InferenceSession, first: int, count: int) -> ort.IOBinding:
+        binding = session.io_binding()
         bind(binding, self._inputs.seqlens_k, self._ends[:count])
         bind(binding, self._inputs.total_sequence_length, self._total)
         logits = ort.OrtValue.ortvalue_from_numpy(self._logits[:count])
@@ -131,7 +138,13 @@ def bind(binding: ort.IOBinding, name: str, array: NDArray[Any]) -> None:
 
 
 def load_runner(
-    folder: Path, spec: ModelSpec, provider: Provider, slots: int, threads: int
+    folder: Path,
+    spec: ModelSpec,
+    provider: Provider,
+    slots: int,
+    threads: int,
+    *,
+    prefill_folder: Path | None = None,
 ) -> OnnxRunner:
     """Opens the graph of a model folder. Takes seconds.
 
@@ -141,7 +154,29 @@ def load_runner(
         provider: where to run.
         slots: how many sequences can be under way at once.
         threads: how many to compute with; 0 takes one for each core.
+        prefill_folder: the same model with other weights, to run prompts with.
     """
+    prefill_session = None
+    if prefill_folder is not None:
+        check_alike(spec, ModelSpec.read(prefill_folder))
+        prefill_session = open_session(prefill_folder, provider, threads)
+    session = open_session(folder, provider, threads)
+    on_device = provider.name == "cuda"
+    key_values = DeviceKeyValues(spec, slots) if on_device else HostKeyValues(spec, slots)
+    return OnnxRunner(session, key_values, prefill_session)
+
+
+def check_alike(spec: ModelSpec, other: ModelSpec) -> None:
+    """Raises ValueError unless both models can share keys and values."""
+    one, two = (each.model_dump(exclude={"precision", "created"}) for each in (spec, other))
+    if one != two:
+        raise ValueError(
+            f"{other.id} ({other.precision}) cannot compute the prompts of "
+            f"{spec.id} ({spec.precision}): their keys and values differ"
+        )
+
+
+def open_session(folder: Path, provider: Provider, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -149,9 +184,6 @@ def load_runner(
     options.enable_mem_pattern = False  # shapes change from step to step
     # Waiting threads would otherwise burn the cores that gRPC and the gateway need.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = ort.InferenceSession(
+    return ort.InferenceSession(
         folder / "model.onnx", options, providers=provider.session_providers
     )
-    on_device = provider.name == "cuda"
-    key_values = DeviceKeyValues(spec, slots) if on_device else HostKeyValues(spec, slots)
-    return OnnxRunner(session, key_values)

@@ -152,6 +152,15 @@ def test_flags_reach_both_parts() -> None:
     assert variables["RAPPORT_MODEL_FOLDER"] == "/folder"
 
 
+def test_float_prefill_is_bounded_by_its_memory(float32_folder: Path) -> None:
+    """The float32 weights are used where they fit into the memory that was given for them."""
+    chosen = {
+        size: serve.prepare_prefill(load(serve.ServeSettings, ["--float-prefill", size]))
+        for size in ("0", "100MiB", "1GiB")
+    }
+    assert chosen == {"0": None, "100MiB": None, "1GiB": float32_folder}
+
+
 @pytest.mark.parametrize(
     ("flags", "status"),
     [

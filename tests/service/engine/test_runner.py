@@ -102,3 +102,28 @@ def test_cuda_agrees_with_the_reference(
     lengths = [len(prompt) for prompt in prompts]
     wanted = reference.decode([5, 6, 7, 8], lengths)
     np.testing.assert_allclose(device.decode([5, 6, 7, 8], lengths), wanted, atol=0.2)
+
+
+def test_prompts_of_float_weights_are_decoded_with_4_bit_ones(
+    int4_folder: Path, float32_folder: Path, prompts: list[list[int]]
+) -> None:
+    """A prompt's logits are those of the float32 model, and decoding goes on behind it."""
+    int4, float32 = (ModelSpec.read(folder) for folder in (int4_folder, float32_folder))
+    mixed = load_runner(int4_folder, int4, CPU, 2, 0, prefill_folder=float32_folder)
+    exact = load_runner(float32_folder, float32, CPU, 2, 0)
+    prompt = prompts[0] * 8
+    wanted = exact.prefill(1, prompt, 0).copy()
+    np.testing.assert_array_equal(mixed.prefill(1, prompt, 0), wanted)
+    mixed.copy(1, 0, len(prompt))
+    exact.copy(1, 0, len(prompt))
+    rows = [each.decode([9], [len(prompt)])[0] for each in (exact, mixed)]
+    assert 0 < divergence(*rows) < 0.05
+
+
+def test_a_model_with_another_cache_cannot_compute_the_prompts(
+    int4_folder: Path, float16_folder: Path
+) -> None:
+    with pytest.raises(ValueError, match="float16"):
+        load_runner(
+            int4_folder, ModelSpec.read(int4_folder), CPU, 2, 0, prefill_folder=float16_folder
+        )
