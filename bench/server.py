@@ -54,6 +54,8 @@ class Server:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], health: str) -> None:
         self.ready_after = 0.0
         """Seconds from its start until it was healthy."""
+        self.last_words = ""
+        """The end of its log, once it has ended."""
         self._command = command
         self._environment = environment
         self._health = health
@@ -115,6 +117,7 @@ class Server:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             self._process.wait()
+            self.last_words = self._log_tail()
             self._log.close()
 
     def _family(self) -> list[psutil.Process]:

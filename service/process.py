@@ -92,6 +92,7 @@ async def drain(lifecycle: Lifecycle, engine: Engine, grace: float) -> None:
     await lifecycle.close("The server is shutting down")
     await engine.drain(grace)
     await engine.stop()
+    logger.info("requests: %s; slots: %s", engine.counters, engine.slot_counters)
 
 
 def catch_signals() -> asyncio.Event:

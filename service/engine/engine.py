@@ -51,6 +51,12 @@ class Counters:
     cancelled: int = 0
     failed: int = 0
 
+    def __str__(self) -> str:
+        return (
+            f"{self.accepted} accepted, {self.finished} finished, "
+            f"{self.cancelled} cancelled, {self.failed} failed"
+        )
+
 
 class Engine:
     """One model. All methods are for the event loop in which it was started."""

@@ -26,6 +26,9 @@ class SlotCounters:
     taken: int = 0
     released: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.taken} taken, {self.released} released"
+
 
 class Scheduler:
     """Gives slots to sequences and takes them back. `budget` is in tokens over all slots."""
