@@ -6,18 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from service.engine.request import Sampling
-from service.engine.sampler import Sampler, candidates, draw_all
+from service.engine.sampler import STRIDE, Sampler, candidates, draw_all, pick
 
 Floats = NDArray[np.float32]
 
 # Apart by more than rounding, so that the order of the most probable is certain.
 distinct = st.lists(st.integers(-1280, 1280), min_size=2, max_size=60, unique=True)
+# The largest is the largest that a generator gives.
+SHARES = st.floats(0, 1 - 2**-53) | st.sampled_from([0.0, 1 - 2**-53])
 logit_rows = distinct.map(lambda values: np.array(values, np.float32) / 64)
 
 
@@ -91,6 +93,35 @@ def test_samples_follow_the_distribution() -> None:
     counts = Counter(drawer.draw(logits.copy()) for _ in range(20_000))
     shares = [counts[token] / 20_000 for token in range(4)]
     assert shares == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.015)
+
+
+class Always(np.random.Generator):
+    """Draws the same share every time."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__(np.random.PCG64())
+        self.share = share
+
+    def random(self) -> float:  # type: ignore[override] - only this form is used
+        return self.share
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 1e-30, 0.5, 1.0]), min_size=1, max_size=300),
+    st.integers(1, STRIDE),
+    SHARES,
+)
+def test_a_share_falls_on_the_token_that_covers_it(
+    some: list[float], times: int, share: float
+) -> None:
+    """Over as many strides as there are; and never on a token without any weight."""
+    assume(any(some))
+    weights = np.array(some * times, np.float32)
+    drawn = pick(weights, Always(share))
+    assert weights[drawn] > 0
+    shares = weights / weights.sum(dtype=np.float64)
+    upto = shares.cumsum()[drawn]
+    assert upto - shares[drawn] - 1e-9 <= share <= upto + 1e-9
 
 
 def test_temperature_sharpens_and_flattens() -> None:
