@@ -20,7 +20,7 @@ from rapport.v1.chat_pb2 import (
 )
 from rapport.v1.chat_pb2_grpc import ChatServiceServicer
 from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
-from service import headers
+from service import caller, headers
 from service.answer import Answer
 from service.engine.request import GenerationRequest
 from service.grammar import grammar_for
@@ -85,7 +85,9 @@ class ChatService(ChatServiceServicer):
     ) -> tuple[Answer, GenerationRequest]:
         arrived = time.monotonic()
         served = self._lifecycle.served
-        understand = partial(self._asked, request, served, streaming=streaming)
+        served.engine.check_room()
+        key_id = caller.current()
+        understand = partial(self._asked, request, served, key_id, streaming=streaming)
         loop = asyncio.get_running_loop()
         tools, asked = await loop.run_in_executor(self._threads, understand)
         grammar = await grammar_for(request, tools, served.formats)
@@ -93,7 +95,7 @@ class ChatService(ChatServiceServicer):
         return answer_to(request, asked, served.engine.vocabulary, arrived, tools), asked
 
     def _asked(
-        self, request: CreateChatCompletionRequest, served: Served, *, streaming: bool
+        self, request: CreateChatCompletionRequest, served: Served, key_id: str, *, streaming: bool
     ) -> tuple[ToolUse, GenerationRequest]:
         engine = served.engine
         size = engine.vocabulary.size
@@ -105,5 +107,6 @@ class ChatService(ChatServiceServicer):
             most=request.prompt_truncate_len or None,
             safe=request.safe_tokenization or not request.HasField("safe_tokenization"),
         )
-        asked = generation_request(request, prompt, engine.context_length, self._defaults)
+        length = engine.context_length
+        asked = generation_request(request, prompt, length, self._defaults, key_id)
         return tools, asked

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     ByteSize,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -35,6 +36,12 @@ class ServiceSettings(Settings):
     """completions that are decoded together"""
     max_waiting: NonNegativeInt = 256
     """requests that may wait for a slot"""
+    max_waiting_tokens: NonNegativeInt = 0
+    """tokens of prompts that may wait; 0: no limit"""
+    max_ttft: NonNegativeFloat = 60
+    """seconds to the first token beyond which requests are refused; 0: no limit"""
+    prefix_isolation: Literal["none", "key"] = "none"
+    """key: callers with different API keys share no computed prefix"""
     kv_budget: Annotated[ByteSize, Field(gt=0)] = ByteSize(2 << 30)
     """memory for keys and values, such as 2GiB"""
     prefix_cache: ByteSize = ByteSize(512 << 20)

@@ -16,7 +16,7 @@ from uuid import uuid4
 import grpc
 from grpc_status import rpc_status
 
-from service import headers
+from service import caller, headers
 from service.errors import Unauthenticated
 from service.status import kind_of, status_of
 
@@ -146,15 +146,17 @@ async def answer_errors(call: Call) -> AsyncIterator[None]:
 
 def require_key(keys: Iterable[str]) -> Scope:
     """Lets in who shows one of the keys."""
-    known = [key.encode() for key in keys]
+    known = {key.encode(): caller.key_id(key.encode()) for key in keys}
 
     @asynccontextmanager
     async def authenticated(call: Call) -> AsyncIterator[None]:
         scheme, _, key = _metadata(call.context, "authorization").partition(" ")
         # Every key is compared, so that time tells nothing of which one came close.
-        matches = [hmac.compare_digest(key.strip().encode(), each) for each in known]
-        if scheme.lower() != "bearer" or not any(matches):
+        shown = key.strip().encode()
+        matches = [identity for each, identity in known.items() if hmac.compare_digest(shown, each)]
+        if scheme.lower() != "bearer" or not matches:
             raise Unauthenticated
+        caller.enter(matches[0])
         yield
 
     return authenticated

@@ -52,6 +52,8 @@ async def load(settings: ServiceSettings, folder: Path) -> Served:
     config = EngineConfig(
         slots=settings.slots,
         max_waiting=settings.max_waiting,
+        max_waiting_tokens=settings.max_waiting_tokens,
+        max_ttft=settings.max_ttft,
         kv_budget_bytes=settings.kv_budget,
         prefix_bytes=settings.prefix_cache,
         itl_target=settings.itl_target,

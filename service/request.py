@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from rapport.v1.chat_pb2 import (
     CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR,
+    SERVICE_TIER_FLEX,
+    SERVICE_TIER_PRIORITY,
     CreateChatCompletionRequest,
 )
-from service.engine.request import GenerationRequest, Sampling
+from service.engine.request import GenerationRequest, Sampling, Tier
 from service.errors import InvalidRequest, PromptTooLong, Violation
 from service.logprobs import wanted_logprobs
 from service.rules import has
@@ -27,6 +29,8 @@ SAMPLING_FIELDS = (
     "seed",
 )
 
+TIERS = {SERVICE_TIER_PRIORITY: Tier.PRIORITY, SERVICE_TIER_FLEX: Tier.FLEX}
+
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
@@ -34,6 +38,8 @@ class Defaults:
 
     max_tokens: int = 2048
     stop_in_output: bool = True
+    isolate_keys: bool = False
+    """Whether callers with different keys share no computed prefix."""
 
 
 def generation_request(
@@ -41,6 +47,7 @@ def generation_request(
     prompt: tuple[int, ...],
     context_length: int,
     defaults: Defaults,
+    key_id: str = "",
 ) -> GenerationRequest:
     """What the engine is asked for.
 
@@ -56,9 +63,21 @@ def generation_request(
         stop=_stop(request),
         stop_in_output=defaults.stop_in_output,
         ignore_eos=request.ignore_eos,
-        namespace=request.prompt_cache_isolation_key,
+        namespace=_namespace(request, key_id if defaults.isolate_keys else ""),
+        tenant=_tenant(request, key_id),
+        tier=TIERS.get(request.service_tier, Tier.DEFAULT),
         logprobs=wanted_logprobs(request),
     )
+
+
+def _namespace(request: CreateChatCompletionRequest, key_id: str) -> str:
+    # A key's id is as long as any other, so two pairs never make the same name.
+    return key_id + request.prompt_cache_isolation_key
+
+
+def _tenant(request: CreateChatCompletionRequest, key_id: str) -> str:
+    """A user of a key. Nobody can pass for a user of another key."""
+    return f"{key_id}/{request.user}" if key_id or request.user else ""
 
 
 def _max_tokens(

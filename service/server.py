@@ -32,7 +32,11 @@ def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Se
         options=transport_options(settings.max_message_bytes),
         maximum_concurrent_rpcs=settings.slots + settings.max_waiting + SPARE_RPCS,
     )
-    defaults = Defaults(settings.default_max_tokens, settings.stop_in_output == "include")
+    defaults = Defaults(
+        settings.default_max_tokens,
+        stop_in_output=settings.stop_in_output == "include",
+        isolate_keys=settings.prefix_isolation == "key",
+    )
     add_ChatServiceServicer_to_server(ChatService(lifecycle, defaults), server)
     add_ModelServiceServicer_to_server(ModelService(lifecycle), server)
     health_pb2_grpc.add_HealthServicer_to_server(lifecycle.health, server)

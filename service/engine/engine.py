@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
-from service.engine.errors import Cancelled, EngineError, Overloaded, Unavailable, Unserviceable
+from service.engine.admission import Admission, Limits
+from service.engine.errors import Cancelled, EngineError, Unavailable, Unserviceable
 from service.engine.generation import Generation
 from service.engine.kv import bytes_per_token
 from service.engine.model import ModelSpec
@@ -30,6 +32,10 @@ class EngineConfig:
     """Sequences under way at once."""
     max_waiting: int = 256
     """Requests in line before new ones are refused."""
+    max_waiting_tokens: int = 0
+    """Tokens of their prompts before new ones are refused; 0 for no limit."""
+    max_ttft: float = 60.0
+    """Seconds to the first token that a request may be let in for; 0 for no limit."""
     kv_budget_bytes: int = 2 * 2**30
     """Memory that the keys and values of running sequences may grow to."""
     prefix_bytes: int = 512 * 2**20
@@ -70,13 +76,15 @@ class Engine:
         self.context_length = min(spec.context_length, budget)
         """Tokens that prompt and completion may have together."""
         self.counters = Counters()
-        self._config = config
         self._scheduler = Scheduler(runner, vocabulary, set(spec.eos_token_ids), budget)
         self.slot_counters = self._scheduler.counters
+        pace = Pace(config.itl_target)
+        limits = Limits(config.max_waiting, config.max_waiting_tokens, config.max_ttft)
+        self._admission = Admission(limits, runner.slots, pace)
         self._worker = Worker(
             runner,
             self._scheduler,
-            Pace(config.itl_target),
+            pace,
             prefixes_of(runner, config.prefix_bytes),
             self._deliver,
             deterministic=config.deterministic,
@@ -127,19 +135,23 @@ class Engine:
         Raises:
             Unavailable: the engine takes no requests now.
             Unserviceable: the request can never fit.
-            Overloaded: the line is full.
+            Overloaded: too much is waiting.
         """
-        if self._obstacle is not None:
-            raise Unavailable(self._obstacle)
+        self.check_room()
         self._check_size(request)
-        if self.waiting >= self._config.max_waiting:
-            raise Overloaded("too many requests are waiting", retry_after=1.0)
+        self._admission.check(self._live, len(request.prompt))
         generation = Generation(request, self._cancel)
         self.counters.accepted += 1
         self._live.add(generation)
         self._quiet.clear()
         self._worker.add(generation)
         return generation
+
+    def check_room(self) -> None:
+        """Raises what `submit` would for the shortest request, before any work for one is done."""
+        if self._obstacle is not None:
+            raise Unavailable(self._obstacle)
+        self._admission.check(self._live, 1)
 
     async def drain(self, grace: float) -> None:
         """Takes no more requests; lets those under way finish within `grace` seconds."""
@@ -184,6 +196,8 @@ class Engine:
 
     def _forget(self, generation: Generation) -> None:
         self._live.remove(generation)
+        if generation.begun_at is not None:
+            self._admission.saw(time.monotonic() - generation.begun_at)
         match generation.error:
             case None:
                 self.counters.finished += 1

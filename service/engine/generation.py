@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
@@ -20,8 +21,8 @@ class Generation:
 
     def __init__(self, request: GenerationRequest, cancel: Callable[[Generation], None]) -> None:
         self.request = request
-        self.begun = False
-        """Whether a choice has been given a slot."""
+        self.begun_at: float | None = None
+        """When a choice was first given a slot, on the monotonic clock."""
         self.ended = False
         self.completion_tokens = 0
         self.cached_tokens = 0
@@ -59,7 +60,11 @@ class Generation:
 
     def begin(self) -> None:
         """Notes that the request is no longer waiting."""
-        self.begun = True
+        self.begun_at = time.monotonic()
+
+    @property
+    def begun(self) -> bool:
+        return self.begun_at is not None
 
     def reuse(self, tokens: int) -> None:
         """Notes that so many tokens of the prompt did not need to be computed."""

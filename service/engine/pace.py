@@ -6,13 +6,17 @@ from __future__ import annotations
 WEIGHT = 0.2
 # The shortest slice of a prompt worth a run, and what slices are multiples of.
 GRAIN = 16
+# How long a prompt may take for each second of decoding, at least; and how long where most of
+# that decoding is for a single other tenant.
+FAIR_SHARE = 0.5
+CROWDED_SHARE = 2.0
 
 
 class Pace:
     """Sizes the slices of prompts so that running streams keep their inter-token latency.
 
     `target` is that latency, in seconds. Where decoding alone takes as long, prompts still
-    get half as much time as decoding: streams slow down before others wait for ever.
+    get a share of the time that decoding takes: streams slow down before others wait for ever.
     """
 
     def __init__(self, target: float) -> None:
@@ -26,7 +30,14 @@ class Pace:
     def saw_prefill(self, tokens: int, seconds: float) -> None:
         self._per_token += WEIGHT * (seconds / tokens - self._per_token)
 
-    def slice_beside_decode(self) -> int:
+    def prefill(self, tokens: int) -> float:
+        """Seconds that so many tokens of prompts take beside decoding as it was last."""
+        slice_seconds = self._beside_decode(FAIR_SHARE)
+        return tokens * self._per_token * (1 + self._decode / slice_seconds)
+
+    def slice_beside_decode(self, share: float = FAIR_SHARE) -> int:
         """Tokens of a prompt that fit between two decode steps."""
-        seconds = max(self._target - self._decode, self._decode / 2)
-        return max(GRAIN, int(seconds / self._per_token) // GRAIN * GRAIN)
+        return max(GRAIN, int(self._beside_decode(share) / self._per_token) // GRAIN * GRAIN)
+
+    def _beside_decode(self, share: float) -> float:
+        return max(self._target - self._decode, self._decode * share)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 
 from service.engine.constraint import Grammar
 from service.engine.logprobs import TokenLogprob
@@ -15,6 +15,14 @@ class FinishReason(Enum):
     """The model ended its turn, or a stop string came."""
     LENGTH = auto()
     """max_tokens was reached."""
+
+
+class Tier(IntEnum):
+    """Which of a tenant's requests goes first."""
+
+    PRIORITY = 0
+    DEFAULT = 1
+    FLEX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,9 @@ class GenerationRequest:
     """What the text must be."""
     namespace: str = ""
     """Requests of other namespaces share no computed prefix with this one."""
+    tenant: str = ""
+    """Whose request it is: tenants get equal shares. The nameless share one."""
+    tier: Tier = Tier.DEFAULT
     logprobs: int | None = None
     """With how many alternatives to report log probabilities, or None."""
 

@@ -1,5 +1,8 @@
 """Who runs next: jobs wait in line, sequences prefill, then decode.
 
+Tenants that have been served least go first. One tenant cannot take the last slots, so
+that another one finds some when it comes.
+
 Decoding sequences are a dense prefix of the slots, so that one run covers them all: the
 sequence at place i of `decoding` is in slot i. Prefilling ones are in slots behind.
 """
@@ -7,16 +10,20 @@ sequence at place i of `decoding` is in slot i. Prefilling ones are in slots beh
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from service.engine.fairness import Ledger
+from service.engine.line import Line
 from service.engine.runner import Runner
 from service.engine.sequence import Job, Sequence
 from service.engine.vocabulary import Vocabulary
 
 # A prompt that others overtook for this long, in seconds, goes first.
 PATIENCE = 2.0
+# Of so many slots, one is kept for tenants that have none.
+SLOTS_PER_RESERVED = 8
 
 
 @dataclass(slots=True)
@@ -36,7 +43,8 @@ class Scheduler:
     def __init__(
         self, runner: Runner, vocabulary: Vocabulary, ends: Collection[int], budget: int
     ) -> None:
-        self.waiting: deque[Job] = deque()
+        self.ledger = Ledger()
+        self.waiting = Line(self.ledger)
         self.prefilling: list[Sequence] = []
         self.decoding: list[Sequence] = []
         self.counters = SlotCounters()
@@ -44,11 +52,12 @@ class Scheduler:
         self._vocabulary = vocabulary
         self._ends = ends
         self._budget = budget
+        self._slots = runner.slots
         self._free = set(range(runner.slots))
 
     @property
     def idle(self) -> bool:
-        return not (self.waiting or self.prefilling or self.decoding)
+        return not (len(self.waiting) or self.prefilling or self.decoding)
 
     def held(self, slot: int) -> int:
         """How many tokens of a prompt a slot behind the decoding ones holds."""
@@ -61,8 +70,10 @@ class Scheduler:
         Yields the choices whose prompt another choice of the job has computed: they are
         ready for their first token.
         """
-        while self.waiting and self._free and self.waiting[0].tokens <= self._budget:
-            job = self.waiting.popleft()
+        while self._free and (job := self.waiting.first(self._may_run)) is not None:
+            if job.tokens > self._budget:
+                return  # those behind must not take what it waits for
+            self.waiting.remove(job)
             if job.prompt_logits is None:
                 begin(job)
                 self.prefilling.append(self._take_slot(job))
@@ -70,13 +81,23 @@ class Scheduler:
                 yield self._fork(job)
 
     def next_prefill(self) -> Sequence | None:
-        """The sequence whose prompt goes on: the shortest rest, unless one waited too long."""
+        """The sequence whose prompt goes on.
+
+        Of the least served tenant, the one with the shortest rest, unless one waited too long.
+        """
         if not self.prefilling:
             return None
-        eldest = min(self.prefilling, key=lambda sequence: sequence.began)
+        tenant = min((sequence.tenant for sequence in self.prefilling), key=self.ledger.served)
+        own = [sequence for sequence in self.prefilling if sequence.tenant == tenant]
+        eldest = min(own, key=lambda sequence: sequence.began)
         if time.monotonic() - eldest.began > PATIENCE:
             return eldest
-        return min(self.prefilling, key=lambda sequence: sequence.remaining_prompt)
+        return min(own, key=lambda sequence: sequence.remaining_prompt)
+
+    def crowded_out(self, tenant: str) -> bool:
+        """Whether another tenant decodes in more than half of the slots."""
+        others = Counter(sequence.tenant for sequence in self.decoding)
+        return any(2 * count > self._slots for other, count in others.items() if other != tenant)
 
     def promote(self, sequence: Sequence) -> None:
         """Makes a sequence whose prompt is computed a decoding one; its siblings queue up."""
@@ -107,8 +128,14 @@ class Scheduler:
                 self._release_slot(sequence)
             else:
                 self._vacate(sequence)
-        if job in self.waiting:
-            self.waiting.remove(job)
+        self.waiting.remove(job)
+
+    def _may_run(self, job: Job) -> bool:
+        """Whether a job may have a slot: the last ones are for named tenants that have none."""
+        tenant = job.request.tenant
+        if not tenant or len(self._free) > self._slots // SLOTS_PER_RESERVED:
+            return True
+        return all(sequence.tenant != tenant for sequence in (*self.decoding, *self.prefilling))
 
     def _take_slot(self, job: Job, slot: int | None = None) -> Sequence:
         slot = min(self._free) if slot is None else slot

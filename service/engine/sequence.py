@@ -23,6 +23,7 @@ class Job:
     def __init__(self, generation: Generation) -> None:
         self.generation = generation
         self.request: GenerationRequest = generation.request
+        self.arrived = time.monotonic()
         self.running: list[Sequence] = []
         self.begun = 0
         """How many choices have been given a slot."""
@@ -59,6 +60,10 @@ class Sequence:
         self._matcher = StopMatcher(request.stop, inclusive=request.stop_in_output)
         job.begun += 1
         job.running.append(self)
+
+    @property
+    def tenant(self) -> str:
+        return self.job.request.tenant
 
     @property
     def remaining_prompt(self) -> int:

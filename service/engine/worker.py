@@ -13,7 +13,7 @@ from service.engine.constraint import ConstraintFailed
 from service.engine.draw import Drawn, draw
 from service.engine.errors import EngineError, StepFailed
 from service.engine.generation import Generation
-from service.engine.pace import GRAIN, Pace
+from service.engine.pace import CROWDED_SHARE, FAIR_SHARE, GRAIN, Pace
 from service.engine.prefix import Prefixes
 from service.engine.runner import MAX_SLICE, Floats, Runner
 from service.engine.scheduler import Scheduler
@@ -155,13 +155,16 @@ class Worker:
         if len(tokens) >= GRAIN:
             self._pace.saw_prefill(len(tokens), time.perf_counter() - started)
         sequence.computed += len(tokens)
+        self._scheduler.ledger.charge(sequence.tenant, prompt=len(tokens))
         self._save_prefix(sequence)
         return logits
 
     def _slice_size(self, sequence: Sequence) -> int:
         size = MAX_SLICE
         if self._scheduler.decoding:
-            size = min(size, self._pace.slice_beside_decode())
+            crowded = self._scheduler.crowded_out(sequence.tenant)
+            share = CROWDED_SHARE if crowded else FAIR_SHARE
+            size = min(size, self._pace.slice_beside_decode(share))
         # A last slice of a single token would round otherwise than one of several.
         return size - (sequence.remaining_prompt == size + 1)
 
@@ -198,6 +201,7 @@ class Worker:
         except ConstraintFailed as error:
             self._end(job.generation, error)
             return
+        self._scheduler.ledger.charge(sequence.tenant, output=len(delta.token_ids))
         self._events.append(partial(job.generation.add, delta))
         if delta.finish_reason is None:
             return
@@ -208,7 +212,7 @@ class Worker:
         if heir is not None:
             self._heirs.append(heir)
         elif not job.running and not job.waiting:
-            del self._jobs[job.generation]
+            self._close(job.generation)
 
     def _settle_heirs(self) -> None:
         """First tokens for those who took over a slot; each may finish at once and have an heir."""
@@ -236,14 +240,20 @@ class Worker:
 
     def _add(self, generation: Generation) -> None:
         job = self._jobs[generation] = Job(generation)
+        self._scheduler.ledger.enter(generation.request.tenant)
         self._scheduler.waiting.append(job)
 
     def _end(self, generation: Generation, error: EngineError) -> None:
         # A request that has just finished is no longer here: its cancellation comes too late.
-        job = self._jobs.pop(generation, None)
+        job = self._jobs.get(generation)
         if job is not None:
             self._scheduler.drop(job)
+            self._close(generation)
             self._events.append(partial(generation.fail, error))
+
+    def _close(self, generation: Generation) -> None:
+        del self._jobs[generation]
+        self._scheduler.ledger.leave(generation.request.tenant)
 
     def _stop(self) -> None:
         self._stopped = True

@@ -44,9 +44,11 @@ class ScriptedEngine:
     def start(self, on_death: Callable[[], None]) -> None:
         self.on_death = on_death
 
-    def submit(self, request: GenerationRequest) -> Generation:
+    def check_room(self) -> None:
         if self.refusal is not None:
             raise self.refusal
+
+    def submit(self, request: GenerationRequest) -> Generation:
         self.requests.append(request)
         self.asked.set()
         generation = Generation(request, lambda _: self.cancelled.set())

@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from service.engine.generation import Generation
 from service.engine.model import GraphInputs, GraphOutputs, ModelSpec
-from service.engine.pace import GRAIN, Pace
+from service.engine.pace import FAIR_SHARE, GRAIN, Pace
 from service.engine.prefix import SlotMemory
 from service.engine.request import GenerationRequest, Sampling
 from service.engine.vocabulary import BYTE_OF, Vocabulary
@@ -100,7 +100,7 @@ class ShortSlices(Pace):
     def __init__(self) -> None:
         super().__init__(target=0)
 
-    def slice_beside_decode(self) -> int:
+    def slice_beside_decode(self, share: float = FAIR_SHARE) -> int:  # noqa: ARG002 - a slice is as short as can be
         return GRAIN
 
 

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from service.engine.errors import Cancelled
 from service.engine.generation import Generation
 from service.engine.prefix import BLOCK, Prefixes, PrefixStore
+from service.engine.request import Tier
 from service.engine.scheduler import Scheduler
 from service.engine.worker import Event, Worker
 from tests.service.engine.fake import (
@@ -73,11 +74,19 @@ class Bookkeeping(RuleBasedStateMachine):
         rest=st.text("abc", min_size=1, max_size=40),
         max_tokens=st.integers(1, 40),
         n=st.integers(1, 7),
-        namespace=st.sampled_from(["", "other"]),
+        options=st.fixed_dictionaries(
+            {
+                "namespace": st.sampled_from(["", "other"]),
+                "tenant": st.sampled_from(["", "one", "two"]),
+                "tier": st.sampled_from(Tier),
+            }
+        ),
     )
-    def submit(self, stem: int, rest: str, max_tokens: int, n: int, namespace: str) -> None:
+    def submit(
+        self, stem: int, rest: str, max_tokens: int, n: int, options: dict[str, Any]
+    ) -> None:
         prompt = "0123456789abcdefghijklmnopqrstuv" * stem + rest
-        request = greedy(prompt, max_tokens, n=n, namespace=namespace)
+        request = greedy(prompt, max_tokens, n=n, **options)
         generation = Generation(request, lambda _: None)
         self.live.append(generation)
         self.heard[generation] = {}
@@ -120,6 +129,7 @@ class Bookkeeping(RuleBasedStateMachine):
         assert self.scheduler.idle
         assert self.scheduler.counters.taken == self.scheduler.counters.released
         assert not self.worker._jobs
+        assert len(self.scheduler.ledger) == 0
         left = [len(content) for content in self.runner.contents[:SLOTS]]
         assert max(left) <= self.deterministic, "more than the token beside a lone sequence"
 
