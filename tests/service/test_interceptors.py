@@ -86,6 +86,18 @@ class TestKeys:
         assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert raised.value.details() == "The API key you provided is invalid."
 
+    async def test_the_key_is_part_of_the_tenant(
+        self, channel: grpc.aio.Channel, engine: ScriptedEngine
+    ) -> None:
+        """Users of the same name are two tenants with two keys, and no tenant's name is a key."""
+        engine.script = (ends(),)
+        for key in ("first", "second", "first"):
+            metadata = (("authorization", f"Bearer {key}"),)
+            await ChatServiceStub(channel).CreateChatCompletion(chat(user="ann"), metadata=metadata)
+        one, other, again = [request.tenant for request in engine.requests]
+        assert one == again != other
+        assert "first" not in one
+
     async def test_stream_needs_key(
         self, channel: grpc.aio.Channel, engine: ScriptedEngine
     ) -> None:

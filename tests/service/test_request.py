@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapport.v1.chat_pb2 import StopList, StopSequences
-from service.engine.request import Sampling
+from service.engine.request import Sampling, Tier
 from service.errors import InvalidRequest, PromptTooLong
 from service.request import Defaults, generation_request
 from tests.service.requests import chat
@@ -99,3 +99,39 @@ def test_the_rest() -> None:
     request = generation_request(chat(n=3, ignore_eos=True), (1,), 100, Defaults(50, False))
     assert (request.n, request.ignore_eos, request.stop_in_output) == (3, True, False)
     assert generation_request(chat(), (1,), 100, DEFAULTS).n == 1
+
+
+@pytest.mark.parametrize(
+    ("user", "key_id", "tenant"),
+    [("", "", ""), ("ann", "", "/ann"), ("", "k1", "k1/"), ("ann", "k1", "k1/ann")],
+)
+def test_a_tenant_is_a_user_of_a_key(user: str, key_id: str, tenant: str) -> None:
+    request = chat(user=user) if user else chat()
+    assert generation_request(request, (1,), 100, DEFAULTS, key_id).tenant == tenant
+
+
+def test_service_tiers() -> None:
+    """auto is the ordinary one."""
+    tiers = {
+        None: Tier.DEFAULT,
+        "SERVICE_TIER_AUTO": Tier.DEFAULT,
+        "SERVICE_TIER_DEFAULT": Tier.DEFAULT,
+        "SERVICE_TIER_FLEX": Tier.FLEX,
+        "SERVICE_TIER_PRIORITY": Tier.PRIORITY,
+    }
+    for name, tier in tiers.items():
+        request = chat(service_tier=name)
+        assert generation_request(request, (1,), 100, DEFAULTS).tier is tier
+
+
+def test_keys_share_prefixes_unless_told_not_to() -> None:
+    """Isolated, neither the same isolation key nor a crafted one reaches another key's."""
+
+    def namespace(isolation: str, key_id: str, *, isolate: bool) -> str:
+        request = chat(prompt_cache_isolation_key=isolation)
+        defaults = Defaults(isolate_keys=isolate)
+        return generation_request(request, (1,), 100, defaults, key_id).namespace
+
+    assert namespace("a", "k1", isolate=False) == namespace("a", "k2", isolate=False)
+    assert namespace("a", "k1", isolate=True) != namespace("a", "k2", isolate=True)
+    assert namespace("", "k1", isolate=True) != namespace("k1", "k2", isolate=True)
