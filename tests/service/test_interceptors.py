@@ -90,7 +90,7 @@ class TestKeys:
         self, channel: grpc.aio.Channel, engine: ScriptedEngine
     ) -> None:
         """Users of the same name are two tenants with two keys, and no tenant's name is a key."""
-        engine.script = (ends(),)
+        engine.script = (ends(0),)
         for key in ("first", "second", "first"):
             metadata = (("authorization", f"Bearer {key}"),)
             await ChatServiceStub(channel).CreateChatCompletion(chat(user="ann"), metadata=metadata)
