@@ -24,7 +24,7 @@ import uvloop
 from bench import wire
 from bench.instant import STEP
 from bench.processes import Watch
-from bench.server import Server, _free_ports
+from bench.server import Server, free_ports
 from models.importer import ensure
 from rapport.v1 import chat_pb2, message_pb2
 
@@ -63,7 +63,7 @@ def parsed() -> argparse.Namespace:
 @contextmanager
 def serving(options: argparse.Namespace) -> Iterator[Target]:
     """The instant service and the gateway, as two processes."""
-    grpc_port, http_port = _free_ports(2)
+    grpc_port, http_port = free_ports(2)
     rest = f"http://127.0.0.1:{http_port}"
     environment = os.environ | {
         "RAPPORT_GRPC_PORT": str(grpc_port),

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import grpc
 
 from bench.errors import RequestFailed
+from bench.server import host_and_port
 from rapport.v1.chat_pb2 import StreamChatCompletionResponse
 
 PATH = "/v1/chat/completions"
@@ -60,9 +60,8 @@ async def receive_events(url: str, body: bytes) -> Received:
         RequestFailed: it is not whole.
     """
     counter = EventCounter()
-    address = urlsplit(url)
     transport, _ = await asyncio.get_running_loop().create_connection(
-        lambda: counter, address.hostname, address.port
+        lambda: counter, *host_and_port(url)
     )
     transport.write(http_request(body))
     await counter.ended
@@ -103,9 +102,7 @@ async def receive_messages(channel: grpc.aio.Channel, request: bytes) -> Receive
 @asynccontextmanager
 async def stuck(url: str, body: bytes) -> AsyncIterator[None]:
     """A REST client that asks and reads nothing."""
-    address = urlsplit(url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=1)
-    del reader
+    _, writer = await asyncio.open_connection(*host_and_port(url))
     writer.write(http_request(body))
     # What the client's own loop takes ahead must not count as read.
     writer.transport.pause_reading()  # type: ignore[attr-defined]
