@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from bench.errors import BenchError
-from bench.server import Server, free_ports, check_loopback
+from bench.server import Server, check_loopback, free_ports
 
 # Answers /health and has a child that heeds no SIGTERM, in a session of its own.
 SERVER = """
