@@ -45,6 +45,7 @@ class Target:
 
 
 def main() -> None:
+    """Measures all that was asked for."""
     options = parsed()
     with serving(options) as target:
         uvloop.run(measure(options, target))
