@@ -45,7 +45,7 @@ class Target:
         if self.pid is not None:
             return started_parts(self.pid)
         addresses = [address for address in (self.rest, self.grpc) if address]
-        return listening_parts({port for _, port in map(_host_and_port, addresses)})
+        return listening_parts({port for _, port in map(host_and_port, addresses)})
 
 
 class Server:
@@ -135,7 +135,7 @@ def rapport() -> Iterator[tuple[Server, Target]]:
     program = Path(sys.executable).with_name("rapport")
     if not program.exists():
         raise BenchError(f"{program} is missing; run make setup")
-    grpc_port, http_port = _free_ports(2)
+    grpc_port, http_port = free_ports(2)
     environment = os.environ | {
         "RAPPORT_GRPC_HOST": "127.0.0.1",
         "RAPPORT_HTTP_HOST": "127.0.0.1",
@@ -153,13 +153,14 @@ def check_loopback(address: str) -> str:
     Raises:
         BenchError: it is not; a load generator must not be pointed at others by mistake.
     """
-    host, _ = _host_and_port(address)
+    host, _ = host_and_port(address)
     if host != "localhost" and not _is_loopback(host):
         raise BenchError(f"{address} is not on this machine: only loopback addresses are loaded")
     return address
 
 
-def _host_and_port(address: str) -> tuple[str, int]:
+def host_and_port(address: str) -> tuple[str, int]:
+    """Of a URL or host:port. Raises BenchError if it has not both."""
     try:
         parts = urlsplit(address if "://" in address else f"//{address}")
         if parts.hostname and parts.port:
@@ -176,7 +177,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:

@@ -27,6 +27,7 @@ logger = logging.getLogger("gateway")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 KEEP_ALIVE_S = 75
+UNSENT_BYTES = 64 << 10
 
 
 class Server(uvicorn.Server):
@@ -96,7 +97,16 @@ def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
 
 def _listen(host: str, port: int) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    return socket.create_server((str(address[0]), port), family=family)
+    listening = socket.create_server((str(address[0]), port), family=family)
+    hold_back(listening)
+    return listening
+
+
+def hold_back(listening: socket.socket) -> None:
+    """Bounds what the kernel takes for clients that do not read: it would take megabytes."""
+    # Connections inherit it. Unlike a send buffer of that size, it slows no distant client.
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 def _reason(error: OSError) -> str:

@@ -83,10 +83,10 @@ class Call:
 
     async def _pump(self, call: sse.Stream, first: Any) -> None:
         render = self.method.renderer(self.request)
-        async with aclosing(sse.batches(call, first, keepalive=self.keepalive)) as batches:
-            async for batch in batches:
-                events = b"".join([sse.event(render(message)) for message in batch])
-                await self.exchange.write(events or sse.KEEPALIVE)
+        async with aclosing(sse.messages(call, first, keepalive=self.keepalive)) as messages:
+            async for message in messages:
+                event = sse.KEEPALIVE if message is None else sse.event(render(message))
+                await self.exchange.write(event)
 
     def _sent(self) -> list[tuple[str, str]]:
         headers = self.exchange.headers

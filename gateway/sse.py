@@ -1,4 +1,4 @@
-"""Server-sent events: framing, and a stream's messages in batches."""
+"""Server-sent events: framing, and a stream's messages one by one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ HEADERS = {
 }
 DONE = b"data: [DONE]\n\n"
 KEEPALIVE = b": keepalive\n\n"
-# Messages that may wait for a slow reader before gRPC's flow control takes over.
-QUEUE_LIMIT = 64
 
 
 def event(payload: bytes) -> bytes:
@@ -27,48 +25,26 @@ def event(payload: bytes) -> bytes:
 Stream = grpc.aio.UnaryStreamCall[bytes, bytes]
 
 
-async def batches(
+async def messages(
     stream: Stream, first: Any, *, keepalive: float | None
-) -> AsyncGenerator[list[bytes], None]:
-    """Yields all messages that have come since the last time, from the first on.
+) -> AsyncGenerator[bytes | None]:
+    """Yields the messages, the first of which was read already.
 
-    With `keepalive`, an empty batch says that nothing came for so many seconds.
-    Raises AioRpcError if the stream fails, after the messages before it.
+    Nothing is read ahead: what a slow reader leaves is held back by gRPC's flow control,
+    and the service makes fewer, longer messages of it. With `keepalive`, a None says that
+    nothing came for so many seconds. Raises AioRpcError if the stream fails.
     """
-    queue: asyncio.Queue[Any] = asyncio.Queue(QUEUE_LIMIT)
-    reader = asyncio.create_task(_read(stream, first, queue))
-    try:
-        end = None
-        while end is None:
-            batch = await _take(queue, keepalive)
-            end = batch.pop() if batch and not isinstance(batch[-1], bytes) else None
-            if batch or end is None:
-                yield batch
-        if isinstance(end, Exception):
-            raise end
-    finally:
-        reader.cancel()
-
-
-async def _read(stream: Stream, message: Any, queue: asyncio.Queue[Any]) -> None:
-    """Queues the messages and, last, what ended them: EOF or an error."""
-    try:
-        while message is not grpc.aio.EOF:
-            await queue.put(message)
+    message = first
+    while message is not grpc.aio.EOF:
+        yield message
+        if keepalive is None:
             message = await stream.read()
-    except grpc.aio.AioRpcError as error:
-        message = error
-    await queue.put(message)
-
-
-async def _take(queue: asyncio.Queue[Any], keepalive: float | None) -> list[Any]:
-    try:
-        # Most of the time nothing has to be waited for, or nothing limits the wait.
-        unlimited = keepalive is None or not queue.empty()
-        waiting = queue.get() if unlimited else asyncio.wait_for(queue.get(), keepalive)
-        batch = [await waiting]
-    except TimeoutError:
-        return []
-    while not queue.empty():
-        batch.append(queue.get_nowait())
-    return batch
+            continue
+        # A wait that is given up must not take the read with it, which ends the call.
+        reading = asyncio.ensure_future(stream.read())
+        try:
+            while not (await asyncio.wait((reading,), timeout=keepalive))[0]:
+                yield None
+            message = reading.result()
+        finally:
+            reading.cancel()

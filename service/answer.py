@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 
 from rapport.v1.chat_pb2 import (
@@ -18,6 +18,7 @@ from rapport.v1.chat_pb2 import (
 from rapport.v1.usage_pb2 import PerfMetrics, PromptTokensDetails, Usage
 from service.choices import ChoiceWriter, joined
 from service.engine.generation import Generation
+from service.engine.request import Delta
 
 
 @dataclass(slots=True)
@@ -36,10 +37,11 @@ class Answer:
     created: int = field(default_factory=lambda: int(time.time()))
     first_token_after: float = 0.0
     """Seconds from the arrival to the first token."""
+    _begun: bool = False
 
     async def whole(self, generation: Generation) -> CreateChatCompletionResponse:
         """The answer in one message."""
-        pieces = [piece async for piece in self._deltas(generation)]
+        pieces = [piece async for delta in generation for piece in self._written(delta)]
         choices = [joined(index, pieces) for index in range(len(self.writers))]
         return CreateChatCompletionResponse(
             id=self.id,
@@ -59,20 +61,23 @@ class Answer:
 
         `usage_apart` gives usage a piece of its own instead of the last finish reason's.
         """
+        blank = self._blank()
         unfinished = len(self.writers)
         prompt = self.prompt_token_ids
-        async for delta in self._deltas(generation):
-            piece = self._piece([delta])
-            piece.prompt_token_ids.extend(prompt)
-            prompt = ()
-            unfinished -= delta.finish_reason != 0
-            if not unfinished and not usage_apart:
-                self._account(piece, generation)
-            yield piece
+        async for delta in generation:
+            for choice in self._written(delta):
+                piece = StreamChatCompletionResponse()
+                piece.CopyFrom(blank)
+                piece.choices.append(choice)
+                piece.prompt_token_ids.extend(prompt)
+                prompt = ()
+                unfinished -= choice.finish_reason != 0
+                if not unfinished and not usage_apart:
+                    self._account(piece, generation)
+                yield piece
         if usage_apart:
-            piece = self._piece([])
-            self._account(piece, generation)
-            yield piece
+            self._account(blank, generation)
+            yield blank
 
     def metrics(self, generation: Generation) -> PerfMetrics:
         """How the request ran, up to now."""
@@ -83,33 +88,23 @@ class Answer:
             server_processing_time=time.monotonic() - self.arrived,
         )
 
-    async def _deltas(self, generation: Generation) -> AsyncGenerator[ChoiceDelta]:
-        begun = False
-        async for delta in generation:
-            if not begun:
-                begun = True
-                self.first_token_after = time.monotonic() - self.arrived
-                for opening in self._openings():
-                    yield opening
-            for piece in self.writers[delta.index].write(delta):
-                yield piece
-
-    def _openings(self) -> Iterator[ChoiceDelta]:
-        for writer in self.writers:
-            yield from writer.open()
+    def _written(self, delta: Delta) -> Iterator[ChoiceDelta]:
+        if not self._begun:
+            self._begun = True
+            self.first_token_after = time.monotonic() - self.arrived
+            for writer in self.writers:
+                yield from writer.open()
+        yield from self.writers[delta.index].write(delta)
 
     def _account(self, piece: StreamChatCompletionResponse, generation: Generation) -> None:
         piece.usage.CopyFrom(usage_of(generation))
         if self.with_metrics:
             piece.perf_metrics.CopyFrom(self.metrics(generation))
 
-    def _piece(self, choices: Iterable[ChoiceDelta]) -> StreamChatCompletionResponse:
+    def _blank(self) -> StreamChatCompletionResponse:
+        """What all pieces have; to copy it is cheaper than to make it again."""
         return StreamChatCompletionResponse(
-            id=self.id,
-            object="chat.completion.chunk",
-            created=self.created,
-            model=self.model,
-            choices=choices,
+            id=self.id, object="chat.completion.chunk", created=self.created, model=self.model
         )
 
 

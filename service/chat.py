@@ -68,9 +68,10 @@ class ChatService(ChatServiceServicer):
             self._lifecycle.served.engine.submit(asked) as generation,
             aclosing(answer.pieces(generation, usage_apart=usage_apart)) as pieces,
         ):
+            # Only with the first is it known how much of the prompt was in the cache.
             async for piece in pieces:
-                # Only now is it known how much of the prompt was in the cache.
-                headers.set_prompt(answer.metrics(generation))
+                if not headers.current():
+                    headers.set_prompt(answer.metrics(generation))
                 yield piece
 
     async def Tokenize(  # noqa: N802

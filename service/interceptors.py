@@ -104,7 +104,8 @@ class Around(grpc.aio.ServerInterceptor):
                 aclosing(behaviour(request, context)) as pieces,
             ):
                 async for piece in pieces:
-                    await call.answer()
+                    if not call.answered:
+                        await call.answer()
                     yield piece
 
         return stream

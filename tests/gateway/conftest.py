@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.__main__ import Server, uvicorn_config
+from gateway.__main__ import Server, hold_back, uvicorn_config
 from gateway.app import Gateway
 from gateway.config import GatewaySettings
 from tests.gateway.library import Library, serving
@@ -32,6 +32,7 @@ async def gateway(target: str, **settings: Any) -> AsyncIterator[httpx.AsyncClie
     chosen = GatewaySettings(upstream=target, shutdown_grace=0, **settings)
     server = InProcess(uvicorn_config(Gateway(chosen), chosen))
     listening = socket.create_server(("127.0.0.1", 0))
+    hold_back(listening)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     running = asyncio.create_task(server.serve([listening]))
     while not server.started:  # noqa: ASYNC110 - seen from outside

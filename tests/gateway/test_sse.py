@@ -1,8 +1,9 @@
-"""Server-sent events: batches and keep-alive comments."""
+"""Server-sent events: messages and keep-alive comments."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -13,28 +14,34 @@ from tests.gateway.conftest import Serve
 
 
 class Stream:
-    """A stream of these messages, of which an error is raised."""
+    """A stream of these messages, each after a pause; one that is an error is raised."""
 
-    def __init__(self, *messages: Any) -> None:
+    def __init__(self, *messages: Any, pause: float = 0) -> None:
         self._messages = list(messages)
+        self._pause = pause
         self.reads = 0
+        self.cancelled = False
 
     async def read(self) -> Any:
         self.reads += 1
-        await asyncio.sleep(0)
+        try:
+            await asyncio.sleep(self._pause)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
         message = self._messages.pop(0) if self._messages else grpc.aio.EOF
         if isinstance(message, Exception):
             raise message
         return message
 
 
-async def gather(stream: Any, first: Any) -> list[list[bytes]]:
-    return [batch async for batch in sse.batches(stream, first, keepalive=None)]
+async def gather(stream: Any, first: Any, *, keepalive: float | None = None) -> list[Any]:
+    return [message async for message in sse.messages(stream, first, keepalive=keepalive)]
 
 
-async def gather_into(taken: list[bytes], stream: Any, first: Any) -> None:
-    async for batch in sse.batches(stream, first, keepalive=None):
-        taken += batch
+async def gather_into(taken: list[Any], stream: Any, first: Any, keepalive: float | None) -> None:
+    async for message in sse.messages(stream, first, keepalive=keepalive):
+        taken.append(message)  # noqa: PERF401 - what came before an error is to be kept
 
 
 def test_event() -> None:
@@ -42,42 +49,49 @@ def test_event() -> None:
     assert sse.event(b"{}") == b"data: {}\n\n"
 
 
-async def test_all_messages_come_in_order() -> None:
-    """Every message is in a batch, none is empty, and the end is clean."""
-    batches = await gather(Stream(b"2", b"3"), b"1")
-    assert [message for batch in batches for message in batch] == [b"1", b"2", b"3"]
-    assert all(batches)
-    assert await gather(Stream(), grpc.aio.EOF) == []
+@pytest.mark.parametrize("keepalive", [None, 10])
+async def test_all_messages_come_in_order(keepalive: float | None) -> None:
+    """Every message comes, and the end is clean."""
+    assert await gather(Stream(b"2", b"3"), b"1", keepalive=keepalive) == [b"1", b"2", b"3"]
+    assert await gather(Stream(), grpc.aio.EOF, keepalive=keepalive) == []
 
 
-async def test_waiting_messages_come_together() -> None:
-    """What came while the consumer was busy is one batch."""
-    messages = [b"%d" % number for number in range(10)]
-    taken = []
-    async for batch in sse.batches(Stream(*messages[1:]), messages[0], keepalive=None):  # type: ignore[arg-type]
-        taken.append(batch)
+async def test_nothing_is_read_ahead() -> None:
+    """While a consumer is busy nothing is read, so that flow control holds the sender back."""
+    stream: Any = Stream(*[b"x"] * 10)
+    async for _ in sse.messages(stream, b"x", keepalive=None):
+        reads = stream.reads
         await asyncio.sleep(0.01)
-    assert taken == [[b"0"], messages[1:]]
+        assert stream.reads == reads
 
 
-async def test_reading_ahead_is_bounded() -> None:
-    """A consumer that is busy lets only so many messages wait."""
-    stream = Stream(*[b"x"] * 1000)
-    async for _ in sse.batches(stream, b"x", keepalive=None):  # type: ignore[arg-type]
-        await asyncio.sleep(0.05)
-        assert stream.reads <= sse.QUEUE_LIMIT + 3
-        break
-
-
-async def test_messages_before_a_failure_come() -> None:
+@pytest.mark.parametrize("keepalive", [None, 10])
+async def test_messages_before_a_failure_come(keepalive: float | None) -> None:
     """A failure is raised after the messages that came before it."""
     failure = grpc.aio.AioRpcError(
         grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata()
     )
-    taken: list[bytes] = []
+    taken: list[Any] = []
     with pytest.raises(grpc.aio.AioRpcError):
-        await gather_into(taken, Stream(b"2", failure), b"1")
+        await gather_into(taken, Stream(b"2", failure), b"1", keepalive)
     assert taken == [b"1", b"2"]
+
+
+async def test_silence_loses_no_message() -> None:
+    """What comes after a None is the message that was waited for."""
+    stream: Any = Stream(b"2", pause=0.05)
+    told = await gather(stream, b"1", keepalive=0.02)
+    assert [message for message in told if message is not None] == [b"1", b"2"]
+    assert None in told
+
+
+async def test_a_reader_that_leaves_ends_its_read() -> None:
+    """A read that is under way does not outlive the reader."""
+    stream: Any = Stream(b"2", pause=60)
+    async with aclosing(sse.messages(stream, b"1", keepalive=0.01)) as messages:
+        assert [await anext(messages), await anext(messages)] == [b"1", None]
+    await asyncio.sleep(0)
+    assert stream.cancelled
 
 
 async def test_keepalive(serve: Serve) -> None:

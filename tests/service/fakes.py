@@ -34,6 +34,7 @@ class ScriptedEngine:
         self.error = error
         self.refusal: EngineError | None = None
         self.requests: list[GenerationRequest] = []
+        self.generations: list[Generation] = []
         self.asked = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.context_length = CONTEXT
@@ -53,6 +54,7 @@ class ScriptedEngine:
         self.asked.set()
         generation = Generation(request, lambda _: self.cancelled.set())
         generation.cached_tokens = 2
+        self.generations.append(generation)
         for delta in self.script:
             asyncio.get_running_loop().call_soon(generation.add, delta)
         if isinstance(self.error, EngineError):

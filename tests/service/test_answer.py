@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
+from copy import deepcopy
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rapport.v1.chat_pb2 import ChoiceDelta, StreamChatCompletionResponse
 from rapport.v1.chat_pb2 import FinishReason as Wire
-from rapport.v1.chat_pb2 import StreamChatCompletionResponse
 from rapport.v1.message_pb2 import Role
 from service.answer import Answer
-from service.choices import ChoiceWriter, PlainSpeech
+from service.choices import ChoiceWriter, PlainSpeech, joined
 from service.engine.generation import Generation
+from service.engine.logprobs import TokenLogprob
 from service.engine.request import Delta, FinishReason, GenerationRequest
+from service.logprobs import PresentLogprobs
+from tests.service.engine.fake import byte_vocabulary
 from tests.service.fakes import ends, says
 
 Pieces = list[StreamChatCompletionResponse]
@@ -124,11 +129,55 @@ async def test_usage_apart() -> None:
 async def test_joined_pieces_are_the_whole(said: list[tuple[int, str]]) -> None:
     """Joined, the deltas of the stream are the answer in one message."""
     deltas = [says(index, text) for index, text in said] + [ends(index) for index in range(3)]
-    joined: dict[int, str] = defaultdict(str)
+    texts: dict[int, str] = defaultdict(str)
     for piece in await pieces(script(*deltas, n=3)):
-        joined[piece.choices[0].index] += piece.choices[0].delta.content
+        texts[piece.choices[0].index] += piece.choices[0].delta.content
     whole = await answer(3).whole(generated(*deltas, n=3))
-    assert [joined[c.index] for c in whole.choices] == [c.message.content for c in whole.choices]
+    assert [texts[c.index] for c in whole.choices] == [c.message.content for c in whole.choices]
+
+
+def rich_answer() -> Answer:
+    vocabulary = byte_vocabulary()
+    writers = [
+        ChoiceWriter(
+            index, PlainSpeech(), with_tokens=True, logprobs=PresentLogprobs(vocabulary, 0)
+        )
+        for index in range(2)
+    ]
+    return Answer("m", writers)
+
+
+def rich(index: int, token: int, reason: FinishReason | None = None) -> Delta:
+    return Delta(index, chr(token), [token], reason, [TokenLogprob(token, -0.5, ((token, -0.5),))])
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from(b"abc"), st.booleans()), max_size=20))
+async def test_a_lagging_reader_is_told_the_same(said: list[tuple[int, int, bool]]) -> None:
+    """However deltas gather between reads, they make the same choices."""
+    ends = [(index, ord("z"), False) for index in range(2)]
+    deltas = [
+        rich(index, token, FinishReason.LENGTH if token == ord("z") else None)
+        for index, token, _ in said + ends
+    ]
+    expected = await choices_of(rich_answer(), script(*deltas, n=2))
+    generation = Generation(GenerationRequest((1,), 99, n=2), lambda _: None)
+    lagging = asyncio.create_task(choices_of(rich_answer(), generation))
+    for delta, (_, _, reads) in zip(deepcopy(deltas), said + ends, strict=True):
+        generation.add(delta)
+        if reads:
+            await asyncio.sleep(0)
+    told = await lagging
+    assert [joined(index, told) for index in range(2)] == [
+        joined(index, expected) for index in range(2)
+    ]
+    for index in range(2):
+        reasons = [piece.finish_reason != 0 for piece in told if piece.index == index]
+        assert reasons == [False] * (len(reasons) - 1) + [True]
+
+
+async def choices_of(answer: Answer, generation: Generation) -> list[ChoiceDelta]:
+    told = answer.pieces(generation, usage_apart=False)
+    return [piece.choices[0] async for piece in told]
 
 
 async def test_what_was_asked_for_beside_the_choices() -> None:

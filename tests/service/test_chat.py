@@ -25,6 +25,9 @@ from tests.service.requests import chat
 if TYPE_CHECKING:
     from rapport.v1.chat_pb2_grpc import ChatServiceAsyncStub
 
+# Pieces of a hundred bytes: many times what flow control lets through unread.
+LEFT = 10_000
+
 Pieces = list[StreamChatCompletionResponse]
 
 
@@ -137,6 +140,30 @@ async def test_closed_stream(lifecycle: Lifecycle, engine: ScriptedEngine) -> No
     await anext(stream)
     await stream.aclose()
     assert engine.cancelled.is_set()
+
+
+async def test_a_caller_that_does_not_read_holds_up_nobody(
+    stub: ChatServiceAsyncStub, engine: ScriptedEngine
+) -> None:
+    """What a caller leaves waits as few long pieces; others on its connection are answered."""
+    slow = stub.StreamChatCompletion(chat())
+    await asyncio.wait_for(engine.asked.wait(), 5)
+    (generation,) = engine.generations
+    said = [f"{number:099} " for number in range(LEFT)]
+    for text in said:
+        generation.add(says(0, text))
+        await asyncio.sleep(0)
+    engine.script = [says(0, "At once"), ends(0)]
+    assert "".join(texts(await streamed(stub, chat()))) == "At once"
+    generation.add(ends(0))
+    pieces = [piece async for piece in slow]
+    assert "".join(texts(pieces)) == "".join(said)
+    assert len(pieces) < LEFT / 2
+    assert pieces[-1].usage.completion_tokens == LEFT + 1
+
+
+def texts(pieces: Pieces) -> list[str]:
+    return [choice.delta.content for piece in pieces for choice in piece.choices]
 
 
 async def test_long_requests_do_not_hold_up_the_loop(

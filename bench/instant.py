@@ -1,0 +1,74 @@
+"""The service with a model that takes no time: `python -m bench.instant`, for bench.delivery.
+
+All but the model is what is served: vocabulary, sampler, text, pieces, gRPC. The settings are
+those of the service, and RAPPORT_BENCH_STEP is the seconds that a step takes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from service import __main__ as process
+from service.engine import engine
+from service.engine.model import ModelSpec
+from service.engine.prefix import SlotMemory
+from service.engine.providers import Provider
+from service.engine.runner import Floats
+
+STEP = "RAPPORT_BENCH_STEP"
+# Common pieces of English in the vocabulary of the default model, none of them special.
+FIRST, KINDS = 1000, 1024
+
+
+class InstantRunner:
+    """Says one common token after the other. A step takes `step` seconds, asleep."""
+
+    def __init__(self, slots: int, vocabulary: int, step: float) -> None:
+        self.slots = slots
+        self.memory: SlotMemory | None = None
+        self._step = step
+        self._logits = np.zeros((slots, vocabulary), np.float32)
+        self._said = np.full(slots, FIRST)
+        self._rows = np.arange(slots)
+
+    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:
+        count = len(tokens)
+        time.sleep(self._step)
+        rows = self._rows[:count]
+        self._logits[rows, self._said[:count]] = 0
+        self._said[:count] = FIRST + np.array(pasts) % KINDS
+        self._logits[rows, self._said[:count]] = 1
+        return self._logits[:count]
+
+    def prefill(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
+        del slot
+        row: Floats = self.decode(tokens[-1:], [past])[0]
+        return row
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """There is nothing in a slot."""
+
+    def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:
+        """There is nothing in a slot."""
+
+    def release(self, slot: int, length: int) -> None:
+        """There is nothing in a slot."""
+
+
+def instant_runner(
+    _folder: Path, spec: ModelSpec, _provider: Provider, slots: int, *_rest: object, **_: object
+) -> InstantRunner:
+    """Stands for `load_runner`; how a real model is to be run does not matter."""
+    return InstantRunner(slots, spec.vocab_size, float(os.environ.get(STEP, "0")))
+
+
+if __name__ == "__main__":
+    # The service has no setting for it: what it serves is a model's word.
+    vars(engine)["load_runner"] = instant_runner
+    sys.exit(process.main())
