@@ -132,7 +132,7 @@ def rapport() -> Iterator[tuple[Server, Target]]:
     program = Path(sys.executable).with_name("rapport")
     if not program.exists():
         raise BenchError(f"{program} is missing; run make setup")
-    grpc_port, http_port = _free_ports(2)
+    grpc_port, http_port = free_ports(2)
     environment = os.environ | {
         "RAPPORT_GRPC_HOST": "127.0.0.1",
         "RAPPORT_HTTP_HOST": "127.0.0.1",
@@ -173,7 +173,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:

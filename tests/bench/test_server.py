@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from bench.errors import BenchError
-from bench.server import Server, _free_ports, check_loopback
+from bench.server import Server, free_ports, check_loopback
 
 # Answers /health and has a child that heeds no SIGTERM, in a session of its own.
 SERVER = """
@@ -23,7 +23,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 
 def server(code: str) -> Server:
-    port = _free_ports(1)[0]
+    port = free_ports(1)[0]
     command = [sys.executable, "-c", code, str(port)]
     return Server(command, os.environ, f"http://127.0.0.1:{port}/health")
 
