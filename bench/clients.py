@@ -111,12 +111,17 @@ async def _read_events(response: httpx.Response, record: Record) -> None:
             if payload == b"[DONE]":
                 done = True
             else:
-                _note_event(orjson.loads(payload), now, record)
+                note_event(orjson.loads(payload), now, record)
     if not done or record.finished is None:
         raise RequestFailed("stream cut off")
 
 
-def _note_event(event: Mapping[str, Any], now: float, record: Record) -> None:
+def note_event(event: Mapping[str, Any], now: float, record: Record) -> None:
+    """Notes in the record what an event of a stream tells.
+
+    Raises:
+        RequestFailed: it tells of an error.
+    """
     if "error" in event:
         raise RequestFailed(f"error event: {event['error'].get('type')}")
     for choice in event["choices"]:

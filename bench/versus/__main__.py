@@ -1,0 +1,127 @@
+"""Runs Rapport and llama-server side by side and writes what came of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import onnxruntime
+
+from bench.errors import BenchError
+from bench.server import Target, rapport
+from bench.versus import peers
+from bench.versus.catalog import CAPACITY, OPEN_MIX, WORKLOADS
+from bench.versus.figures import Workload
+from bench.versus.measuring import Contender
+from bench.versus.options import PEER, Options, parse
+from bench.versus.plots import RATIOS, plot
+from bench.versus.results import Results, refresh, rows_of, table
+from bench.versus.rounds import RAPPORT, Comparison, Match
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compares; 0 when every run went well."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    # As in `bench`: SIGTERM, too, ends the servers.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        results = compare(options)
+        publish(options, results)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    print(table(results.rows))
+    return 1 if any(run.error for run in results.runs) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """llama-server and its files."""
+
+    program: Path
+    files: dict[str, Path]
+
+    def contenders(self, workload: Workload) -> list[Contender]:
+        """Each setting of the workload with each file."""
+        return [
+            Contender(
+                PEER,
+                f"{kind}, {setup.name}",
+                peers.command(self.program, file, setup),
+                partial(peers.llama_server, self.program, file, setup),
+            )
+            for setup in workload.setups
+            for kind, file in self.files.items()
+        ]
+
+
+def compare(options: Options) -> Results:
+    """Measures all that was asked for, and writes it down after each round."""
+    peer = found_peer(options)
+    results = Results(versions_with(peer))
+    workloads = [workload for workload in WORKLOADS if workload.name in options.only]
+    matches = [Match(workload, contenders(workload, options, peer)) for workload in workloads]
+    comparison = Comparison(results.runs)
+    if peer and OPEN_MIX in options.only:
+        results.capacity = comparison.measure_capacity(peer.contenders(CAPACITY))
+    if not options.all_variants:
+        for match in matches:
+            comparison.choose(match)
+    results.commands = {one.variant: one.command for match in matches for one in match.contenders}
+
+    def write() -> None:
+        results.rows = [row for each in workloads for row in rows_of(each, results.runs)]
+        results.write(options.out)
+
+    comparison.play(matches, options.rounds, write)
+    return results
+
+
+def contenders(workload: Workload, options: Options, peer: Peer | None) -> list[Contender]:
+    """Rapport as it comes, and the peer with every setting."""
+    ours = [Contender(RAPPORT, "as it comes", ["rapport", "serve"], started_rapport)]
+    theirs = peer.contenders(workload) if peer else []
+    return (ours if RAPPORT in options.servers else []) + theirs
+
+
+@contextmanager
+def started_rapport() -> Iterator[Target]:
+    with rapport() as (_, target):
+        yield target
+
+
+def found_peer(options: Options) -> Peer | None:
+    if PEER not in options.servers:
+        return None
+    program = peers.find_llama_server(options.llama_server)
+    return Peer(program, peers.model_files(program))
+
+
+def versions_with(peer: Peer | None) -> dict[str, str]:
+    """Of both servers and of what Rapport computes with."""
+    found = {"rapport": version("rapport"), "onnxruntime": onnxruntime.__version__}
+    return found | ({PEER: peers.llama_version(peer.program)} if peer else {})
+
+
+def publish(options: Options, results: Results) -> None:
+    """Draws the plots, and puts table and plot into a README, as far as asked."""
+    if not options.no_plots:
+        plot(results.rows, results.runs, options.out)
+    if options.readme:
+        picture = options.out / RATIOS
+        link = os.path.relpath(picture, options.readme.parent)
+        refresh(options.readme, f"{table(results.rows)}\n\n![Ratios to llama-server]({link})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""What is asked: bodies of requests that both servers understand, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from bench.workload import WORDS
+
+Body = dict[str, Any]
+Message = dict[str, str]
+
+TEXT = (
+    "The old lighthouse stands on a low cliff at the northern end of the bay. It was built in 1874 "
+    "by a company of masons from the valley, who carried the granite up the path on sledges drawn "
+    "by oxen. Inside, a stair of 112 steps winds around an iron column to the lamp room. The lamp "
+    "burned whale oil for its first nine years, then paraffin, and since the spring of 1931 it has "
+    "run on electric current from a small turbine in the stream below. Keepers lived here with "
+    "their families until 1968. The last of them, Anna Lindqvist, kept a garden of cabbages and "
+    "roses behind a wall of turf, and wrote the weather into a green book every evening at six. "
+    "Today the tower belongs to the town, and visitors climb it in summer for the view over the "
+    "islands, the ferry lanes and the long grey line of the open sea."
+)
+SCHEMA: Body = {
+    "type": "object",
+    "properties": {
+        "order_id": {"type": "integer", "minimum": 1, "maximum": 99999},
+        "customer": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "maxLength": 24},
+                "tier": {"type": "string", "enum": ["basic", "silver", "gold"]},
+            },
+            "required": ["name", "tier"],
+            "additionalProperties": False,
+        },
+        "items": {
+            "type": "array",
+            "minItems": 2,
+            "maxItems": 3,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "product": {"type": "string", "maxLength": 20},
+                    "quantity": {"type": "integer", "minimum": 1, "maximum": 99},
+                    "status": {"type": "string", "enum": ["packed", "shipped", "backordered"]},
+                },
+                "required": ["product", "quantity", "status"],
+                "additionalProperties": False,
+            },
+        },
+        "gift": {"type": "boolean"},
+    },
+    "required": ["order_id", "customer", "items", "gift"],
+    "additionalProperties": False,
+}
+
+
+def words(count: int, seed: str) -> str:
+    """About as many tokens as words; texts of two seeds share no beginning."""
+    return " ".join(Random(seed).choices(WORDS, k=count))  # noqa: S311 - prompts, not secrets
+
+
+def chat(messages: Sequence[Message], max_tokens: int) -> Body:
+    """A greedy answer of exactly so many tokens."""
+    return {
+        "messages": list(messages),
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+    }
+
+
+def said(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
+
+
+def alone(prompt_words: int, max_tokens: int, seed: str) -> Body:
+    """A prompt that shares nothing with another, not even the system message."""
+    system, user = words(6, f"{seed}/system"), words(max(prompt_words - 6, 1), seed)
+    return chat([said("system", system), said("user", user)], max_tokens)
+
+
+def under(system: str, seed: str, max_tokens: int) -> Body:
+    """A short question of its own below a system message that others have, too."""
+    return chat([said("system", system), said("user", words(16, seed))], max_tokens)
+
+
+def document(seed: str) -> Body:
+    """An order as JSON. Length is the schema's to bound, so the end token counts."""
+    wish = f"Write an order of a shop for office supplies as JSON. Notes: {words(24, seed)}"
+    return {
+        "messages": [said("user", wish)],
+        "max_tokens": 400,
+        "temperature": 0,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "order", "strict": True, "schema": SCHEMA},
+        },
+    }
+
+
+def repeat(max_tokens: int) -> Body:
+    """The text again; fewer tokens than it has, so that all that comes is repetition."""
+    wish = f"Repeat the following text exactly, word for word:\n\n{TEXT}"
+    return chat([said("user", wish)], max_tokens)
+
+
+def mixed(seed: str) -> Body:
+    """One request of a mix: mostly short ones, some with a document to read."""
+    random = Random(f"mix/{seed}")  # noqa: S311 - a workload, not a secret
+    prompt_words, max_tokens = random.choices([(60, 64), (300, 48), (1000, 32)], [6, 3, 1])[0]
+    return alone(prompt_words, max_tokens, seed)
