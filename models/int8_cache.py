@@ -14,13 +14,14 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
 from models.gguf import Architecture
+from models.graph import INPUTS, OUTPUTS
 from models.weights import Floats
 
 CALIBRATION_TEXT = Path(__file__).with_name("calibration.txt")
 HIGHEST = 127
 HEADROOM = 1.1  # for what other texts make of a channel; beyond it, values are clipped
-# The inputs of GroupQueryAttention, by their places.
-PAST_KEY, PAST_VALUE, KEY_SCALE = 3, 4, 12
+# Places among the inputs and outputs of GroupQueryAttention.
+PASTS, PRESENTS, FIRST_SCALE = slice(3, 5), slice(1, 3), 12
 
 
 def cache_scales(graph: Path, tokenizer: Tokenizer, arch: Architecture) -> dict[str, Floats]:
@@ -37,16 +38,22 @@ def cache_scales(graph: Path, tokenizer: Tokenizer, arch: Architecture) -> dict[
         "total_sequence_length": np.array(len(ids), np.int32),
         "logit_rows": np.array([], np.int64),
     }
-    names = [entry.name for entry in session.get_inputs() if entry.name not in feeds]
-    nothing = np.zeros((1, arch.kv_heads, len(ids), arch.head_size), np.float32)
-    presents = [name.replace("past_key_values", "present") for name in names]
-    tokens = session.run(presents, feeds | dict.fromkeys(names, nothing))
-    return {name: scale_of(name, each[0]) for name, each in zip(names, tokens, strict=True)}
+    names = {
+        INPUTS[f"past_{part}"].format(layer=layer): OUTPUTS[f"present_{part}"].format(layer=layer)
+        for part in ("key", "value")
+        for layer in range(arch.layers)
+    }
+    empty = np.zeros((1, arch.kv_heads, len(ids), arch.head_size), np.float32)
+    tokens = session.run([*names.values()], feeds | dict.fromkeys(names, empty))
+    keys, values = tokens[: arch.layers], tokens[arch.layers :]
+    largest = [rotated_peaks(each[0]) for each in keys] + [
+        np.abs(each[0]).max(1) for each in values
+    ]
+    return {name: scale_of(each) for name, each in zip(names, largest, strict=True)}
 
 
-def scale_of(name: str, tokens: Floats) -> Floats:
-    """The scales [kv_heads, head_size] for keys or values [kv_heads, tokens, head_size]."""
-    largest = rotated_peaks(tokens) if name.endswith("key") else np.abs(tokens).max(1)
+def scale_of(largest: Floats) -> Floats:
+    """The scale of each channel that becomes as large as this."""
     # A channel that is always zero may have any scale but zero.
     scale: Floats = np.maximum(largest * (HEADROOM / HIGHEST), np.finfo(np.float32).tiny)
     return scale.astype(np.float32)
@@ -66,17 +73,17 @@ def with_int8_cache(model: ModelProto, scales: dict[str, Floats]) -> ModelProto:
     """The graph with its past and present in int8."""
     quantised = ModelProto()
     quantised.CopyFrom(model)
+    caches: set[str] = set()
     for node in quantised.graph.node:
         if node.op_type == "GroupQueryAttention":
-            pasts = [node.input[PAST_KEY], node.input[PAST_VALUE]]
-            node.input.extend([""] * (KEY_SCALE - len(node.input)))
-            node.input.extend(f"{past}.scale" for past in pasts)
+            caches |= {*node.input[PASTS], *node.output[PRESENTS]}
+            scaled = [f"{past}.scale" for past in node.input[PASTS]]
+            node.input.extend([""] * (FIRST_SCALE - len(node.input)) + scaled)
             attributes = {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
             for name, value in {**attributes, "kv_cache_bit_width": 8}.items():
                 node.attribute.append(helper.make_attribute(name, value))
     for past, scale in scales.items():
         quantised.graph.initializer.append(numpy_helper.from_array(scale.ravel(), f"{past}.scale"))
-    caches = scales.keys() | {past.replace("past_key_values", "present") for past in scales}
     for value in [*quantised.graph.input, *quantised.graph.output]:
         if value.name in caches:
             value.type.tensor_type.elem_type = TensorProto.INT8
