@@ -13,9 +13,14 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import onnx
+from onnx import ModelProto
+from tokenizers import Tokenizer
+
 from models import cache
-from models.gguf import GgufFile
+from models.gguf import Architecture, GgufFile
 from models.graph import INPUTS, OUTPUTS, PRECISIONS, DecoderGraph
+from models.int8_cache import cache_scales, with_int8_cache
 from models.onnx_file import OnnxWriter
 from models.progress import Progress
 from models.tokenizer import tokenizer_from
@@ -79,9 +84,12 @@ def write_folder(origin: Origin, precision: str, final: Path, progress: Progress
     """
     file = GgufFile(origin.gguf)
     with cache.partial_folder(final) as partial:
+        tokenizer = tokenizer_from(file.vocabulary)
         write_graph(file, precision, partial, progress)
-        tokenizer = tokenizer_from(file.vocabulary).to_str()
-        (partial / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+        if PRECISIONS[precision].int8_cache:
+            progress("measuring keys and values", 0.0)
+            quantise_cache(partial / GRAPH, tokenizer, file.architecture)
+        (partial / TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
         (partial / TEMPLATE).write_text(file.chat_template, encoding="utf-8")
         description = describe(file, origin, precision)
         (partial / DESCRIPTION).write_text(json.dumps(asdict(description), indent=2) + "\n")
@@ -93,11 +101,21 @@ def write_graph(file: GgufFile, precision: str, folder: Path, progress: Progress
     with (folder / WEIGHTS).open("wb") as data:
         graph = DecoderGraph(file, OnnxWriter(data, WEIGHTS), PRECISIONS[precision])
         model = graph.build(progress)
-    (folder / GRAPH).write_bytes(model.SerializeToString(deterministic=True))
+    write_model(model, folder / GRAPH)
+
+
+def quantise_cache(path: Path, tokenizer: Tokenizer, architecture: Architecture) -> None:
+    scales = cache_scales(path, tokenizer, architecture)
+    model = onnx.load(path, load_external_data=False)
+    write_model(with_int8_cache(model, scales), path)
+
+
+def write_model(model: ModelProto, path: Path) -> None:
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def describe(file: GgufFile, origin: Origin, precision: str) -> Description:
-    architecture = file.architecture
+    architecture, kind = file.architecture, PRECISIONS[precision]
     return Description(
         id=origin.id,
         precision=precision,
@@ -109,7 +127,7 @@ def describe(file: GgufFile, origin: Origin, precision: str) -> Description:
         kv_heads=architecture.kv_heads,
         head_size=architecture.head_size,
         vocab_size=architecture.vocab_size,
-        kv_type=PRECISIONS[precision].element,
+        kv_type="int8" if kind.int8_cache else kind.element,
         eos_token_ids=file.end_tokens,
         source=origin.source,
     )

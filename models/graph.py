@@ -47,14 +47,19 @@ OUTPUTS = {
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How a graph computes: the type of activations and cache, and whether weights are floats."""
+    """How a graph computes: the type of activations and cache, and whether weights are floats.
+
+    With `int8_cache` the cache is made int8 afterwards (see int8_cache.py).
+    """
 
     element: str
     exact_floats: bool
+    int8_cache: bool = False
 
 
 PRECISIONS = {
     "int4": Precision("float32", exact_floats=False),
+    "int4-kv8": Precision("float32", exact_floats=False, int8_cache=True),
     "float32": Precision("float32", exact_floats=True),
     "float16": Precision("float16", exact_floats=True),
 }

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import ByteSize, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -39,6 +39,14 @@ class ServeSettings(GatewaySettings, ServiceSettings):
 
     float_prefill: ByteSize = ByteSize(0)
     """memory that float32 weights to compute prompts with may take; 0: none"""
+    kv_type: Literal["float", "int8"] = "float"
+    """how keys and values are kept; int8, on the CPU, takes a quarter of the memory"""
+
+    @model_validator(mode="after")
+    def _prefill_into_floats(self) -> Self:
+        if self.kv_type == "int8" and self.float_prefill:
+            raise ValueError("float_prefill fills float keys and values: leave one of the two out")
+        return self
 
     @model_validator(mode="after")
     def _meet_at_a_known_port(self) -> Self:
@@ -73,8 +81,13 @@ def refuse(why: Exception, status: int) -> int:
 def prepare(settings: ServeSettings) -> Path:
     """The folder of the model, in the precision that suits the provider."""
     provider = choose_provider(settings.provider)
+    precision: str = provider.precision
+    if settings.kv_type == "int8":
+        if provider.name != "cpu":
+            raise ProviderError("kv_type int8 runs on the CPU only: set provider to cpu")
+        precision = "int4-kv8"
     with shown() as progress:
-        return ensure(settings.model, provider.precision, progress)
+        return ensure(settings.model, precision, progress)
 
 
 def prepare_prefill(settings: ServeSettings) -> Path | None:

@@ -20,6 +20,12 @@ def int4_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def int8_cache_folder() -> Path:
+    """The default model with keys and values in int8."""
+    return ensure(MODEL, "int4-kv8")
+
+
+@pytest.fixture(scope="session")
 def float32_folder() -> Path:
     """The default model in float32, the reference."""
     return ensure(MODEL, "float32")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from service.engine.model import ModelSpec
 
-KV_TYPES = {"float32": np.float32, "float16": np.float16}
+KV_TYPES = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
 
 
 class KeyValues(ABC):

@@ -32,7 +32,7 @@ class ModelSpec(BaseModel):
 
     format: Literal[1]
     id: str
-    precision: Literal["int4", "float32", "float16"]
+    precision: Literal["int4", "int4-kv8", "float32", "float16"]
     created: int
     owned_by: str
     context_length: int
@@ -41,7 +41,7 @@ class ModelSpec(BaseModel):
     kv_heads: int
     head_size: int
     vocab_size: int
-    kv_type: Literal["float32", "float16"]
+    kv_type: Literal["float32", "float16", "int8"]
     eos_token_ids: list[int]
     inputs: GraphInputs
     outputs: GraphOutputs

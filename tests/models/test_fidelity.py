@@ -28,6 +28,11 @@ def int4(int4_folder: Path, decoder: type[Decoder]) -> Decoder:
 
 
 @pytest.fixture(scope="module")
+def int8_cache(int8_cache_folder: Path, decoder: type[Decoder]) -> Decoder:
+    return decoder(int8_cache_folder)
+
+
+@pytest.fixture(scope="module")
 def float32(float32_folder: Path, decoder: type[Decoder]) -> Decoder:
     return decoder(float32_folder)
 
@@ -56,22 +61,31 @@ def prefilled(
         yield graph.run([ids[start:end]], [start], slot, rows=range(end - start))
 
 
-def test_int4_is_near_float32(int4: Decoder, float32: Decoder, text_ids: list[int]) -> None:
-    """Over mixed text, int4 departs from float32 by no more than int8 activations explain."""
+@pytest.mark.parametrize("fast", ["int4", "int8_cache"])
+def test_int4_is_near_float32(
+    fast: str, float32: Decoder, text_ids: list[int], request: pytest.FixtureRequest
+) -> None:
+    """Over mixed text, int4 departs from float32 by no more than int8 activations explain.
+
+    Keys and values in int8 leave it within the same bound.
+    """
+    graph: Decoder = request.getfixturevalue(fast)
     assert len(text_ids) >= 500
     cuts = list(range(128, len(text_ids), 128))
-    slices = zip(prefilled(float32, text_ids, cuts), prefilled(int4, text_ids, cuts), strict=True)
-    divergences = np.concatenate([divergence(exact, fast) for exact, fast in slices])
+    slices = zip(prefilled(float32, text_ids, cuts), prefilled(graph, text_ids, cuts), strict=True)
+    divergences = np.concatenate([divergence(exact, other) for exact, other in slices])
     assert len(divergences) == len(text_ids)
     assert divergences.mean() <= 0.01
 
 
+@pytest.mark.parametrize("fast", ["int4", "int8_cache"])
 def test_int4_is_near_float32_step_by_step(
-    int4: Decoder, float32: Decoder, text_ids: list[int]
+    fast: str, float32: Decoder, text_ids: list[int], request: pytest.FixtureRequest
 ) -> None:
     """Decoding token by token, which other kernels do than prefill, is as near."""
+    graph: Decoder = request.getfixturevalue(fast)
     ids = text_ids[:100]
-    steps = np.concatenate([int4.run([[token]], [past]) for past, token in enumerate(ids)])
+    steps = np.concatenate([graph.run([[token]], [past]) for past, token in enumerate(ids)])
     assert divergence(next(prefilled(float32, ids, [])), steps).mean() <= 0.01
 
 

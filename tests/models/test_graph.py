@@ -82,7 +82,8 @@ def built(
 
 
 @pytest.mark.parametrize(
-    ("precision", "tolerance"), [("float32", 1e-4), ("float16", 0.05), ("int4", 0.15)]
+    ("precision", "tolerance"),
+    [("float32", 1e-4), ("float16", 0.05), ("int4", 0.15), ("int4-kv8", 0.2)],
 )
 @pytest.mark.parametrize(
     "departures",
@@ -120,6 +121,23 @@ def test_steps_continue_a_prompt(built: Callable[..., tuple[Decoder, Reference]]
         np.testing.assert_allclose(logits[0], expected[past - 1], atol=1e-4)
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("int4-kv8", 0.2)])
+def test_the_context_holds_its_last_token(
+    built: Callable[..., tuple[Decoder, Reference]],
+    decoder: type[Decoder],
+    cache: Path,
+    precision: str,
+    tolerance: float,
+) -> None:
+    """A slot that is as long as the context takes a token at its last place."""
+    _, reference = built(precision)
+    graph = decoder(cache / "models" / "tiny" / precision, room=128)
+    ids = [1, *(int(id_) for id_ in np.random.default_rng(3).integers(2, 258, 127))]
+    graph.run([ids[:-1]], [0])
+    logits = graph.run([ids[-1:]], [127])
+    np.testing.assert_allclose(logits[0], reference.logits(ids)[-1], atol=tolerance)
+
+
 def test_rows_of_a_batch_are_independent(
     built: Callable[..., tuple[Decoder, Reference]],
 ) -> None:
@@ -134,7 +152,7 @@ def test_rows_of_a_batch_are_independent(
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["int4", "float32", "float16"])
+@pytest.mark.parametrize("precision", ["int4", "int4-kv8", "float32", "float16"])
 def test_logits_for_no_row(built: Callable[..., tuple[Decoder, Reference]], precision: str) -> None:
     """A slice of a prompt may ask for no logits at all and still fills the cache."""
     graph, _ = built(precision)
@@ -157,7 +175,7 @@ def test_other_slots_are_left_alone(built: Callable[..., tuple[Decoder, Referenc
 
 def test_model_is_valid_onnx(cache: Path, built: Callable[..., object]) -> None:
     """ONNX's checker accepts the model, less the operators that are ONNX Runtime's own."""
-    for precision in ("int4", "float32", "float16"):
+    for precision in ("int4", "int4-kv8", "float32", "float16"):
         built(precision)
         path = cache / "models" / "tiny" / precision / "model.onnx"
         model = onnx.load(path, load_external_data=False)

@@ -18,6 +18,7 @@ import pytest
 from bench.server import Server, Target, rapport
 from rapport_cli import serve
 from rapport_settings.base import load
+from service.engine.providers import CUDA, ProviderError
 from tests.conftest import MODEL
 
 STREAM = {
@@ -161,9 +162,24 @@ def test_float_prefill_is_bounded_by_its_memory(float32_folder: Path) -> None:
     assert chosen == {"0": None, "100MiB": None, "1GiB": float32_folder}
 
 
+def test_int8_keys_and_values_are_a_folder_of_their_own(int8_cache_folder: Path) -> None:
+    """Asked for int8, the model that is served is the one with int8 keys and values."""
+    settings = load(serve.ServeSettings, ["--provider", "cpu", "--kv-type", "int8"])
+    assert serve.prepare(settings) == int8_cache_folder
+
+
+def test_int8_keys_and_values_are_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where CUDA would run, int8 is refused with what to do instead."""
+    monkeypatch.setattr(serve, "choose_provider", lambda _: CUDA)
+    settings = load(serve.ServeSettings, ["--kv-type", "int8"])
+    with pytest.raises(ProviderError, match="set provider to cpu"):
+        serve.prepare(settings)
+
+
 @pytest.mark.parametrize(
     ("flags", "status"),
     [
+        (["--kv-type", "int8", "--float-prefill", "1GiB"], 2),
         (["--http-port", "x"], 2),
         (["--grpc-port", "0"], 2),
         (["--http-host", "0.0.0.0"], 2),  # noqa: S104 - that it is refused is the point

@@ -36,8 +36,8 @@ async def engine(int4_folder: Path) -> AsyncIterator[Engine]:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Engine]:
-    engine = await asyncio.to_thread(Engine.load, folder, CPU, EngineConfig())
+async def running(folder: Path, config: EngineConfig | None = None) -> AsyncIterator[Engine]:
+    engine = await asyncio.to_thread(Engine.load, folder, CPU, config or EngineConfig())
     engine.start(lambda: None)
     yield engine
     await asyncio.wait_for(engine._quiet.wait(), 30)
@@ -94,8 +94,16 @@ async def test_a_long_prompt_does_not_stall_a_running_stream(engine: Engine) -> 
     await long
 
 
-async def test_a_known_beginning_is_not_computed_again(engine: Engine) -> None:
+@pytest.mark.parametrize("kind", ["int4_folder", "int8_cache_folder"])
+async def test_a_known_beginning_is_not_computed_again(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
     """A prompt that begins as an earlier one did takes that part over, and says the same."""
+    async with running(request.getfixturevalue(kind)) as engine:
+        await check_reuse(engine)
+
+
+async def check_reuse(engine: Engine) -> None:
     stem = "You are a patient teacher who answers in one short sentence. " * 12
     first, second = (ask(engine, stem + question, 12, temperature=0) for question in QUESTIONS[:2])
     fresh = await cached_and_text(engine, replace(second, namespace="apart"))
@@ -104,6 +112,15 @@ async def test_a_known_beginning_is_not_computed_again(engine: Engine) -> None:
     assert fresh[0] == 0
     assert reused[0] > len(second.prompt) * 0.8
     assert fresh[1] == reused[1]
+
+
+async def test_int8_keys_and_values_hold_four_times_the_context(int8_cache_folder: Path) -> None:
+    """In a budget that float32 would fill with 100 tokens, 400 fit, and the answer is right."""
+    config = EngineConfig(slots=2, kv_budget_bytes=100 * 46_080, prefix_bytes=0)
+    async with running(int8_cache_folder, config) as engine:
+        assert engine.context_length == 400
+        texts = await collect(engine.submit(ask(engine, QUESTIONS[0], 8, temperature=0)))
+    assert texts == {0: "The capital of France is Paris."}
 
 
 async def test_the_next_turn_finds_the_last_answer(engine: Engine) -> None:

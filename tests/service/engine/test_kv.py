@@ -30,6 +30,23 @@ def test_a_token_takes_what_onnxruntime_md_says(int4_folder: Path) -> None:
     assert bytes_per_token(ModelSpec.read(int4_folder)) == 46_080
 
 
+def test_int8_takes_a_quarter(int8_cache_folder: Path) -> None:
+    """In int8 a token counts, and takes, a fourth of that; moved about, it stays what it is."""
+    spec = ModelSpec.read(int8_cache_folder)
+    assert bytes_per_token(spec) == 11_520
+    key_values = HostKeyValues(spec, slots=2)
+    process = psutil.Process()
+    before = process.memory_info().rss
+    fill(key_values, 0, 4000, -128)
+    assert process.memory_info().rss - before == pytest.approx(4000 * 11_520, rel=0.1)
+    block = key_values.read(0, 32, 32)
+    assert block.nbytes == 32 * 11_520
+    key_values.write(1, 0, block)
+    key_values.release(0, 4000)
+    assert process.memory_info().rss - before < 5 * 2**20
+    assert held(key_values, 1, 32) == {-128}
+
+
 def test_copies_and_exchanges(key_values: HostKeyValues) -> None:
     """Copies carry the first tokens over; exchanged slots have each other's tokens."""
     fill(key_values, 0, 20, 1)
