@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,6 +48,8 @@ class Target:
 def main() -> None:
     """Measures all that was asked for."""
     options = parsed()
+    # As Ctrl-C, so that what was started is ended either way.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with serving(options) as target:
         uvloop.run(measure(options, target))
 
