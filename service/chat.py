@@ -26,7 +26,7 @@ from service.engine.request import GenerationRequest
 from service.grammar import grammar_for
 from service.lifecycle import Lifecycle, Served
 from service.output import answer_to
-from service.request import Defaults, generation_request
+from service.request import Defaults, generation_request, prediction_of
 from service.tokenize import tokenized
 from service.tools.use import ToolUse, tool_use
 from service.validate import check
@@ -110,4 +110,6 @@ class ChatService(ChatServiceServicer):
         )
         length = engine.context_length
         asked = generation_request(request, prompt, length, self._defaults, key_id)
+        prediction = prediction_of(request, engine.vocabulary)[:length]
+        asked = replace(asked, prediction=prediction)
         return tools, asked

@@ -48,6 +48,8 @@ class ServiceSettings(Settings):
     """memory for keys and values of prompts, for others that begin alike; 0 keeps none"""
     itl_target: PositiveFloat = 0.05
     """seconds between tokens that prompts of others may not stretch"""
+    drafts: bool = True
+    """whether to guess at tokens and check several at once where that is faster"""
     threads: NonNegativeInt = 0
     """threads to compute with; 0: one per core"""
     deterministic: bool = False

@@ -72,6 +72,7 @@ async def load(settings: ServiceSettings, folder: Path) -> Served:
         kv_budget_bytes=settings.kv_budget,
         prefix_bytes=settings.prefix_cache,
         itl_target=settings.itl_target,
+        drafts=settings.drafts,
         threads=settings.threads,
         deterministic=settings.deterministic,
     )

@@ -11,8 +11,10 @@ from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
 )
 from service.engine.request import GenerationRequest, Sampling, Tier
+from service.engine.vocabulary import Vocabulary
 from service.errors import InvalidRequest, PromptTooLong, Violation
 from service.logprobs import wanted_logprobs
+from service.prompt.turns import text_of
 from service.rules import has
 
 SAMPLING_FIELDS = (
@@ -107,6 +109,15 @@ def _does_not_fit(
 def _sampling(request: CreateChatCompletionRequest) -> Sampling:
     given = {name: getattr(request, name) for name in SAMPLING_FIELDS if has(request, name)}
     return Sampling(**given, logit_bias=dict(request.logit_bias))
+
+
+def prediction_of(request: CreateChatCompletionRequest, vocabulary: Vocabulary) -> tuple[int, ...]:
+    """The tokens foretold; ids that no token has can only be wrong."""
+    if request.speculation.WhichOneof("kind") == "token_ids":
+        ids = request.speculation.token_ids.items
+        return tuple(id_ for id_ in ids if 0 <= id_ < vocabulary.size)
+    text = request.speculation.text or text_of(request.prediction.content)
+    return tuple(vocabulary.encode_text(text)) if text else ()
 
 
 def _stop(request: CreateChatCompletionRequest) -> tuple[str, ...]:

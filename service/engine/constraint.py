@@ -93,6 +93,10 @@ class Constraint:
         self.prepare()
         return np.flatnonzero(np.unpackbits(self._allowed.view(np.uint8), bitorder="little"))
 
+    def forced(self) -> list[int]:
+        """The tokens of the text that alone can come next, split as the tokenizer would."""
+        return list(self._matcher.compute_ff_tokens())
+
     def accept(self, token: int) -> None:
         """Goes on behind a token.
 

@@ -42,6 +42,8 @@ class EngineConfig:
     """Memory for keys and values of prompts, kept for others that begin alike; 0 keeps none."""
     itl_target: float = 0.05
     """Seconds between two tokens of a stream that prompts may not stretch."""
+    drafts: bool = True
+    """Whether to guess at tokens and check several at once."""
     threads: int = 0
     """Threads to compute with; 0 takes one for each core."""
     deterministic: bool = False
@@ -88,6 +90,8 @@ class Engine:
             prefixes_of(runner, config.prefix_bytes),
             self._deliver,
             deterministic=config.deterministic,
+            # Verifying rounds otherwise than decoding, and how much is drafted depends on time.
+            drafts=config.drafts and not config.deterministic,
         )
         self._live: set[Generation] = set()
         self._quiet = asyncio.Event()

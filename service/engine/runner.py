@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from service.engine.drafts import MAX_DRAFT
 from service.engine.kv import HostKeyValues, KeyValues
 from service.engine.kv_device import DeviceKeyValues
 from service.engine.model import ModelSpec
@@ -41,6 +42,12 @@ class Runner(Protocol):
         """Runs up to `MAX_SLICE` tokens in one slot that holds `past`.
 
         Returns the last token's logits [vocabulary], valid until the next call.
+        """
+
+    def verify(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
+        """Runs up to `MAX_DRAFT` + 1 tokens in one slot that holds `past`.
+
+        Returns the logits behind each of them [tokens, vocabulary], valid until the next call.
         """
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -86,9 +93,10 @@ class OnnxRunner:
         self._ends = np.zeros(rows, np.int32)
         self._total = np.zeros((), np.int32)
         self._rows = np.arange(max(MAX_SLICE, rows), dtype=np.int64)
-        self._logits = np.zeros((rows, spec.vocab_size), np.float32)
+        self._logits = np.zeros((max(rows, MAX_DRAFT + 1), spec.vocab_size), np.float32)
         self._decode_binding = cache(self._bind_decode)
         self._prefill_binding = cache(self._bind_prefill)
+        self._verify_binding = cache(self._bind_verify)
 
     def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:
         count = len(tokens)
@@ -103,9 +111,7 @@ class OnnxRunner:
 
     def prefill(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
         count = len(tokens)
-        self._tokens[:count] = tokens
-        self._ends[0] = past + count - 1
-        self._total[...] = past + count
+        self._write_slice(tokens, past)
         binding = self._prefill_binding(slot)
         bind(binding, self._inputs.input_ids, self._tokens[:count].reshape(1, count))
         bind(binding, self._inputs.logit_rows, self._rows[count - 1 : count])
@@ -113,20 +119,40 @@ class OnnxRunner:
         logits: Floats = self._logits[0]
         return logits
 
+    def verify(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
+        count = len(tokens)
+        self._write_slice(tokens, past)
+        self._session.run_with_iobinding(self._verify_binding(slot, count))
+        return self._logits[:count]
+
+    def _write_slice(self, tokens: Sequence[int], past: int) -> None:
+        self._tokens[: len(tokens)] = tokens
+        self._ends[0] = past + len(tokens) - 1
+        self._total[...] = past + len(tokens)
+
     def _bind_decode(self, count: int) -> ort.IOBinding:
-        binding = self._new_binding(self._session, 0, count)
+        binding = self._new_binding(self._session, 0, count, count)
         bind(binding, self._inputs.input_ids, self._tokens[:count].reshape(count, 1))
         bind(binding, self._inputs.logit_rows, self._rows[:count])
         return binding
 
     def _bind_prefill(self, slot: int) -> ort.IOBinding:
-        return self._new_binding(self._prefill_session, slot, 1)
+        return self._new_binding(self._prefill_session, slot, 1, 1)
 
-    def _new_binding(self, session: ort.InferenceSession, first: int, count: int) -> ort.IOBinding:
+    def _bind_verify(self, slot: int, count: int) -> ort.IOBinding:
+        binding = self._new_binding(self._session, slot, 1, count)
+        bind(binding, self._inputs.input_ids, self._tokens[:count].reshape(1, count))
+        bind(binding, self._inputs.logit_rows, self._rows[:count])
+        return binding
+
+    def _new_binding(
+        self, session: ort.InferenceSession, first: int, count: int, rows: int
+    ) -> ort.IOBinding:
+        """Binds `count` slots from `first` on, for logits of `rows` tokens."""
         binding = session.io_binding()
         bind(binding, self._inputs.seqlens_k, self._ends[:count])
         bind(binding, self._inputs.total_sequence_length, self._total)
-        logits = ort.OrtValue.ortvalue_from_numpy(self._logits[:count])
+        logits = ort.OrtValue.ortvalue_from_numpy(self._logits[:rows])
         binding.bind_ortvalue_output(self._outputs.logits, logits)
         self._key_values.bind(binding, first, count)
         return binding

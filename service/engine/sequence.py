@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.detokenize import Detokenizer
+from service.engine.drafts import Drafter
 from service.engine.generation import Generation
 from service.engine.logprobs import TokenLogprob
+from service.engine.pace import Pace
 from service.engine.request import Delta, FinishReason, GenerationRequest
 from service.engine.sampler import Sampler
 from service.engine.stopping import StopMatcher
@@ -53,6 +55,8 @@ class Sequence:
         """How many tokens the slot holds."""
         self.output: list[int] = []
         self.began = time.monotonic()
+        self.drafter: Drafter | None = None
+        """Made once it is needed: taking in a long prompt takes milliseconds."""
         self.constraint = request.grammar.start() if request.grammar is not None else None
         self.sampler = Sampler(request.sampling, request.prompt, self.index, vocabulary.size)
         self._ends = () if request.ignore_eos else ends
@@ -74,6 +78,14 @@ class Sequence:
     def tokens_held(self) -> tuple[int, ...]:
         """The tokens whose keys and values the slot holds."""
         return (*self.job.request.prompt, *self.output)[: self.computed]
+
+    def draft(self, pace: Pace) -> list[int]:
+        """A guess at the next tokens; with it and one more, no more than `max_tokens`."""
+        request = self.job.request
+        if self.drafter is None:
+            self.drafter = Drafter(request.prompt, request.prediction)
+        room = request.max_tokens - len(self.output) - 1
+        return self.drafter.draft(self.output, self.constraint, pace, room)
 
     def accept(self, token: int, logprob: TokenLogprob | None) -> Delta:
         """Appends a generated token; the delta says if it was the last."""

@@ -40,6 +40,7 @@ class Worker:
         deliver: Callable[[list[Event]], None],
         *,
         deterministic: bool = False,
+        drafts: bool = True,
     ) -> None:
         self._runner = runner
         self._scheduler = scheduler
@@ -47,6 +48,7 @@ class Worker:
         self._prefixes = prefixes
         self._deliver = deliver
         self._deterministic = deterministic
+        self._drafts = drafts
         self._jobs: dict[Generation, Job] = {}
         self._events: list[Event] = []
         self._heirs: list[Sequence] = []
@@ -105,6 +107,9 @@ class Worker:
         sequences = tuple(self._scheduler.decoding)
         if not sequences:
             return
+        if draft := self._draft():
+            self._verify(sequences[0], draft)
+            return
         started = time.perf_counter()
         try:
             drawn = self._run_decode(sequences)
@@ -115,6 +120,32 @@ class Worker:
         self._pace.saw_decode(time.perf_counter() - started)
         for sequence, token in zip(sequences, drawn, strict=True):
             self._accept(sequence, token)
+
+    def _draft(self) -> list[int]:
+        """A guess at the next tokens of a sequence that runs alone; others would wait for it."""
+        scheduler = self._scheduler
+        if not self._drafts or scheduler.prefilling or len(scheduler.decoding) > 1:
+            return []
+        return scheduler.decoding[0].draft(self._pace)
+
+    def _verify(self, sequence: Sequence, draft: list[int]) -> None:
+        tokens = [sequence.output[-1], *draft]
+        try:
+            logits = self._runner.verify(sequence.slot, tokens, sequence.computed)
+        except Exception as error:
+            log.exception("a draft could not be verified")
+            self._fail({sequence.job}, error)
+            return
+        for place, row in enumerate(logits):
+            # What the slot holds of the draft behind this is not counted, and written over.
+            sequence.computed += 1
+            self._draw_next(sequence, row)
+            if sequence not in sequence.job.running:
+                return
+            if sequence.output[-1:] != draft[place : place + 1]:
+                break
+        if sequence.drafter is not None:
+            sequence.drafter.judge(accepted=place, drafted=len(draft))
 
     def _run_decode(self, sequences: tuple[Sequence, ...]) -> list[Drawn | ConstraintFailed]:
         last = [sequence.output[-1] for sequence in sequences]
@@ -223,10 +254,14 @@ class Worker:
         logits = sequence.job.prompt_logits
         if logits is None:
             raise RuntimeError("a choice forks only from a prompt that was computed")
+        self._draw_next(sequence, logits.copy())
+
+    def _draw_next(self, sequence: Sequence, logits: Floats) -> None:
+        """Gives a sequence the token of `logits` [vocabulary], which are overwritten."""
         try:
-            (drawn,) = draw(logits.reshape(1, -1).copy(), [sequence])
+            (drawn,) = draw(logits.reshape(1, -1), [sequence])
         except Exception as error:
-            log.exception("a first token failed")
+            log.exception("a token could not be drawn")
             self._fail({sequence.job}, error)
             return
         self._accept(sequence, drawn)

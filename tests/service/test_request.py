@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from rapport.v1.chat_pb2 import StopList, StopSequences
 from service.engine.request import Sampling, Tier
 from service.errors import InvalidRequest, PromptTooLong
-from service.request import Defaults, generation_request
+from service.request import Defaults, generation_request, prediction_of
+from tests.service.engine.fake import byte_vocabulary
 from tests.service.requests import chat
 
 DEFAULTS = Defaults(max_tokens=50, stop_in_output=True)
@@ -135,3 +136,19 @@ def test_keys_share_prefixes_unless_told_not_to() -> None:
     assert namespace("a", "k1", isolate=False) == namespace("a", "k2", isolate=False)
     assert namespace("a", "k1", isolate=True) != namespace("a", "k2", isolate=True)
     assert namespace("", "k1", isolate=True) != namespace("k1", "k2", isolate=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "prediction"),
+    [
+        ({}, b""),
+        ({"speculation": {"text": "so"}}, b"so"),
+        ({"speculation": {"token_ids": {"items": [66, -1, 10**6, 67]}}}, None),
+        ({"prediction": {"content": {"text": "so"}}}, b"so"),
+    ],
+)
+def test_prediction(fields: dict[str, object], prediction: bytes | None) -> None:
+    """What is foretold as text or tokens; ids that no token has are left out."""
+    vocabulary = byte_vocabulary()
+    wanted = (66, 67) if prediction is None else tuple(vocabulary.encode_text(prediction.decode()))
+    assert prediction_of(chat(**fields), vocabulary) == wanted

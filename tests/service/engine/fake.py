@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from service.engine.drafts import MAX_DRAFT
 from service.engine.generation import Generation
 from service.engine.model import GraphInputs, GraphOutputs, ModelSpec
 from service.engine.pace import FAIR_SHARE, GRAIN, Pace
@@ -52,6 +53,7 @@ class FakeRunner:
         self.before: Callable[[str], None] = lambda _: None
         self.slices: list[int] = []
         self.batches: list[int] = []
+        self.drafts: list[int] = []
 
     def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> NDArray[np.float32]:
         self.before("decode")
@@ -64,6 +66,13 @@ class FakeRunner:
         self.before("prefill")
         self.slices.append(len(tokens))
         return self._append(slot, tokens, past)
+
+    def verify(self, slot: int, tokens: Sequence[int], past: int) -> NDArray[np.float32]:
+        self.before("verify")
+        assert 2 <= len(tokens) <= MAX_DRAFT + 1
+        self.drafts.append(len(tokens) - 1)
+        rows = [self._append(slot, [token], past + place) for place, token in enumerate(tokens)]
+        return np.stack(rows)
 
     def copy(self, source: int, target: int, length: int) -> None:
         assert len(self.contents[source]) >= length

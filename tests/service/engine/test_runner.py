@@ -67,6 +67,24 @@ def test_slices_equal_the_whole(runner: OnnxRunner, prompts: list[list[int]]) ->
     np.testing.assert_allclose(logits, whole, atol=2e-3)
 
 
+def test_a_draft_gets_the_logits_behind_each_token(
+    runner: OnnxRunner, prompts: list[list[int]]
+) -> None:
+    """Verified in one run, tokens have nearly the logits that they have one by one.
+
+    What was refused before leaves nothing behind.
+    """
+    prompt, draft = prompts[0], prompts[1]
+    runner.prefill(1, prompt, 0)
+    runner.verify(1, [9, 9, 9], len(prompt))
+    together = runner.verify(1, draft, len(prompt)).copy()
+    assert together.shape == (len(draft), runner._logits.shape[1])
+    runner.prefill(0, prompt, 0)
+    for place, token in enumerate(draft):
+        logits = runner.decode([token], [len(prompt) + place])[0]
+        assert divergence(logits, together[place]) < 0.05
+
+
 def test_copied_and_exchanged_slots_go_on(runner: OnnxRunner, prompts: list[list[int]]) -> None:
     """A slot that was copied, or exchanged with another, continues as before."""
     first, other = prompts[0], prompts[1]

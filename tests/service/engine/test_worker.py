@@ -30,6 +30,7 @@ class Bookkeeping(RuleBasedStateMachine):
     """Requests of all sizes come, step and leave in any order."""
 
     deterministic = False
+    drafts = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,6 +45,7 @@ class Bookkeeping(RuleBasedStateMachine):
             prefixes,
             self.deliver,
             deterministic=self.deterministic,
+            drafts=self.drafts,
         )
         self.live: list[Generation] = []
         self.heard: dict[Generation, dict[int, list[int]]] = {}
@@ -78,6 +80,7 @@ class Bookkeeping(RuleBasedStateMachine):
             {
                 "namespace": st.sampled_from(["", "other"]),
                 "tenant": st.sampled_from(["", "one", "two"]),
+                "foretold": st.integers(0, 40),
                 "tier": st.sampled_from(Tier),
             }
         ),
@@ -86,7 +89,8 @@ class Bookkeeping(RuleBasedStateMachine):
         self, stem: int, rest: str, max_tokens: int, n: int, options: dict[str, Any]
     ) -> None:
         prompt = "0123456789abcdefghijklmnopqrstuv" * stem + rest
-        request = greedy(prompt, max_tokens, n=n, **options)
+        prediction = (*expected(prompt.encode(), options.pop("foretold")), 0, 1, 2)
+        request = greedy(prompt, max_tokens, n=n, prediction=prediction, **options)
         generation = Generation(request, lambda _: None)
         self.live.append(generation)
         self.heard[generation] = {}
@@ -140,7 +144,16 @@ class PaddedBookkeeping(Bookkeeping):
     deterministic = True
 
 
-Bookkeeping.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+class WithoutDrafts(Bookkeeping):
+    """The same where each token is a run of its own."""
+
+    drafts = False
+
+
+SETTINGS = settings(max_examples=100, stateful_step_count=40, deadline=None)
+Bookkeeping.TestCase.settings = SETTINGS
+WithoutDrafts.TestCase.settings = SETTINGS
 TestBookkeeping = Bookkeeping.TestCase
 PaddedBookkeeping.TestCase.settings = Bookkeeping.TestCase.settings
 TestPaddedBookkeeping = PaddedBookkeeping.TestCase
+TestBookkeepingWithoutDrafts = WithoutDrafts.TestCase

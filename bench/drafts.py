@@ -1,0 +1,108 @@
+"""What drafts give: `python -m bench.drafts`.
+
+Prints tokens per second of one stream with and without drafts, interleaved, the
+best of each: for a text to repeat, for one that a prediction foretells, for an essay, which
+offers nothing to draft from, and for documents held to a schema.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from models.importer import ensure
+from rapport.v1.format_pb2 import ResponseFormat
+from service.engine.constraint import Grammar, GrammarCompiler
+from service.engine.engine import Engine, EngineConfig
+from service.engine.providers import Provider, choose_provider
+from service.engine.request import GenerationRequest, Sampling
+from service.formats.response_format import source_of
+
+ROUNDS = 4
+PASSAGE = """The lighthouse keeper climbed the stairs every evening at dusk. He carried a can of
+oil, a cloth and a small brass key. At the top he wiped the lenses, filled the lamp and lit it.
+Then he sat down by the window, opened his book and read until the ships had passed."""
+PROPERTIES = {
+    "customer_identification_number": {"type": "integer", "minimum": 0, "maximum": 99},
+    "preferred_delivery_address": {"type": "string", "maxLength": 20},
+    "subscription_renewal_status": {"enum": ["automatically_renewed", "cancelled_by_customer"]},
+    "estimated_delivery_time_in_days": {"type": "integer", "minimum": 0, "maximum": 99},
+}
+SCHEMA = {"type": "object", "properties": PROPERTIES, "required": list(PROPERTIES)}
+
+
+async def main() -> None:
+    """Measures on the model that is served by default."""
+    provider = choose_provider("auto")
+    folder = ensure("smollm2-135m-instruct", provider.precision)
+    plain, drafting = [await started(folder, provider, drafts=on) for on in (False, True)]
+    for name, request in requests(folder, plain).items():
+        await compare(name, request, plain, drafting)
+    await plain.stop()
+    await drafting.stop()
+
+
+async def started(folder: Path, provider: Provider, *, drafts: bool) -> Engine:
+    config = EngineConfig(slots=1, prefix_bytes=0, drafts=drafts)
+    engine = await asyncio.to_thread(Engine.load, folder, provider, config)
+    engine.start(lambda: None)
+    return engine
+
+
+def requests(folder: Path, engine: Engine) -> dict[str, GenerationRequest]:
+    """What is asked for, by what it shows."""
+    encode = engine.vocabulary.encode
+    repeat = asked(engine, f"Repeat this text exactly, word for word:\n{PASSAGE}")
+    return {
+        "repeat": repeat,
+        "prediction": replace(repeat, prediction=tuple(encode(PASSAGE))),
+        "essay": asked(engine, "Write an essay about the sea."),
+        "schema": replace(
+            asked(engine, "Describe an order as JSON."), grammar=grammar_of(folder, engine)
+        ),
+    }
+
+
+def asked(engine: Engine, question: str) -> GenerationRequest:
+    text = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    prompt = tuple(engine.vocabulary.encode(text))
+    return GenerationRequest(prompt, 96, sampling=Sampling(temperature=0))
+
+
+def grammar_of(folder: Path, engine: Engine) -> Grammar:
+    tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    compiler = GrammarCompiler(tokenizer, engine.vocabulary.size, engine.spec.eos_token_ids)
+    source = source_of(ResponseFormat(json_schema=json.dumps(SCHEMA)))
+    if source is None:
+        raise RuntimeError("a schema has a grammar")
+    return compiler.compile(source.text)
+
+
+async def compare(name: str, request: GenerationRequest, plain: Engine, drafting: Engine) -> None:
+    """Prints the rates of a request, whose whole answers are also told apart."""
+    rates = []
+    same = True
+    for _ in range(ROUNDS):
+        (slow, wanted), (fast, given) = [await rate(e, request) for e in (plain, drafting)]
+        rates.append((slow, fast))
+        same &= wanted == given
+    slow, fast = map(max, zip(*rates, strict=True))
+    print(f"{name:10} {slow:6.1f} -> {fast:6.1f} tokens/s, {fast / slow:.2f} x, same text: {same}")
+
+
+async def rate(engine: Engine, request: GenerationRequest) -> tuple[float, str]:
+    """Tokens per second behind the first, and the text."""
+    async with engine.submit(request) as generation:
+        deltas = aiter(generation)
+        text = (await anext(deltas)).text
+        began = time.perf_counter()
+        async for delta in deltas:
+            text += delta.text
+        return (generation.completion_tokens - 1) / (time.perf_counter() - began), text
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
