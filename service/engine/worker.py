@@ -107,7 +107,13 @@ class Worker:
         sequences = tuple(self._scheduler.decoding)
         if not sequences:
             return
-        if draft := self._draft():
+        try:
+            draft = self._draft()
+        except Exception as error:
+            log.exception("a draft could not be made")
+            self._fail({sequences[0].job}, error)
+            return
+        if draft:
             self._verify(sequences[0], draft)
             return
         started = time.perf_counter()
