@@ -66,7 +66,7 @@ class Peer:
 
 
 def compare(options: Options) -> Results:
-    """Measures all that was asked for, and writes it down after each round."""
+    """Measures all that was asked for, and writes it down as it goes."""
     peer = found_peer(options)
     results = Results(versions_with(peer))
     workloads = [workload for workload in WORKLOADS if workload.name in options.only]

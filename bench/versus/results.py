@@ -124,7 +124,7 @@ def refresh(readme: Path, content: str) -> None:
     Raises:
         BenchError: the file has no such marks.
     """
-    text = readme.read_text()
+    text = readme.read_text() if readme.is_file() else ""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

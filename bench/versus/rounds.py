@@ -59,7 +59,7 @@ class Comparison:
                 if number < match.workload.most_rounds:
                     for contender in match.contenders[:: -1 if number % 2 else 1]:
                         self._measure(match.workload, contender, number)
-            after_each()
+                    after_each()
 
     def _pilot(self, workload: Workload, peers: Sequence[Contender]) -> Contender:
         runs: dict[str, list[Run]] = {peer.variant: [] for peer in peers}
