@@ -30,20 +30,6 @@ class Pace:
     def saw_prefill(self, tokens: int, seconds: float) -> None:
         self._per_token += WEIGHT * (seconds / tokens - self._per_token)
 
-    def draft_size(self, acceptance: float, most: int) -> int:
-        """How many tokens to draft, up to `most`, for the most tokens in a second.
-
-        `acceptance` is the probability that a token comes out as drafted if those before
-        it did. A token more in a run costs what it costs in a prompt.
-        """
-        best, best_rate, expected = 0, 0.0, 0.0
-        for size in range(most + 1):
-            expected += acceptance**size
-            rate = expected / (self._decode + size * self._per_token)
-            if rate > best_rate:
-                best, best_rate = size, rate
-        return best
-
     def prefill(self, tokens: int) -> float:
         """Seconds that so many tokens of prompts take beside decoding as it was last."""
         slice_seconds = self._beside_decode(FAIR_SHARE)

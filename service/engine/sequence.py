@@ -12,7 +12,6 @@ from service.engine.detokenize import Detokenizer
 from service.engine.drafts import Drafter
 from service.engine.generation import Generation
 from service.engine.logprobs import TokenLogprob
-from service.engine.pace import Pace
 from service.engine.request import Delta, FinishReason, GenerationRequest
 from service.engine.sampler import Sampler
 from service.engine.stopping import StopMatcher
@@ -79,13 +78,13 @@ class Sequence:
         """The tokens whose keys and values the slot holds."""
         return (*self.job.request.prompt, *self.output)[: self.computed]
 
-    def draft(self, pace: Pace) -> list[int]:
+    def draft(self) -> list[int]:
         """A guess at the next tokens; with it and one more, no more than `max_tokens`."""
         request = self.job.request
         if self.drafter is None:
             self.drafter = Drafter(request.prompt, request.prediction)
         room = request.max_tokens - len(self.output) - 1
-        return self.drafter.draft(self.output, self.constraint, pace, room)
+        return self.drafter.draft(self.output, self.constraint, room)
 
     def accept(self, token: int, logprob: TokenLogprob | None) -> Delta:
         """Appends a generated token; the delta says if it was the last."""

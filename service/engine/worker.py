@@ -132,7 +132,7 @@ class Worker:
         scheduler = self._scheduler
         if not self._drafts or scheduler.prefilling or len(scheduler.decoding) > 1:
             return []
-        return scheduler.decoding[0].draft(self._pace)
+        return scheduler.decoding[0].draft()
 
     def _verify(self, sequence: Sequence, draft: list[int]) -> None:
         tokens = [sequence.output[-1], *draft]

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.drafts import MAX_DRAFT, Drafter, Lookup
-from service.engine.pace import Pace
+from service.engine.drafts import MAX_DRAFT, Drafter, Lookup, draft_size
 
 tokens = st.lists(st.integers(0, 2), max_size=40)
 
@@ -75,14 +74,21 @@ def test_guesses_are_what_followed_somewhere(
 def test_drafts_lengthen_while_they_are_right_and_end_while_wrong() -> None:
     """A record of acceptance makes drafts longer, up to a limit; one of refusal stops them."""
     drafter = Drafter([1, 2] * 40, ())
-    pace = Pace(0.05)
-    first = len(drafter.draft([1, 2], None, pace, 100))
+    first = len(drafter.draft([1, 2], None, 100))
     for _ in range(20):
         drafter.judge(accepted=5, drafted=5)
-    assert first < len(drafter.draft([1, 2], None, pace, 100)) == MAX_DRAFT
+    assert first < len(drafter.draft([1, 2], None, 100)) == MAX_DRAFT
     for _ in range(60):
         drafter.judge(accepted=0, drafted=5)
-    assert drafter.draft([1, 2], None, pace, 100) == []
+    assert drafter.draft([1, 2], None, 100) == []
+
+
+def test_drafts_are_as_long_as_pays() -> None:
+    """Sure drafts are as long as they may be, unlikely ones are not made, others lie between."""
+    assert draft_size(1.0, 15) == 15
+    assert draft_size(0.1, 15) == 0
+    assert 0 < draft_size(0.6, 15) < draft_size(0.9, 15) < 15
+    assert draft_size(1.0, 0) == draft_size(1.0, -1) == 0
 
 
 def test_refused_drafts_are_tried_again() -> None:
@@ -90,11 +96,11 @@ def test_refused_drafts_are_tried_again() -> None:
     drafter = Drafter([1, 2] * 40, ())
     for _ in range(60):
         drafter.judge(accepted=0, drafted=5)
-    assert any(drafter.draft([1, 2], None, Pace(0.05), 9) for _ in range(200))
+    assert any(drafter.draft([1, 2], None, 9) for _ in range(200))
 
 
 @pytest.mark.parametrize("room", [0, 1, 3])
 def test_drafts_keep_to_their_room(room: int) -> None:
     """No draft goes past what the request may still have."""
     drafter = Drafter([1, 2, 3, 4, 5, 6, 7, 8, 9, 1], (2, 3, 4, 5, 6, 7))
-    assert len(drafter.draft([], None, Pace(0.05), room)) == room
+    assert len(drafter.draft([], None, room)) == room

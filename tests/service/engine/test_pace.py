@@ -22,15 +22,3 @@ def test_prompts_go_on_where_decoding_takes_all_the_time() -> None:
     """Beyond the target, prompts get half of decoding's time, and never less than a grain."""
     assert paced(0.050, 0.202, 0.001).slice_beside_decode() == 96
     assert paced(0.050, 0.049, 0.010).slice_beside_decode() == GRAIN
-
-
-def test_drafts_are_as_long_as_pays() -> None:
-    """Sure drafts are as long as they may be, unlikely ones are not made, others lie between."""
-    pace = Pace(0.05)
-    for _ in range(50):
-        pace.saw_decode(0.02)
-        pace.saw_prefill(100, 0.5)
-    assert pace.draft_size(1.0, 15) == 15
-    assert pace.draft_size(0.1, 15) == 0
-    assert 0 < pace.draft_size(0.6, 15) < pace.draft_size(0.9, 15) < 15
-    assert pace.draft_size(1.0, 0) == pace.draft_size(1.0, -1) == 0
