@@ -38,7 +38,7 @@ class ServiceSettings(Settings):
     """requests that may wait for a slot"""
     max_waiting_tokens: NonNegativeInt = 0
     """tokens of prompts that may wait; 0: no limit"""
-    max_ttft: NonNegativeFloat = 60
+    max_ttft: NonNegativeFloat = 300
     """seconds to the first token beyond which requests are refused; 0: no limit"""
     prefix_isolation: Literal["none", "key"] = "none"
     """key: callers with different API keys share no computed prefix"""

@@ -34,7 +34,7 @@ class EngineConfig:
     """Requests in line before new ones are refused."""
     max_waiting_tokens: int = 0
     """Tokens of their prompts before new ones are refused; 0 for no limit."""
-    max_ttft: float = 60.0
+    max_ttft: float = 300.0
     """Seconds to the first token that a request may be let in for; 0 for no limit."""
     kv_budget_bytes: int = 2 * 2**30
     """Memory that the keys and values of running sequences may grow to."""
