@@ -71,7 +71,7 @@ def compare(options: Options) -> Results:
     results = Results(versions_with(peer))
     workloads = [workload for workload in WORKLOADS if workload.name in options.only]
     matches = [Match(workload, contenders(workload, options, peer)) for workload in workloads]
-    comparison = Comparison(results.runs)
+    comparison = Comparison(results.runs, options.pilot_rounds)
     if peer and OPEN_MIX in options.only:
         results.capacity = comparison.measure_capacity(peer.contenders(CAPACITY))
     if not options.all_variants:

@@ -25,6 +25,7 @@ class Options:
     """What to compare, how often, and where the figures go."""
 
     rounds: int
+    pilot_rounds: int
     only: list[str]
     servers: list[str]
     llama_server: str | None
@@ -44,6 +45,7 @@ def parse(arguments: Sequence[str]) -> Options:
     names = [workload.name for workload in WORKLOADS]
     add = parser.add_argument
     add("--rounds", type=bounded(int, 1, 1000), default=ROUNDS, help="(%(default)s)")
+    add("--pilot-rounds", type=bounded(int, 1, 1000), default=2, help="(%(default)s)")
     add("--only", type=listed(_one_of(names)), default=names, help=f"of {', '.join(names)}")
     add("--servers", type=listed(_one_of(SERVERS)), default=list(SERVERS), help="(both)")
     add("--llama-server", metavar="PATH", help="the program, else LLAMA_SERVER's or make's own")

@@ -15,7 +15,6 @@ from bench.versus.figures import Workload
 from bench.versus.measuring import Contender, Run, measure
 
 RAPPORT = "rapport"
-PILOT_ROUNDS = 2
 # Of the open loop, in seconds.
 DURATION = 15.0
 PEER_LOAD = 0.7
@@ -35,6 +34,7 @@ class Comparison:
     """All that is measured."""
 
     runs: list[Run]
+    pilot_rounds: int = 2
     capacity: float | None = None
     """Requests of the open loop's mix that the peer can answer in a second."""
 
@@ -63,7 +63,7 @@ class Comparison:
 
     def _pilot(self, workload: Workload, peers: Sequence[Contender]) -> Contender:
         runs: dict[str, list[Run]] = {peer.variant: [] for peer in peers}
-        for number in range(PILOT_ROUNDS):
+        for number in range(self.pilot_rounds):
             for peer in peers[:: -1 if number % 2 else 1]:
                 runs[peer.variant].append(self._measure(workload, peer, number, pilot=True))
         best = best_variant(workload, runs)
