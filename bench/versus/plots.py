@@ -44,7 +44,7 @@ def ratios(rows: Sequence[Row]) -> Figure:
     axes.set_yticks(range(len(rows)), [f"{row.title}: {row.figure}" for row in reversed(rows)])
     axes.axvline(1, color="black", linewidth=1)
     _plain_logarithms(axes)
-    axes.set_xlabel("times as good as llama-server (line: middle half of the rounds; |: goal)")
+    axes.set_xlabel("times as good as llama-server")
     return picture
 
 
