@@ -46,10 +46,10 @@ class Node:
 
 
 class Piece(NamedTuple):
-    """The first `count` tokens of a block."""
+    """The first `length` tokens of a block."""
 
     data: NDArray[Any]
-    count: int
+    length: int
 
 
 class PrefixStore:
