@@ -40,8 +40,8 @@ class ServiceSettings(Settings):
     """tokens of prompts that may wait; 0: no limit"""
     max_ttft: NonNegativeFloat = 300
     """seconds to the first token beyond which requests are refused; 0: no limit"""
-    prefix_isolation: Literal["none", "key"] = "none"
-    """key: callers with different API keys share no computed prefix"""
+    prefix_isolation: Literal["none", "key"] = "key"
+    """whether callers with different API keys share no computed prefix"""
     kv_budget: Annotated[ByteSize, Field(gt=0)] = ByteSize(2 << 30)
     """memory for keys and values, such as 2GiB"""
     prefix_cache: ByteSize = ByteSize(512 << 20)

@@ -47,7 +47,9 @@ class Admission:
         queued = sum(len(generation.request.prompt) for generation in waiting)
         if limits.tokens and waiting and queued + tokens > limits.tokens:
             excess = queued + tokens - limits.tokens
-            raise overloaded("too many prompt tokens are waiting", self._pace.prefill(excess))
+            raise overloaded(
+                "too many prompt tokens are waiting", self._pace.prefill(excess, beside_decode=True)
+            )
         ttft = self.ttft(live, tokens)
         if limits.ttft and ttft > limits.ttft:
             text = f"the first token would take about {ttft:.0f} s, the limit is {limits.ttft:g} s"
@@ -60,7 +62,8 @@ class Admission:
         waiting = sum(not each.begun for each in live)
         running = sum(each.request.n for each in live if each.begun)
         ahead = max(0, waiting + 1 + running - self._slots)
-        return self._pace.prefill(backlog + tokens) + ahead * self._held / self._slots
+        prefill = self._pace.prefill(backlog + tokens, beside_decode=running > 0)
+        return prefill + ahead * self._held / self._slots
 
 
 def overloaded(text: str, seconds: float) -> Overloaded:

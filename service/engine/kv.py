@@ -91,10 +91,10 @@ class HostKeyValues(KeyValues):
             tokens[place] = array[slot, :, start : start + count]
         return tokens
 
-    def write(self, slot: int, start: int, tokens: NDArray[Any]) -> None:
-        """Puts what `read` gave into a slot, from token `start` on."""
+    def write(self, slot: int, start: int, tokens: NDArray[Any], count: int) -> None:
+        """Puts the first `count` tokens of what `read` gave into a slot, from `start` on."""
         for place, array in enumerate(self._arrays):
-            array[slot, :, start : start + tokens.shape[2]] = tokens[place]
+            array[slot, :, start : start + count] = tokens[place, :, :count]
 
     def release(self, slot: int, length: int) -> None:
         # Only whole pages can go; the bounds of a head's rows are page bounds where

@@ -9,7 +9,7 @@ from service.engine.fairness import Ledger
 from service.engine.request import Tier
 from service.engine.sequence import Job
 
-# A flexible request that others overtook for this long, in seconds, is one like any other.
+# A request that others of its tenant overtook for this long, in seconds, goes before them.
 PATIENCE = 30.0
 
 
@@ -38,7 +38,6 @@ class Line:
         return min(filter(may, self._jobs), key=self._rank, default=None)
 
     def _rank(self, job: Job) -> tuple[float, Tier]:
-        tier = job.request.tier
-        if tier is Tier.FLEX and time.monotonic() - job.arrived > PATIENCE:
-            tier = Tier.DEFAULT
+        waited = time.monotonic() - job.arrived
+        tier = Tier.PRIORITY if waited > PATIENCE else job.request.tier
         return self._ledger.served(job.request.tenant), tier

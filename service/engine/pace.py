@@ -30,10 +30,11 @@ class Pace:
     def saw_prefill(self, tokens: int, seconds: float) -> None:
         self._per_token += WEIGHT * (seconds / tokens - self._per_token)
 
-    def prefill(self, tokens: int) -> float:
-        """Seconds that so many tokens of prompts take beside decoding as it was last."""
-        slice_seconds = self._beside_decode(FAIR_SHARE)
-        return tokens * self._per_token * (1 + self._decode / slice_seconds)
+    def prefill(self, tokens: int, *, beside_decode: bool) -> float:
+        """Seconds that so many tokens of prompts take, alone or beside decoding as it was last."""
+        alone = tokens * self._per_token
+        share = self._decode / self._beside_decode(FAIR_SHARE) if beside_decode else 0
+        return alone * (1 + share)
 
     def slice_beside_decode(self, share: float = FAIR_SHARE) -> int:
         """Tokens of a prompt that fit between two decode steps."""

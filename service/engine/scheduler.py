@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from math import ceil
 
 from service.engine.fairness import Ledger
 from service.engine.line import Line
@@ -22,8 +23,9 @@ from service.engine.vocabulary import Vocabulary
 
 # A prompt that others overtook for this long, in seconds, goes first.
 PATIENCE = 2.0
-# Of so many slots, one is kept for tenants that have none.
+# Of so many slots, one is kept for tenants that have none; of very few, none is.
 SLOTS_PER_RESERVED = 8
+FEW_SLOTS = 3
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class Scheduler:
         self._ends = ends
         self._budget = budget
         self._slots = runner.slots
+        self._reserved = ceil(runner.slots / SLOTS_PER_RESERVED) * (runner.slots > FEW_SLOTS)
         self._free = set(range(runner.slots))
 
     @property
@@ -133,7 +136,7 @@ class Scheduler:
     def _may_run(self, job: Job) -> bool:
         """Whether a job may have a slot: the last ones are for named tenants that have none."""
         tenant = job.request.tenant
-        if not tenant or len(self._free) > self._slots // SLOTS_PER_RESERVED:
+        if not tenant or len(self._free) > self._reserved:
             return True
         return all(sequence.tenant != tenant for sequence in (*self.decoding, *self.prefilling))
 

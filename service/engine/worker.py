@@ -217,10 +217,15 @@ class Worker:
             reuse = sequence.job.generation.reuse
             self._events.append(partial(reuse, sequence.computed - before))
 
-    def _save_prefix(self, sequence: Sequence) -> None:
-        if self._prefixes is not None:
-            namespace = sequence.job.request.namespace
-            self._prefixes.save(namespace, sequence.tokens_held, sequence.slot)
+    def _save_prefix(self, sequence: Sequence, *, ended: bool = False) -> None:
+        if self._prefixes is None:
+            return
+        request = sequence.job.request
+        tokens = sequence.tokens_held
+        if self._deterministic:
+            # Decoded tokens are rounded otherwise than those of a prompt.
+            tokens = tokens[: len(request.prompt)]
+        self._prefixes.save(request.namespace, tokens, sequence.slot, ended=ended)
 
     def _accept(self, sequence: Sequence, drawn: Drawn | ConstraintFailed) -> None:
         """Gives a sequence its token; one that it finishes may have an heir, ready for its first.
@@ -242,9 +247,7 @@ class Worker:
         self._events.append(partial(job.generation.add, delta))
         if delta.finish_reason is None:
             return
-        if not self._deterministic:
-            # Decoded tokens are rounded otherwise than those of a prompt.
-            self._save_prefix(sequence)
+        self._save_prefix(sequence, ended=True)
         heir = self._scheduler.finish(sequence)
         if heir is not None:
             self._heirs.append(heir)

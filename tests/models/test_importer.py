@@ -225,7 +225,9 @@ def test_unknown_names_are_refused(cache: Path) -> None:
     """An unknown model or precision is refused before anything is touched."""
     with pytest.raises(UnknownModelError, match="nonesuch"):
         ensure("nonesuch")
-    with pytest.raises(UnsupportedModelError, match="'int3'; known: int4, int4-kv8, float32, float16"):
+    with pytest.raises(
+        UnsupportedModelError, match="'int3'; known: int4, int4-kv8, float32, float16"
+    ):
         ensure(DEFAULT_MODEL, "int3")
     assert not cache.exists()
 

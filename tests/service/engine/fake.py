@@ -91,9 +91,9 @@ class FakeRunner:
         assert len(self.contents[slot]) >= start + count
         return np.array(self.contents[slot][start : start + count])
 
-    def write(self, slot: int, start: int, tokens: NDArray[Any]) -> None:
+    def write(self, slot: int, start: int, tokens: NDArray[Any], count: int) -> None:
         assert len(self.contents[slot]) >= start
-        self.contents[slot][start : start + len(tokens)] = tokens.tolist()
+        self.contents[slot][start : start + count] = tokens[:count].tolist()
 
     def _append(self, slot: int, tokens: Sequence[int], past: int) -> NDArray[np.float32]:
         assert len(self.contents[slot]) >= past, "the slot does not hold what it should"

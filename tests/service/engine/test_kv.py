@@ -41,7 +41,7 @@ def test_int8_takes_a_quarter(int8_cache_folder: Path) -> None:
     assert process.memory_info().rss - before == pytest.approx(4000 * 11_520, rel=0.1)
     block = key_values.read(0, 32, 32)
     assert block.nbytes == 32 * 11_520
-    key_values.write(1, 0, block)
+    key_values.write(1, 0, block, 32)
     key_values.release(0, 4000)
     assert process.memory_info().rss - before < 5 * 2**20
     assert held(key_values, 1, 32) == {-128}

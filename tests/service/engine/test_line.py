@@ -56,8 +56,10 @@ def test_tiers_count_within_a_tenant_only(ledger: Ledger) -> None:
     assert order(line) == [other, urgent, plain, flex]
 
 
-def test_a_flexible_request_does_not_wait_for_ever(ledger: Ledger) -> None:
-    line, old, new = Line(ledger), job(tier=Tier.FLEX), job()
+@pytest.mark.parametrize("tier", Tier)
+def test_nobody_waits_for_ever(ledger: Ledger, tier: Tier) -> None:
+    """Not even while urgent requests keep coming."""
+    line, old, new = Line(ledger), job(tier=tier), job(tier=Tier.PRIORITY)
     old.arrived -= PATIENCE + 1
     line.append(old)
     line.append(new)

@@ -23,12 +23,13 @@ def filled(store: PrefixStore, *blocks: int, namespace: str = "") -> None:
     """Stores blocks whose data are their own tokens, so that they can be told apart."""
     given_ = tokens(*blocks)
     store.extend(
-        namespace, given_, lambda place: np.array(given_[place * BLOCK :][:BLOCK], np.int64)
+        namespace, given_, lambda place, _: np.array(given_[place * BLOCK :][:BLOCK], np.int64)
     )
 
 
 def found(store: PrefixStore, *blocks: int, namespace: str = "", rest: int = 0) -> list[int]:
-    return [int(data[0]) for data in store.match(namespace, tokens(*blocks, rest=rest))]
+    pieces = store.match(namespace, tokens(*blocks, rest=rest))
+    return [int(piece.data[0]) for piece in pieces]
 
 
 BLOCK_BYTES = BLOCK * 8
@@ -50,7 +51,7 @@ def test_a_block_is_read_once() -> None:
     filled(store, 1, 2)
     read: list[int] = []
 
-    def reading(place: int) -> Block:
+    def reading(place: int, _: int) -> Block:
         read.append(place)
         return np.zeros(BLOCK)
 
@@ -83,7 +84,7 @@ def test_nothing_is_left_of_what_was_evicted() -> None:
     """Evicted blocks and namespaces take no memory."""
     store = PrefixStore(BLOCK_BYTES)
     filled(store, 1, namespace="gone")
-    (data,) = store.match("gone", tokens(1))
+    ((data, _),) = store.match("gone", tokens(1))
     gone = weakref.ref(data)
     del data
     filled(store, 2)
@@ -113,20 +114,51 @@ class Slot:
     def read(self, _: int, start: int, count: int) -> Block:
         return np.array(self.contents[start : start + count])
 
-    def write(self, _: int, start: int, data: Block) -> None:
-        self.contents[start : start + len(data)] = data.tolist()
+    def write(self, _: int, start: int, data: Block, count: int) -> None:
+        self.contents[start : start + count] = data[:count].tolist()
 
 
-@given(st.integers(0, 3 * BLOCK), st.integers(0, 3 * BLOCK + 3), st.integers(0, 3 * BLOCK))
-def test_a_loaded_slot_holds_what_it_says(stored: int, wanted: int, computed: int) -> None:
+@given(
+    st.integers(0, 3 * BLOCK),
+    st.integers(0, 3 * BLOCK + 3),
+    st.integers(0, 3 * BLOCK),
+    st.booleans(),
+)
+def test_a_loaded_slot_holds_what_it_says(
+    stored: int, wanted: int, computed: int, ended: bool
+) -> None:
     """After loading, the slot's first tokens are the prompt's, and two are left to compute."""
     store = PrefixStore(10 * BLOCK_BYTES)
     text = list(range(4 * BLOCK))
-    Prefixes(store, Slot(text)).save("", text[:stored], 0)
+    Prefixes(store, Slot(text)).save("", text[:stored], 0, ended=ended)
     computed = min(computed, wanted)
     slot = Slot(text[:computed])
     held = Prefixes(store, slot).load("", text[:wanted], 0, computed)
     assert slot.contents[:held] == text[:held]
     assert held >= computed
     assert held == computed or held <= wanted - 2
-    assert held >= min(stored, max(wanted - 2, 0)) // BLOCK * BLOCK
+    known = stored if ended else stored // BLOCK * BLOCK
+    assert held == max(computed, min(known, max(wanted - 2, 0)))
+
+
+@given(st.integers(1, 2 * BLOCK - 1), st.booleans())
+def test_texts_that_part_within_a_block_share_it_up_to_there(parting: int, ended: bool) -> None:
+    """Whichever of two texts was stored, the other takes what both begin with."""
+    store = PrefixStore(10**6)
+    one = [*range(parting), *range(1000, 1000 + 3 * BLOCK)]
+    other = [*range(parting), *range(2000, 2000 + 3 * BLOCK)]
+    Prefixes(store, Slot(one)).save("", one, 0, ended=ended)
+    slot = Slot([])
+    assert Prefixes(store, slot).load("", other, 0, 0) == parting
+    assert slot.contents == other[:parting]
+
+
+def test_an_end_that_is_known_is_not_stored_again() -> None:
+    """Neither what ended alike before nor the beginning of a longer block takes memory twice."""
+    store, text = PrefixStore(10**6), list(range(BLOCK + 20))
+    prefixes = Prefixes(store, Slot(text))
+    prefixes.save("", text, 0, ended=True)
+    stored = store.bytes
+    for length in (BLOCK + 20, BLOCK + 7, BLOCK, 5):
+        prefixes.save("", text[:length], 0, ended=True)
+    assert store.bytes == stored
