@@ -102,10 +102,14 @@ def _dump(value: Any) -> str:
         raise ScalarError("Input should not be nested so deeply") from error
 
 
+LOWEST = -(2.0**63)
+
+
 def _integer(low: int, high: int) -> Convert:
     def integer(value: Any) -> int:
         if type(value) is float and value.is_integer():
-            value = int(value)
+            # An integer below 64 bits is read as a float, and may have been rounded up to -2**63.
+            value = int(value) - (value == LOWEST)
         if type(value) is not int:
             raise ScalarError("Input should be a valid integer")
         if value > high:
