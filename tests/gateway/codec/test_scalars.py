@@ -47,6 +47,7 @@ def test_taken(field: str, value: Any, expected: Any) -> None:
         ("an_int32", 2**31, "Input should be less than or equal to 2147483647"),
         ("an_int32", -(2**31) - 1, "Input should be greater than or equal to -2147483648"),
         ("a_uint32", -1, "Input should be greater than or equal to 0"),
+        ("an_int64", -(2.0**63), "Input should be greater than or equal to -9223372036854775808"),
         ("an_int64", 1e30, "Input should be less than or equal to 9223372036854775807"),
         ("a_double", True, "Input should be a valid number"),
         ("a_double", "0.5", "Input should be a valid number"),
