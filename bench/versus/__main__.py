@@ -22,7 +22,7 @@ from bench.versus.figures import Workload
 from bench.versus.measuring import Contender
 from bench.versus.options import PEER, Options, parse
 from bench.versus.plots import RATIOS, plot
-from bench.versus.results import Results, refresh, rows_of, table
+from bench.versus.results import Results, portable, refresh, rows_of, table
 from bench.versus.rounds import RAPPORT, Comparison, Match
 
 
@@ -77,7 +77,8 @@ def compare(options: Options) -> Results:
     if not options.all_variants:
         for match in matches:
             comparison.choose(match)
-    results.commands = {one.variant: one.command for match in matches for one in match.contenders}
+    every = [one for match in matches for one in match.contenders]
+    results.commands = {one.variant: portable(one.command) for one in every}
 
     def write() -> None:
         results.rows = [row for each in workloads for row in rows_of(each, results.runs)]

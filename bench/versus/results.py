@@ -26,6 +26,11 @@ Values = dict[int, float]
 """A figure by round."""
 
 
+def portable(command: Sequence[str]) -> list[str]:
+    """A command without the places where one machine keeps its files: their names alone."""
+    return [Path(word).name if Path(word).is_absolute() else word for word in command]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One figure of one workload; what was not measured is none."""
@@ -59,7 +64,7 @@ class Results:
     commands: dict[str, list[str]] = field(default_factory=dict)
     """How each variant was started, less its address."""
     when: datetime = field(default_factory=lambda: datetime.now(UTC))
-    command: list[str] = field(default_factory=lambda: sys.argv[1:])
+    command: list[str] = field(default_factory=lambda: portable(sys.argv[1:]))
     machine: Machine = field(default_factory=Machine)
 
     def write(self, folder: Path) -> None:

@@ -9,7 +9,7 @@ from bench.errors import BenchError
 from bench.versus.catalog import WORKLOADS
 from bench.versus.figures import Figure, Workload
 from bench.versus.measuring import Run
-from bench.versus.results import BEGIN, END, refresh, rows_of, table
+from bench.versus.results import BEGIN, END, portable, refresh, rows_of, table
 from bench.versus.rounds import best_variant
 
 COLD = next(workload for workload in WORKLOADS if workload.name == "cold-prompt")
@@ -82,3 +82,10 @@ def test_the_readme_is_changed_between_its_marks_alone(tmp_path: Path) -> None:
     readme.write_text("no marks")
     with pytest.raises(BenchError, match="no lines"):
         refresh(readme, "new")
+
+
+def test_commands_name_no_place_of_one_machine() -> None:
+    """Files are named; flags, settings and relative paths stay as they are."""
+    command = ["/opt/llama/llama-server", "--model", "/home/me/a.gguf", "-np", "8", "bench/results"]
+    wanted = ["llama-server", "--model", "a.gguf", "-np", "8", "bench/results"]
+    assert portable(command) == wanted
