@@ -15,6 +15,7 @@ from service.engine.errors import EngineError, StepFailed
 from service.engine.generation import Generation
 from service.engine.pace import CROWDED_SHARE, FAIR_SHARE, GRAIN, Pace
 from service.engine.prefix import Prefixes
+from service.engine.reuse import Reuse
 from service.engine.runner import MAX_SLICE, Floats, Runner
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import Job, Sequence
@@ -45,7 +46,7 @@ class Worker:
         self._runner = runner
         self._scheduler = scheduler
         self._pace = pace
-        self._prefixes = prefixes
+        self._reuse = Reuse(prefixes, deterministic=deterministic)
         self._deliver = deliver
         self._deterministic = deterministic
         self._drafts = drafts
@@ -184,7 +185,8 @@ class Worker:
         self._accept(sequence, drawn)
 
     def _run_slice(self, sequence: Sequence) -> Floats:
-        self._load_prefix(sequence)
+        if reused := self._reuse.load(sequence):
+            self._events.append(partial(sequence.job.generation.reuse, reused))
         past = sequence.computed
         tokens = sequence.job.request.prompt[past : past + self._slice_size(sequence)]
         started = time.perf_counter()
@@ -193,7 +195,7 @@ class Worker:
             self._pace.saw_prefill(len(tokens), time.perf_counter() - started)
         sequence.computed += len(tokens)
         self._scheduler.ledger.charge(sequence.tenant, prompt=len(tokens))
-        self._save_prefix(sequence)
+        self._reuse.save(sequence)
         return logits
 
     def _slice_size(self, sequence: Sequence) -> int:
@@ -204,28 +206,6 @@ class Worker:
             size = min(size, self._pace.slice_beside_decode(share))
         # A last slice of a single token would round otherwise than one of several.
         return size - (sequence.remaining_prompt == size + 1)
-
-    def _load_prefix(self, sequence: Sequence) -> None:
-        if self._prefixes is None:
-            return
-        request = sequence.job.request
-        before = sequence.computed
-        sequence.computed = self._prefixes.load(
-            request.namespace, request.prompt, sequence.slot, before
-        )
-        if sequence.computed > before:
-            reuse = sequence.job.generation.reuse
-            self._events.append(partial(reuse, sequence.computed - before))
-
-    def _save_prefix(self, sequence: Sequence, *, ended: bool = False) -> None:
-        if self._prefixes is None:
-            return
-        request = sequence.job.request
-        tokens = sequence.tokens_held
-        if self._deterministic:
-            # Decoded tokens are rounded otherwise than those of a prompt.
-            tokens = tokens[: len(request.prompt)]
-        self._prefixes.save(request.namespace, tokens, sequence.slot, ended=ended)
 
     def _accept(self, sequence: Sequence, drawn: Drawn | ConstraintFailed) -> None:
         """Gives a sequence its token; one that it finishes may have an heir, ready for its first.
@@ -247,7 +227,7 @@ class Worker:
         self._events.append(partial(job.generation.add, delta))
         if delta.finish_reason is None:
             return
-        self._save_prefix(sequence, ended=True)
+        self._reuse.save(sequence, ended=True)
         heir = self._scheduler.finish(sequence)
         if heir is not None:
             self._heirs.append(heir)
