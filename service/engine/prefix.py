@@ -98,6 +98,17 @@ class PrefixStore:
         if keys and len(keys[-1][1]) < BLOCK and not ended:
             keys.pop()
         nodes = self._stored(keys)
+        try:
+            self._add(nodes, keys, read)
+        finally:
+            # What was stored before `read` failed counts and can go like all else.
+            self._touch(nodes)
+            while self.bytes > self._budget:
+                self._evict()
+
+    def _add(
+        self, nodes: list[Node], keys: Sequence[Key], read: Callable[[int, int], NDArray[Any]]
+    ) -> None:
         for place in range(len(nodes), len(keys)):
             siblings, key = self._behind(nodes), keys[place]
             size = len(key[1])
@@ -107,9 +118,6 @@ class PrefixStore:
             siblings[key] = node
             self.bytes += node.data.nbytes
             nodes.append(node)
-        self._touch(nodes)
-        while self.bytes > self._budget:
-            self._evict()
 
     def _behind(self, nodes: Sequence[Node]) -> dict[Key, Node]:
         return nodes[-1].children if nodes else self._roots

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 from service.engine.prefix import Prefixes
 from service.engine.sequence import Sequence
+
+log = logging.getLogger(__name__)
 
 
 class Reuse:
@@ -33,4 +37,7 @@ class Reuse:
         request, tokens = sequence.job.request, sequence.tokens_held
         if self._deterministic:
             tokens = tokens[: len(request.prompt)]
-        self._prefixes.save(request.namespace, tokens, sequence.slot, ended=ended)
+        try:
+            self._prefixes.save(request.namespace, tokens, sequence.slot, ended=ended)
+        except MemoryError:
+            log.warning("no memory to keep a prefix in")

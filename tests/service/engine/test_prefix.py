@@ -5,6 +5,7 @@ import weakref
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -57,6 +58,23 @@ def test_a_block_is_read_once() -> None:
 
     store.extend("", tokens(1, 2, 3), reading)
     assert read == [2]
+
+
+def test_what_was_stored_before_memory_ran_out_still_counts() -> None:
+    """A block that cannot be read is not stored; those before it are found, and can go."""
+    store = PrefixStore(2 * BLOCK_BYTES)
+
+    def reading(place: int, _: int) -> Block:
+        if place == 1:
+            raise MemoryError
+        return np.full(BLOCK, 1, np.int64)
+
+    with pytest.raises(MemoryError):
+        store.extend("", tokens(1, 2), reading)
+    assert found(store, 1, 2) == [1]
+    filled(store, 5, 6)
+    assert found(store, 1) == []
+    assert store.bytes == 2 * BLOCK_BYTES
 
 
 def test_the_least_recently_used_go_first() -> None:
