@@ -116,8 +116,10 @@ def test_every_reading_counts(
     expected = re.fullmatch(f"(?:{regex})b", text) is not None
     try:
         accepted = accepts(compiled, vocabulary.encode_text(text))
-    except ConstraintFailed:
-        reject()  # more readings than the parser may hold
+    except ConstraintFailed as failure:
+        if "Too many items" not in str(failure):
+            raise
+        reject()  # more readings than the parser may hold: refused, not misread
     assert accepted == expected
 
 
