@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -20,8 +19,10 @@ from rapport.v1.chat_pb2 import (
 )
 from rapport.v1.chat_pb2_grpc import ChatServiceServicer
 from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
-from service import caller, headers
+from service import account, headers
 from service.answer import Answer
+from service.caller import hidden
+from service.engine.generation import Generation
 from service.engine.request import GenerationRequest
 from service.grammar import grammar_for
 from service.lifecycle import Lifecycle, Served
@@ -54,7 +55,7 @@ class ChatService(ChatServiceServicer):
         self, request: CreateChatCompletionRequest, _context: Context
     ) -> CreateChatCompletionResponse:
         answer, asked = await self._understand(request, streaming=False)
-        async with self._lifecycle.served.engine.submit(asked) as generation:
+        async with self._submit(asked) as generation:
             whole = await answer.whole(generation)
             headers.set_metrics(answer.metrics(generation))
             return whole
@@ -65,7 +66,7 @@ class ChatService(ChatServiceServicer):
         answer, asked = await self._understand(request, streaming=True)
         usage_apart = request.stream_options.include_usage
         async with (
-            self._lifecycle.served.engine.submit(asked) as generation,
+            self._submit(asked) as generation,
             aclosing(answer.pieces(generation, usage_apart=usage_apart)) as pieces,
         ):
             # Only with the first is it known how much of the prompt was in the cache.
@@ -84,16 +85,22 @@ class ChatService(ChatServiceServicer):
     async def _understand(
         self, request: CreateChatCompletionRequest, *, streaming: bool
     ) -> tuple[Answer, GenerationRequest]:
-        arrived = time.monotonic()
+        ours = account.current()
+        ours.model = request.model
+        ours.user = hidden(request.user.encode()) if request.user else ""
         served = self._lifecycle.served
         served.engine.check_room()
-        key_id = caller.current()
-        understand = partial(self._asked, request, served, key_id, streaming=streaming)
+        understand = partial(self._asked, request, served, ours.key_id, streaming=streaming)
         loop = asyncio.get_running_loop()
         tools, asked = await loop.run_in_executor(self._threads, understand)
         grammar = await grammar_for(request, tools, served.formats)
         asked = replace(asked, grammar=grammar)
-        return answer_to(request, asked, served.engine.vocabulary, arrived, tools), asked
+        return answer_to(request, asked, served.engine.vocabulary, ours.arrived, tools), asked
+
+    def _submit(self, asked: GenerationRequest) -> Generation:
+        generation = self._lifecycle.served.engine.submit(asked)
+        account.current().generation = generation
+        return generation
 
     def _asked(
         self, request: CreateChatCompletionRequest, served: Served, key_id: str, *, streaming: bool

@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import logging
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from uuid import uuid4
 import grpc
 from grpc_status import rpc_status
 
-from service import caller, headers
+from service import account, headers
+from service.account import Account
+from service.caller import hidden
 from service.errors import Unauthenticated
 from service.status import kind_of, status_of
 
@@ -34,24 +35,22 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Call:
     """An RPC under way."""
 
-    method: str
     context: Context
-    request_id: str
+    account: Account
     answered: bool = False
-    code: grpc.StatusCode = grpc.StatusCode.OK
 
     async def answer(self) -> None:
         """Sends the headers, once. An error before them is one that proxies may retry."""
         if not self.answered:
             self.answered = True
-            ids = ((REQUEST_ID, self.request_id),)
+            ids = ((REQUEST_ID, self.account.request_id),)
             await self.context.send_initial_metadata((*ids, *headers.current()))
 
     async def fail(self, error: Exception) -> None:
         """Ends the RPC with the error's status."""
         status = rpc_status.to_status(status_of(error))
-        self.code = status.code
-        trailers = (*status.trailing_metadata, (REQUEST_ID, self.request_id))
+        self.account.code = status.code
+        trailers = (*status.trailing_metadata, (REQUEST_ID, self.account.request_id))
         await self.context.abort(status.code, status.details, trailers)
 
 
@@ -112,7 +111,8 @@ class Around(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _entered(self, method: str, context: Context) -> AsyncIterator[Call]:
-        call = Call(method, context, _request_id(context))
+        call = Call(context, Account(method, _request_id(context)))
+        account.begin(call.account)
         headers.begin()
         async with AsyncExitStack() as stack:
             for scope in self._scopes:
@@ -120,18 +120,30 @@ class Around(grpc.aio.ServerInterceptor):
             yield call
 
 
-@asynccontextmanager
-async def log_access(call: Call) -> AsyncIterator[None]:
+Closing = Callable[[Account], None]
+
+
+def keep_account(*closings: Closing) -> Scope:
+    """Passes the account of each RPC on when it has ended, however it did."""
+
+    @asynccontextmanager
+    async def kept(call: Call) -> AsyncIterator[None]:
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            call.account.code = _why_cancelled(call.context)
+            raise
+        finally:
+            for closing in closings:
+                closing(call.account)
+
+    return kept
+
+
+def log_access(ended: Account) -> None:
     """Writes one line: method, code, time taken, id. Never what was said, never a key."""
-    began = time.perf_counter()
-    try:
-        yield
-    except (asyncio.CancelledError, GeneratorExit):
-        call.code = _why_cancelled(call.context)
-        raise
-    finally:
-        took = (time.perf_counter() - began) * 1000
-        access.info("%s %s %.1f ms %s", call.method, call.code.name, took, call.request_id)
+    took = ended.duration * 1000
+    access.info("%s %s %.1f ms %s", ended.method, ended.code.name, took, ended.request_id)
 
 
 @asynccontextmanager
@@ -141,13 +153,13 @@ async def answer_errors(call: Call) -> AsyncIterator[None]:
         yield
     except Exception as error:
         if kind_of(error).code is grpc.StatusCode.INTERNAL:
-            logger.exception("%s failed, request %s", call.method, call.request_id)
+            logger.exception("%s failed, request %s", call.account.method, call.account.request_id)
         await call.fail(error)
 
 
 def require_key(keys: Iterable[str]) -> Scope:
     """Lets in who shows one of the keys."""
-    known = {key.encode(): caller.key_id(key.encode()) for key in keys}
+    known = {key.encode(): hidden(key.encode()) for key in keys}
 
     @asynccontextmanager
     async def authenticated(call: Call) -> AsyncIterator[None]:
@@ -157,7 +169,7 @@ def require_key(keys: Iterable[str]) -> Scope:
         matches = [identity for each, identity in known.items() if hmac.compare_digest(shown, each)]
         if scheme.lower() != "bearer" or not matches:
             raise Unauthenticated
-        caller.enter(matches[0])
+        call.account.key_id = matches[0]
         yield
 
     return authenticated

@@ -12,7 +12,7 @@ from rapport.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from service.catalog import ModelService
 from service.chat import ChatService
 from service.config import ServiceSettings
-from service.interceptors import Around, Scope, answer_errors, log_access, require_key
+from service.interceptors import Around, Scope, answer_errors, keep_account, log_access, require_key
 from service.lifecycle import CHAT_SERVICE, MODEL_SERVICE, Lifecycle
 from service.reflection import add_reflection
 from service.request import Defaults
@@ -75,7 +75,7 @@ def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
 
 
 def _scopes(settings: ServiceSettings) -> Iterator[Scope]:
-    yield log_access
+    yield keep_account(log_access)
     yield answer_errors
     if settings.keys:
         yield require_key(settings.keys)

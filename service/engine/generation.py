@@ -21,8 +21,14 @@ class Generation:
 
     def __init__(self, request: GenerationRequest, cancel: Callable[[Generation], None]) -> None:
         self.request = request
+        # Times are those of the monotonic clock.
+        self.submitted_at = time.monotonic()
         self.begun_at: float | None = None
-        """When a choice was first given a slot, on the monotonic clock."""
+        """When a choice was first given a slot."""
+        self.first_at: float | None = None
+        """When the first token came."""
+        self.last_at = self.submitted_at
+        """When the last token came."""
         self.ended = False
         self.completion_tokens = 0
         self.cached_tokens = 0
@@ -73,6 +79,9 @@ class Generation:
     def add(self, delta: Delta) -> None:
         """Takes what a step added to a choice."""
         self.completion_tokens += len(delta.token_ids)
+        self.last_at = time.monotonic()
+        if self.first_at is None:
+            self.first_at = self.last_at
         if waiting := self._pending.get(delta.index):
             waiting.extend(delta)
         else:

@@ -1,0 +1,76 @@
+"""What one RPC is and does: kept while it runs, read by log, metrics and limits at its end."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import grpc
+
+from service.engine.generation import Generation
+
+_CURRENT: ContextVar[Account] = ContextVar("account")
+
+
+@dataclass(slots=True)
+class Account:
+    """Times are in seconds; those of tokens are None as long as there is none."""
+
+    method: str
+    request_id: str
+    key_id: str = ""
+    """The id of the caller's key; empty where none is asked for."""
+    user: str = ""
+    """The hash of the user that the request names."""
+    model: str = ""
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    generation: Generation | None = None
+    """What the engine made, once it was asked."""
+    arrived: float = field(default_factory=time.monotonic)
+
+    @property
+    def duration(self) -> float:
+        return time.monotonic() - self.arrived
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.generation.request.prompt) if self.generation else 0
+
+    @property
+    def cached_tokens(self) -> int:
+        return self.generation.cached_tokens if self.generation else 0
+
+    @property
+    def completion_tokens(self) -> int:
+        return self.generation.completion_tokens if self.generation else 0
+
+    @property
+    def queued(self) -> float | None:
+        """From the engine's door to a slot."""
+        made = self.generation
+        return made.begun_at - made.submitted_at if made and made.begun_at else None
+
+    @property
+    def ttft(self) -> float | None:
+        """From the arrival to the first token."""
+        made = self.generation
+        return made.first_at - self.arrived if made and made.first_at else None
+
+    @property
+    def itl(self) -> float | None:
+        """Between two tokens, on the average."""
+        made = self.generation
+        if made is None or made.first_at is None or made.completion_tokens < 2:  # noqa: PLR2004 - from one to another
+            return None
+        return (made.last_at - made.first_at) / (made.completion_tokens - 1)
+
+
+def begin(account: Account) -> None:
+    """Makes an account that of this RPC."""
+    _CURRENT.set(account)
+
+
+def current() -> Account:
+    """The account of this RPC."""
+    return _CURRENT.get()
