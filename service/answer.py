@@ -81,11 +81,13 @@ class Answer:
 
     def metrics(self, generation: Generation) -> PerfMetrics:
         """How the request ran, up to now."""
+        drafted = generation.drafted_tokens
         return PerfMetrics(
             prompt_tokens=len(generation.request.prompt),
             cached_prompt_tokens=generation.cached_tokens,
             server_time_to_first_token=self.first_token_after,
             server_processing_time=time.monotonic() - self.arrived,
+            speculation_acceptance=generation.accepted_tokens / drafted if drafted else None,
         )
 
     def _written(self, delta: Delta) -> Iterator[ChoiceDelta]:

@@ -42,3 +42,6 @@ def set_metrics(metrics: PerfMetrics) -> None:
             "fireworks-server-processing-time": f"{metrics.server_processing_time:.6f}",
         }
     )
+    if metrics.HasField("speculation_acceptance"):
+        acceptance = metrics.speculation_acceptance
+        _HEADERS.get()["fireworks-speculation-acceptance"] = f"{acceptance:.6f}"

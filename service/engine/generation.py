@@ -33,6 +33,10 @@ class Generation:
         self.completion_tokens = 0
         self.cached_tokens = 0
         """Tokens of the prompt that did not need to be computed."""
+        self.drafted_tokens = 0
+        """Tokens that were guessed ahead."""
+        self.accepted_tokens = 0
+        """Those of them that came out as guessed."""
         self._cancel = cancel
         self._pending: dict[int, Delta] = {}
         self._unfinished = request.n
@@ -75,6 +79,11 @@ class Generation:
     def reuse(self, tokens: int) -> None:
         """Notes that so many tokens of the prompt did not need to be computed."""
         self.cached_tokens += tokens
+
+    def judge(self, drafted: int, accepted: int) -> None:
+        """Notes how many tokens of a draft came out as guessed."""
+        self.drafted_tokens += drafted
+        self.accepted_tokens += accepted
 
     def add(self, delta: Delta) -> None:
         """Takes what a step added to a choice."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import zip_longest
 from queue import SimpleQueue
 
 from service.engine.constraint import ConstraintFailed
@@ -143,16 +144,28 @@ class Worker:
             log.exception("a draft could not be verified")
             self._fail({sequence.job}, error)
             return
-        for place, row in enumerate(logits):
+        accepted = self._accept_draft(sequence, draft, logits)
+        # Ahead of the last token's event: with that the answer may be read.
+        self._events.insert(0, partial(sequence.job.generation.judge, len(draft), accepted))
+        if sequence.drafter is not None:
+            sequence.drafter.judge(accepted=accepted, drafted=len(draft))
+
+    def _accept_draft(self, sequence: Sequence, draft: list[int], logits: Floats) -> int:
+        """Draws tokens as long as they come out as drafted. Returns how many did.
+
+        `logits` [1 + drafted, vocabulary] are those behind the last token and the drafted ones.
+        """
+        accepted = 0
+        for row, guess in zip_longest(logits, draft):
             # What the slot holds of the draft behind this is not counted, and written over.
             sequence.computed += 1
             self._draw_next(sequence, row)
-            if sequence not in sequence.job.running:
-                return
-            if sequence.output[-1:] != draft[place : place + 1]:
+            if sequence.output[-1] != guess:
                 break
-        if sequence.drafter is not None:
-            sequence.drafter.judge(accepted=place, drafted=len(draft))
+            accepted += 1
+            if sequence not in sequence.job.running:
+                break
+        return accepted
 
     def _run_decode(self, sequences: tuple[Sequence, ...]) -> list[Drawn | ConstraintFailed]:
         last = [sequence.output[-1] for sequence in sequences]

@@ -20,6 +20,7 @@ METRICS = [
     "server-time-to-first-token",
     "server-processing-time",
 ]
+ACCEPTANCE = "speculation-acceptance"
 
 
 def is_bare_uuid4(text: str) -> bool:
@@ -152,11 +153,28 @@ def test_metrics(caller: Caller) -> None:
     """Metrics have the vendor's names, count as usage does, and times are in seconds."""
     answer = caller.whole(ask(perf_metrics_in_response=True))
     metrics, usage = answer["perf_metrics"], answer["usage"]
-    assert list(metrics) == METRICS
+    assert [name for name in metrics if name != ACCEPTANCE] == METRICS
     assert metrics["prompt-tokens"] == usage["prompt_tokens"]
     assert metrics["cached-prompt-tokens"] == usage["prompt_tokens_details"]["cached_tokens"]
     first, whole = metrics["server-time-to-first-token"], metrics["server-processing-time"]
     assert 0 < first <= whole < 60
+
+
+def test_acceptance_of_a_prediction(caller: Caller) -> None:
+    """With a prediction it is told how much of it came true, as a part of 1."""
+    asked = ask(temperature=0, max_tokens=24, perf_metrics_in_response=True)
+    said = caller.whole(asked)["choices"][0]["message"]["content"]
+    foretold = asked | {"prediction": {"type": "content", "content": said}}
+    metrics = caller.whole(foretold)["perf_metrics"]
+    assert 0.5 < metrics[ACCEPTANCE] <= 1
+
+
+def test_acceptance_is_in_the_headers(rest: Rest) -> None:
+    """A prediction that comes true in part is told of as such."""
+    asked = ask(temperature=0, max_tokens=24)
+    said = rest.post(asked).json()["choices"][0]["message"]["content"]
+    response = rest.post(asked | {"prediction": said[:20] + " zebra" * 20})
+    assert 0 < float(response.headers["fireworks-speculation-acceptance"]) < 1
 
 
 def test_headers_of_a_whole_answer(rest: Rest) -> None:

@@ -49,6 +49,7 @@ class Script:
         self.request = GenerationRequest((1, 2, 3), 10, n=n)
         self.completion_tokens = sum(len(delta.token_ids) for delta in deltas)
         self.cached_tokens = 2
+        self.drafted_tokens, self.accepted_tokens = 4, 1
 
     async def __aiter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204
         for delta in self.deltas:
@@ -192,6 +193,8 @@ async def test_what_was_asked_for_beside_the_choices() -> None:
     assert list(whole.prompt_token_ids) == [1, 2, 3]
     metrics = whole.perf_metrics
     assert (metrics.prompt_tokens, metrics.cached_prompt_tokens) == (3, 2)
+    assert not metrics.HasField("speculation_acceptance")
+    assert pieces[-1].perf_metrics.speculation_acceptance == 0.25
     assert 0 < metrics.server_time_to_first_token <= metrics.server_processing_time
 
 

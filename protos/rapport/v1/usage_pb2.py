@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from rapport.rest.v1 import rest_pb2 as rapport_dot_rest_dot_v1_dot_rest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16rapport/v1/usage.proto\x12\nrapport.v1\x1a\x1arapport/rest/v1/rest.proto\"\x8f\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x02 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\x05\x12>\n\x15prompt_tokens_details\x18\x04 \x01(\x0b\x32\x1f.rapport.v1.PromptTokensDetails\",\n\x13PromptTokensDetails\x12\x15\n\rcached_tokens\x18\x01 \x01(\x05\"\xf7\x01\n\x0bPerfMetrics\x12*\n\rprompt_tokens\x18\x01 \x01(\x05\x42\x13\x8a\xb5\x18\x0f\n\rprompt-tokens\x12\x38\n\x14\x63\x61\x63hed_prompt_tokens\x18\x02 \x01(\x05\x42\x1a\x8a\xb5\x18\x16\n\x14\x63\x61\x63hed-prompt-tokens\x12\x44\n\x1aserver_time_to_first_token\x18\x03 \x01(\x01\x42 \x8a\xb5\x18\x1c\n\x1aserver-time-to-first-token\x12<\n\x16server_processing_time\x18\x04 \x01(\x01\x42\x1c\x8a\xb5\x18\x18\n\x16server-processing-time\"\x93\x01\n\tRawOutput\x12\x18\n\x10prompt_fragments\x18\x01 \x03(\t\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\x05\x12\x12\n\ncompletion\x18\x03 \x01(\t\x12\x1c\n\x14\x63ompletion_token_ids\x18\x04 \x03(\x05\x12\x14\n\x07grammar\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_grammarb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16rapport/v1/usage.proto\x12\nrapport.v1\x1a\x1arapport/rest/v1/rest.proto\"\x8f\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x02 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\x05\x12>\n\x15prompt_tokens_details\x18\x04 \x01(\x0b\x32\x1f.rapport.v1.PromptTokensDetails\",\n\x13PromptTokensDetails\x12\x15\n\rcached_tokens\x18\x01 \x01(\x05\"\xd5\x02\n\x0bPerfMetrics\x12*\n\rprompt_tokens\x18\x01 \x01(\x05\x42\x13\x8a\xb5\x18\x0f\n\rprompt-tokens\x12\x38\n\x14\x63\x61\x63hed_prompt_tokens\x18\x02 \x01(\x05\x42\x1a\x8a\xb5\x18\x16\n\x14\x63\x61\x63hed-prompt-tokens\x12\x44\n\x1aserver_time_to_first_token\x18\x03 \x01(\x01\x42 \x8a\xb5\x18\x1c\n\x1aserver-time-to-first-token\x12<\n\x16server_processing_time\x18\x04 \x01(\x01\x42\x1c\x8a\xb5\x18\x18\n\x16server-processing-time\x12\x41\n\x16speculation_acceptance\x18\x05 \x01(\x01\x42\x1c\x8a\xb5\x18\x18\n\x16speculation-acceptanceH\x00\x88\x01\x01\x42\x19\n\x17_speculation_acceptance\"\x93\x01\n\tRawOutput\x12\x18\n\x10prompt_fragments\x18\x01 \x03(\t\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\x05\x12\x12\n\ncompletion\x18\x03 \x01(\t\x12\x1c\n\x14\x63ompletion_token_ids\x18\x04 \x03(\x05\x12\x14\n\x07grammar\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_grammarb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,12 +40,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PERFMETRICS'].fields_by_name['server_time_to_first_token']._serialized_options = b'\212\265\030\034\n\032server-time-to-first-token'
   _globals['_PERFMETRICS'].fields_by_name['server_processing_time']._loaded_options = None
   _globals['_PERFMETRICS'].fields_by_name['server_processing_time']._serialized_options = b'\212\265\030\030\n\026server-processing-time'
+  _globals['_PERFMETRICS'].fields_by_name['speculation_acceptance']._loaded_options = None
+  _globals['_PERFMETRICS'].fields_by_name['speculation_acceptance']._serialized_options = b'\212\265\030\030\n\026speculation-acceptance'
   _globals['_USAGE']._serialized_start=67
   _globals['_USAGE']._serialized_end=210
   _globals['_PROMPTTOKENSDETAILS']._serialized_start=212
   _globals['_PROMPTTOKENSDETAILS']._serialized_end=256
   _globals['_PERFMETRICS']._serialized_start=259
-  _globals['_PERFMETRICS']._serialized_end=506
-  _globals['_RAWOUTPUT']._serialized_start=509
-  _globals['_RAWOUTPUT']._serialized_end=656
+  _globals['_PERFMETRICS']._serialized_end=600
+  _globals['_RAWOUTPUT']._serialized_start=603
+  _globals['_RAWOUTPUT']._serialized_end=750
 # @@protoc_insertion_point(module_scope)

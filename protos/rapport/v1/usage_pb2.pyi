@@ -86,6 +86,7 @@ class PerfMetrics(_message.Message):
     CACHED_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     SERVER_TIME_TO_FIRST_TOKEN_FIELD_NUMBER: _builtins.int
     SERVER_PROCESSING_TIME_FIELD_NUMBER: _builtins.int
+    SPECULATION_ACCEPTANCE_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """Tokens of the prompt."""
     cached_prompt_tokens: _builtins.int
@@ -94,6 +95,10 @@ class PerfMetrics(_message.Message):
     """Seconds from arrival to the first token."""
     server_processing_time: _builtins.float
     """Seconds from arrival to the last token."""
+    speculation_acceptance: _builtins.float
+    """The part of the tokens guessed ahead that came out as guessed, from 0 to 1; absent if none
+    were guessed.
+    """
     def __init__(
         self,
         *,
@@ -101,12 +106,15 @@ class PerfMetrics(_message.Message):
         cached_prompt_tokens: _builtins.int = ...,
         server_time_to_first_token: _builtins.float = ...,
         server_processing_time: _builtins.float = ...,
+        speculation_acceptance: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_speculation_acceptance", b"_speculation_acceptance", "speculation_acceptance", b"speculation_acceptance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_prompt_tokens", b"cached_prompt_tokens", "prompt_tokens", b"prompt_tokens", "server_processing_time", b"server_processing_time", "server_time_to_first_token", b"server_time_to_first_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_speculation_acceptance", b"_speculation_acceptance", "cached_prompt_tokens", b"cached_prompt_tokens", "prompt_tokens", b"prompt_tokens", "server_processing_time", b"server_processing_time", "server_time_to_first_token", b"server_time_to_first_token", "speculation_acceptance", b"speculation_acceptance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__speculation_acceptance: _TypeAlias = _typing.Literal["speculation_acceptance"]  # noqa: Y015
+    _WhichOneofArgType__speculation_acceptance: _TypeAlias = _typing.Literal["_speculation_acceptance", b"_speculation_acceptance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__speculation_acceptance) -> _WhichOneofReturnType__speculation_acceptance | None: ...
 
 Global___PerfMetrics: _TypeAlias = PerfMetrics  # noqa: Y015
 

@@ -82,6 +82,24 @@ async def test_a_right_draft_saves_runs() -> None:
     assert sum(runner.drafts) + len(runner.drafts) + len(runner.batches) == 39
 
 
+@pytest.mark.parametrize(
+    ("prediction", "least", "most"), [(RIGHT, 1, 1), (HALF, 0.3, 0.99), ((), 0, 0)]
+)
+async def test_what_came_true_is_counted(
+    prediction: tuple[int, ...], least: float, most: float
+) -> None:
+    """A request knows how many of the tokens guessed for it came out so."""
+    engine = Engine(FakeRunner(), fake_spec(), VOCABULARY, EngineConfig())
+    engine.start(lambda: None)
+    request = greedy(PROMPT, 40 if prediction else 1, prediction=prediction)
+    async with engine.submit(request) as generation:
+        await collect(generation)
+    await engine.stop()
+    accepted, drafted = generation.accepted_tokens, generation.drafted_tokens
+    assert least * drafted <= accepted <= most * drafted
+    assert bool(drafted) == bool(prediction)
+
+
 @pytest.mark.parametrize("length", range(1, 9))
 async def test_a_stop_within_a_draft_discards_the_rest(length: int) -> None:
     """A stop string ends the answer wherever in a draft it is complete."""
