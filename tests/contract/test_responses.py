@@ -173,7 +173,9 @@ def test_acceptance_is_in_the_headers(rest: Rest) -> None:
     """A prediction that comes true in part is told of as such."""
     asked = ask(temperature=0, max_tokens=24)
     said = rest.post(asked).json()["choices"][0]["message"]["content"]
-    response = rest.post(asked | {"prediction": said[:20] + " zebra" * 20})
+    foretold = {"type": "content", "content": said[:20] + " zebra" * 20}
+    response = rest.post(asked | {"prediction": foretold})
+    assert response.status_code == 200
     assert 0 < float(response.headers["fireworks-speculation-acceptance"]) < 1
 
 
