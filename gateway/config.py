@@ -47,9 +47,9 @@ class GatewaySettings(Settings):
 
     @model_validator(mode="after")
     def _open_only_to_this_machine(self) -> Self:
-        if not (self.keys or self.allow_public_bind or is_loopback(self.http_host)):
+        if not (self.asks_for_key or self.allow_public_bind or is_loopback(self.http_host)):
             raise ValueError(
-                f"http_host {self.http_host} is reachable from elsewhere: set api_keys or "
-                "allow_public_bind, or use a loopback address"
+                f"http_host {self.http_host} is reachable from elsewhere: set api_keys, "
+                "api_keys_file or allow_public_bind, or use a loopback address"
             )
         return self

@@ -40,7 +40,7 @@ class Upstream:
         self.channel: grpc.aio.Channel
         self._options = _channel_options(settings.max_response_bytes)
         self._ignore_unknown = settings.unknown_fields == "ignore"
-        self._key_needed = bool(settings.keys)
+        self._key_needed = settings.asks_for_key
         self._table: Table | None = None
         self._files = FileDescriptorSet()
         self._description = b""

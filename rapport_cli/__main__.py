@@ -14,6 +14,7 @@ commands:
   service   run the gRPC service alone
   gateway   run the REST gateway alone
   models    import models into the cache, list them, say where they are
+  keys      make API keys, list them, take them away
   chat      talk to a running service in the terminal
 
 `rapport COMMAND --help` shows a command's options.
@@ -25,6 +26,7 @@ MODULES = {
     "service": "service",
     "gateway": "gateway",
     "models": "models",
+    "keys": "rapport_cli.keys",
     "chat": "rapport_cli.chat",
 }
 

@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     """port of the gRPC service; to serve on 0 picks one"""
     api_keys: SecretStr = SecretStr("")
     """keys that callers may use, separated by commas; none: open, on a loopback address only"""
+    api_keys_file: Path | None = None
+    """file of keys that `rapport keys` writes, beside api_keys"""
     shutdown_grace: NonNegativeFloat = 10
     """seconds that running answers get to finish at shutdown"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -73,6 +75,11 @@ class Settings(BaseSettings):
         """The keys that callers may use."""
         listed = self.api_keys.get_secret_value().split(",")
         return tuple(key.strip() for key in listed if key.strip())
+
+    @property
+    def asks_for_key(self) -> bool:
+        """Whether callers must show a key; nobody can while a file of keys is empty."""
+        return bool(self.keys) or self.api_keys_file is not None
 
     @classmethod
     def settings_customise_sources(

@@ -24,6 +24,9 @@ class Account:
     user: str = ""
     """The hash of the user that the request names."""
     model: str = ""
+    """The model that the request names."""
+    models: tuple[str, ...] | None = None
+    """The models that the caller's key is for; None: all."""
     code: grpc.StatusCode = grpc.StatusCode.OK
     generation: Generation | None = None
     """What the engine made, once it was asked."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
+import hmac
+
+LENGTH = 12
 
 
-def hidden(name: bytes) -> str:
-    """A name for a key or a user that does not give it away."""
-    return sha256(name).hexdigest()[:12]
+def hidden(user: str, salt: bytes) -> str:
+    """A name for a user that does not give the user away to those without the salt."""
+    return hmac.digest(salt, user.encode(), "sha256").hex()[:LENGTH]

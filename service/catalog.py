@@ -14,9 +14,10 @@ from rapport.v1.model_pb2 import (
     Model,
 )
 from rapport.v1.model_pb2_grpc import ModelServiceServicer
+from service import account
 from service.errors import ModelNotFound
 from service.lifecycle import Lifecycle, Served
-from service.names import is_named
+from service.names import is_among, is_named
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -33,7 +34,9 @@ class ModelService(ModelServiceServicer):
     async def ListModels(  # noqa: N802 - named by the proto
         self, _request: ListModelsRequest, _context: Context
     ) -> ListModelsResponse:
-        return ListModelsResponse(object="list", data=[described(self._lifecycle.served)])
+        served = self._lifecycle.served
+        shown = [served] if is_among(account.current().models, served.model) else []
+        return ListModelsResponse(object="list", data=map(described, shown))
 
     async def GetModel(  # noqa: N802
         self, request: GetModelRequest, _context: Context

@@ -21,7 +21,6 @@ from rapport.v1.chat_pb2_grpc import ChatServiceServicer
 from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
 from service import account, headers
 from service.answer import Answer
-from service.caller import hidden
 from service.engine.generation import Generation
 from service.engine.request import GenerationRequest
 from service.grammar import grammar_for
@@ -86,8 +85,6 @@ class ChatService(ChatServiceServicer):
         self, request: CreateChatCompletionRequest, *, streaming: bool
     ) -> tuple[Answer, GenerationRequest]:
         ours = account.current()
-        ours.model = request.model
-        ours.user = hidden(request.user.encode()) if request.user else ""
         served = self._lifecycle.served
         served.engine.check_room()
         understand = partial(self._asked, request, served, ours.key_id, streaming=streaming)

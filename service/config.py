@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -12,14 +13,20 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SecretStr,
     model_validator,
 )
 from pydantic_settings import SettingsConfigDict
 
 from rapport_settings.base import Settings, is_loopback
+from service.keys.limits import Limits
 
 
-class ServiceSettings(Settings):
+def random_salt() -> SecretStr:
+    return SecretStr(secrets.token_hex(16))
+
+
+class ServiceSettings(Settings, Limits):
     """Serves chat completions over gRPC."""
 
     model_config = SettingsConfigDict(cli_prog_name="rapport service")
@@ -61,6 +68,9 @@ class ServiceSettings(Settings):
     max_message_bytes: Annotated[ByteSize, Field(gt=0, lt=1 << 31)] = ByteSize(16 << 20)
     """size that a request may have, such as 16MiB"""
 
+    user_hash_salt: SecretStr = Field(default_factory=random_salt)
+    """what `user` is hashed with for logs and limits; a random one for each start by default"""
+
     @property
     def address(self) -> str:
         """The host as it stands before the port."""
@@ -68,9 +78,9 @@ class ServiceSettings(Settings):
 
     @model_validator(mode="after")
     def _open_only_to_this_machine(self) -> Self:
-        if not (self.keys or is_loopback(self.grpc_host)):
+        if not (self.asks_for_key or is_loopback(self.grpc_host)):
             raise ValueError(
-                f"grpc_host {self.grpc_host} is reachable from elsewhere: set api_keys, "
-                "or use a loopback address"
+                f"grpc_host {self.grpc_host} is reachable from elsewhere: set api_keys or "
+                "api_keys_file, or use a loopback address"
             )
         return self

@@ -4,7 +4,9 @@ ServiceError
 ├── InvalidRequest     fields that break the contract
 │   └── PromptTooLong  the prompt alone fills the context
 ├── ModelNotFound      no such model here
+├── ModelForbidden     not for the caller's key
 ├── Unauthenticated    no key, or not one of ours
+├── RateLimited        the key or its user has had what it may
 └── NotReady           loading, draining or dead; try again later
 
 `service/status.py` says what becomes of them on the wire.
@@ -67,6 +69,28 @@ class Unauthenticated(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("The API key you provided is invalid.")
+
+
+class ModelForbidden(ServiceError):
+    """The caller's key is not for this model, whether or not there is one."""
+
+    def __init__(self) -> None:
+        super().__init__("The API key you provided is not for this model.")
+
+
+class RateLimited(ServiceError):
+    """A key or one of its users has had what it may.
+
+    `subject` is whose limit it is, as in `key:<id>`, `limit` what it says, as in
+    `60 requests per minute`. `retry_after` is in seconds.
+    """
+
+    def __init__(self, subject: str, limit: str, retry_after: float) -> None:
+        whose = subject.partition(":")[0]
+        super().__init__(f"The limit of this {whose} is reached: {limit}")
+        self.subject = subject
+        self.limit = limit
+        self.retry_after = retry_after
 
 
 class NotReady(ServiceError):

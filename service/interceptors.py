@@ -1,14 +1,13 @@
-"""What surrounds every RPC: an id, a line in the log, errors as statuses, the key."""
+"""What surrounds every RPC: an id, a line in the log, errors as statuses, key and limits."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -18,10 +17,15 @@ from grpc_status import rpc_status
 from service import account, headers
 from service.account import Account
 from service.caller import hidden
-from service.errors import Unauthenticated
+from service.errors import ModelForbidden, Unauthenticated
+from service.keys.keyring import Key, Keyring
+from service.keys.quotas import Quotas
+from service.lifecycle import CHAT_SERVICE
+from service.names import is_among
 from service.status import kind_of, status_of
 
 OURS = "/rapport."
+CHAT = f"/{CHAT_SERVICE}/"
 REQUEST_ID = "x-request-id"
 _GIVEN_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -36,22 +40,31 @@ class Call:
     """An RPC under way."""
 
     context: Context
+    request: Any
     account: Account
+    key: Key | None = None
+    telling: list[Callable[[], Mapping[str, str]]] = field(default_factory=list)
+    """Make headers of what is known when the answer begins, or fails."""
     answered: bool = False
 
     async def answer(self) -> None:
         """Sends the headers, once. An error before them is one that proxies may retry."""
         if not self.answered:
             self.answered = True
-            ids = ((REQUEST_ID, self.account.request_id),)
-            await self.context.send_initial_metadata((*ids, *headers.current()))
+            told = (*self._told(), *headers.current())
+            await self.context.send_initial_metadata(told)
 
     async def fail(self, error: Exception) -> None:
         """Ends the RPC with the error's status."""
         status = rpc_status.to_status(status_of(error))
         self.account.code = status.code
-        trailers = (*status.trailing_metadata, (REQUEST_ID, self.account.request_id))
+        trailers = (*status.trailing_metadata, *self._told())
         await self.context.abort(status.code, status.details, trailers)
+
+    def _told(self) -> Iterator[tuple[str, str]]:
+        yield REQUEST_ID, self.account.request_id
+        for tell in self.telling:
+            yield from tell().items()
 
 
 Scope = Callable[[Call], AbstractAsyncContextManager[None]]
@@ -89,7 +102,7 @@ class Around(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
         async def unary(request: Any, context: Context) -> Any:
-            async with self._entered(method, context) as call:
+            async with self._entered(method, request, context) as call:
                 response = await behaviour(request, context)
                 await call.answer()
                 return response
@@ -99,7 +112,7 @@ class Around(grpc.aio.ServerInterceptor):
     def _stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             async with (
-                self._entered(method, context) as call,
+                self._entered(method, request, context) as call,
                 aclosing(behaviour(request, context)) as pieces,
             ):
                 async for piece in pieces:
@@ -110,8 +123,8 @@ class Around(grpc.aio.ServerInterceptor):
         return stream
 
     @asynccontextmanager
-    async def _entered(self, method: str, context: Context) -> AsyncIterator[Call]:
-        call = Call(context, Account(method, _request_id(context)))
+    async def _entered(self, method: str, request: Any, context: Context) -> AsyncIterator[Call]:
+        call = Call(context, request, Account(method, _request_id(context)))
         account.begin(call.account)
         headers.begin()
         async with AsyncExitStack() as stack:
@@ -157,22 +170,67 @@ async def answer_errors(call: Call) -> AsyncIterator[None]:
         await call.fail(error)
 
 
-def require_key(keys: Iterable[str]) -> Scope:
-    """Lets in who shows one of the keys."""
-    known = {key.encode(): hidden(key.encode()) for key in keys}
+def require_key(keyring: Keyring) -> Scope:
+    """Lets in who shows a key that is found."""
 
     @asynccontextmanager
     async def authenticated(call: Call) -> AsyncIterator[None]:
-        scheme, _, key = _metadata(call.context, "authorization").partition(" ")
-        # Every key is compared, so that time tells nothing of which one came close.
-        shown = key.strip().encode()
-        matches = [identity for each, identity in known.items() if hmac.compare_digest(shown, each)]
-        if scheme.lower() != "bearer" or not matches:
+        scheme, _, shown = _metadata(call.context, "authorization").partition(" ")
+        key = keyring.find(shown.strip().encode())
+        if scheme.lower() != "bearer" or key is None:
             raise Unauthenticated
-        call.account.key_id = matches[0]
+        call.key = key
+        call.account.key_id = key.id
+        call.account.models = key.models
         yield
 
     return authenticated
+
+
+def name_subject(salt: bytes) -> Scope:
+    """Notes which model and, hashed, which user a request names."""
+
+    @asynccontextmanager
+    async def named(call: Call) -> AsyncIterator[None]:
+        call.account.model = getattr(call.request, "model", "")
+        user = getattr(call.request, "user", "")
+        call.account.user = hidden(user, salt) if user else ""
+        yield
+
+    return named
+
+
+@asynccontextmanager
+async def permit_model(call: Call) -> AsyncIterator[None]:
+    """Keeps a key to its models."""
+    asked = call.account.model
+    if asked and not is_among(call.account.models, asked):
+        raise ModelForbidden
+    yield
+
+
+def keep_limits(quotas: Quotas, nobody: Key) -> Scope:
+    """Keeps keys and users to their limits, and tells of them. To ask for models is free.
+
+    Who needs no key has the limits of `nobody`, together.
+    """
+
+    @asynccontextmanager
+    async def limited(call: Call) -> AsyncIterator[None]:
+        if not call.account.method.startswith(CHAT):
+            yield
+            return
+        visit = quotas.visit(call.key or nobody, call.account.user)
+
+        def left() -> Mapping[str, str]:
+            visit.charge(call.account)
+            return visit.headers()
+
+        call.telling.append(left)
+        with visit.admitted(call.account):
+            yield
+
+    return limited
 
 
 def _request_id(context: Context) -> str:

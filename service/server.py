@@ -12,7 +12,20 @@ from rapport.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from service.catalog import ModelService
 from service.chat import ChatService
 from service.config import ServiceSettings
-from service.interceptors import Around, Scope, answer_errors, keep_account, log_access, require_key
+from service.interceptors import (
+    Around,
+    Scope,
+    answer_errors,
+    keep_account,
+    keep_limits,
+    log_access,
+    name_subject,
+    permit_model,
+    require_key,
+)
+from service.keys.keyring import Key, Keyring
+from service.keys.limits import Limits
+from service.keys.quotas import Quotas
 from service.lifecycle import CHAT_SERVICE, MODEL_SERVICE, Lifecycle
 from service.reflection import add_reflection
 from service.request import Defaults
@@ -26,7 +39,11 @@ class PortTakenError(Exception):
 
 
 def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Server:
-    """A server with everything in it, not yet listening."""
+    """A server with everything in it, not yet listening.
+
+    Raises:
+        KeysFileError: the file of API keys cannot be used.
+    """
     server = grpc.aio.server(
         interceptors=[Around(list(_scopes(settings)))],
         options=transport_options(settings.max_message_bytes),
@@ -77,5 +94,9 @@ def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
 def _scopes(settings: ServiceSettings) -> Iterator[Scope]:
     yield keep_account(log_access)
     yield answer_errors
-    if settings.keys:
-        yield require_key(settings.keys)
+    limits = Limits.of(settings)
+    if settings.asks_for_key:
+        yield require_key(Keyring(settings.keys, settings.api_keys_file, limits))
+    yield name_subject(settings.user_hash_salt.get_secret_value().encode())
+    yield permit_model
+    yield keep_limits(Quotas(), Key("", limits))

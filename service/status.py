@@ -9,16 +9,18 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from service.engine.constraint import ConstraintFailed
 from service.engine.errors import Cancelled, Overloaded, StepFailed, Unavailable, Unserviceable
 from service.errors import (
     InvalidRequest,
+    ModelForbidden,
     ModelNotFound,
     NotReady,
     PromptTooLong,
+    RateLimited,
     Unauthenticated,
     Violation,
 )
@@ -42,6 +44,8 @@ KINDS: dict[type[Exception], Kind] = {
     InvalidRequest: Kind(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
     PromptTooLong: Kind(grpc.StatusCode.INVALID_ARGUMENT, "PROMPT_TOO_LONG"),
     ModelNotFound: Kind(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", {"param": "model"}),
+    ModelForbidden: Kind(grpc.StatusCode.PERMISSION_DENIED, "MODEL_FORBIDDEN", {"param": "model"}),
+    RateLimited: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
     Unauthenticated: Kind(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
     NotReady: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     Overloaded: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
@@ -79,6 +83,9 @@ def _details(error: Exception, kind: Kind) -> Iterator[Message]:
                 for v in violations
             ]
         )
+    if isinstance(error, RateLimited):
+        reached = QuotaFailure.Violation(subject=error.subject, description=error.limit)
+        yield QuotaFailure(violations=[reached])
     if kind.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
         yield RetryInfo(retry_delay=_duration(getattr(error, "retry_after", DEFAULT_RETRY_SECONDS)))
 
