@@ -6,6 +6,7 @@ import pytest
 
 from rapport_settings.base import SettingsError, load
 from service.config import ServiceSettings
+from service.keys.limits import Limits
 
 
 def settings(flags: list[str]) -> ServiceSettings:
@@ -95,6 +96,30 @@ def test_broken_file(elsewhere: Path) -> None:
     (elsewhere / "rapport.toml").write_text("slots = ")
     with pytest.raises(SettingsError, match="the configuration file cannot be read"):
         settings([])
+
+
+def test_a_file_of_keys_is_keys() -> None:
+    """With a file of keys, callers are asked for one, so that any address may be served."""
+    read = settings(["--grpc-host", "0.0.0.0", "--api-keys-file", "keys.toml"])  # noqa: S104
+    assert read.asks_for_key
+    assert not settings([]).asks_for_key
+
+
+def test_limits_by_default(elsewhere: Path) -> None:
+    """What keys may use by default are settings like others; 0 is no limit."""
+    (elsewhere / "rapport.toml").write_text("requests_per_minute = 60\n")
+    read = settings(["--user-concurrent", "2"])
+    assert Limits.of(read) == Limits(requests_per_minute=60, user_concurrent=2)
+
+
+def test_salt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users are hashed with a salt that is another at each start, unless one is given."""
+    salts = {settings([]).user_hash_salt.get_secret_value() for _ in range(2)}
+    assert len(salts) == 2
+    monkeypatch.setenv("RAPPORT_USER_HASH_SALT", "given")
+    read = settings([])
+    assert read.user_hash_salt.get_secret_value() == "given"
+    assert "given" not in f"{read!r}"
 
 
 def test_ipv6_address() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from service import errors
@@ -21,7 +21,7 @@ def subclasses(base: type[Exception]) -> set[type[Exception]]:
 def details(status: Status) -> dict[type, Any]:
     unpacked: dict[type, Any] = {}
     for packed in status.details:
-        for kind in (ErrorInfo, BadRequest, RetryInfo):
+        for kind in (ErrorInfo, BadRequest, QuotaFailure, RetryInfo):
             detail = kind()
             if packed.Unpack(detail):
                 unpacked[kind] = detail
@@ -109,3 +109,13 @@ def test_insides_stay_inside(error: Exception) -> None:
     status = status_of(error)
     assert status.code == grpc.StatusCode.INTERNAL.value[0]
     assert "secret" not in str(status)
+
+
+def test_limit_of_a_key() -> None:
+    """A limit is told with whose it is, and with the wait to the millisecond."""
+    status = status_of(errors.RateLimited("key:1234", "60 requests per minute", 0.047))
+    assert status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    assert details(status)[ErrorInfo].reason == "RATE_LIMITED"
+    (told,) = details(status)[QuotaFailure].violations
+    assert (told.subject, told.description) == ("key:1234", "60 requests per minute")
+    assert details(status)[RetryInfo].retry_delay.ToMilliseconds() == 47
