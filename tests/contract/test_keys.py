@@ -1,0 +1,153 @@
+"""Keys of a file: their models, their limits, and how clients take it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import orjson
+import pytest
+
+from bench.server import Target, rapport
+from rapport_cli import keys
+from tests.conftest import MODEL
+from tests.contract.callers import Json, Rest, ask, events
+
+PER_MINUTE = 600
+# A token for each word; with those around them a few more than a minute's prompts may have.
+LONG = "word " * 585
+KEYS = {
+    "elsewhere": ["--models", "other"],
+    "two": ["--requests-per-minute", "2"],
+    "talkative": ["--prompt-tokens-per-minute", str(PER_MINUTE)],
+    "all": [
+        *("--requests-per-minute", "50", "--prompt-tokens-per-minute", "10000"),
+        *("--cache-adjusted-prompt-tokens-per-minute", "10000"),
+        *("--generated-tokens-per-minute", "1000"),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def served(
+    int4_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Target, dict[str, str]]]:
+    """A server with a file of keys, and the keys by their names."""
+    del int4_folder
+    file = tmp_path_factory.mktemp("keys") / "keys.toml"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAPPORT_API_KEYS_FILE", str(file))
+        made = {name: added(name, *flags) for name, flags in KEYS.items()}
+        with rapport() as (_, target):
+            yield target, made
+
+
+def added(name: str, *flags: str) -> str:
+    """A key that is made as an operator makes one."""
+    options = keys.parser().parse_args(["add", name, *flags])
+    (key,) = options.command(keys.configured_file(), options)
+    return str(key)
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest, served: tuple[Target, dict[str, str]]) -> str:
+    return served[1][request.param]
+
+
+@pytest.fixture
+def rest(served: tuple[Target, dict[str, str]], key: str) -> Iterator[Rest]:
+    headers = {"authorization": f"Bearer {key}"}
+    url = str(served[0].rest)
+    with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as http:
+        yield Rest(http)
+
+
+@pytest.fixture
+def client(served: tuple[Target, dict[str, str]], key: str) -> Iterator[openai.OpenAI]:
+    url = f"{served[0].rest}/v1"
+    with openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client:
+        yield client
+
+
+def rates(response: httpx.Response) -> dict[str, str]:
+    prefix = "x-ratelimit-"
+    headers = response.headers.items()
+    return {name.removeprefix(prefix): value for name, value in headers if name.startswith(prefix)}
+
+
+def error_of(response: httpx.Response) -> Json:
+    error: Json = orjson.loads(response.content)["error"]
+    return error
+
+
+@pytest.mark.parametrize("key", ["elsewhere"], indirect=True)
+def test_model_that_the_key_lacks(rest: Rest, client: openai.OpenAI) -> None:
+    """A model that is not for the key is a 403, and not in the list."""
+    response = rest.post(ask())
+    assert response.status_code == 403
+    error = error_of(response)
+    assert (error["type"], error["code"], error["param"]) == ("error", "FORBIDDEN", "model")
+    assert rest.http.get(f"/v1/models/{MODEL}").status_code == 403
+    assert list(client.models.list()) == []
+    with pytest.raises(openai.PermissionDeniedError):
+        client.chat.completions.create(**ask())
+
+
+@pytest.mark.parametrize("key", ["two"], indirect=True)
+def test_too_many_requests(rest: Rest) -> None:
+    """The headers count down; past the limit, a 429 tells to the millisecond when to return."""
+    for left in ("1", "0"):
+        told = {"limit-requests": "2", "remaining-requests": left, "over-limit": "no"}
+        assert rates(rest.post(ask())) == told
+    for streaming in (False, True):
+        response = rest.post(ask(stream=streaming))
+        assert response.status_code == 429
+        error = error_of(response)
+        assert (error["type"], error["code"]) == ("error", "RESOURCE_EXHAUSTED")
+        assert error["message"] == "The limit of this key is reached: 2 requests per minute"
+        assert rates(response) == told | {"over-limit": "yes"}
+        wait = int(response.headers["retry-after-ms"])
+        assert 0 < wait <= 30_000
+        assert int(response.headers["retry-after"]) == math.ceil(wait / 1000)
+
+
+@pytest.mark.parametrize("key", ["all"], indirect=True)
+def test_headers(rest: Rest) -> None:
+    """Answers tell of every limit, whole ones of all they used, streams of their prompt."""
+    whole = rest.post(ask(max_tokens=3, ignore_eos=True))
+    usage = orjson.loads(whole.content)["usage"]
+    prompt = usage["prompt_tokens"]
+    cached = usage["prompt_tokens_details"]["cached_tokens"]
+    told = rates(whole)
+    assert told["remaining-tokens-prompt"] == str(10_000 - prompt)
+    assert told["remaining-tokens-generated"] == "997"
+    assert {name for name in told if name.startswith("limit-")} == {
+        *("limit-requests", "limit-tokens-prompt", "limit-tokens-generated"),
+        "limit-tokens-cache-adjusted-prompt",
+    }
+    before = int(told["remaining-tokens-cache-adjusted-prompt"])
+    assert before == 10_000 - prompt + cached
+    stream = rest.post(ask(max_tokens=3, stream=True))
+    cached = events(stream.text)[-1]["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert cached > 0
+    after = int(rates(stream)["remaining-tokens-cache-adjusted-prompt"])
+    # A little comes back in the meantime.
+    assert after >= before - prompt + cached
+
+
+@pytest.mark.parametrize("key", ["talkative"], indirect=True)
+def test_openai_client_comes_back_in_time(client: openai.OpenAI) -> None:
+    """The client knows the refusal, is told when to return, and is let in when it does."""
+    client.chat.completions.create(**ask(LONG, max_tokens=1))
+    with pytest.raises(openai.RateLimitError) as raised:
+        client.chat.completions.create(**ask())
+    response = raised.value.response
+    assert raised.value.code == "RESOURCE_EXHAUSTED"
+    assert response.headers["x-ratelimit-over-limit"] == "yes"
+    assert response.headers["x-ratelimit-remaining-tokens-prompt"] == "0"
+    assert 0 < int(response.headers["retry-after-ms"]) < 60_000
+    again = client.with_options(max_retries=1).chat.completions
+    assert again.create(**ask()).choices
