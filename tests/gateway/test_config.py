@@ -67,6 +67,7 @@ def test_public_address_needs_keys(host: str) -> None:
         load(["--http-host", host])
     assert load(["--http-host", host, "--api-keys", "a, b"]).keys == ("a", "b")
     assert load(["--http-host", host, "--allow-public-bind"]).keys == ()
+    assert load(["--http-host", host, "--api-keys-file", "keys.toml"]).asks_for_key
     with pytest.raises(SettingsError):
         load(["--http-host", host, "--api-keys", " , "])
 

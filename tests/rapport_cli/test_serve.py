@@ -145,11 +145,14 @@ def recorder(get: Callable[..., httpx.Response], seen: list[int]) -> Callable[..
 
 def test_flags_reach_both_parts() -> None:
     """A flag of either part is passed on in the environment, secrets as they are."""
-    settings = load(serve.ServeSettings, ["--http-port", "9", "--slots", "3", "--api-keys", "a,b"])
+    flags = ["--http-port", "9", "--slots", "3", "--api-keys", "a,b", "--api-keys-file", "f.toml"]
+    settings = load(serve.ServeSettings, flags)
     variables = serve.environment(settings, Path("/folder"))
     assert variables["RAPPORT_HTTP_PORT"] == "9"
     assert variables["RAPPORT_SLOTS"] == "3"
     assert variables["RAPPORT_API_KEYS"] == "a,b"
+    assert variables["RAPPORT_API_KEYS_FILE"] == "f.toml"
+    assert variables["RAPPORT_USER_HASH_SALT"] == settings.user_hash_salt.get_secret_value()
     assert variables["RAPPORT_MODEL_FOLDER"] == "/folder"
 
 
