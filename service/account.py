@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -30,7 +31,15 @@ class Account:
     code: grpc.StatusCode = grpc.StatusCode.OK
     generation: Generation | None = None
     """What the engine made, once it was asked."""
+    on_submit: Callable[[], None] | None = None
+    """Called when the engine is asked, and so the prompt's tokens are known."""
     arrived: float = field(default_factory=time.monotonic)
+
+    def submitted(self, generation: Generation) -> None:
+        """Notes that the engine is asked."""
+        self.generation = generation
+        if self.on_submit is not None:
+            self.on_submit()
 
     @property
     def duration(self) -> float:

@@ -96,7 +96,7 @@ class ChatService(ChatServiceServicer):
 
     def _submit(self, asked: GenerationRequest) -> Generation:
         generation = self._lifecycle.served.engine.submit(asked)
-        account.current().generation = generation
+        account.current().submitted(generation)
         return generation
 
     def _asked(

@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -226,6 +227,7 @@ def keep_limits(quotas: Quotas, nobody: Key) -> Scope:
             visit.charge(call.account)
             return visit.headers()
 
+        call.account.on_submit = partial(visit.charge, call.account)
         call.telling.append(left)
         with visit.admitted(call.account):
             yield

@@ -19,7 +19,7 @@ _TEXTS = {
     412: ("PreconditionFailed", "The model cannot be loaded."),
     413: ("ContentTooLarge", "The request is larger than the server takes."),
     415: ("UnsupportedMediaType", "The body is not declared to be JSON."),
-    429: ("TooManyRequests", "The server has as many requests as it takes. Try again later."),
+    429: ("TooManyRequests", "The server or the key has as many requests as it may. Try later."),
     499: ("ClientClosedRequest", "The call was cancelled."),
     500: ("InternalServerError", "The server had an error. Its log has it by `x-request-id`."),
     501: ("NotImplemented", "The server cannot do this. Trying again does not help."),

@@ -87,16 +87,18 @@ class Visit:
         try:
             yield
         finally:
-            self.charge(account)
+            self.charge(account, ended=True)
             for tally in self._tallies.values():
                 tally.leave()
 
-    def charge(self, account: Account) -> None:
+    def charge(self, account: Account, *, ended: bool = False) -> None:
         """Charges the tokens that the account has beyond those that were charged before."""
         prompt = account.prompt_tokens
+        # What of it was in the cache is known with the first token.
+        read = ended or account.ttft is not None
         used = {
             PROMPT: prompt,
-            CACHE_ADJUSTED: max(0, prompt - account.cached_tokens),
+            CACHE_ADJUSTED: max(0, prompt - account.cached_tokens) if read else 0,
             GENERATED: account.completion_tokens,
         }
         now = self._clock()

@@ -51,3 +51,11 @@ def test_current_account_is_the_begun_one(account: Account) -> None:
     """Within an RPC its account can be had anywhere."""
     begin(account)
     assert current() is account
+
+
+def test_who_asked_hears_when_the_prompt_is_known(account: Account, generation: Generation) -> None:
+    """With the generation comes the word that there is one."""
+    told: list[int] = []
+    account.on_submit = lambda: told.append(account.prompt_tokens)
+    account.submitted(generation)
+    assert told == [3]

@@ -218,6 +218,16 @@ class TestRates:
         )
         assert rates(error.trailing_metadata())["x-ratelimit-remaining-tokens-generated"] == "0"
 
+    async def test_tokens_of_a_prompt_that_waits(
+        self, stub: ChatServiceAsyncStub, engine: ScriptedEngine
+    ) -> None:
+        """A prompt's tokens count as soon as the engine is asked, before anything is answered."""
+        call = stub.CreateChatCompletion(chat("1 2 3 4"), **shown("tokens"))
+        await asyncio.wait_for(engine.asked.wait(), 5)
+        error = await refusal(stub.CreateChatCompletion(chat(), **shown("tokens")))
+        assert error.details() == "The limit of this key is reached: 4 prompt tokens per minute"
+        call.cancel()
+
     async def test_keys_do_not_share(
         self, stub: ChatServiceAsyncStub, engine: ScriptedEngine
     ) -> None:

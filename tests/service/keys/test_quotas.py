@@ -122,6 +122,20 @@ def test_tokens_are_charged_once(quotas: Quotas) -> None:
     }
 
 
+def test_the_prompt_is_charged_before_the_answer(quotas: Quotas) -> None:
+    """Who comes while another's prompt waits finds its tokens taken; the cached ones not yet."""
+    limited = key(prompt_tokens_per_minute=30, cache_adjusted_prompt_tokens_per_minute=30)
+    visit, used = quotas.visit(limited, ""), account(prompt=30, cached=10)
+    with visit.admitted(used):
+        visit.charge(used)
+        told = visit.headers()
+        assert told["x-ratelimit-remaining-tokens-prompt"] == "0"
+        assert told["x-ratelimit-remaining-tokens-cache-adjusted-prompt"] == "30"
+        with pytest.raises(RateLimited, match="30 prompt tokens per minute"):
+            use(quotas.visit(limited, ""))
+    assert visit.headers()["x-ratelimit-remaining-tokens-cache-adjusted-prompt"] == "10"
+
+
 def test_headers_name_what_is_limited_alone(quotas: Quotas) -> None:
     """Who has no limits hears of none."""
     free = quotas.visit(key(concurrent=1), "")
