@@ -44,14 +44,15 @@ class Quotas:
 
     def visit(self, key: Key, user: str) -> Visit:
         """A request of a key's user, before it is let in. The nameless have no limits of a user."""
+        # Before either is made: a tally is idle until its first request is let in.
+        if len(self._tallies) >= self._sweep_at:
+            self._forget_idle()
         tallies = {f"key:{key.id}": self._tally(key.id, "", of_key(key.limits))}
         if user:
             tallies[f"user:{user}"] = self._tally(key.id, user, of_user(key.limits))
         return Visit(tallies, self._clock)
 
     def _tally(self, key: str, user: str, allowance: Allowance) -> Tally:
-        if len(self._tallies) >= self._sweep_at:
-            self._forget_idle()
         tally = self._tallies.setdefault((key, user), Tally())
         tally.allow(allowance)
         return tally

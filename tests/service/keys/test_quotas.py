@@ -215,13 +215,24 @@ def test_idle_users_are_forgotten(quotas: Quotas, clock: Clock) -> None:
     limited = key(user_requests_per_minute=1)
     with ExitStack() as running:
         running.enter_context(quotas.visit(limited, "long").admitted(account()))
-        for number in range(20 * FEW):
+        for number in range(5 * FEW):
             use(quotas.visit(limited, f"user {number}"))
             clock.now += 0.1
             assert len(quotas) <= 2 * FEW
         with pytest.raises(RateLimited):
-            use(quotas.visit(limited, f"user {20 * FEW - 1}"))
+            use(quotas.visit(limited, f"user {5 * FEW - 1}"))
     assert quotas._tallies[limited.id, "long"].running == 0
+
+
+def test_nobody_is_forgotten_while_being_let_in(quotas: Quotas, clock: Clock) -> None:
+    """A key whose request makes the idle ones be forgotten keeps its own count."""
+    for number in range(FEW - 2):
+        use(quotas.visit(key("crowd", user_requests_per_minute=1), f"user {number}"))
+    clock.now += 60
+    limited = key(requests_per_minute=1, user_requests_per_minute=1)
+    use(quotas.visit(limited, "ann"))
+    with pytest.raises(RateLimited, match="this key"):
+        use(quotas.visit(limited, "bob"))
 
 
 @given(
