@@ -70,7 +70,7 @@ class GatewaySettings(Settings):
     @property
     def upstream_files(self) -> TlsFiles | None:
         """The files of TLS towards the service, if it is wanted."""
-        check_pair("upstream", self.upstream_cert, self.upstream_key)
+        check_pair("upstream_cert", self.upstream_cert, "upstream_key", self.upstream_key)
         files = TlsFiles(self.upstream_cert, self.upstream_key, self.upstream_ca)
         wanted = self.upstream_tls or self.upstream_server_name or files != TlsFiles()
         return files if wanted else None

@@ -121,17 +121,17 @@ def server_files(
     Raises:
         ValueError: one is missing.
     """
-    check_pair(f"{name}_tls", chain, key)
+    check_pair(f"{name}_tls_cert", chain, f"{name}_tls_key", key)
     if client_ca and not chain:
         raise ValueError(f"{name}_client_ca is for TLS: set {name}_tls_cert and {name}_tls_key")
     return TlsFiles(chain, key, client_ca) if chain else None
 
 
-def check_pair(name: str, chain: Path | None, key: Path | None) -> None:
-    """Raises ValueError if only one of <name>_cert and <name>_key is set."""
-    if (chain is None) != (key is None):
-        missing, given = ("cert", "key") if chain is None else ("key", "cert")
-        raise ValueError(f"{name}_{missing} is needed along with {name}_{given}")
+def check_pair(cert: str, chain: Path | None, key: str, private: Path | None) -> None:
+    """Raises ValueError if only one of the settings `cert` and `key` is set."""
+    if (chain is None) != (private is None):
+        missing, given = (cert, key) if chain is None else (key, cert)
+        raise ValueError(f"{missing} is needed along with {given}")
 
 
 class Reloaded(Generic[_Made]):
