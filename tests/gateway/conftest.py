@@ -65,10 +65,10 @@ def serve(library: Library) -> Serve:
     """Makes a client of a gateway with these settings in front of the library."""
 
     @asynccontextmanager
-    async def make(*, max_receive: int = -1, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    async def make(*, max_receive: int = -1, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
         async with (
             serving(library, max_receive=max_receive) as port,
-            gateway(f"127.0.0.1:{port}", **settings) as client,
+            gateway(f"127.0.0.1:{port}", **options) as client,
         ):
             await until_learned(client)
             yield client
