@@ -49,8 +49,6 @@ class GatewaySettings(Settings):
     """size that a message from the service may have"""
     unknown_fields: Literal["error", "ignore"] = "error"
     """what to do with request fields that the service does not know"""
-    read_timeout: PositiveFloat = 20
-    """seconds for a request's head to come, and for its body, plus one for each KiB"""
     request_timeout: PositiveFloat | None = None
     """seconds that a call may take; without, as long as it takes"""
     sse_keepalive: PositiveFloat | None = None

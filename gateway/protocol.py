@@ -11,8 +11,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.errors import ApiError, bad_request
 
-# A head of this size is refused at the latest when it has come twice.
-MAX_HEAD_BYTES = 32 << 10
+MAX_HEAD_BYTES = 64 << 10
 # Bytes per second that a body must bring once its first time is over.
 MIN_BODY_RATE = 1024
 
@@ -55,7 +54,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._enter(Phase.HEAD)
+        if self._phase is not Phase.HEAD:
+            self._enter(Phase.HEAD)
 
     def on_headers_complete(self) -> None:
         self._enter(Phase.BODY)
@@ -68,7 +68,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _pass_on(self, piece: bytes) -> None:
         timer = self._timer
         super().data_received(piece)
-        if self._timer is timer:
+        if self._timer is timer:  # the piece was of one phase alone
             self._bytes += len(piece)
         if self._phase is not Phase.HEAD or self.transport.is_closing():
             return

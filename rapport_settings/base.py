@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, NonNegativeFloat, SecretStr, ValidationError
+from pydantic import Field, NonNegativeFloat, PositiveFloat, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """keys that callers may use, separated by commas; none: open, on a loopback address only"""
     allow_public_bind: bool = False
     """serve addresses that others reach, without asking for keys or certificates"""
+    read_timeout: PositiveFloat = 20
+    """seconds for a request to come; over REST its body has one more for each KiB"""
     shutdown_grace: NonNegativeFloat = 10
     """seconds that running answers get to finish at shutdown"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

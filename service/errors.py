@@ -5,6 +5,8 @@ ServiceError
 │   └── PromptTooLong  the prompt alone fills the context
 ├── ModelNotFound      no such model here
 ├── Unauthenticated    no key, or not one of ours
+├── RequestMissing     it did not come
+├── RequestUnreadable  its bytes are no message
 └── NotReady           loading, draining or dead; try again later
 
 `service/status.py` says what becomes of them on the wire.
@@ -67,6 +69,14 @@ class Unauthenticated(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("The API key you provided is invalid.")
+
+
+class RequestMissing(ServiceError):
+    """A call that brings no request, or not in time."""
+
+
+class RequestUnreadable(ServiceError):
+    """The bytes of a request are none of its message."""
 
 
 class NotReady(ServiceError):

@@ -13,12 +13,14 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from service import account, headers
 from service.account import Account
 from service.caller import hidden
-from service.errors import Unauthenticated
+from service.engine.errors import Overloaded
+from service.errors import RequestMissing, RequestUnreadable, Unauthenticated
 from service.status import kind_of, status_of
 
 OURS = "/rapport."
@@ -37,6 +39,8 @@ class Call:
 
     context: Context
     account: Account
+    request: Any = None
+    """Once it has been read."""
     answered: bool = False
 
     async def answer(self) -> None:
@@ -60,7 +64,9 @@ Scope = Callable[[Call], AbstractAsyncContextManager[None]]
 class Around(grpc.aio.ServerInterceptor):
     """Runs our services' RPCs within scopes, the outermost first.
 
-    Health and reflection stay outside: probes and the gateway have no key.
+    Health and reflection stay outside: probes and the gateway have no key. A request is taken
+    for a stream of one, so that an RPC begins before it is there: a scope reads it, after those
+    that need not know it.
     """
 
     def __init__(self, scopes: Sequence[Scope]) -> None:
@@ -76,31 +82,31 @@ class Around(grpc.aio.ServerInterceptor):
         if handler is None or not method.startswith(OURS):
             return handler
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
+            return grpc.stream_stream_rpc_method_handler(
                 self._stream(method, handler.unary_stream),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             self._unary(method, handler.unary_unary),
             handler.request_deserializer,
             handler.response_serializer,
         )
 
     def _unary(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        async def unary(request: Any, context: Context) -> Any:
+        async def unary(_: object, context: Context) -> Any:
             async with self._entered(method, context) as call:
-                response = await behaviour(request, context)
+                response = await behaviour(call.request, context)
                 await call.answer()
                 return response
 
         return unary
 
     def _stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def stream(_: object, context: Context) -> AsyncIterator[Any]:
             async with (
                 self._entered(method, context) as call,
-                aclosing(behaviour(request, context)) as pieces,
+                aclosing(behaviour(call.request, context)) as pieces,
             ):
                 async for piece in pieces:
                     if not call.answered:
@@ -173,6 +179,43 @@ def require_key(keys: Iterable[str]) -> Scope:
         yield
 
     return authenticated
+
+
+def limit_calls(most: int) -> Scope:
+    """Refuses calls beyond so many at once. gRPC's own limit would count strangers and probes."""
+    under_way = 0
+
+    @asynccontextmanager
+    async def limited(_: Call) -> AsyncIterator[None]:
+        nonlocal under_way
+        if under_way >= most:
+            raise Overloaded("Too many calls at once", 1.0)
+        under_way += 1
+        try:
+            yield
+        finally:
+            under_way -= 1
+
+    return limited
+
+
+def read_request(seconds: float) -> Scope:
+    """Waits for the request that long: one that never comes would hold its place for ever."""
+
+    @asynccontextmanager
+    async def read(call: Call) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(seconds):
+                call.request = await call.context.read()
+        except TimeoutError:
+            raise RequestMissing(f"The request did not come within {seconds:g} s") from None
+        except DecodeError as error:
+            raise RequestUnreadable(str(error)) from None
+        if call.request is grpc.aio.EOF:
+            raise RequestMissing("The call ended without a request")
+        yield
+
+    return read
 
 
 def _request_id(context: Context) -> str:

@@ -13,14 +13,24 @@ from rapport_settings.base import warn_of_plain_keys
 from service.catalog import ModelService
 from service.chat import ChatService
 from service.config import ServiceSettings
-from service.interceptors import Around, Scope, answer_errors, keep_account, log_access, require_key
+from service.interceptors import (
+    Around,
+    Scope,
+    answer_errors,
+    keep_account,
+    limit_calls,
+    log_access,
+    read_request,
+    require_key,
+)
 from service.lifecycle import CHAT_SERVICE, MODEL_SERVICE, Lifecycle
 from service.reflection import add_reflection
 from service.request import Defaults
 from service.tls import server_credentials
 
-# Beyond what may run or wait there are requests being read, probes and mistakes.
-SPARE_RPCS = 256
+# Beyond what may run or wait there are requests being read, and mistakes.
+SPARE_CALLS = 256
+HANDSHAKE_MS = 20_000
 
 
 class PortTakenError(Exception):
@@ -32,7 +42,6 @@ def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Se
     server = grpc.aio.server(
         interceptors=[Around(list(_scopes(settings)))],
         options=transport_options(settings.max_message_bytes),
-        maximum_concurrent_rpcs=settings.slots + settings.max_waiting + SPARE_RPCS,
     )
     defaults = Defaults(
         settings.default_max_tokens,
@@ -79,7 +88,7 @@ def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
         # Who connects and says nothing, or half of a handshake, is let go.
-        ("grpc.server_handshake_timeout_ms", 20_000),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         # Finds callers that are gone without a word, within about a minute.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
@@ -94,3 +103,5 @@ def _scopes(settings: ServiceSettings) -> Iterator[Scope]:
     yield answer_errors
     if settings.keys:
         yield require_key(settings.keys)
+    yield limit_calls(settings.slots + settings.max_waiting + SPARE_CALLS)
+    yield read_request(settings.read_timeout)

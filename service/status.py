@@ -19,6 +19,8 @@ from service.errors import (
     ModelNotFound,
     NotReady,
     PromptTooLong,
+    RequestMissing,
+    RequestUnreadable,
     Unauthenticated,
     Violation,
 )
@@ -43,6 +45,8 @@ KINDS: dict[type[Exception], Kind] = {
     PromptTooLong: Kind(grpc.StatusCode.INVALID_ARGUMENT, "PROMPT_TOO_LONG"),
     ModelNotFound: Kind(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", {"param": "model"}),
     Unauthenticated: Kind(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    RequestMissing: Kind(grpc.StatusCode.CANCELLED, "REQUEST_MISSING"),
+    RequestUnreadable: Kind(grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_UNREADABLE"),
     NotReady: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     Overloaded: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     Unavailable: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from pathlib import Path
 
 import trustme
 
 from rapport_settings.tls import TlsFiles
 
-BEGIN = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-A_DAY_LATER = BEGIN + datetime.timedelta(days=1)
+BEGIN = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+A_DAY_LATER = BEGIN + dt.timedelta(days=1)
 NAMES = ("localhost", "127.0.0.1")
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import repeat
 
 import httpx
@@ -121,7 +121,9 @@ async def test_body_after_its_answer(connect: Connect) -> None:
 async def test_long_answer(connect: Connect) -> None:
     """An answer may take longer than a request."""
     async with connect() as (reader, writer):
-        writer.write(TELL + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(STREAM) + STREAM)
+        writer.write(
+            TELL + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(STREAM) + STREAM
+        )
         assert (await last_words(reader)).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 
@@ -149,8 +151,8 @@ async def test_idle_between_requests(connect: Connect) -> None:
     "head",
     [
         b"".join(b"x%d: 1\r\n" % number for number in range(10_000)),
-        b"x: " + b"y" * 2 * MAX_HEAD_BYTES,
-        b"x" * 2 * MAX_HEAD_BYTES,
+        b"x: " + b"y" * MAX_HEAD_BYTES,
+        b"x" * MAX_HEAD_BYTES,
     ],
 )
 async def test_large_head(connect: Connect, head: bytes) -> None:
@@ -159,13 +161,13 @@ async def test_large_head(connect: Connect, head: bytes) -> None:
         writer.write(b"GET /v1/books/7 HTTP/1.1\r\n" + head)
         told = await last_words(reader)
         assert told.startswith(b"HTTP/1.1 431 ")
-        assert b"larger than 32768 bytes" in told
+        assert b"larger than 65536 bytes" in told
 
 
 async def test_long_url(connect: Connect) -> None:
     """So is a long request line."""
     async with connect(20) as (reader, writer):
-        writer.write(b"GET /" + b"x" * 2 * MAX_HEAD_BYTES)
+        writer.write(b"GET /" + b"x" * MAX_HEAD_BYTES)
         assert (await last_words(reader)).startswith(b"HTTP/1.1 431 ")
 
 
@@ -174,17 +176,19 @@ async def test_endless_head(connect: Connect) -> None:
     sent = 0
     async with connect(20) as (_, writer):
         writer.write(b"GET /v1/books/7 HTTP/1.1\r\n")
-        with pytest.raises(ConnectionError):
-            for _ in range(1600):
+        with suppress(ConnectionError):
+            while sent < 100 << 20:
+                sent += 65536
                 writer.write(b"x: " + b"y" * 65531 + b"\r\n")
                 await writer.drain()
-                sent += 1
-    assert sent < 800
+    assert sent < 50 << 20
 
 
 async def test_as_large_as_allowed(connect: Connect) -> None:
-    """A head of just under the limit is read, also byte by byte in effect."""
-    head = b"GET /v1/books/7 HTTP/1.1\r\nHost: x\r\nx: " + b"y" * (MAX_HEAD_BYTES - 60) + b"\r\n\r\n"
+    """A head that is as large as it may be is read, in as many pieces as it comes."""
+    head = (
+        b"GET /v1/books/7 HTTP/1.1\r\nHost: x\r\nx: " + b"y" * (MAX_HEAD_BYTES - 60) + b"\r\n\r\n"
+    )
     async with connect(20) as (reader, writer):
         for begin in range(0, len(head), 5000):
             writer.write(head[begin : begin + 5000])

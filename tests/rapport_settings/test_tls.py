@@ -140,7 +140,7 @@ class TestReloaded:
         assert reloaded.value == files.read()
         assert not reloaded.renew()
 
-    def test_moved_link(self, ca: Authority, tmp_path: Path) -> None:
+    def test_moved_link(self, tmp_path: Path) -> None:
         """Files behind a link that is moved, as Kubernetes does it, are new files."""
         link = tmp_path / "current"
         for name in ("old", "new"):

@@ -64,12 +64,18 @@ async def asks(address: str, files: TlsFiles) -> str:
         try:
             return HealthCheckResponse.ServingStatus.Name(await health(channel))
         except grpc.aio.AioRpcError as error:
-            assert error.code() is grpc.StatusCode.UNAVAILABLE
-            return str(error.details())
+            return f"{error.code().name}: {error.details()}"
 
 
 async def grpcurl(address: str, *flags: str) -> tuple[int | None, str, str]:
-    command = [str(GRPCURL), "-connect-timeout", "5", *flags, address, "grpc.health.v1.Health/Check"]
+    command = [
+        str(GRPCURL),
+        "-connect-timeout",
+        "5",
+        *flags,
+        address,
+        "grpc.health.v1.Health/Check",
+    ]
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
     out, error = await process.communicate()
     return process.returncode, out.decode(), error.decode()
@@ -92,7 +98,9 @@ async def test_grpcurl(address: str, ca: Authority, stranger: Authority) -> None
     assert (status, error.count("Failed to dial")) == (1, 1)
 
 
-@pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n", b"\x16\x03\x01"])
+@pytest.mark.parametrize(
+    "data", [b"", b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n", b"\x16\x03\x01"]
+)
 async def test_no_handshake(address: str, data: bytes) -> None:
     """Plain text and halves of a handshake end, and do no harm to others."""
     host, port = address.split(":")
@@ -102,6 +110,22 @@ async def test_no_handshake(address: str, data: bytes) -> None:
     assert b"HTTP/1.1 200" not in await asyncio.wait_for(reader.read(), 10)
     writer.close()
     assert await shown(address)
+
+
+class TestHurried:
+    @pytest.fixture
+    def settings(
+        self, settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> ServiceSettings:
+        monkeypatch.setattr("service.server.HANDSHAKE_MS", 200)
+        return settings
+
+    async def test_handshake_that_never_comes(self, address: str) -> None:
+        """Who connects and says nothing is let go."""
+        host, port = address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
 
 
 class TestClientCertificates:
@@ -126,7 +150,9 @@ class TestClientCertificates:
         """grpcurl shows its certificate with -cert and -key."""
         good = self.clients.issue("good")
         trusted = ["-cacert", str(ca.path)]
-        status, _, _ = await grpcurl(address, *trusted, "-cert", str(good.chain), "-key", str(good.key))
+        status, _, _ = await grpcurl(
+            address, *trusted, "-cert", str(good.chain), "-key", str(good.key)
+        )
         assert status == 0
         status, _, error = await grpcurl(address, *trusted)
         assert status == 1, error
