@@ -155,4 +155,6 @@ async def test_bad_descriptor_set() -> None:
 )
 async def test_bad_certificates(flags: list[str], status: int, told: str) -> None:
     """Certificates that are missing or half set are told in one line."""
-    assert await finished(await start(*flags)) == (status, f"rapport gateway: {told}\n")
+    ended, log = await finished(await start(*flags))
+    assert (ended, log.count("\n")) == (status, 1)
+    assert log.endswith(f"{told}\n")

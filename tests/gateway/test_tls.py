@@ -187,6 +187,18 @@ async def test_swapped_under_load(https: Https, ca: Authority) -> None:
     assert len(set(seen)) == 6
 
 
+async def test_slow_head(https: Https, ca: Authority) -> None:
+    """A request that does not come in time is refused over TLS as well."""
+    async with https(read_timeout=0.2) as client:
+        port = client.base_url.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust(ca))
+        writer.write(b"GET /v1")
+        told = await asyncio.wait_for(reader.read(), 10)
+        assert told.startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_streams_over_tls(https: Https) -> None:
     """Server-sent events come one by one over TLS, too."""
     body = {"stream": True, "count": 3}
