@@ -13,14 +13,12 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
-from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from service import account, headers
 from service.account import Account
 from service.caller import hidden
-from service.engine.errors import Overloaded
-from service.errors import RequestMissing, RequestUnreadable, Unauthenticated
+from service.errors import Unauthenticated
 from service.status import kind_of, status_of
 
 OURS = "/rapport."
@@ -179,43 +177,6 @@ def require_key(keys: Iterable[str]) -> Scope:
         yield
 
     return authenticated
-
-
-def limit_calls(most: int) -> Scope:
-    """Refuses calls beyond so many at once. gRPC's own limit would count strangers and probes."""
-    under_way = 0
-
-    @asynccontextmanager
-    async def limited(_: Call) -> AsyncIterator[None]:
-        nonlocal under_way
-        if under_way >= most:
-            raise Overloaded("Too many calls at once", 1.0)
-        under_way += 1
-        try:
-            yield
-        finally:
-            under_way -= 1
-
-    return limited
-
-
-def read_request(seconds: float) -> Scope:
-    """Waits for the request that long: one that never comes would hold its place for ever."""
-
-    @asynccontextmanager
-    async def read(call: Call) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(seconds):
-                call.request = await call.context.read()
-        except TimeoutError:
-            raise RequestMissing(f"The request did not come within {seconds:g} s") from None
-        except DecodeError as error:
-            raise RequestUnreadable(str(error)) from None
-        if call.request is grpc.aio.EOF:
-            raise RequestMissing("The call ended without a request")
-        yield
-
-    return read
 
 
 def _request_id(context: Context) -> str:

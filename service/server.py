@@ -10,26 +10,19 @@ from grpc_health.v1 import health, health_pb2_grpc
 from rapport.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from rapport.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from rapport_settings.base import warn_of_plain_keys
+from service.backstop import bound_calls
 from service.catalog import ModelService
 from service.chat import ChatService
 from service.config import ServiceSettings
-from service.interceptors import (
-    Around,
-    Scope,
-    answer_errors,
-    keep_account,
-    limit_calls,
-    log_access,
-    read_request,
-    require_key,
-)
+from service.interceptors import Around, Scope, answer_errors, keep_account, log_access, require_key
 from service.lifecycle import CHAT_SERVICE, MODEL_SERVICE, Lifecycle
+from service.reading import read_request
 from service.reflection import add_reflection
 from service.request import Defaults
 from service.tls import server_credentials
 
 # Beyond what may run or wait there are requests being read, and mistakes.
-SPARE_CALLS = 256
+SPARE_RPCS = 256
 HANDSHAKE_MS = 20_000
 
 
@@ -103,5 +96,5 @@ def _scopes(settings: ServiceSettings) -> Iterator[Scope]:
     yield answer_errors
     if settings.keys:
         yield require_key(settings.keys)
-    yield limit_calls(settings.slots + settings.max_waiting + SPARE_CALLS)
+    yield bound_calls(settings.slots + settings.max_waiting + SPARE_RPCS)
     yield read_request(settings.read_timeout)
