@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := service gateway models rapport_cli rapport_settings bench tools tests
 
-.PHONY: help setup protos run test clients lint format bench bench-versus clean
+.PHONY: help setup protos run test clients lint audit format bench bench-versus clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,15 @@ lint: .venv/.dev ## Style, types, import rules, protos
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/protos.py --check
+	$(BIN)/python tools/dependencies.py --check
+
+audit: .build/audit/.done ## Look the dependencies up among known vulnerabilities
+	.build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
+.build/audit/.done:
+	$(PYTHON) -m venv .build/audit
+	.build/audit/bin/pip install --quiet pip-audit
+	@touch $@
 
 format: .venv/.dev ## Format the code
 	$(BIN)/ruff check --fix $(CODE)

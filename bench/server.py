@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -51,7 +52,13 @@ class Target:
 class Server:
     """A program that is healthy when the `with` begins and gone, children and all, after it."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], health: str) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        health: str,
+        verify: ssl.SSLContext | bool = True,  # noqa: FBT001, FBT002 - as httpx has it
+    ) -> None:
         self.ready_after = 0.0
         """Seconds from its start until it was healthy."""
         self.last_words = ""
@@ -59,6 +66,7 @@ class Server:
         self._command = command
         self._environment = environment
         self._health = health
+        self._verify = verify
 
     @property
     def pid(self) -> int:
@@ -90,7 +98,7 @@ class Server:
         self._end()
 
     def _wait_until_healthy(self, deadline: float) -> None:
-        with httpx.Client(trust_env=False) as http:
+        with httpx.Client(trust_env=False, verify=self._verify) as http:
             while time.perf_counter() < deadline:
                 if self._process.poll() is not None:
                     raise BenchError(f"the server ended as it started:\n{self._log_tail()}")

@@ -11,17 +11,22 @@ import logging
 import math
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
 from gateway.app import Gateway
 from gateway.config import GatewaySettings
+from gateway.protocol import BoundedProtocol
+from gateway.tls import server_context
 from gateway.upstream import DescriptorSetError
-from rapport_settings.base import SettingsError, load
+from rapport_settings.base import SettingsError, load, warn_of_plain_keys
+from rapport_settings.tls import CertificateError
 
 logger = logging.getLogger("gateway")
 
@@ -36,7 +41,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for listening in sockets or []:
-            logger.info("REST on %s", _url(listening))
+            logger.info("REST on %s", _url(listening, tls=self.config.is_ssl))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
@@ -68,22 +73,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), status=2)
     _log(settings.log_level)
     try:
-        app = Gateway(settings)
+        config = uvicorn_config(Gateway(settings), settings)
         listening = _listen(settings.http_host, settings.http_port)
-    except DescriptorSetError as error:
+    except (DescriptorSetError, CertificateError) as error:
         return _fail(str(error), status=1)
     except OSError as error:
         where = f"{settings.http_host}:{settings.http_port}"
         return _fail(f"cannot listen on {where}: {_reason(error)}", status=1)
-    server = Server(uvicorn_config(app, settings))
+    server = Server(config)
     server.run([listening])
     return int(server.force_exit)
 
 
 def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
+    """Raises CertificateError if the certificate of REST or its key cannot be used."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        # Uvicorn makes one for each connection, and asks for nothing else.
+        http=partial(BoundedProtocol, read_timeout=settings.read_timeout),  # type: ignore[arg-type]
+        ssl_context_factory=_context_factory(settings),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -93,6 +101,14 @@ def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace),
     )
+
+
+def _context_factory(settings: GatewaySettings) -> Callable[..., ssl.SSLContext] | None:
+    if settings.http_tls is None:
+        warn_of_plain_keys(settings, "http_host", settings.http_host)
+        return None
+    context = server_context(settings.http_tls)
+    return lambda *_: context
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -115,9 +131,10 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno or 0) if known else str(error.strerror)
 
 
-def _url(listening: socket.socket) -> str:
+def _url(listening: socket.socket, *, tls: bool) -> str:
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _log(level: str) -> None:

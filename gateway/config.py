@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import ByteSize, Field, PositiveFloat, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from rapport_settings.base import Port, Settings, is_loopback
+from rapport_settings.base import Port, Settings, check_bind
+from rapport_settings.tls import TlsFiles, check_pair, server_files
 
 Size = Annotated[ByteSize, Field(gt=0, lt=1 << 31)]
 
@@ -26,8 +27,22 @@ class GatewaySettings(Settings):
     """gRPC target of the service, instead of host and port"""
     descriptor_set: Path | None = None
     """file with a FileDescriptorSet of the service; without, it is asked by reflection"""
-    allow_public_bind: bool = False
-    """serve an address that others reach, without API keys"""
+    http_tls_cert: Path | None = None
+    """certificate chain (PEM) to serve REST over TLS with; read again when it changes"""
+    http_tls_key: Path | None = None
+    """private key (PEM) of http_tls_cert"""
+    http_client_ca: Path | None = None
+    """CA certificates (PEM): callers of REST must show a certificate of one of them"""
+    upstream_tls: bool = False
+    """reach the service over TLS; implied by the settings that begin alike"""
+    upstream_ca: Path | None = None
+    """CA certificates (PEM) that the service is held to; without, the public ones"""
+    upstream_cert: Path | None = None
+    """certificate chain (PEM) to show to the service"""
+    upstream_key: Path | None = None
+    """private key (PEM) of upstream_cert"""
+    upstream_server_name: str | None = None
+    """name in the service's certificate, where it is not the target's"""
     max_body_bytes: Size = ByteSize(16 << 20)
     """size that a request's body may have, such as 16MiB"""
     max_response_bytes: Size = ByteSize(64 << 20)
@@ -45,11 +60,22 @@ class GatewaySettings(Settings):
         host = f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
         return self.upstream or f"{host}:{self.grpc_port}"
 
+    @property
+    def http_tls(self) -> TlsFiles | None:
+        """The files of TLS for REST, if it is wanted."""
+        return server_files("http", self.http_tls_cert, self.http_tls_key, self.http_client_ca)
+
+    @property
+    def upstream_files(self) -> TlsFiles | None:
+        """The files of TLS towards the service, if it is wanted."""
+        check_pair("upstream_cert", self.upstream_cert, "upstream_key", self.upstream_key)
+        files = TlsFiles(self.upstream_cert, self.upstream_key, self.upstream_ca)
+        wanted = self.upstream_tls or self.upstream_server_name or files != TlsFiles()
+        return files if wanted else None
+
     @model_validator(mode="after")
-    def _open_only_to_this_machine(self) -> Self:
-        if not (self.asks_for_key or self.allow_public_bind or is_loopback(self.http_host)):
-            raise ValueError(
-                f"http_host {self.http_host} is reachable from elsewhere: set api_keys, "
-                "api_keys_file or allow_public_bind, or use a loopback address"
-            )
+    def _http_is_guarded(self) -> Self:
+        _ = self.http_tls, self.upstream_files
+        guarded = bool(self.asks_for_key or self.http_client_ca or self.allow_public_bind)
+        check_bind("http_host", self.http_host, guarded=guarded)
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
+from gateway.channel import Channels
 from gateway.config import GatewaySettings
 from gateway.errors import unavailable
 from gateway.openapi.document import describe
@@ -25,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 0.5
 HEALTH_TIMEOUT_S = 2.0
+# How often certificates are looked at, and how long calls may go on that began with old ones.
+RENEW_S = 5.0
+RETIRE_S = 3600.0
 
 
 class DescriptorSetError(Exception):
@@ -35,17 +40,19 @@ class Upstream:
     """A connection that learns the service's routes, and again when it comes back changed."""
 
     def __init__(self, settings: GatewaySettings) -> None:
-        """Raises DescriptorSetError if the settings name a file that is none."""
+        """Raises DescriptorSetError or CertificateError if a file that is set is no such thing."""
         self.target = settings.target
         self.channel: grpc.aio.Channel
-        self._options = _channel_options(settings.max_response_bytes)
+        self._channels = Channels(settings)
         self._ignore_unknown = settings.unknown_fields == "ignore"
         self._key_needed = settings.asks_for_key
         self._table: Table | None = None
         self._files = FileDescriptorSet()
         self._description = b""
         self._learned: bytes | None = None
+        self._is_fixed = settings.descriptor_set is not None
         self._watcher: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._reported = ""
         if settings.descriptor_set is not None:
             self._adopt(*_read_descriptor_set(settings.descriptor_set))
@@ -69,15 +76,16 @@ class Upstream:
 
     def start(self) -> None:
         """Connects in the background. For the running event loop."""
-        self.channel = grpc.aio.insecure_channel(self.target, self._options)
-        if self._table is None:
-            self._watcher = asyncio.create_task(self._watch())
+        self._connect()
+        if self._channels.is_secure:
+            self._keep(self._renew())
 
     async def close(self) -> None:
         """Cancels all calls."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait([self._watcher])
+        tasks = [*self._tasks, *([self._watcher] if self._watcher else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.channel.close()
 
     async def check_health(self) -> None:
@@ -95,6 +103,27 @@ class Upstream:
         if reply.status != health_pb2.HealthCheckResponse.SERVING:
             raise unavailable("The service is not serving")
 
+    def _connect(self) -> None:
+        self.channel = self._channels.open()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if not self._is_fixed:
+            self._watcher = asyncio.create_task(self._watch())
+
+    async def _renew(self) -> None:
+        """Takes another channel when the certificates have changed."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            if self._channels.renew():
+                old = self.channel
+                self._connect()
+                self._keep(_retire(old))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _watch(self) -> None:
         """Learns at each connection. It may have been made to another version."""
         while True:
@@ -107,6 +136,8 @@ class Upstream:
     async def _connected(self) -> None:
         state = self.channel.get_state(try_to_connect=True)
         while state is not grpc.ChannelConnectivity.READY:
+            if self._channels.is_secure and state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                await self._learn()  # fails, and says why
             await self.channel.wait_for_state_change(state)
             state = self.channel.get_state(try_to_connect=True)
 
@@ -135,6 +166,14 @@ class Upstream:
         if text != self._reported:
             self._reported = text or ""
             logger.warning("%s cannot be learned: %s", self.target, text or type(error).__name__)
+
+
+async def _retire(channel: grpc.aio.Channel) -> None:
+    """Closes a channel when its calls have ended; at once when cancelled."""
+    try:
+        await channel.close(RETIRE_S)
+    finally:
+        await channel.close()
 
 
 def _descriptors(services: list[str], files: FileDescriptorSet) -> list[ServiceDescriptor]:
@@ -167,19 +206,3 @@ def _read_descriptor_set(path: Path) -> tuple[list[str], FileDescriptorSet]:
 def _services(file: FileDescriptorProto) -> list[str]:
     prefix = f"{file.package}." if file.package else ""
     return [prefix + service.name for service in file.service]
-
-
-def _channel_options(max_response_bytes: int) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", max_response_bytes),
-        # With it, gRPC reads megabytes ahead of a client that does not read.
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        # A service that restarts is found again within two seconds.
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 1_000),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
-        # The upstream is a neighbour, whatever proxy the environment names.
-        ("grpc.enable_http_proxy", 0),
-    ]

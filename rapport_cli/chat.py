@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+
+# What gRPC's core would log is told as the error of a call.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import grpc
 from rich.console import Console
 
+from gateway.tls import channel_credentials
 from rapport.v1 import chat_pb2, chat_pb2_grpc, message_pb2, model_pb2, model_pb2_grpc
+from rapport_settings.tls import CertificateError, TlsFiles, check_pair
 
 console = Console(highlight=False, markup=False)
 
@@ -18,7 +25,12 @@ console = Console(highlight=False, markup=False)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answers one question, or holds a conversation. Returns the exit status."""
     options = parser().parse_args(arguments)
-    with grpc.insecure_channel(options.target) as channel:
+    try:
+        opened = open_channel(options)
+    except (CertificateError, ValueError) as error:
+        sys.stderr.write(f"rapport chat: {error}\n")
+        return 2
+    with opened as channel:
         try:
             Chat(channel, options).run(options.question)
         except grpc.RpcError as error:
@@ -41,7 +53,37 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--api-key", default=os.environ.get("RAPPORT_API_KEY"), help="default: RAPPORT_API_KEY"
     )
+    add_tls(made)
     return made
+
+
+def add_tls(made: argparse.ArgumentParser) -> None:
+    """Adds the settings of the gateway's side, by their short names."""
+    made.add_argument("--tls", action="store_true", help="use TLS; implied by --ca and --cert")
+    for flag, what in {
+        "ca": "CA certificates (PEM) that the service is held to",
+        "cert": "certificate chain (PEM) to show",
+        "key": "its private key (PEM)",
+        "server-name": "name in the service's certificate",
+    }.items():
+        variable = f"RAPPORT_UPSTREAM_{flag.replace('-', '_').upper()}"
+        made.add_argument(
+            f"--{flag}", default=os.environ.get(variable), help=f"{what}; default: {variable}"
+        )
+
+
+def open_channel(options: argparse.Namespace) -> grpc.Channel:
+    """Raises CertificateError or ValueError if TLS is wanted and its files cannot be used."""
+    chain, key, ca = (path and Path(path) for path in (options.cert, options.key, options.ca))
+    check_pair("--cert", chain, "--key", key)
+    if not (options.tls or options.server_name or chain or ca):
+        return grpc.insecure_channel(options.target)
+    name = options.server_name
+    return grpc.secure_channel(
+        options.target,
+        channel_credentials(TlsFiles(chain, key, ca)),
+        options=[("grpc.ssl_target_name_override", name)] if name else [],
+    )
 
 
 class Chat:

@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, Self
 
 from pydantic import ByteSize, SecretStr, model_validator
@@ -21,6 +23,7 @@ from models.errors import ModelError
 from models.importer import ensure
 from models.progress import shown
 from rapport_settings.base import SettingsError, load
+from rapport_settings.tls import CertificateError
 from service.config import ServiceSettings
 from service.engine.providers import ProviderError, choose_provider
 
@@ -63,19 +66,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return refuse(error, 2)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
+        check_certificates(settings)
         folder = settings.model_folder or prepare(settings)
         prefill_folder = settings.prefill_folder or prepare_prefill(settings)
-    except (ModelError, ProviderError) as error:
+    except (CertificateError, ModelError, ProviderError) as error:
         return refuse(error, 1)
     except KeyboardInterrupt:
         return 130
-    variables = environment(settings, folder, prefill_folder)
-    return supervise(variables, settings.shutdown_grace)
+    with meeting(settings) as place:
+        variables = environment(settings, folder, prefill_folder) | place
+        return supervise(variables, settings.shutdown_grace)
 
 
 def refuse(why: Exception, status: int) -> int:
     sys.stderr.write(f"rapport serve: {why}\n")
     return status
+
+
+def check_certificates(settings: ServeSettings) -> None:
+    """Raises CertificateError for those that a part could not start with."""
+    for files in (settings.grpc_tls, settings.http_tls, settings.upstream_files):
+        if files is not None:
+            files.read()
+
+
+@contextmanager
+def meeting(settings: ServeSettings) -> Iterator[dict[str, str]]:
+    """The settings by which the gateway finds the service.
+
+    Where gRPC is served over TLS they meet at a socket that only this user may open: the
+    gateway needs no certificate, and none that is renewed comes between the two.
+    """
+    if settings.grpc_tls is None or settings.upstream or settings.upstream_files:
+        yield {}
+        return
+    with TemporaryDirectory(prefix="rapport-") as folder:
+        socket = settings.grpc_socket or Path(folder, "grpc")
+        yield {"RAPPORT_GRPC_SOCKET": str(socket), "RAPPORT_UPSTREAM": f"unix:{socket}"}
 
 
 def prepare(settings: ServeSettings) -> Path:

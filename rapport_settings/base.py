@@ -6,12 +6,13 @@ All processes read the same variables and the same file, each what it knows.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, NonNegativeFloat, SecretStr, ValidationError
+from pydantic import Field, NonNegativeFloat, PositiveFloat, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -19,6 +20,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+logger = logging.getLogger("rapport.settings")
 
 DEFAULT_FILE = Path("rapport.toml")
 
@@ -65,6 +68,10 @@ class Settings(BaseSettings):
     """keys that callers may use, separated by commas; none: open, on a loopback address only"""
     api_keys_file: Path | None = None
     """file of keys that `rapport keys` writes, beside api_keys"""
+    allow_public_bind: bool = False
+    """serve addresses that others reach, without asking for keys or certificates"""
+    read_timeout: PositiveFloat = 20
+    """seconds for a request to come; over REST its body has one more for each KiB"""
     shutdown_grace: NonNegativeFloat = 10
     """seconds that running answers get to finish at shutdown"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -118,6 +125,21 @@ def told(error: Any) -> str:
     name = ".".join(map(str, error["loc"]))
     text = str(error["msg"]).removeprefix("Value error, ")
     return f"{name}: {text}" if name else text
+
+
+def check_bind(name: str, host: str, *, guarded: bool) -> None:
+    """Raises ValueError for an address that others reach and that asks nothing of them."""
+    if not (guarded or is_loopback(host)):
+        raise ValueError(
+            f"{name} {host} is reachable from elsewhere: set api_keys, api_keys_file, a CA of "
+            "client certificates or allow_public_bind, or use a loopback address"
+        )
+
+
+def warn_of_plain_keys(settings: Settings, name: str, host: str) -> None:
+    """Logs a line if others reach an address without TLS and show their keys there."""
+    if settings.asks_for_key and not is_loopback(host):
+        logger.warning("%s %s is served without TLS: API keys can be read on the way", name, host)
 
 
 def is_loopback(host: str) -> bool:

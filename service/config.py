@@ -18,7 +18,8 @@ from pydantic import (
 )
 from pydantic_settings import SettingsConfigDict
 
-from rapport_settings.base import Settings, is_loopback
+from rapport_settings.base import Settings, check_bind
+from rapport_settings.tls import TlsFiles, server_files
 from service.keys.limits import Limits
 
 
@@ -70,17 +71,28 @@ class ServiceSettings(Settings, Limits):
 
     user_hash_salt: SecretStr = Field(default_factory=random_salt)
     """what `user` is hashed with for logs and limits; a random one for each start by default"""
+    grpc_tls_cert: Path | None = None
+    """certificate chain (PEM) to serve gRPC over TLS with; read again when it changes"""
+    grpc_tls_key: Path | None = None
+    """private key (PEM) of grpc_tls_cert"""
+    grpc_client_ca: Path | None = None
+    """CA certificates (PEM): callers over gRPC must show a certificate of one of them"""
+    grpc_socket: Path | None = None
+    """Unix socket to serve gRPC on as well, without TLS, to programs that may open it"""
 
     @property
     def address(self) -> str:
         """The host as it stands before the port."""
         return f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
 
+    @property
+    def grpc_tls(self) -> TlsFiles | None:
+        """The files of TLS, if it is wanted."""
+        return server_files("grpc", self.grpc_tls_cert, self.grpc_tls_key, self.grpc_client_ca)
+
     @model_validator(mode="after")
-    def _open_only_to_this_machine(self) -> Self:
-        if not (self.asks_for_key or is_loopback(self.grpc_host)):
-            raise ValueError(
-                f"grpc_host {self.grpc_host} is reachable from elsewhere: set api_keys or "
-                "api_keys_file, or use a loopback address"
-            )
+    def _grpc_is_guarded(self) -> Self:
+        _ = self.grpc_tls
+        guarded = bool(self.asks_for_key or self.grpc_client_ca or self.allow_public_bind)
+        check_bind("grpc_host", self.grpc_host, guarded=guarded)
         return self

@@ -7,6 +7,8 @@ ServiceError
 ├── ModelForbidden     not for the caller's key
 ├── Unauthenticated    no key, or not one of ours
 ├── RateLimited        the key or its user has had what it may
+├── RequestMissing     it did not come
+├── RequestUnreadable  its bytes are no message
 └── NotReady           loading, draining or dead; try again later
 
 `service/status.py` says what becomes of them on the wire.
@@ -91,6 +93,14 @@ class RateLimited(ServiceError):
         self.subject = subject
         self.limit = limit
         self.retry_after = retry_after
+
+
+class RequestMissing(ServiceError):
+    """A call that brings no request, or not in time."""
+
+
+class RequestUnreadable(ServiceError):
+    """The bytes of a request are none of its message."""
 
 
 class NotReady(ServiceError):

@@ -41,8 +41,9 @@ class Call:
     """An RPC under way."""
 
     context: Context
-    request: Any
     account: Account
+    request: Any = None
+    """Once it has been read."""
     key: Key | None = None
     telling: list[Callable[[], Mapping[str, str]]] = field(default_factory=list)
     """Make headers of what is known when the answer begins, or fails."""
@@ -74,7 +75,9 @@ Scope = Callable[[Call], AbstractAsyncContextManager[None]]
 class Around(grpc.aio.ServerInterceptor):
     """Runs our services' RPCs within scopes, the outermost first.
 
-    Health and reflection stay outside: probes and the gateway have no key.
+    Health and reflection stay outside: probes and the gateway have no key. A request is taken
+    for a stream of one, so that an RPC begins before it is there: a scope reads it, after those
+    that need not know it.
     """
 
     def __init__(self, scopes: Sequence[Scope]) -> None:
@@ -90,31 +93,31 @@ class Around(grpc.aio.ServerInterceptor):
         if handler is None or not method.startswith(OURS):
             return handler
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
+            return grpc.stream_stream_rpc_method_handler(
                 self._stream(method, handler.unary_stream),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             self._unary(method, handler.unary_unary),
             handler.request_deserializer,
             handler.response_serializer,
         )
 
     def _unary(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        async def unary(request: Any, context: Context) -> Any:
-            async with self._entered(method, request, context) as call:
-                response = await behaviour(request, context)
+        async def unary(_: object, context: Context) -> Any:
+            async with self._entered(method, context) as call:
+                response = await behaviour(call.request, context)
                 await call.answer()
                 return response
 
         return unary
 
     def _stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def stream(_: object, context: Context) -> AsyncIterator[Any]:
             async with (
-                self._entered(method, request, context) as call,
-                aclosing(behaviour(request, context)) as pieces,
+                self._entered(method, context) as call,
+                aclosing(behaviour(call.request, context)) as pieces,
             ):
                 async for piece in pieces:
                     if not call.answered:
@@ -124,8 +127,8 @@ class Around(grpc.aio.ServerInterceptor):
         return stream
 
     @asynccontextmanager
-    async def _entered(self, method: str, request: Any, context: Context) -> AsyncIterator[Call]:
-        call = Call(context, request, Account(method, _request_id(context)))
+    async def _entered(self, method: str, context: Context) -> AsyncIterator[Call]:
+        call = Call(context, Account(method, _request_id(context)))
         account.begin(call.account)
         headers.begin()
         async with AsyncExitStack() as stack:

@@ -9,6 +9,8 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from rapport.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from rapport.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
+from rapport_settings.base import warn_of_plain_keys
+from service.backstop import bound_calls
 from service.catalog import ModelService
 from service.chat import ChatService
 from service.config import ServiceSettings
@@ -27,11 +29,14 @@ from service.keys.keyring import Key, Keyring
 from service.keys.limits import Limits
 from service.keys.quotas import Quotas
 from service.lifecycle import CHAT_SERVICE, MODEL_SERVICE, Lifecycle
+from service.reading import read_request
 from service.reflection import add_reflection
 from service.request import Defaults
+from service.tls import server_credentials
 
-# Beyond what may run or wait there are requests being read, probes and mistakes.
+# Beyond what may run or wait there are requests being read, and mistakes.
 SPARE_RPCS = 256
+HANDSHAKE_MS = 20_000
 
 
 class PortTakenError(Exception):
@@ -47,7 +52,6 @@ def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Se
     server = grpc.aio.server(
         interceptors=[Around(list(_scopes(settings)))],
         options=transport_options(settings.max_message_bytes),
-        maximum_concurrent_rpcs=settings.slots + settings.max_waiting + SPARE_RPCS,
     )
     defaults = Defaults(
         settings.default_max_tokens,
@@ -66,14 +70,25 @@ async def listen(server: grpc.aio.Server, settings: ServiceSettings) -> int:
 
     Raises:
         PortTakenError: something else listens there, or the address is not ours.
+        CertificateError: the certificate or its key cannot be used.
     """
     address = f"{settings.address}:{settings.grpc_port}"
     try:
-        port = server.add_insecure_port(address)
+        port = _add_port(server, settings, address)
+        if settings.grpc_socket is not None:
+            address = f"unix:{settings.grpc_socket}"
+            server.add_insecure_port(address)
     except RuntimeError as error:
         raise PortTakenError(f"cannot listen on {address}: is it in use?") from error
     await server.start()
     return port
+
+
+def _add_port(server: grpc.aio.Server, settings: ServiceSettings, address: str) -> int:
+    if settings.grpc_tls is not None:
+        return server.add_secure_port(address, server_credentials(settings.grpc_tls))
+    warn_of_plain_keys(settings, "grpc_host", settings.grpc_host)
+    return server.add_insecure_port(address)
 
 
 def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
@@ -82,6 +97,8 @@ def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
+        # Who connects and says nothing, or half of a handshake, is let go.
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         # Finds callers that are gone without a word, within about a minute.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
@@ -97,6 +114,8 @@ def _scopes(settings: ServiceSettings) -> Iterator[Scope]:
     limits = Limits.of(settings)
     if settings.asks_for_key:
         yield require_key(Keyring(settings.keys, settings.api_keys_file, limits))
+    yield bound_calls(settings.slots + settings.max_waiting + SPARE_RPCS)
+    yield read_request(settings.read_timeout)
     yield name_subject(settings.user_hash_salt.get_secret_value().encode())
     yield permit_model
     yield keep_limits(Quotas(), Key("", limits))

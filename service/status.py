@@ -21,6 +21,8 @@ from service.errors import (
     NotReady,
     PromptTooLong,
     RateLimited,
+    RequestMissing,
+    RequestUnreadable,
     Unauthenticated,
     Violation,
 )
@@ -47,6 +49,8 @@ KINDS: dict[type[Exception], Kind] = {
     ModelForbidden: Kind(grpc.StatusCode.PERMISSION_DENIED, "MODEL_FORBIDDEN", {"param": "model"}),
     RateLimited: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
     Unauthenticated: Kind(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    RequestMissing: Kind(grpc.StatusCode.CANCELLED, "REQUEST_MISSING"),
+    RequestUnreadable: Kind(grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_UNREADABLE"),
     NotReady: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     Overloaded: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     Unavailable: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
@@ -27,18 +28,21 @@ class InProcess(Server):
 
 
 @asynccontextmanager
-async def gateway(target: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def gateway(
+    target: str, *, verify: ssl.SSLContext | bool = True, **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a gateway in front of the target; it has not learned the routes yet."""
     chosen = GatewaySettings(upstream=target, shutdown_grace=0, **settings)
     server = InProcess(uvicorn_config(Gateway(chosen), chosen))
     listening = socket.create_server(("127.0.0.1", 0))
     hold_back(listening)
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    scheme = "https" if chosen.http_tls else "http"
+    url = f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
     running = asyncio.create_task(server.serve([listening]))
     while not server.started:  # noqa: ASYNC110 - seen from outside
         await asyncio.sleep(0.01)
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=10, verify=verify) as client:
             yield client
     finally:
         server.should_exit = True
@@ -61,10 +65,10 @@ def serve(library: Library) -> Serve:
     """Makes a client of a gateway with these settings in front of the library."""
 
     @asynccontextmanager
-    async def make(*, max_receive: int = -1, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    async def make(*, max_receive: int = -1, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
         async with (
             serving(library, max_receive=max_receive) as port,
-            gateway(f"127.0.0.1:{port}", **settings) as client,
+            gateway(f"127.0.0.1:{port}", **options) as client,
         ):
             await until_learned(client)
             yield client

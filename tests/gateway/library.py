@@ -172,6 +172,7 @@ async def serving(
     descriptors: bytes | None = None,
     status: Any = HealthCheckResponse.SERVING,
     max_receive: int = -1,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[int]:
     """Serves the library, with reflection and health; gives the port."""
     options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", max_receive)]
@@ -184,7 +185,11 @@ async def serving(
     checks = HealthServicer()
     await checks.set("", status)
     add_HealthServicer_to_server(checks, server)
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    address = f"127.0.0.1:{port}"
+    if credentials is None:
+        port = server.add_insecure_port(address)
+    else:
+        port = server.add_secure_port(address, credentials)
     await server.start()
     try:
         yield port

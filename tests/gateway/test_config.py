@@ -68,8 +68,27 @@ def test_public_address_needs_keys(host: str) -> None:
     assert load(["--http-host", host, "--api-keys", "a, b"]).keys == ("a", "b")
     assert load(["--http-host", host, "--allow-public-bind"]).keys == ()
     assert load(["--http-host", host, "--api-keys-file", "keys.toml"]).asks_for_key
+    tls = ["--http-tls-cert", "c", "--http-tls-key", "k"]
+    assert load(["--http-host", host, *tls, "--http-client-ca", "a"]).keys == ()
+    with pytest.raises(SettingsError):
+        load(["--http-host", host, *tls])
     with pytest.raises(SettingsError):
         load(["--http-host", host, "--api-keys", " , "])
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_secure"),
+    [
+        ([], False),
+        (["--upstream-tls"], True),
+        (["--upstream-ca", "a"], True),
+        (["--upstream-cert", "c", "--upstream-key", "k"], True),
+        (["--upstream-server-name", "n"], True),
+    ],
+)
+def test_upstream_over_tls(flags: list[str], is_secure: bool) -> None:
+    """TLS towards the service is on when it is asked for or when anything of it is set."""
+    assert (load(flags).upstream_files is not None) == is_secure
 
 
 def test_mistakes_are_told_in_a_line() -> None:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.gateway.conftest import until_learned
 from tests.gateway.library import Library, serving
@@ -141,3 +142,19 @@ async def test_bad_descriptor_set() -> None:
     """A descriptor set that is missing is told in one line, with exit status 1."""
     status, log = await finished(await start("--descriptor-set", "/missing"))
     assert (status, log.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "told"),
+    [
+        (["--http-tls-cert", "a"], 2, "http_tls_key is needed along with http_tls_cert"),
+        (["--upstream-key", "a"], 2, "upstream_cert is needed along with upstream_key"),
+        (["--http-tls-cert", "a", "--http-tls-key", "b"], 1, "a: No such file or directory"),
+        (["--upstream-ca", "a"], 1, "a: No such file or directory"),
+    ],
+)
+async def test_bad_certificates(flags: list[str], status: int, told: str) -> None:
+    """Certificates that are missing or half set are told in one line."""
+    ended, log = await finished(await start(*flags))
+    assert (ended, log.count("\n")) == (status, 1)
+    assert log.endswith(f"{told}\n")

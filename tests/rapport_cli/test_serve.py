@@ -186,6 +186,7 @@ def test_int8_keys_and_values_are_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -
         (["--http-port", "x"], 2),
         (["--grpc-port", "0"], 2),
         (["--http-host", "0.0.0.0"], 2),  # noqa: S104 - that it is refused is the point
+        (["--grpc-host", "0.0.0.0"], 2),  # noqa: S104 - the same
         (["--provider", "cuda"], 1),
         (["--model", "unknown"], 1),
     ],

@@ -197,6 +197,8 @@ def test_port_in_use(ready: Ready) -> None:
         ([], 2, "model_folder: the folder of the model to serve is required"),
         (["--grpc-host", "0.0.0.0"], 2, "grpc_host 0.0.0.0 is reachable from elsewhere"),  # noqa: S104
         (["--model-folder", "missing"], 1, "missing"),
+        (["--grpc-tls-cert", "a"], 2, "grpc_tls_key is needed along with grpc_tls_cert"),
+        (["--model-folder", "x", "--grpc-tls-cert", "a", "--grpc-tls-key", "b"], 1, "a: No such"),
     ],
 )
 def test_failed_start(flags: list[str], status: int, told: str) -> None:

@@ -1,0 +1,206 @@
+"""REST over TLS, with real clients."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from rapport_settings.tls import TlsFiles
+from tests.certificates import Authority
+from tests.gateway.conftest import Serve
+
+Https = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def clients(tmp_path: Path) -> Authority:
+    """The CA of those who may call."""
+    return Authority(tmp_path, "clients")
+
+
+@pytest.fixture
+def files(ca: Authority) -> TlsFiles:
+    return ca.issue("gateway")
+
+
+@pytest.fixture
+def https(serve: Serve, ca: Authority, files: TlsFiles) -> Https:
+    """A client that trusts the gateway."""
+
+    def make(own: TlsFiles | None = None, **settings: Any) -> Any:
+        pair = {"http_tls_cert": files.chain, "http_tls_key": files.key}
+        return serve(verify=trust(ca, own), **pair, **settings)
+
+    return make
+
+
+def trust(ca: Authority, own: TlsFiles | None = None) -> ssl.SSLContext:
+    """A client's context, with a certificate of its own or without."""
+    context = ssl.create_default_context(cafile=ca.path)
+    if own is not None:
+        assert own.chain
+        context.load_cert_chain(own.chain, own.key)
+    return context
+
+
+async def get(client: httpx.AsyncClient, context: ssl.SSLContext) -> int:
+    """The status that a new connection gets."""
+    async with httpx.AsyncClient(base_url=client.base_url, verify=context, timeout=10) as another:
+        return (await another.get("/v1/books/7")).status_code
+
+
+async def shown(client: httpx.AsyncClient) -> str:
+    """The certificate that a new connection is shown."""
+    address = (client.base_url.host, client.base_url.port or 0)
+    return await asyncio.to_thread(ssl.get_server_certificate, address)
+
+
+async def test_trusted_by_its_ca(https: Https, clients: Authority) -> None:
+    """A client trusts the gateway by its CA, and by no other."""
+    async with https() as client:
+        assert (await client.get("/v1/books/7")).status_code == 200
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            await get(client, trust(clients))
+
+
+async def test_openai_client(https: Https, ca: Authority) -> None:
+    """The official client works with a CA of its own, and says so without it."""
+    async with https() as client:
+        url = f"{client.base_url}/v1"
+        async with (
+            httpx.AsyncClient(verify=trust(ca)) as trusting,
+            openai.AsyncOpenAI(base_url=url, api_key="k", http_client=trusting) as asking,
+            openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as doubting,
+        ):
+            assert (await asking.get("/books/7", cast_to=httpx.Response)).status_code == 200
+            with pytest.raises(openai.APIConnectionError):
+                await doubting.get("/books/7", cast_to=httpx.Response)
+
+
+async def test_expired(https: Https, ca: Authority) -> None:
+    """A client refuses a certificate that has expired."""
+    async with https() as client:
+        ca.issue("gateway", expired=True)
+        with pytest.raises(httpx.ConnectError, match="certificate has expired"):
+            await get(client, trust(ca))
+
+
+async def test_client_certificates(https: Https, ca: Authority, clients: Authority) -> None:
+    """A certificate of the CA is let in; none, another's or an expired one is not."""
+    good = clients.issue("good")
+    async with https(good, http_client_ca=clients.path) as client:
+        assert (await client.get("/v1/books/7")).status_code == 200
+        for own in (None, ca.issue("stranger"), clients.issue("old", expired=True)):
+            with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+                await get(client, trust(ca, own))
+
+
+async def test_another_client_ca(https: Https, ca: Authority, clients: Authority) -> None:
+    """When the file of CAs changes, the certificates of the old one are let in no more."""
+    old, new = clients.issue("old"), ca.issue("new")
+    async with https(old, http_client_ca=clients.path) as client:
+        context = trust(ca, old)
+        assert await get(client, context) == 200
+        clients.path.write_bytes(ca.path.read_bytes())
+        assert await get(client, trust(ca, new)) == 200
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+            await get(client, context)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_versions(https: Https, ca: Authority, version: ssl.TLSVersion) -> None:
+    """TLS 1.2 and 1.3 are spoken."""
+    context = trust(ca)
+    context.minimum_version = context.maximum_version = version
+    async with https() as client:
+        assert await get(client, context) == 200
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+async def test_old_version(https: Https, ca: Authority) -> None:
+    """TLS 1.1 is not."""
+    context = trust(ca)
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    async with https() as client:
+        with pytest.raises(httpx.ConnectError):
+            await get(client, context)
+
+
+@pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x00"])
+async def test_no_handshake(https: Https, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Plain text and halves of a handshake end without an answer or a line in the log."""
+    caplog.set_level(logging.INFO)
+    async with https() as client:
+        caplog.clear()
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(data)
+        writer.write_eof()
+        assert b"200" not in await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert caplog.text == ""
+        assert (await client.get("/v1/books/7")).status_code == 200
+
+
+async def test_swapped_under_load(https: Https, ca: Authority) -> None:
+    """No call fails while the certificate changes, and new connections see the new one."""
+    stop = asyncio.Event()
+
+    async def call_on(client: httpx.AsyncClient) -> int:
+        done = 0
+        while not stop.is_set():
+            assert (await client.get("/v1/books/7")).status_code == 200
+            done += 1
+        return done
+
+    async def connect_anew(client: httpx.AsyncClient) -> int:
+        done = 0
+        while not stop.is_set():
+            assert await get(client, trust(ca)) == 200
+            done += 1
+        return done
+
+    async with https() as client:
+        running = [call_on(client), call_on(client), connect_anew(client), connect_anew(client)]
+        callers = asyncio.gather(*running)
+        seen = [await shown(client)]
+        for _ in range(5):
+            ca.issue("gateway")
+            await asyncio.sleep(0.1)
+            seen.append(await shown(client))
+        stop.set()
+        assert all(done > 0 for done in await callers)
+    assert len(set(seen)) == 6
+
+
+async def test_slow_head(https: Https, ca: Authority) -> None:
+    """A request that does not come in time is refused over TLS as well."""
+    async with https(read_timeout=0.2) as client:
+        port = client.base_url.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust(ca))
+        writer.write(b"GET /v1")
+        told = await asyncio.wait_for(reader.read(), 10)
+        assert told.startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_streams_over_tls(https: Https) -> None:
+    """Server-sent events come one by one over TLS, too."""
+    body = {"stream": True, "count": 3}
+    async with https() as client:
+        assert (await client.post("/v1/tell", json=body)).text.endswith("data: [DONE]\n\n")

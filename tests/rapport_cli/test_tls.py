@@ -1,0 +1,135 @@
+"""`rapport serve` and `rapport chat` with TLS on, as real processes."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bench.server import Server, free_ports
+from rapport_cli import serve
+from rapport_settings.base import load
+from rapport_settings.tls import TlsFiles
+from tests.certificates import Authority
+
+RAPPORT = str(Path(sys.executable).with_name("rapport"))
+
+
+@dataclass(frozen=True, slots=True)
+class Secure:
+    """A server whose certificate is of `ca`, and a caller whose certificate is."""
+
+    ca: Authority
+    caller: TlsFiles
+    grpc: str
+    rest: httpx.Client
+
+
+@pytest.fixture(scope="module")
+def secure(int4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+    """`rapport serve` with TLS on both ports and mTLS on gRPC; its certificate has another name."""
+    del int4_folder
+    ca = Authority(tmp_path_factory.mktemp("tls"))
+    own, caller = ca.issue("server", "chat.example.org", "127.0.0.1"), ca.issue("caller")
+    grpc_port, http_port = free_ports(2)
+    settings = {
+        "GRPC_PORT": grpc_port,
+        "HTTP_PORT": http_port,
+        "GRPC_TLS_CERT": own.chain,
+        "GRPC_TLS_KEY": own.key,
+        "GRPC_CLIENT_CA": ca.path,
+        "HTTP_TLS_CERT": own.chain,
+        "HTTP_TLS_KEY": own.key,
+    }
+    variables = {f"RAPPORT_{name}": str(value) for name, value in settings.items()}
+    url, trust = f"https://127.0.0.1:{http_port}", ssl.create_default_context(cafile=ca.path)
+    with (
+        Server([RAPPORT, "serve"], os.environ | variables, f"{url}/health", trust),
+        httpx.Client(base_url=url, verify=trust, timeout=60) as client,
+    ):
+        yield Secure(ca, caller, f"127.0.0.1:{grpc_port}", client)
+
+
+def chat(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [RAPPORT, "chat", "--max-tokens", "4", *flags, "Hi"]
+    return subprocess.run(
+        command, env=os.environ | variables, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_parts_meet_without_more_settings(secure: Secure) -> None:
+    """The gateway reaches a service that asks everybody else for a certificate."""
+    request = {
+        "model": "smollm2-135m-instruct",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 2,
+    }
+    assert secure.rest.post("/v1/chat/completions", json=request).status_code == 200
+
+
+def test_chat(secure: Secure) -> None:
+    """The terminal talks over TLS, with its certificate from flags or the environment."""
+    own = {"CA": secure.ca.path, "CERT": secure.caller.chain, "KEY": secure.caller.key}
+    flags = [word for name, path in own.items() for word in (f"--{name.lower()}", str(path))]
+    done = chat("--target", secure.grpc, *flags)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()
+    variables = {f"RAPPORT_UPSTREAM_{name}": str(path) for name, path in own.items()}
+    assert chat("--target", secure.grpc, **variables).returncode == 0
+
+
+def test_chat_that_is_not_let_in(secure: Secure) -> None:
+    """Without a certificate, or without TLS, it ends with one line."""
+    for flags in (["--ca", str(secure.ca.path)], []):
+        done = chat("--target", secure.grpc, *flags)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--cert", "a.pem"], "--key is needed along with --cert"),
+        (["--ca", "/nowhere"], "/nowhere: No such file or directory"),
+    ],
+)
+def test_chat_with_wrong_files(flags: list[str], told: str) -> None:
+    """Files that cannot be used are told in one line, with status 2."""
+    done = chat(*flags)
+    assert (done.returncode, done.stderr) == (2, f"rapport chat: {told}\n")
+
+
+@pytest.mark.parametrize("part", ["grpc", "http"])
+def test_serve_with_wrong_files(
+    tmp_path: Path,
+    part: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Certificates that cannot be used end `rapport serve` at once, with one line."""
+    monkeypatch.setattr("rapport_cli.serve.logging.basicConfig", lambda **_: None)
+    files = Authority(tmp_path).issue("a")
+    pair = [f"--{part}-tls-cert", str(files.chain), f"--{part}-tls-key", "/nowhere"]
+    assert serve.main(pair) == 1
+    assert capfd.readouterr().err.endswith("/nowhere: No such file or directory\n")
+    assert serve.main(pair[:2]) == 2
+
+
+def test_where_the_parts_meet(tmp_path: Path) -> None:
+    """At a socket of their own where gRPC has TLS, unless the gateway is told another way."""
+    files = Authority(tmp_path).issue("a")
+    tls = ["--grpc-tls-cert", str(files.chain), "--grpc-tls-key", str(files.key)]
+    for flags in ([], [*tls, "--upstream", "x:1"], [*tls, "--upstream-tls"]):
+        with serve.meeting(load(serve.ServeSettings, flags)) as place:
+            assert place == {}
+    with serve.meeting(load(serve.ServeSettings, tls)) as place:
+        folder = Path(place["RAPPORT_GRPC_SOCKET"]).parent
+        assert place["RAPPORT_UPSTREAM"] == f"unix:{place['RAPPORT_GRPC_SOCKET']}"
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
