@@ -8,60 +8,23 @@ import os
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import logging
-import math
-import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
-
-import uvicorn
+from collections.abc import Sequence
 
 from gateway.app import Gateway
 from gateway.config import GatewaySettings
+from gateway.server import Server
 from gateway.upstream import DescriptorSetError
 from rapport_settings.base import SettingsError, load
+from rapport_settings.process import show_stacks
 
-logger = logging.getLogger("gateway")
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-KEEP_ALIVE_S = 75
 UNSENT_BYTES = 64 << 10
-
-
-class Server(uvicorn.Server):
-    """Uvicorn that says where it listens, and whose second signal ends it at once."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for listening in sockets or []:
-            logger.info("REST on %s", _url(listening))
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
-        if self.force_exit:
-            # Uvicorn leaves the application out when it is in a hurry.
-            await self.lifespan.shutdown()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        del sig, frame
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # Unlike uvicorn's it does not raise them again in the end: a stop is no failure.
-        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until a signal. Returns the exit status."""
+    show_stacks()
     try:
         settings = load(GatewaySettings, sys.argv[1:] if argv is None else argv)
     except SettingsError as error:
@@ -75,24 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{settings.http_host}:{settings.http_port}"
         return _fail(f"cannot listen on {where}: {_reason(error)}", status=1)
-    server = Server(uvicorn_config(app, settings))
+    server = Server(app, settings)
     server.run([listening])
-    return int(server.force_exit)
-
-
-def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace),
-    )
+    return server.status
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -113,11 +61,6 @@ def _reason(error: OSError) -> str:
     # An error of getaddrinfo has a number of its own, and a text.
     known = error.errno is not None and error.errno > 0
     return os.strerror(error.errno or 0) if known else str(error.strerror)
-
-
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _log(level: str) -> None:

@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     """port of the gRPC service; to serve on 0 picks one"""
     api_keys: SecretStr = SecretStr("")
     """keys that callers may use, separated by commas; none: open, on a loopback address only"""
+    drain_delay: NonNegativeFloat = 0
+    """seconds from failing health checks at shutdown to refusing requests"""
     shutdown_grace: NonNegativeFloat = 10
     """seconds that running answers get to finish at shutdown"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

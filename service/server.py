@@ -28,7 +28,7 @@ class PortTakenError(Exception):
 def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Server:
     """A server with everything in it, not yet listening."""
     server = grpc.aio.server(
-        interceptors=[Around(list(_scopes(settings)))],
+        interceptors=[Around(list(_scopes(settings, lifecycle)))],
         options=transport_options(settings.max_message_bytes),
         maximum_concurrent_rpcs=settings.slots + settings.max_waiting + SPARE_RPCS,
     )
@@ -74,7 +74,8 @@ def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
-def _scopes(settings: ServiceSettings) -> Iterator[Scope]:
+def _scopes(settings: ServiceSettings, lifecycle: Lifecycle) -> Iterator[Scope]:
+    yield lifecycle.underway.counted
     yield keep_account(log_access)
     yield answer_errors
     if settings.keys:

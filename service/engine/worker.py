@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import zip_longest
+from itertools import count, zip_longest
 from queue import SimpleQueue
 
 from service.engine.constraint import ConstraintFailed
@@ -56,6 +56,9 @@ class Worker:
         self._heirs: list[Sequence] = []
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopped = False
+        self._numbers = count()
+        self.at: int | None = None
+        """The number of the step that runs, None while there is nothing to do."""
 
     def add(self, generation: Generation) -> None:
         """Puts a request in line."""
@@ -79,13 +82,15 @@ class Worker:
         try:
             while not self._stopped:
                 self.step()
-        except Exception:
+        except BaseException:  # a panic in Rust is no Exception
             log.exception("the engine thread died")
             on_death()
 
     def step(self) -> None:
         """Takes news in, runs each decoding sequence once and one slice of one prompt."""
+        self.at = None
         self._take_mail()
+        self.at = next(self._numbers)
         self._admit()
         self._decode()
         self._prefill()

@@ -20,9 +20,10 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from rapport.v1.chat_pb2 import FinishReason
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from service.config import ServiceSettings
 from service.errors import NotReady
 from service.lifecycle import Lifecycle
-from service.process import serve
+from service.process import ENGINE_DIED, live
 from tests.service.fakes import ScriptedEngine, served
 from tests.service.requests import MODEL, chat, health
 
@@ -152,14 +153,16 @@ async def test_watched_health_does_not_hold_it_up(ready: Ready) -> None:
     assert "Traceback" not in service.log
 
 
-async def test_engine_death(lifecycle: Lifecycle) -> None:
+async def test_engine_death(settings: ServiceSettings, lifecycle: Lifecycle) -> None:
     """When the engine dies, probes and callers hear of it."""
     engine = ScriptedEngine()
-    await serve(served(engine), lifecycle)
+    stopping = asyncio.Event()
+    living = asyncio.create_task(live(served(engine), settings, lifecycle, stopping))
+    await asyncio.sleep(0)
     assert lifecycle.served.model == MODEL
     assert engine.on_death is not None
     engine.on_death()
-    await asyncio.sleep(0)
+    assert await living == ENGINE_DIED
     with pytest.raises(NotReady, match="The engine died"):
         _ = lifecycle.served
 
