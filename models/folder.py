@@ -125,7 +125,7 @@ def describe(file: GgufFile, origin: Origin, precision: str, sizes: dict[str, in
     return Description(
         id=origin.id,
         precision=precision,
-        created=int(time.time()),
+        created=int(time.time()),  # noqa: TID251 - a date
         owned_by=origin.owned_by,
         context_length=architecture.context_length,
         layers=architecture.layers,

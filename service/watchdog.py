@@ -25,8 +25,8 @@ async def death_of(engine: Engine, died: asyncio.Event, limit: float) -> None:
     while not died.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(died.wait(), tick)
-        ticks = ticks + 1 if step is not None and step == engine.step else 0
-        step = engine.step
+        ticks = ticks + 1 if step is not None and step == engine.step_began else 0
+        step = engine.step_began
         if tick and ticks * tick >= limit:
             logger.critical("the engine has been at one step for %g s; its stacks:", limit)
             faulthandler.dump_traceback()

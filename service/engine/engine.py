@@ -134,9 +134,9 @@ class Engine:
         return sum(not generation.begun for generation in self._live)
 
     @property
-    def step(self) -> int | None:
-        """The number of the step that runs, None while there is nothing to do."""
-        return self._worker.at
+    def step_began(self) -> float | None:
+        """When the step that runs did, by the monotonic clock; None while there is none."""
+        return self._worker.began
 
     def submit(self, request: GenerationRequest) -> Generation:
         """Puts a request in line.

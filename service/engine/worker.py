@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import count, zip_longest
+from itertools import zip_longest
 from queue import SimpleQueue
 
 from service.engine.constraint import ConstraintFailed
@@ -56,9 +56,8 @@ class Worker:
         self._heirs: list[Sequence] = []
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopped = False
-        self._numbers = count()
-        self.at: int | None = None
-        """The number of the step that runs, None while there is nothing to do."""
+        self.began: float | None = None
+        """When the step that runs did, None while there is nothing to do."""
 
     def add(self, generation: Generation) -> None:
         """Puts a request in line."""
@@ -88,9 +87,9 @@ class Worker:
 
     def step(self) -> None:
         """Takes news in, runs each decoding sequence once and one slice of one prompt."""
-        self.at = None
+        self.began = None
         self._take_mail()
-        self.at = next(self._numbers)
+        self.began = time.monotonic()
         self._admit()
         self._decode()
         self._prefill()

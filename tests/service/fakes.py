@@ -41,7 +41,7 @@ class ScriptedEngine:
         self.spec = SimpleNamespace(id=MODEL, created=1700000000, owned_by="tests")
         self.vocabulary = SimpleNamespace(size=VOCABULARY, token_bytes=[b"x"], special_tokens={})
         self.on_death: Callable[[], None] | None = None
-        self.step: int | None = None
+        self.step_began: float | None = None
         self.counters = self.slot_counters = "uncounted"
 
     def start(self, on_death: Callable[[], None]) -> None:

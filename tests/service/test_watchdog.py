@@ -15,7 +15,7 @@ from service.engine.errors import Unavailable
 from service.watchdog import death_of
 from tests.service.engine.fake import FakeRunner, Gate, byte_vocabulary, collect, fake_spec, greedy
 
-Steps = Callable[[int], int | None]
+Steps = Callable[[int], float | None]
 
 
 class Stepping:
@@ -27,7 +27,7 @@ class Stepping:
         self.given_up = False
 
     @property
-    def step(self) -> int | None:
+    def step_began(self) -> float | None:
         self.looks += 1
         return self._step(self.looks)
 
