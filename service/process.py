@@ -87,6 +87,7 @@ async def live(
     life = asyncio.create_task(until_drained(served.engine, settings, lifecycle, stopping))
     death = death_of(served.engine, died, settings.engine_stall_timeout)
     if await comes_first(life, death):
+        await life
         return None
     life.cancel()
     logger.critical("the engine is dead, so the service ends")

@@ -79,6 +79,27 @@ def test_running_streams_finish(started: Running) -> None:
     assert server._process.wait(10) == 0
 
 
+def test_a_stream_that_outlasts_the_grace_is_told_of(
+    int4_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of the grace a stream gets an error that says why, through both parts."""
+    del int4_folder
+    monkeypatch.setenv("RAPPORT_SHUTDOWN_GRACE", "1")
+    request = {**STREAM, "max_tokens": 8000}
+    with rapport() as (server, target):
+        url = f"{target.rest}/v1/chat/completions"
+        with httpx.stream("POST", url, json=request, timeout=60) as response:
+            said = response.iter_text()
+            texts = [next(said)]
+            os.kill(server.pid, signal.SIGTERM)
+            with pytest.raises(httpx.RemoteProtocolError):
+                texts.extend(said)
+        last = "".join(texts).split("\n\n")[-2]
+        assert '"code":"UNAVAILABLE"' in last
+        assert "the server is shutting down" in last
+        assert server._process.wait(5) == 0
+
+
 def test_a_second_signal_ends_what_runs(started: Running) -> None:
     """Ctrl-C twice does not wait for a long stream."""
     server, target = started
@@ -105,9 +126,14 @@ def until_healthy(target: Target) -> None:
 
 
 def test_a_killed_part_is_back(started: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A part that is killed starts again beside the other, which need not, and that is told."""
+    """A part that is killed starts again beside the other, which need not, and that is told.
+
+    SIGUSR1 is passed on: each part shows its stacks, and runs on.
+    """
     server, target = started
     gateway = part(server, "gateway")
+    os.kill(server.pid, signal.SIGUSR1)
+    time.sleep(0.5)
     part(server, "service").kill()
     refusal = httpx.get(f"{target.rest}/v1/models")
     assert (refusal.status_code, refusal.headers["retry-after"]) == (503, "1")
@@ -121,6 +147,7 @@ def test_a_killed_part_is_back(started: Running, monkeypatch: pytest.MonkeyPatch
     assert server._process.wait(10) == 0
     monkeypatch.setattr("bench.server.LOG_LINES", 10_000)
     log = server._log_tail()
+    assert log.index('service/__main__.py", line') < log.index('gateway/__main__.py", line')
     assert "rapport.serve: the service ended by SIGKILL; it starts again in 0.5 s" in log
     assert "rapport.serve: the gateway ended by SIGKILL; it starts again in 0.5 s" in log
 

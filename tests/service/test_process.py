@@ -52,6 +52,12 @@ OnnxRunner.decode = failing
 """
 PANIC = FAULT.format(fault="raise SystemExit('as a panic in Rust does')")
 HANG = FAULT.format(fault="time.sleep(600)")
+# The clock is set by a day, forward and back, at each look at it.
+JUMPS = """
+import itertools, time
+now, days = time.time, itertools.cycle((86400, -86400))
+time.time = lambda: now() + next(days)
+"""
 SLOW_LOAD = """
 import time
 from service.engine.engine import Engine
@@ -277,6 +283,22 @@ async def test_readers_that_stop_do_not_hold_it_up(address: str, lifecycle: Life
         stream = ChatServiceStub(channel).StreamChatCompletion(chat())
         await stream.initial_metadata()
         await asyncio.wait_for(drain(lifecycle, engine, grace=0.3), 5)
+
+
+async def test_jumping_clock(ready: Ready) -> None:
+    """A clock that is set while it serves changes no answer, no admission and no drain."""
+    limits = ("--engine-stall-timeout", "5", "--max-ttft", "30")
+    service, address = ready(*limits, fault=JUMPS)
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = ChatServiceStub(channel)
+        stream = aiter(stub.StreamChatCompletion(chat(max_tokens=60, ignore_eos=True)))
+        pieces = [await anext(stream)]
+        answer = await stub.CreateChatCompletion(chat(max_tokens=3, ignore_eos=True))
+        assert answer.usage.completion_tokens == 3
+        service.process.terminate()
+        pieces += [piece async for piece in stream]
+    assert pieces[-1].usage.completion_tokens == 60
+    assert service.end(within=5) == 0
 
 
 async def test_stacks_on_demand(ready: Ready) -> None:
