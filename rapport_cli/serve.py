@@ -20,6 +20,7 @@ from models.importer import ensure
 from models.progress import shown
 from rapport_cli.supervisor import Part, supervise
 from rapport_settings.base import SettingsError, load
+from rapport_settings.process import show_stacks
 from service.config import ServiceSettings
 from service.engine.providers import ProviderError, choose_provider
 
@@ -152,4 +153,5 @@ def interrupt(_number: int, _frame: object) -> None:
 
 
 if __name__ == "__main__":
+    show_stacks()
     sys.exit(main())

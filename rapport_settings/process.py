@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import sys
 
 READY_FD = "RAPPORT_READY_FD"
 """The variable that names the file descriptor to which a process says that it serves."""
@@ -12,8 +13,8 @@ READY_FD = "RAPPORT_READY_FD"
 
 def show_stacks() -> None:
     """Has the stacks of all threads written to stderr: at SIGUSR1, and when the process crashes."""
-    faulthandler.enable()
-    if hasattr(faulthandler, "register"):  # not on Windows
+    if sys.stderr is not None:  # as it is where a supervisor has closed it
+        faulthandler.enable()
         faulthandler.register(signal.SIGUSR1)
 
 
