@@ -77,8 +77,9 @@ class Part:
 
     def tend(self) -> None:
         """Starts it again in due time if it has ended. Raises StartFailed if it never served."""
-        self._hear()
-        if self.runs:
+        runs = self.runs
+        self._hear()  # of one that has ended, all that it said
+        if runs:
             return
         if not self._served:
             raise StartFailed(self)
