@@ -10,8 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.gateway.conftest import gateway
+from tests.gateway.library import descriptor_set
 from tests.gateway.test_upstream import free_port, until
 
 ROOT = Path(__file__).parents[2]
@@ -73,10 +75,16 @@ async def check_loss(client: httpx.AsyncClient, service: Process) -> None:
         assert message == "The service is not available at the moment"
 
 
-async def test_killed_and_back() -> None:
-    """Running calls end with an error at once, new ones are refused, until it is back."""
+@pytest.mark.parametrize("learned", [True, False])
+async def test_killed_and_back(tmp_path: Path, *, learned: bool) -> None:
+    """Running calls end with an error at once, new ones are refused, until it is back.
+
+    So it is whether the routes are learned from the service or known from a file.
+    """
+    file = tmp_path / "toy.binpb"
+    file.write_bytes(descriptor_set())
     port = free_port()
-    async with gateway(f"127.0.0.1:{port}") as client:
+    async with gateway(f"127.0.0.1:{port}", descriptor_set=None if learned else file) as client:
         for _ in range(2):
             async with library_process(port) as service:
                 await until(client, "/v1/books/7", 200)

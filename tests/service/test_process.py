@@ -234,6 +234,20 @@ async def test_engine_of_no_more_use(
     assert "failing" in service.log  # the function that was at fault is among the stacks
 
 
+async def test_engine_that_hangs_while_draining(ready: Ready) -> None:
+    """A hung engine does not keep a drain waiting for the whole grace, or for ever."""
+    flags = ("--engine-stall-timeout", "1", "--shutdown-grace", "60")
+    service, address = ready(*flags, fault=HANG)
+    async with grpc.aio.insecure_channel(address) as channel:
+        stream = aiter(ChatServiceStub(channel).StreamChatCompletion(chat(**STUBBORN)))
+        await anext(stream)
+        service.process.terminate()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await last_of(stream)
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert await asyncio.to_thread(service.end, within=5) == ENGINE_DIED
+
+
 async def last_of(pieces: AsyncIterator[Any]) -> Any:
     return [piece async for piece in pieces][-1]
 
