@@ -35,8 +35,10 @@ Running = tuple[Server, Target]
 
 
 @pytest.fixture
-def started(int4_folder: Path) -> Iterator[Running]:
+def started(int4_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     del int4_folder
+    # Others may share the machine: streams that are to finish should have the time.
+    monkeypatch.setenv("RAPPORT_SHUTDOWN_GRACE", "60")
     with rapport() as running:
         yield running
 
