@@ -8,107 +8,39 @@ import os
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import logging
-import math
-import signal
 import socket
-import ssl
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from types import FrameType
-
-import uvicorn
+from collections.abc import Sequence
 
 from gateway.app import Gateway
 from gateway.config import GatewaySettings
-from gateway.protocol import BoundedProtocol
-from gateway.tls import server_context
+from gateway.server import Server
 from gateway.upstream import DescriptorSetError
-from rapport_settings.base import SettingsError, load, warn_of_plain_keys
+from rapport_settings.base import SettingsError, load
+from rapport_settings.process import show_stacks
 from rapport_settings.tls import CertificateError
 
-logger = logging.getLogger("gateway")
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-KEEP_ALIVE_S = 75
 UNSENT_BYTES = 64 << 10
-
-
-class Server(uvicorn.Server):
-    """Uvicorn that says where it listens, and whose second signal ends it at once."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for listening in sockets or []:
-            logger.info("REST on %s", _url(listening, tls=self.config.is_ssl))
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
-        if self.force_exit:
-            # Uvicorn leaves the application out when it is in a hurry.
-            await self.lifespan.shutdown()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        del sig, frame
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # Unlike uvicorn's it does not raise them again in the end: a stop is no failure.
-        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until a signal. Returns the exit status."""
+    show_stacks()
     try:
         settings = load(GatewaySettings, sys.argv[1:] if argv is None else argv)
     except SettingsError as error:
         return _fail(str(error), status=2)
     _log(settings.log_level)
     try:
-        config = uvicorn_config(Gateway(settings), settings)
+        server = Server(Gateway(settings), settings)
         listening = _listen(settings.http_host, settings.http_port)
     except (DescriptorSetError, CertificateError) as error:
         return _fail(str(error), status=1)
     except OSError as error:
         where = f"{settings.http_host}:{settings.http_port}"
         return _fail(f"cannot listen on {where}: {_reason(error)}", status=1)
-    server = Server(config)
     server.run([listening])
-    return int(server.force_exit)
-
-
-def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
-    """Raises CertificateError if the certificate of REST or its key cannot be used."""
-    return uvicorn.Config(
-        app,
-        # Uvicorn makes one for each connection, and asks for nothing else.
-        http=partial(BoundedProtocol, read_timeout=settings.read_timeout),  # type: ignore[arg-type]
-        ssl_context_factory=_context_factory(settings),
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace),
-    )
-
-
-def _context_factory(settings: GatewaySettings) -> Callable[..., ssl.SSLContext] | None:
-    if settings.http_tls is None:
-        warn_of_plain_keys(settings, "http_host", settings.http_host)
-        return None
-    context = server_context(settings.http_tls)
-    return lambda *_: context
+    return server.status
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -129,12 +61,6 @@ def _reason(error: OSError) -> str:
     # An error of getaddrinfo has a number of its own, and a text.
     known = error.errno is not None and error.errno > 0
     return os.strerror(error.errno or 0) if known else str(error.strerror)
-
-
-def _url(listening: socket.socket, *, tls: bool) -> str:
-    host, port = listening.getsockname()[:2]
-    scheme = "https" if tls else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _log(level: str) -> None:

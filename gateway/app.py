@@ -12,7 +12,8 @@ import orjson
 from gateway.call import Call
 from gateway.codec.violations import InvalidError
 from gateway.config import GatewaySettings
-from gateway.errors import ApiError, bad_request, internal, unavailable
+from gateway.doors import Doors, shutting_down
+from gateway.errors import ApiError, bad_request, internal
 from gateway.exchange import DisconnectedError, Exchange
 from gateway.pages import PATHS, Pages
 from gateway.routes import Route
@@ -30,7 +31,8 @@ class Gateway:
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._upstream = Upstream(settings)
-        self._pages = Pages(self._upstream)
+        self.doors = Doors()
+        self._pages = Pages(self._upstream, self.doors)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -49,13 +51,14 @@ class Gateway:
     async def _serve(self, exchange: Exchange) -> None:
         began = time.perf_counter()
         try:
-            await self._answer_or_refuse(exchange)
+            with self.doors.entered():
+                await self._answer_or_refuse(exchange)
         except DisconnectedError:
             exchange.status = CLIENT_CLOSED_REQUEST
         except asyncio.CancelledError:
             # The server stops and has waited long enough. A stream is left unfinished.
             if exchange.status is None:
-                await exchange.refuse(unavailable("The server is shutting down"))
+                await exchange.refuse(shutting_down())
         finally:
             access_logger.info(
                 "%s %s %s %.1fms %s",
@@ -84,6 +87,7 @@ class Gateway:
         if exchange.path in PATHS:
             await self._pages.answer(exchange)
             return
+        self.doors.check()
         route, variables = self._upstream.table.find(exchange.method, exchange.path)
         request = route.arguments(exchange.query, variables)
         if route.has_body:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.resources import files
 
+from gateway.doors import Doors
 from gateway.errors import method_not_allowed
 from gateway.exchange import Exchange
 from gateway.upstream import Upstream
@@ -19,7 +20,9 @@ ASSETS = {
     "/docs/icon.svg": ("icon.svg", "image/svg+xml"),
     **{f"/docs/{name}": (name, "text/javascript; charset=utf-8") for name in SCRIPTS},
 }
-PATHS = ("/health", "/openapi.json", *ASSETS)
+# Whether requests should come; whether the process should be restarted.
+READY, ALIVE = "/health", "/health/live"
+PATHS = (READY, ALIVE, "/openapi.json", *ASSETS)
 # The page is made of what this server sends, and of nothing else.
 SECURITY = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -32,8 +35,9 @@ FRESH = {"cache-control": "no-cache"}
 class Pages:
     """The gateway's own pages. They are open: a key is asked for by the service."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, doors: Doors) -> None:
         self._upstream = upstream
+        self._doors = doors
         folder = files("gateway") / "assets"
         self._assets = {
             path: ((folder / name).read_bytes(), {"content-type": kind, **SECURITY, **FRESH})
@@ -48,9 +52,12 @@ class Pages:
         await exchange.respond(200, body, headers)
 
     async def _page(self, path: str) -> tuple[bytes, Mapping[str, str]]:
-        if path == "/health":
-            await self._upstream.check_health()
+        if path in (READY, ALIVE):
+            if path == READY:
+                self._doors.check_health()
+                await self._upstream.check_health()
             return b'{"status":"ok"}', JSON
+        self._doors.check()
         if path == "/openapi.json":
             return self._upstream.description, {**JSON, **FRESH}
         return self._assets[path]

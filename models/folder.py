@@ -62,6 +62,7 @@ class Description:
     inputs: dict[str, str] = field(default_factory=lambda: INPUTS)
     outputs: dict[str, str] = field(default_factory=lambda: OUTPUTS)
     source: dict[str, str]
+    sizes: dict[str, int]  # in bytes, of the other files
 
 
 def is_current(folder: Path, gguf_sha256: str | None = None) -> bool:
@@ -69,11 +70,11 @@ def is_current(folder: Path, gguf_sha256: str | None = None) -> bool:
     try:
         description = json.loads((folder / DESCRIPTION).read_bytes())
         same = description["format"] == FORMAT
-        source = description["source"]["gguf_sha256"]
+        made_from_it = gguf_sha256 in (None, description["source"]["gguf_sha256"])
+        whole = description["sizes"] == sizes_in(folder)
     except (OSError, ValueError, LookupError, TypeError):
         return False
-    made_from_it = gguf_sha256 in (None, source)
-    return same and made_from_it and all((folder / name).is_file() for name in FILES)
+    return same and made_from_it and whole
 
 
 def write_folder(origin: Origin, precision: str, final: Path, progress: Progress) -> None:
@@ -91,7 +92,7 @@ def write_folder(origin: Origin, precision: str, final: Path, progress: Progress
             quantise_cache(partial / GRAPH, tokenizer, file.architecture)
         (partial / TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
         (partial / TEMPLATE).write_text(file.chat_template, encoding="utf-8")
-        description = describe(file, origin, precision)
+        description = describe(file, origin, precision, sizes_in(partial))
         (partial / DESCRIPTION).write_text(json.dumps(asdict(description), indent=2) + "\n")
         progress("writing to disk", 1.0)
         cache.publish(partial, final)
@@ -114,12 +115,17 @@ def write_model(model: ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def describe(file: GgufFile, origin: Origin, precision: str) -> Description:
+def sizes_in(folder: Path) -> dict[str, int]:
+    """How large the described files are. Raises OSError if one is not there."""
+    return {name: (folder / name).stat().st_size for name in FILES if name != DESCRIPTION}
+
+
+def describe(file: GgufFile, origin: Origin, precision: str, sizes: dict[str, int]) -> Description:
     architecture, kind = file.architecture, PRECISIONS[precision]
     return Description(
         id=origin.id,
         precision=precision,
-        created=int(time.time()),
+        created=int(time.time()),  # noqa: TID251 - a date
         owned_by=origin.owned_by,
         context_length=architecture.context_length,
         layers=architecture.layers,
@@ -130,4 +136,5 @@ def describe(file: GgufFile, origin: Origin, precision: str) -> Description:
         kv_type="int8" if kind.int8_cache else kind.element,
         eos_token_ids=file.end_tokens,
         source=origin.source,
+        sizes=sizes,
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +20,9 @@ from gateway.config import GatewaySettings
 from models.errors import ModelError
 from models.importer import ensure
 from models.progress import shown
+from rapport_cli.supervisor import Part, supervise
 from rapport_settings.base import SettingsError, load
+from rapport_settings.process import show_stacks
 from rapport_settings.tls import CertificateError
 from service.config import ServiceSettings
 from service.engine.providers import ProviderError, choose_provider
@@ -32,7 +32,8 @@ logger = logging.getLogger("rapport.serve")
 PARTS = ("service", "gateway")
 # Seconds beyond the grace after which a part that should have ended is ended.
 PATIENCE = 10.0
-PR_SET_PDEATHSIG = 1
+# Seconds for a part to show its stacks before the next one does.
+STACKS = 0.1
 
 
 class ServeSettings(GatewaySettings, ServiceSettings):
@@ -64,18 +65,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load(ServeSettings, sys.argv[1:] if arguments is None else arguments)
     except SettingsError as error:
         return refuse(error, 2)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    signal.signal(signal.SIGTERM, interrupt)
     try:
-        check_certificates(settings)
-        folder = settings.model_folder or prepare(settings)
-        prefill_folder = settings.prefill_folder or prepare_prefill(settings)
+        return run(settings)
     except (CertificateError, ModelError, ProviderError) as error:
         return refuse(error, 1)
     except KeyboardInterrupt:
-        return 130
+        return 0
+
+
+def run(settings: ServeSettings) -> int:
+    """Prepares the model and runs the parts. Returns the exit status.
+
+    Raises:
+        CertificateError: a part could not start with a certificate.
+        ModelError, ProviderError: the model cannot be prepared.
+        KeyboardInterrupt: told to stop while it was.
+    """
+    check_certificates(settings)
+    folder = settings.model_folder or prepare(settings)
+    prefill_folder = settings.prefill_folder or prepare_prefill(settings)
+    patience = settings.drain_delay + settings.shutdown_grace + PATIENCE
     with meeting(settings) as place:
         variables = environment(settings, folder, prefill_folder) | place
-        return supervise(variables, settings.shutdown_grace)
+        parts = [Part(name, [sys.executable, "-m", name], variables) for name in PARTS]
+        return supervise(parts, catch_signals(parts), patience)
 
 
 def refuse(why: Exception, status: int) -> int:
@@ -144,53 +161,25 @@ def text(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
-def supervise(variables: dict[str, str], grace: float) -> int:
-    """Runs the parts until a signal comes or one of them ends."""
+def catch_signals(parts: Sequence[Part]) -> list[int]:
+    """The signals to stop, as they come. SIGUSR1 is passed on to the parts."""
     told: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: told.append(number))
-    parts = {part: start(part, variables) for part in PARTS}
-    while not told and all(process.poll() is None for process in parts.values()):
-        time.sleep(0.05)
-    ended = [part for part, process in parts.items() if process.poll() is not None]
-    stop(parts, told, grace)
-    if told:
-        return max(abs(int(process.returncode)) for process in parts.values())
-    sys.stderr.write(f"rapport serve: the {ended[0]} ended, so this ends too\n")
-    return 1
+
+    def pass_on(number: int, _: object) -> None:
+        for part in parts:
+            part.tell(number)
+            time.sleep(STACKS)
+
+    signal.signal(signal.SIGUSR1, pass_on)
+    return told
 
 
-def start(part: str, variables: dict[str, str]) -> subprocess.Popen[bytes]:
-    # In a session of its own: Ctrl-C reaches only this process, which passes it on once.
-    return subprocess.Popen(  # noqa: S603 - the part is one of two
-        [sys.executable, "-m", part],
-        env=variables,
-        start_new_session=True,
-        preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - this process has one thread
-    )
-
-
-def end_with_parent() -> None:
-    """Has the kernel tell a part to stop should this process be killed."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def stop(parts: dict[str, subprocess.Popen[bytes]], told: list[int], grace: float) -> None:
-    """Tells the parts to stop and waits; a second signal to this process ends them at once."""
-    signals = len(told)
-    tell(parts, signal.SIGTERM)
-    deadline = time.monotonic() + grace + PATIENCE
-    while any(process.poll() is None for process in parts.values()):
-        if len(told) > max(signals, 1) or time.monotonic() > deadline:
-            tell(parts, signal.SIGKILL)
-        time.sleep(0.02)
-
-
-def tell(parts: dict[str, subprocess.Popen[bytes]], number: signal.Signals) -> None:
-    for process in parts.values():
-        if process.poll() is None:
-            process.send_signal(number)
+def interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
+    show_stacks()
     sys.exit(main())

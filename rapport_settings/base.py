@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     """serve addresses that others reach, without asking for keys or certificates"""
     read_timeout: PositiveFloat = 20
     """seconds for a request to come; over REST its body has one more for each KiB"""
+    drain_delay: NonNegativeFloat = 0
+    """seconds from failing health checks at shutdown to refusing requests"""
     shutdown_grace: NonNegativeFloat = 10
     """seconds that running answers get to finish at shutdown"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

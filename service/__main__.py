@@ -14,17 +14,23 @@ from collections.abc import Sequence
 import uvloop
 
 from rapport_settings.base import SettingsError, load
+from rapport_settings.process import show_stacks
 from rapport_settings.tls import CertificateError
 from service.config import ServiceSettings
 from service.engine.providers import ProviderError
-from service.process import run
+from service.keys.file import KeysFileError
+from service.process import UnusableModelError, run
 from service.server import PortTakenError
 
 logger = logging.getLogger("rapport.service")
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Serves until told to stop. Exits with 2 if settings are wrong, 1 if the start fails."""
+    """Serves until told to stop. Returns 2 if settings are wrong, 1 if the start fails.
+
+    Ends the process with another status where `service.process` says so.
+    """
+    show_stacks()
     try:
         settings = load(ServiceSettings, sys.argv[1:] if args is None else args)
     except SettingsError as error:
@@ -36,7 +42,13 @@ def main(args: Sequence[str] | None = None) -> int:
     )
     try:
         uvloop.run(run(settings, folder))
-    except (PortTakenError, CertificateError, ProviderError, OSError, ValueError) as error:
+    except (
+        CertificateError,
+        KeysFileError,
+        PortTakenError,
+        ProviderError,
+        UnusableModelError,
+    ) as error:
         logger.error("%s", error)  # noqa: TRY400 - the line is for users
         return 1
     return 0

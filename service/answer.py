@@ -34,7 +34,7 @@ class Answer:
     with_metrics: bool = False
     arrived: float = field(default_factory=time.monotonic)
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    created: int = field(default_factory=lambda: int(time.time()))
+    created: int = field(default_factory=lambda: int(time.time()))  # noqa: TID251 - a date
     first_token_after: float = 0.0
     """Seconds from the arrival to the first token."""
     _begun: bool = False

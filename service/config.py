@@ -62,6 +62,8 @@ class ServiceSettings(Settings, Limits):
     """threads to compute with; 0: one per core"""
     deterministic: bool = False
     """the same request gives the same bytes, alone, in company and from the cache"""
+    engine_stall_timeout: NonNegativeFloat = 60
+    """seconds that one step may take before the engine is given up and the process ends; 0: any"""
     default_max_tokens: PositiveInt = 2048
     """max_tokens of requests without one"""
     stop_in_output: Literal["include", "exclude"] = "include"

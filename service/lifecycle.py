@@ -14,9 +14,14 @@ from service.engine.engine import Engine
 from service.errors import NotReady
 from service.formats.compiler import FormatCompiler
 from service.prompt.prompt import PromptReader
+from service.underway import Underway
 
 CHAT_SERVICE = "rapport.v1.ChatService"
 MODEL_SERVICE = "rapport.v1.ModelService"
+# Names that probes ask for. Work should come while the former serve; while the latter does not,
+# the process should be restarted.
+READINESS = ("", CHAT_SERVICE, MODEL_SERVICE)
+LIVENESS = "liveness"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +47,13 @@ class Served:
 
 
 class Lifecycle:
-    """Loading, then serving, then closed for good."""
+    """Loading, then serving, then leaving, then closed for good."""
 
     def __init__(self) -> None:
         self.health = health.HealthServicer()
+        self.underway = Underway()
         self._served: Served | None = None
+        self._leaving = False
         self._reason = "The model is loading"
 
     @property
@@ -62,19 +69,31 @@ class Lifecycle:
 
     async def begin(self) -> None:
         """Says that the service is there and cannot work yet."""
+        await self.health.set(LIVENESS, HealthCheckResponse.SERVING)
         await self._announce(HealthCheckResponse.NOT_SERVING)
 
     async def open(self, served: Served) -> None:
-        """Takes work from now on."""
-        self._served = served
-        await self._announce(HealthCheckResponse.SERVING)
+        """Takes work from now on, unless it is leaving already."""
+        if not self._leaving:
+            self._served = served
+            await self._announce(HealthCheckResponse.SERVING)
+
+    async def leave(self) -> None:
+        """Tells probes that no more work should come; what comes is still taken."""
+        self._leaving = True
+        await self._announce(HealthCheckResponse.NOT_SERVING)
 
     async def close(self, reason: str) -> None:
         """Takes no new work from now on; what runs goes on."""
-        await self.health.enter_graceful_shutdown()
         self._served = None
         self._reason = reason
+        await self.leave()
+
+    async def die(self) -> None:
+        """Takes no new work, and tells probes that the process is of no more use."""
+        await self.close("The engine died")
+        await self.health.set(LIVENESS, HealthCheckResponse.NOT_SERVING)
 
     async def _announce(self, status: int) -> None:
-        for name in ("", CHAT_SERVICE, MODEL_SERVICE):
+        for name in READINESS:
             await self.health.set(name, status)

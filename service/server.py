@@ -50,7 +50,7 @@ def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Se
         KeysFileError: the file of API keys cannot be used.
     """
     server = grpc.aio.server(
-        interceptors=[Around(list(_scopes(settings)))],
+        interceptors=[Around(list(_scopes(settings, lifecycle)))],
         options=transport_options(settings.max_message_bytes),
     )
     defaults = Defaults(
@@ -108,7 +108,8 @@ def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
-def _scopes(settings: ServiceSettings) -> Iterator[Scope]:
+def _scopes(settings: ServiceSettings, lifecycle: Lifecycle) -> Iterator[Scope]:
+    yield lifecycle.underway.counted
     yield keep_account(log_access)
     yield answer_errors
     limits = Limits.of(settings)

@@ -133,6 +133,11 @@ class Engine:
         """Requests in line."""
         return sum(not generation.begun for generation in self._live)
 
+    @property
+    def step_began(self) -> float | None:
+        """When the step that runs did, by the monotonic clock; None while there is none."""
+        return self._worker.began
+
     def submit(self, request: GenerationRequest) -> Generation:
         """Puts a request in line.
 
@@ -175,6 +180,11 @@ class Engine:
             await asyncio.to_thread(self._thread.join)
         self._fail_all(Unavailable(self._obstacle))
 
+    def give_up(self) -> None:
+        """Fails what runs and takes no more: the engine's thread has died, or hangs."""
+        self._obstacle = "the engine has died"
+        self._fail_all(Unavailable(self._obstacle))
+
     def _check_size(self, request: GenerationRequest) -> None:
         tokens = len(request.prompt) + request.max_tokens
         limit = self.context_length
@@ -213,8 +223,7 @@ class Engine:
             self._quiet.set()
 
     def _die(self, on_death: Callable[[], None]) -> None:
-        self._obstacle = "the engine has died"
-        self._fail_all(Unavailable(self._obstacle))
+        self.give_up()
         on_death()
 
     def _fail_all(self, error: EngineError) -> None:

@@ -56,6 +56,8 @@ class Worker:
         self._heirs: list[Sequence] = []
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopped = False
+        self.began: float | None = None
+        """When the step that runs did, None while there is nothing to do."""
 
     def add(self, generation: Generation) -> None:
         """Puts a request in line."""
@@ -79,13 +81,15 @@ class Worker:
         try:
             while not self._stopped:
                 self.step()
-        except Exception:
+        except BaseException:  # a panic in Rust is no Exception
             log.exception("the engine thread died")
             on_death()
 
     def step(self) -> None:
         """Takes news in, runs each decoding sequence once and one slice of one prompt."""
+        self.began = None
         self._take_mail()
+        self.began = time.monotonic()
         self._admit()
         self._decode()
         self._prefill()

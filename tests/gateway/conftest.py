@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.__main__ import Server, hold_back, uvicorn_config
+from gateway.__main__ import hold_back
 from gateway.app import Gateway
 from gateway.config import GatewaySettings
+from gateway.server import Server
 from tests.gateway.library import Library, serving
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
@@ -33,7 +34,7 @@ async def gateway(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a gateway in front of the target; it has not learned the routes yet."""
     chosen = GatewaySettings(upstream=target, shutdown_grace=0, **settings)
-    server = InProcess(uvicorn_config(Gateway(chosen), chosen))
+    server = InProcess(Gateway(chosen), chosen)
     listening = socket.create_server(("127.0.0.1", 0))
     hold_back(listening)
     scheme = "https" if chosen.http_tls else "http"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from models.folder import FILES, Origin, is_current, write_folder
+from models.folder import FILES, Origin, is_current, sizes_in, write_folder
 from models.progress import silent
 
 SOURCE = {"gguf_sha256": "ab" * 32}
@@ -32,6 +33,7 @@ def test_description(folder: Path) -> None:
     """model.json has what the engine reads, key for key."""
     about = json.loads((folder / "model.json").read_text())
     assert abs(time.time() - about.pop("created")) < 60
+    assert about.pop("sizes") == sizes_in(folder)
     assert about == {
         "format": 1,
         "id": "tiny",
@@ -83,6 +85,14 @@ def test_whole_folder_is_current(folder: Path) -> None:
 def test_folder_that_lacks_a_file_is_not_current(folder: Path, name: str) -> None:
     """Whichever file is gone, the folder counts as absent."""
     (folder / name).unlink()
+    assert not is_current(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_folder_with_a_truncated_file_is_not_current(folder: Path, name: str) -> None:
+    """Whichever file is cut short, the folder counts as absent, and so is made anew."""
+    path = folder / name
+    os.truncate(path, path.stat().st_size // 2)
     assert not is_current(folder)
 
 

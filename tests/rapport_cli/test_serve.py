@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from bench.server import Server, Target, rapport
+from bench.server import Server, Target, free_ports, rapport
 from rapport_cli import serve
 from rapport_settings.base import load
 from service.engine.providers import CUDA, ProviderError
@@ -33,8 +35,10 @@ Running = tuple[Server, Target]
 
 
 @pytest.fixture
-def started(int4_folder: Path) -> Iterator[Running]:
+def started(int4_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     del int4_folder
+    # Others may share the machine: streams that are to finish should have the time.
+    monkeypatch.setenv("RAPPORT_SHUTDOWN_GRACE", "60")
     with rapport() as running:
         yield running
 
@@ -77,6 +81,27 @@ def test_running_streams_finish(started: Running) -> None:
     assert server._process.wait(10) == 0
 
 
+def test_a_stream_that_outlasts_the_grace_is_told_of(
+    int4_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of the grace a stream gets an error that says why, through both parts."""
+    del int4_folder
+    monkeypatch.setenv("RAPPORT_SHUTDOWN_GRACE", "1")
+    request = {**STREAM, "max_tokens": 8000}
+    with rapport() as (server, target):
+        url = f"{target.rest}/v1/chat/completions"
+        with httpx.stream("POST", url, json=request, timeout=60) as response:
+            said = response.iter_text()
+            texts = [next(said)]
+            os.kill(server.pid, signal.SIGTERM)
+            with pytest.raises(httpx.RemoteProtocolError):
+                texts.extend(said)
+        last = "".join(texts).split("\n\n")[-2]
+        assert '"code":"UNAVAILABLE"' in last
+        assert "the server is shutting down" in last
+        assert server._process.wait(5) == 0
+
+
 def test_a_second_signal_ends_what_runs(started: Running) -> None:
     """Ctrl-C twice does not wait for a long stream."""
     server, target = started
@@ -88,18 +113,104 @@ def test_a_second_signal_ends_what_runs(started: Running) -> None:
         os.kill(server.pid, signal.SIGINT)
         time.sleep(0.3)
         os.kill(server.pid, signal.SIGINT)
-        server._process.wait(5)
+        assert server._process.wait(5) == 128 + signal.SIGINT
         assert gone(family, 1)
 
 
-@pytest.mark.parametrize("name", ["service", "gateway"])
-def test_a_lost_part_ends_the_other(started: Running, name: str) -> None:
-    """When a part crashes, the other one ends too, and the status is 1."""
-    server, _ = started
-    family = parts(server)
-    part(server, name).kill()
-    assert server._process.wait(10) == 1
+def until_healthy(target: Target) -> None:
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{target.rest}/health").status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError("not healthy again")
+
+
+def test_a_killed_part_is_back(started: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that is killed starts again beside the other, which need not, and that is told.
+
+    SIGUSR1 is passed on: each part shows its stacks, and runs on.
+    """
+    server, target = started
+    gateway = part(server, "gateway")
+    os.kill(server.pid, signal.SIGUSR1)
+    time.sleep(0.5)
+    part(server, "service").kill()
+    refusal = httpx.get(f"{target.rest}/v1/models")
+    assert (refusal.status_code, refusal.headers["retry-after"]) == (503, "1")
+    until_healthy(target)
+    assert stream_text(target).endswith("data: [DONE]\n\n")
+    assert part(server, "gateway").pid == gateway.pid
+    gateway.kill()
+    gateway.wait(5)
+    until_healthy(target)
+    os.kill(server.pid, signal.SIGTERM)
+    assert server._process.wait(10) == 0
+    monkeypatch.setattr("bench.server.LOG_LINES", 10_000)
+    log = server._log_tail()
+    assert log.index('service/__main__.py", line') < log.index('gateway/__main__.py", line')
+    assert "rapport.serve: the service ended by SIGKILL; it starts again in 0.5 s" in log
+    assert "rapport.serve: the gateway ended by SIGKILL; it starts again in 0.5 s" in log
+
+
+def serve_program(*flags: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "rapport_cli.serve", *flags],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("name", ["http", "grpc"])
+def test_a_port_that_is_taken_ends_the_start(int4_folder: Path, name: str) -> None:
+    """A part that cannot start is not tried for ever: one line says why, and the status is 1."""
+    del int4_folder
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = dict(zip(("grpc", "http"), free_ports(2), strict=True))
+        ports[name] = taken.getsockname()[1]
+        flags = [f"--{kind}-port={port}" for kind, port in ports.items()]
+        process = serve_program(*flags)
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{ports[name]}" in said
+    assert "could not start: it ended with status 1" in said
+    assert "Traceback" not in said
+
+
+def test_told_to_stop_while_importing(tmp_path: Path) -> None:
+    """SIGTERM ends an import that waits for the package index, and leaves nothing behind."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        process = serve_program(RAPPORT_CACHE=str(tmp_path), PIP_INDEX_URL=index)
+        silent.settimeout(30)
+        asked, _ = silent.accept()
+        with asked:
+            family = psutil.Process(process.pid).children()
+            process.terminate()
+            said, _ = process.communicate(timeout=5)
+    assert process.returncode == 0
+    assert "Traceback" not in said
+    assert len(family) == 1
     assert gone(family, 1)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
+
+
+def test_a_disk_that_fills_up_ends_the_start(int4_folder: Path, tmp_path: Path) -> None:
+    """Where the import finds no room, one line says what to do, and the next start makes it."""
+    (tmp_path / "sources").symlink_to(int4_folder.parents[2] / "sources")
+    limited = 'ulimit -f 40000; exec "$@"'  # in KiB; the weights take 112,000
+    command = ["bash", "-c", limited, "sh", sys.executable, "-m", "rapport_cli.serve"]
+    environment = os.environ | {"RAPPORT_CACHE": str(tmp_path)}
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert "File too large; make room or set RAPPORT_CACHE" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+    assert not list((tmp_path / "models").rglob("*.onnx*"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of it")

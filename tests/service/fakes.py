@@ -41,9 +41,17 @@ class ScriptedEngine:
         self.spec = SimpleNamespace(id=MODEL, created=1700000000, owned_by="tests")
         self.vocabulary = SimpleNamespace(size=VOCABULARY, token_bytes=[b"x"], special_tokens={})
         self.on_death: Callable[[], None] | None = None
+        self.step_began: float | None = None
+        self.counters = self.slot_counters = "uncounted"
 
     def start(self, on_death: Callable[[], None]) -> None:
         self.on_death = on_death
+
+    async def drain(self, grace: float) -> None:
+        """Has given all that it will ever give."""
+
+    async def stop(self) -> None:
+        """Has no thread."""
 
     def check_room(self) -> None:
         if self.refusal is not None:

@@ -1,21 +1,31 @@
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
-from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_status import rpc_status
 
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from service.lifecycle import Lifecycle
-from tests.service.fakes import ScriptedEngine, served
+from tests.service.fakes import ScriptedEngine, ends, served
 from tests.service.requests import chat, health
 
 NAMES = ("", "rapport.v1.ChatService", "rapport.v1.ModelService")
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 
 async def heard(channel: grpc.aio.Channel) -> set[int]:
+    """What readiness probes hear."""
     return {await health(channel, name) for name in NAMES}
+
+
+async def alive(channel: grpc.aio.Channel) -> bool:
+    """What liveness probes hear."""
+    return await health(channel, "liveness") == SERVING
 
 
 async def refusal(channel: grpc.aio.Channel) -> grpc.aio.AioRpcError:
@@ -26,7 +36,8 @@ async def refusal(channel: grpc.aio.Channel) -> grpc.aio.AioRpcError:
 
 async def test_loading(channel: grpc.aio.Channel) -> None:
     """While the model loads, probes hear NOT_SERVING and callers when to try again."""
-    assert await heard(channel) == {HealthCheckResponse.NOT_SERVING}
+    assert await heard(channel) == {NOT_SERVING}
+    assert await alive(channel)
     error = await refusal(channel)
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert error.details() == "The model is loading"
@@ -40,15 +51,55 @@ async def test_loading(channel: grpc.aio.Channel) -> None:
 @pytest.mark.usefixtures("engine")
 async def test_serving(channel: grpc.aio.Channel) -> None:
     """Once the model is there, probes hear SERVING."""
-    assert await heard(channel) == {HealthCheckResponse.SERVING}
+    assert await heard(channel) == {SERVING}
+    assert await alive(channel)
+
+
+async def test_leaving(
+    channel: grpc.aio.Channel, engine: ScriptedEngine, lifecycle: Lifecycle
+) -> None:
+    """Before it closes, probes hear NOT_SERVING while those that come are still served."""
+    engine.script = [ends(0, "ok")]
+    await lifecycle.leave()
+    assert await heard(channel) == {NOT_SERVING}
+    assert await alive(channel)
+    answer = await ChatServiceStub(channel).CreateChatCompletion(chat())
+    assert answer.choices[0].message.content == "ok"
+
+
+async def test_watched(channel: grpc.aio.Channel, lifecycle: Lifecycle) -> None:
+    """Who watches health hears of each change, by each name."""
+    stub: Any = HealthStub(channel)  # its types know no asyncio
+    watches = {name: stub.Watch(HealthCheckRequest(service=name)) for name in (*NAMES, "liveness")}
+
+    async def told() -> list[int]:
+        return [(await watch.read()).status for watch in watches.values()]
+
+    assert await told() == [NOT_SERVING] * 3 + [SERVING]
+    await lifecycle.open(served(ScriptedEngine()))
+    assert [(await watches[name].read()).status for name in NAMES] == [SERVING] * 3
+    await lifecycle.die()
+    assert await told() == [NOT_SERVING] * 4
+
+
+@pytest.mark.usefixtures("engine")
+async def test_dead(channel: grpc.aio.Channel, lifecycle: Lifecycle) -> None:
+    """Once the engine is dead, liveness probes hear of it, too, and callers get a retryable no."""
+    await lifecycle.die()
+    assert await heard(channel) == {NOT_SERVING}
+    assert not await alive(channel)
+    error = await refusal(channel)
+    assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "The engine died")
 
 
 async def test_closed(
     channel: grpc.aio.Channel, engine: ScriptedEngine, lifecycle: Lifecycle
 ) -> None:
-    """Once closed, probes hear NOT_SERVING and callers why; it never opens again for probes."""
+    """Once closed, probes hear NOT_SERVING and callers why; it never opens again."""
     await lifecycle.close("The server is shutting down")
-    assert await heard(channel) == {HealthCheckResponse.NOT_SERVING}
+    assert await heard(channel) == {NOT_SERVING}
+    assert await alive(channel)
     assert (await refusal(channel)).details() == "The server is shutting down"
     await lifecycle.open(served(engine))
-    assert await heard(channel) == {HealthCheckResponse.NOT_SERVING}
+    assert await heard(channel) == {NOT_SERVING}
+    assert (await refusal(channel)).details() == "The server is shutting down"

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,61 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from models.folder import FILES
 from rapport.v1.chat_pb2 import FinishReason
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from service.config import ServiceSettings
 from service.errors import NotReady
 from service.lifecycle import Lifecycle
-from service.process import serve
-from tests.service.fakes import ScriptedEngine, served
+from service.process import ENGINE_DIED, drain, live
+from tests.service.fakes import ScriptedEngine, ends, says, served
 from tests.service.requests import MODEL, chat, health
 
 STUBBORN = {"max_tokens": 8000, "ignore_eos": True}
 
 
+MAIN = """
+import sys
+from service.__main__ import main
+sys.exit(main())
+"""
+# The engine's thread fails, or hangs, once it has made the third token of an answer.
+FAULT = """
+import time
+from service.engine.runner import OnnxRunner
+decode = OnnxRunner.decode
+left = 3
+def failing(*arguments):
+    global left
+    left -= 1
+    if left == 0:
+        {fault}
+    return decode(*arguments)
+OnnxRunner.decode = failing
+"""
+PANIC = FAULT.format(fault="raise SystemExit('as a panic in Rust does')")
+HANG = FAULT.format(fault="time.sleep(600)")
+# The clock is set by a day, forward and back, at each look at it.
+JUMPS = """
+import itertools, time
+now, days = time.time, itertools.cycle((86400, -86400))
+time.time = lambda: now() + next(days)
+"""
+SLOW_LOAD = """
+import time
+from service.engine.engine import Engine
+Engine.load = lambda *_: time.sleep(600)
+"""
+
+
 class Service:
     """`python -m service`, with its log."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, fault: str = "") -> None:
+        """`fault` is code that runs before the service does."""
+        program = ["-c", f"{fault}{MAIN}"] if fault else ["-m", "service"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "service", "--grpc-port", "0", *flags],
+            [sys.executable, *program, "--grpc-port", "0", *flags],
             stderr=subprocess.PIPE,
             text=True,
             env={name: value for name, value in os.environ.items() if "RAPPORT" not in name},
@@ -64,8 +102,8 @@ Start = Callable[..., Service]
 def start(int4_folder: Path) -> Iterator[Start]:
     services: list[Service] = []
 
-    def started(*flags: str) -> Service:
-        services.append(Service("--model-folder", str(int4_folder), *flags))
+    def started(*flags: str, fault: str = "") -> Service:
+        services.append(Service("--model-folder", str(int4_folder), *flags, fault=fault))
         return services[-1]
 
     yield started
@@ -76,8 +114,8 @@ def start(int4_folder: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def ready(start: Start) -> Callable[..., tuple[Service, str]]:
-    def started(*flags: str) -> tuple[Service, str]:
-        service = start(*flags)
+    def started(*flags: str, fault: str = "") -> tuple[Service, str]:
+        service = start(*flags, fault=fault)
         address = service.wait_for(r"gRPC on (127\.0\.0\.1:\d+)$")
         service.wait_for(r"serving (smollm2-135m-instruct) \(int4\) on cpu, ready in \d+\.\d s$")
         return service, address
@@ -152,16 +190,152 @@ async def test_watched_health_does_not_hold_it_up(ready: Ready) -> None:
     assert "Traceback" not in service.log
 
 
-async def test_engine_death(lifecycle: Lifecycle) -> None:
+async def test_engine_death(settings: ServiceSettings, lifecycle: Lifecycle) -> None:
     """When the engine dies, probes and callers hear of it."""
     engine = ScriptedEngine()
-    await serve(served(engine), lifecycle)
+    stopping = asyncio.Event()
+    living = asyncio.create_task(live(served(engine), settings, lifecycle, stopping))
+    await asyncio.sleep(0)
     assert lifecycle.served.model == MODEL
     assert engine.on_death is not None
     engine.on_death()
-    await asyncio.sleep(0)
+    assert await living == ENGINE_DIED
     with pytest.raises(NotReady, match="The engine died"):
         _ = lifecycle.served
+
+
+@pytest.mark.parametrize(
+    ("fault", "flags", "said"),
+    [
+        (PANIC, (), "the engine thread died"),
+        (HANG, ("--engine-stall-timeout", "1"), "the engine has been at one step for 1 s"),
+    ],
+)
+async def test_engine_of_no_more_use(
+    ready: Ready, fault: str, flags: tuple[str, ...], said: str
+) -> None:
+    """A dead or hung engine's callers are told to try again, then the process ends with 3."""
+    service, address = ready(*flags, fault=fault)
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub, watches = ChatServiceStub(channel), HealthStub(channel)
+        watch = watches.Watch(HealthCheckRequest(service="liveness"))
+        assert (await watch.read()).status == HealthCheckResponse.SERVING
+        stream = aiter(stub.StreamChatCompletion(chat(**STUBBORN)))
+        await anext(stream)
+        whole = stub.CreateChatCompletion(chat(**STUBBORN))
+        for answer in (whole, last_of(stream)):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await answer
+            assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert raised.value.details() == "the engine has died"
+        assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
+        assert await asyncio.to_thread(service.end, within=5) == ENGINE_DIED
+    assert said in service.log
+    assert "failing" in service.log  # the function that was at fault is among the stacks
+
+
+async def test_engine_that_hangs_while_draining(ready: Ready) -> None:
+    """A hung engine does not keep a drain waiting for the whole grace, or for ever."""
+    flags = ("--engine-stall-timeout", "1", "--shutdown-grace", "60")
+    service, address = ready(*flags, fault=HANG)
+    async with grpc.aio.insecure_channel(address) as channel:
+        stream = aiter(ChatServiceStub(channel).StreamChatCompletion(chat(**STUBBORN)))
+        await anext(stream)
+        service.process.terminate()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await last_of(stream)
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert await asyncio.to_thread(service.end, within=5) == ENGINE_DIED
+
+
+async def last_of(pieces: AsyncIterator[Any]) -> Any:
+    return [piece async for piece in pieces][-1]
+
+
+async def answers(stub: Any) -> AsyncIterator[Any]:
+    while True:
+        yield await stub.CreateChatCompletion(chat(max_tokens=1))
+
+
+async def test_drain_delay(ready: Ready) -> None:
+    """Between the signal and the first refusal, health checks fail and requests are served."""
+    service, address = ready("--drain-delay", "1")
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = ChatServiceStub(channel)
+        service.process.terminate()
+        while await health(channel) == HealthCheckResponse.SERVING:
+            pass
+        answer = await stub.CreateChatCompletion(chat(max_tokens=2))
+        assert answer.usage.completion_tokens == 2
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await last_of(answers(stub))
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert service.end(within=5) == 0
+
+
+async def test_slow_readers_get_their_end(address: str, lifecycle: Lifecycle) -> None:
+    """An answer that the engine is done with is waited for until its reader has it all."""
+    engine = ScriptedEngine([says(0, "x" * (3 << 20)), ends(0)])
+    await lifecycle.open(served(engine))
+    options = [("grpc.http2.bdp_probe", 0)]  # with it, the client reads ahead
+    async with grpc.aio.insecure_channel(address, options) as channel:
+        stream = ChatServiceStub(channel).StreamChatCompletion(chat())
+        await stream.initial_metadata()
+        draining = asyncio.create_task(drain(lifecycle, engine, grace=20))
+        await asyncio.sleep(0.3)
+        assert not draining.done()
+        pieces = [piece async for piece in stream]
+        await asyncio.wait_for(draining, 5)
+    assert pieces[-1].choices[0].finish_reason == FinishReason.FINISH_REASON_STOP
+
+
+async def test_readers_that_stop_do_not_hold_it_up(address: str, lifecycle: Lifecycle) -> None:
+    """A reader that reads nothing within the grace is left behind."""
+    engine = ScriptedEngine([says(0, "x" * (3 << 20)), ends(0)])
+    await lifecycle.open(served(engine))
+    async with grpc.aio.insecure_channel(address, [("grpc.http2.bdp_probe", 0)]) as channel:
+        stream = ChatServiceStub(channel).StreamChatCompletion(chat())
+        await stream.initial_metadata()
+        await asyncio.wait_for(drain(lifecycle, engine, grace=0.3), 5)
+
+
+async def test_jumping_clock(ready: Ready) -> None:
+    """A clock that is set while it serves changes no answer, no admission and no drain."""
+    limits = ("--engine-stall-timeout", "5", "--max-ttft", "30")
+    service, address = ready(*limits, fault=JUMPS)
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = ChatServiceStub(channel)
+        stream = aiter(stub.StreamChatCompletion(chat(max_tokens=60, ignore_eos=True)))
+        pieces = [await anext(stream)]
+        answer = await stub.CreateChatCompletion(chat(max_tokens=3, ignore_eos=True))
+        assert answer.usage.completion_tokens == 3
+        service.process.terminate()
+        pieces += [piece async for piece in stream]
+    assert pieces[-1].usage.completion_tokens == 60
+    assert service.end(within=5) == 0
+
+
+async def test_stacks_on_demand(ready: Ready) -> None:
+    """SIGUSR1 shows what all threads do, and nothing else changes."""
+    service, address = ready()
+    service.process.send_signal(signal.SIGUSR1)
+    service.wait_for(r"(service/__main__\.py)")
+    async with grpc.aio.insecure_channel(address) as channel:
+        assert await health(channel) == HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_folder(int4_folder: Path, tmp_path: Path, name: str) -> None:
+    """Whichever file is cut short, one line says which folder cannot be used and why."""
+    for file in FILES:
+        (tmp_path / file).symlink_to(int4_folder / file)
+    (tmp_path / name).unlink()
+    content = (int4_folder / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    service = Service("--model-folder", str(tmp_path))
+    assert service.end(within=30) == 1
+    assert f"the model folder {tmp_path} cannot be used: " in service.log.splitlines()[-1]
+    assert "Traceback" not in service.log
 
 
 def test_idle_service_ends_at_once(ready: Ready) -> None:
@@ -173,12 +347,14 @@ def test_idle_service_ends_at_once(ready: Ready) -> None:
     assert time.monotonic() - began < 1
 
 
-def test_signal_while_loading(start: Start) -> None:
-    """A signal before the model is there ends the process as cleanly."""
-    service = start()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_loading(start: Start, number: int) -> None:
+    """A signal before the model is there ends the process as cleanly, and at once."""
+    service = start(fault=SLOW_LOAD)
     service.wait_for(r"(gRPC on)")
-    service.process.send_signal(signal.SIGINT)
-    assert service.end(within=10) == 0
+    service.process.send_signal(number)
+    assert service.end(within=5) == 0
+    assert service.log.endswith("stopped while the model was loading\n")
     assert "Traceback" not in service.log
 
 
