@@ -141,6 +141,8 @@ def rapport() -> Iterator[tuple[Server, Target]]:
         "RAPPORT_HTTP_HOST": "127.0.0.1",
         "RAPPORT_GRPC_PORT": str(grpc_port),
         "RAPPORT_HTTP_PORT": str(http_port),
+        "RAPPORT_METRICS_PORT": "0",
+        "RAPPORT_GATEWAY_METRICS_PORT": "0",
     }
     rest = f"http://127.0.0.1:{http_port}"
     with Server([str(program), "serve"], environment, f"{rest}/health") as server:

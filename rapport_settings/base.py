@@ -63,6 +63,10 @@ class Settings(BaseSettings):
     """port of the gRPC service; to serve on 0 picks one"""
     api_keys: SecretStr = SecretStr("")
     """keys that callers may use, separated by commas; none: open, on a loopback address only"""
+    metrics: bool = True
+    """serve metrics for Prometheus, over HTTP on ports of their own"""
+    metrics_host: str = "127.0.0.1"
+    """address to serve metrics on; they are open, so leave others out"""
     shutdown_grace: NonNegativeFloat = 10
     """seconds that running answers get to finish at shutdown"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

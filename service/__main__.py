@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import uvloop
 
+from rapport_metrics.endpoint import EndpointError
 from rapport_settings.base import SettingsError, load
 from service.config import ServiceSettings
 from service.engine.providers import ProviderError
@@ -35,7 +36,7 @@ def main(args: Sequence[str] | None = None) -> int:
     )
     try:
         uvloop.run(run(settings, folder))
-    except (PortTakenError, ProviderError, OSError, ValueError) as error:
+    except (PortTakenError, EndpointError, ProviderError, OSError, ValueError) as error:
         logger.error("%s", error)  # noqa: TRY400 - the line is for users
         return 1
     return 0

@@ -25,6 +25,8 @@ class Account:
     """The hash of the user that the request names."""
     model: str = ""
     code: grpc.StatusCode = grpc.StatusCode.OK
+    reason: str = ""
+    """Why it failed, as its status says; empty where it did not, or the caller left."""
     generation: Generation | None = None
     """What the engine made, once it was asked."""
     arrived: float = field(default_factory=time.monotonic)

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import SettingsConfigDict
 
-from rapport_settings.base import Settings, is_loopback
+from rapport_settings.base import Port, Settings, is_loopback
 
 
 class ServiceSettings(Settings):
@@ -58,6 +58,10 @@ class ServiceSettings(Settings):
     """max_tokens of requests without one"""
     stop_in_output: Literal["include", "exclude"] = "include"
     """whether answers end with the stop text that ended them"""
+    metrics_port: Port = 9464
+    """port to serve the service's metrics on; 0 picks one"""
+    channelz: bool = False
+    """tell of connections and calls over gRPC's channelz service"""
     max_message_bytes: Annotated[ByteSize, Field(gt=0, lt=1 << 31)] = ByteSize(16 << 20)
     """size that a request may have, such as 16MiB"""
 

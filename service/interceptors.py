@@ -21,7 +21,8 @@ from service.caller import hidden
 from service.errors import Unauthenticated
 from service.status import kind_of, status_of
 
-OURS = "/rapport."
+# Health and reflection stay outside: probes and the gateway have no key.
+OURS = ("/rapport.", "/grpc.channelz.")
 REQUEST_ID = "x-request-id"
 _GIVEN_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -49,7 +50,7 @@ class Call:
     async def fail(self, error: Exception) -> None:
         """Ends the RPC with the error's status."""
         status = rpc_status.to_status(status_of(error))
-        self.account.code = status.code
+        self.account.code, self.account.reason = status.code, kind_of(error).reason
         trailers = (*status.trailing_metadata, (REQUEST_ID, self.account.request_id))
         await self.context.abort(status.code, status.details, trailers)
 
@@ -58,10 +59,7 @@ Scope = Callable[[Call], AbstractAsyncContextManager[None]]
 
 
 class Around(grpc.aio.ServerInterceptor):
-    """Runs our services' RPCs within scopes, the outermost first.
-
-    Health and reflection stay outside: probes and the gateway have no key.
-    """
+    """Runs our services' RPCs within scopes, the outermost first."""
 
     def __init__(self, scopes: Sequence[Scope]) -> None:
         self._scopes = scopes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +18,14 @@ from service.prompt.prompt import PromptReader
 
 CHAT_SERVICE = "rapport.v1.ChatService"
 MODEL_SERVICE = "rapport.v1.ModelService"
+STATUS_SERVICE = "rapport.v1.StatusService"
+
+
+class State(Enum):
+    LOADING = auto()
+    SERVING = auto()
+    DRAINING = auto()
+    DEAD = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +35,7 @@ class Served:
     engine: Engine
     prompts: PromptReader
     formats: FormatCompiler
+    grammars: GrammarCompiler
 
     @classmethod
     def load(cls, folder: Path, engine: Engine) -> Self:
@@ -34,7 +44,7 @@ class Served:
         prompts = PromptReader.load(folder, vocabulary, engine.context_length)
         tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
         grammars = GrammarCompiler(tokenizer, vocabulary.size, engine.spec.eos_token_ids)
-        return cls(engine, prompts, FormatCompiler(grammars))
+        return cls(engine, prompts, FormatCompiler(grammars), grammars)
 
     @property
     def model(self) -> str:
@@ -46,6 +56,9 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.health = health.HealthServicer()
+        self.state = State.LOADING
+        self.loaded: Served | None = None
+        """The model, once it is loaded; also when no more work is taken."""
         self._served: Served | None = None
         self._reason = "The model is loading"
 
@@ -66,11 +79,13 @@ class Lifecycle:
 
     async def open(self, served: Served) -> None:
         """Takes work from now on."""
-        self._served = served
+        self._served = self.loaded = served
+        self.state = State.SERVING
         await self._announce(HealthCheckResponse.SERVING)
 
-    async def close(self, reason: str) -> None:
+    async def close(self, reason: str, state: State = State.DRAINING) -> None:
         """Takes no new work from now on; what runs goes on."""
+        self.state = state
         await self.health.enter_graceful_shutdown()
         self._served = None
         self._reason = reason

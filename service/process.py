@@ -11,10 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+from rapport_metrics.endpoint import exposed
 from service.config import ServiceSettings
 from service.engine.engine import Engine, EngineConfig
 from service.engine.providers import Provider, choose_provider
-from service.lifecycle import Lifecycle, Served
+from service.lifecycle import Lifecycle, Served, State
+from service.metrics.metrics import Metrics
 from service.server import build_server, listen
 
 logger = logging.getLogger("rapport.service")
@@ -35,21 +37,24 @@ async def run(settings: ServiceSettings, folder: Path) -> None:
 
     Raises:
         PortTakenError: the address cannot be listened on.
+        EndpointError: that of the metrics cannot.
         ProviderError: the provider that was asked for cannot run here.
         OSError, ValueError: the model folder cannot be used.
     """
     stopping = catch_signals()
     lifecycle = Lifecycle()
     await lifecycle.begin()
-    server = build_server(settings, lifecycle)
+    metrics = Metrics(lifecycle)
+    server = build_server(settings, lifecycle, metrics.record)
     try:
         port = await listen(server, settings)
         logger.info("gRPC on %s:%s", settings.address, port)
-        served = await load(settings, folder)
-        settle()
-        await serve(served, lifecycle)
-        await stopping.wait()
-        await drain(lifecycle, served.engine, settings.shutdown_grace)
+        with exposed(metrics.registry, settings, settings.metrics_port):
+            served = await load(settings, folder)
+            settle()
+            await serve(served, lifecycle)
+            await stopping.wait()
+            await drain(lifecycle, served.engine, settings.shutdown_grace)
     finally:
         await server.stop(FLUSH)
 
@@ -98,7 +103,7 @@ async def serve(served: Served, lifecycle: Lifecycle) -> None:
 
     def on_death() -> None:
         logger.critical("the engine died; the service takes no more requests")
-        deaths.add(asyncio.ensure_future(lifecycle.close("The engine died")))
+        deaths.add(asyncio.ensure_future(lifecycle.close("The engine died", State.DEAD)))
 
     served.engine.start(on_death)
     await lifecycle.open(served)

@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grpc
+from grpc_channelz.v1 import channelz_pb2
+from grpc_channelz.v1.channelz import add_channelz_servicer
 from grpc_health.v1 import health, health_pb2_grpc
 
 from rapport.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from rapport.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
+from rapport.v1.status_pb2_grpc import add_StatusServiceServicer_to_server
 from service.catalog import ModelService
 from service.chat import ChatService
 from service.config import ServiceSettings
-from service.interceptors import Around, Scope, answer_errors, keep_account, log_access, require_key
-from service.lifecycle import CHAT_SERVICE, MODEL_SERVICE, Lifecycle
+from service.interceptors import (
+    Around,
+    Closing,
+    Scope,
+    answer_errors,
+    keep_account,
+    log_access,
+    require_key,
+)
+from service.lifecycle import CHAT_SERVICE, MODEL_SERVICE, STATUS_SERVICE, Lifecycle
 from service.reflection import add_reflection
 from service.request import Defaults
+from service.standing import StatusService
 
 # Beyond what may run or wait there are requests being read, probes and mistakes.
 SPARE_RPCS = 256
+CHANNELZ_SERVICE = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 
 
 class PortTakenError(Exception):
     """The address cannot be listened on."""
 
 
-def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Server:
-    """A server with everything in it, not yet listening."""
+def build_server(
+    settings: ServiceSettings, lifecycle: Lifecycle, *closings: Closing
+) -> grpc.aio.Server:
+    """A server with everything in it, not yet listening.
+
+    `closings` get the account of each RPC when it has ended.
+    """
     server = grpc.aio.server(
-        interceptors=[Around(list(_scopes(settings)))],
-        options=transport_options(settings.max_message_bytes),
+        interceptors=[Around(list(_scopes(settings, closings)))],
+        options=[
+            *transport_options(settings.max_message_bytes),
+            ("grpc.enable_channelz", int(settings.channelz)),
+        ],
         maximum_concurrent_rpcs=settings.slots + settings.max_waiting + SPARE_RPCS,
     )
     defaults = Defaults(
@@ -39,8 +60,13 @@ def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Se
     )
     add_ChatServiceServicer_to_server(ChatService(lifecycle, defaults), server)
     add_ModelServiceServicer_to_server(ModelService(lifecycle), server)
+    add_StatusServiceServicer_to_server(StatusService(lifecycle), server)
     health_pb2_grpc.add_HealthServicer_to_server(lifecycle.health, server)
-    add_reflection(server, (CHAT_SERVICE, MODEL_SERVICE, health.SERVICE_NAME))
+    names = [CHAT_SERVICE, MODEL_SERVICE, STATUS_SERVICE, health.SERVICE_NAME]
+    if settings.channelz:
+        add_channelz_servicer(server)
+        names.append(CHANNELZ_SERVICE)
+    add_reflection(server, names)
     return server
 
 
@@ -74,8 +100,8 @@ def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
-def _scopes(settings: ServiceSettings) -> Iterator[Scope]:
-    yield keep_account(log_access)
+def _scopes(settings: ServiceSettings, closings: Sequence[Closing]) -> Iterator[Scope]:
+    yield keep_account(log_access, *closings)
     yield answer_errors
     if settings.keys:
         yield require_key(settings.keys)

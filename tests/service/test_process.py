@@ -34,7 +34,7 @@ class Service:
 
     def __init__(self, *flags: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "service", "--grpc-port", "0", *flags],
+            [sys.executable, "-m", "service", "--grpc-port", "0", "--metrics-port", "0", *flags],
             stderr=subprocess.PIPE,
             text=True,
             env={name: value for name, value in os.environ.items() if "RAPPORT" not in name},
