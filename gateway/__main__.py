@@ -21,6 +21,7 @@ import uvicorn
 from gateway.app import Gateway
 from gateway.config import GatewaySettings
 from gateway.upstream import DescriptorSetError
+from rapport_metrics.endpoint import EndpointError, exposed
 from rapport_settings.base import SettingsError, load
 
 logger = logging.getLogger("gateway")
@@ -75,8 +76,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{settings.http_host}:{settings.http_port}"
         return _fail(f"cannot listen on {where}: {_reason(error)}", status=1)
+    return _run(app, settings, listening)
+
+
+def _run(app: Gateway, settings: GatewaySettings, listening: socket.socket) -> int:
     server = Server(uvicorn_config(app, settings))
-    server.run([listening])
+    try:
+        with exposed(app.metrics.registry, settings, settings.gateway_metrics_port):
+            server.run([listening])
+    except EndpointError as error:
+        return _fail(str(error), status=1)
     return int(server.force_exit)
 
 

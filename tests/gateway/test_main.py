@@ -22,7 +22,12 @@ ROOT = Path(__file__).parents[2]
 
 async def start(*flags: str) -> Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *flags, cwd=ROOT, stdout=PIPE, stderr=PIPE
+        sys.executable,
+        *("-m", "gateway", "--gateway-metrics-port", "0"),
+        *flags,
+        cwd=ROOT,
+        stdout=PIPE,
+        stderr=PIPE,
     )
 
 
@@ -32,9 +37,10 @@ async def running(*flags: str) -> AsyncIterator[tuple[Process, str]]:
     process = await start("--http-port", "0", *flags)
     try:
         assert process.stderr is not None
-        line = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
-        match = re.search(r"INFO REST on (http://127\.0\.0\.1:\d+)$", line)
-        assert match, line
+        lines = [(await asyncio.wait_for(process.stderr.readline(), 20)).decode() for _ in range(2)]
+        assert "metrics on http://127.0.0.1:" in lines[0]
+        match = re.search(r"INFO REST on (http://127\.0\.0\.1:\d+)$", lines[1])
+        assert match, lines
         yield process, match[1]
     finally:
         if process.returncode is None:
