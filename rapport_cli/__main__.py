@@ -15,6 +15,7 @@ commands:
   gateway   run the REST gateway alone
   models    import models into the cache, list them, say where they are
   chat      talk to a running service in the terminal
+  top       see what a running server does, live
 
 `rapport COMMAND --help` shows a command's options.
 """
@@ -26,6 +27,7 @@ MODULES = {
     "gateway": "gateway",
     "models": "models",
     "chat": "rapport_cli.chat",
+    "top": "rapport_cli.top",
 }
 
 

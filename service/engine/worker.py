@@ -282,7 +282,8 @@ class Worker:
 
     def _begin(self, job: Job) -> None:
         self.stats.prompt_tokens += len(job.request.prompt)
-        self._events.append(job.generation.begin)
+        # The event arrives after the step, which may take long with a slice of the prompt.
+        self._events.append(partial(job.generation.begin, time.monotonic()))
 
     def _fail(self, jobs: set[Job], error: Exception) -> None:
         self.stats.failed_steps += 1

@@ -23,31 +23,40 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from rapport.rest.v1 import rest_pb2 as rapport_dot_rest_dot_v1_dot_rest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17rapport/v1/status.proto\x12\nrapport.v1\x1a\x1cgoogle/api/annotations.proto\"\x12\n\x10GetStatusRequest\"\x8d\x02\n\x11GetStatusResponse\x12 \n\x05state\x18\x01 \x01(\x0e\x32\x11.rapport.v1.State\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x03 \x01(\x01\x12\'\n\x06models\x18\x04 \x03(\x0b\x32\x17.rapport.v1.ServedModel\x12(\n\toccupancy\x18\x05 \x01(\x0b\x32\x15.rapport.v1.Occupancy\x12+\n\x08requests\x18\x06 \x01(\x0b\x32\x19.rapport.v1.RequestCounts\x12-\n\x0cprefix_cache\x18\x07 \x01(\x0b\x32\x17.rapport.v1.PrefixCache\"V\n\x0bServedModel\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tprecision\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\x05\"\xdb\x01\n\tOccupancy\x12\r\n\x05slots\x18\x01 \x01(\x05\x12\x12\n\nslots_used\x18\x02 \x01(\x05\x12\x18\n\x10waiting_requests\x18\x03 \x01(\x05\x12\x1d\n\x15waiting_prompt_tokens\x18\x04 \x01(\x03\x12\x11\n\tkv_tokens\x18\x05 \x01(\x03\x12\x1a\n\x12kv_reserved_tokens\x18\x06 \x01(\x03\x12\x18\n\x10kv_budget_tokens\x18\x07 \x01(\x03\x12\x10\n\x08kv_bytes\x18\x08 \x01(\x03\x12\x17\n\x0fkv_budget_bytes\x18\t \x01(\x03\"V\n\rRequestCounts\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x03\x12\x10\n\x08\x66inished\x18\x02 \x01(\x03\x12\x11\n\tcancelled\x18\x03 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x03\"s\n\x0bPrefixCache\x12\x0c\n\x04hits\x18\x01 \x01(\x03\x12\x0e\n\x06misses\x18\x02 \x01(\x03\x12\x11\n\tevictions\x18\x03 \x01(\x03\x12\x0e\n\x06\x62locks\x18\x04 \x01(\x03\x12\r\n\x05\x62ytes\x18\x05 \x01(\x03\x12\x14\n\x0c\x62udget_bytes\x18\x06 \x01(\x03*h\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x11\n\rSTATE_SERVING\x10\x02\x12\x12\n\x0eSTATE_DRAINING\x10\x03\x12\x0e\n\nSTATE_DEAD\x10\x04\x32m\n\rStatusService\x12\\\n\tGetStatus\x12\x1c.rapport.v1.GetStatusRequest\x1a\x1d.rapport.v1.GetStatusResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/statusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17rapport/v1/status.proto\x12\nrapport.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1arapport/rest/v1/rest.proto\"\x12\n\x10GetStatusRequest\"\x8d\x02\n\x11GetStatusResponse\x12 \n\x05state\x18\x01 \x01(\x0e\x32\x11.rapport.v1.State\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x03 \x01(\x01\x12\'\n\x06models\x18\x04 \x03(\x0b\x32\x17.rapport.v1.ServedModel\x12(\n\toccupancy\x18\x05 \x01(\x0b\x32\x15.rapport.v1.Occupancy\x12+\n\x08requests\x18\x06 \x01(\x0b\x32\x19.rapport.v1.RequestCounts\x12-\n\x0cprefix_cache\x18\x07 \x01(\x0b\x32\x17.rapport.v1.PrefixCache\"V\n\x0bServedModel\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tprecision\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\x05\"\xdb\x01\n\tOccupancy\x12\r\n\x05slots\x18\x01 \x01(\x05\x12\x12\n\nslots_used\x18\x02 \x01(\x05\x12\x18\n\x10waiting_requests\x18\x03 \x01(\x05\x12\x1d\n\x15waiting_prompt_tokens\x18\x04 \x01(\x03\x12\x11\n\tkv_tokens\x18\x05 \x01(\x03\x12\x1a\n\x12kv_reserved_tokens\x18\x06 \x01(\x03\x12\x18\n\x10kv_budget_tokens\x18\x07 \x01(\x03\x12\x10\n\x08kv_bytes\x18\x08 \x01(\x03\x12\x17\n\x0fkv_budget_bytes\x18\t \x01(\x03\"V\n\rRequestCounts\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x03\x12\x10\n\x08\x66inished\x18\x02 \x01(\x03\x12\x11\n\tcancelled\x18\x03 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x03\"s\n\x0bPrefixCache\x12\x0c\n\x04hits\x18\x01 \x01(\x03\x12\x0e\n\x06misses\x18\x02 \x01(\x03\x12\x11\n\tevictions\x18\x03 \x01(\x03\x12\x0e\n\x06\x62locks\x18\x04 \x01(\x03\x12\r\n\x05\x62ytes\x18\x05 \x01(\x03\x12\x14\n\x0c\x62udget_bytes\x18\x06 \x01(\x03*\xa2\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12 \n\rSTATE_LOADING\x10\x01\x1a\r\x8a\xb5\x18\t\n\x07loading\x12 \n\rSTATE_SERVING\x10\x02\x1a\r\x8a\xb5\x18\t\n\x07serving\x12\"\n\x0eSTATE_DRAINING\x10\x03\x1a\x0e\x8a\xb5\x18\n\n\x08\x64raining\x12\x1a\n\nSTATE_DEAD\x10\x04\x1a\n\x8a\xb5\x18\x06\n\x04\x64\x65\x61\x64\x32m\n\rStatusService\x12\\\n\tGetStatus\x12\x1c.rapport.v1.GetStatusRequest\x1a\x1d.rapport.v1.GetStatusResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/statusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rapport.v1.status_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_STATE'].values_by_name["STATE_LOADING"]._loaded_options = None
+  _globals['_STATE'].values_by_name["STATE_LOADING"]._serialized_options = b'\212\265\030\t\n\007loading'
+  _globals['_STATE'].values_by_name["STATE_SERVING"]._loaded_options = None
+  _globals['_STATE'].values_by_name["STATE_SERVING"]._serialized_options = b'\212\265\030\t\n\007serving'
+  _globals['_STATE'].values_by_name["STATE_DRAINING"]._loaded_options = None
+  _globals['_STATE'].values_by_name["STATE_DRAINING"]._serialized_options = b'\212\265\030\n\n\010draining'
+  _globals['_STATE'].values_by_name["STATE_DEAD"]._loaded_options = None
+  _globals['_STATE'].values_by_name["STATE_DEAD"]._serialized_options = b'\212\265\030\006\n\004dead'
   _globals['_STATUSSERVICE'].methods_by_name['GetStatus']._loaded_options = None
   _globals['_STATUSSERVICE'].methods_by_name['GetStatus']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/status'
-  _globals['_STATE']._serialized_start=876
-  _globals['_STATE']._serialized_end=980
-  _globals['_GETSTATUSREQUEST']._serialized_start=69
-  _globals['_GETSTATUSREQUEST']._serialized_end=87
-  _globals['_GETSTATUSRESPONSE']._serialized_start=90
-  _globals['_GETSTATUSRESPONSE']._serialized_end=359
-  _globals['_SERVEDMODEL']._serialized_start=361
-  _globals['_SERVEDMODEL']._serialized_end=447
-  _globals['_OCCUPANCY']._serialized_start=450
-  _globals['_OCCUPANCY']._serialized_end=669
-  _globals['_REQUESTCOUNTS']._serialized_start=671
-  _globals['_REQUESTCOUNTS']._serialized_end=757
-  _globals['_PREFIXCACHE']._serialized_start=759
-  _globals['_PREFIXCACHE']._serialized_end=874
-  _globals['_STATUSSERVICE']._serialized_start=982
-  _globals['_STATUSSERVICE']._serialized_end=1091
+  _globals['_STATE']._serialized_start=905
+  _globals['_STATE']._serialized_end=1067
+  _globals['_GETSTATUSREQUEST']._serialized_start=97
+  _globals['_GETSTATUSREQUEST']._serialized_end=115
+  _globals['_GETSTATUSRESPONSE']._serialized_start=118
+  _globals['_GETSTATUSRESPONSE']._serialized_end=387
+  _globals['_SERVEDMODEL']._serialized_start=389
+  _globals['_SERVEDMODEL']._serialized_end=475
+  _globals['_OCCUPANCY']._serialized_start=478
+  _globals['_OCCUPANCY']._serialized_end=697
+  _globals['_REQUESTCOUNTS']._serialized_start=699
+  _globals['_REQUESTCOUNTS']._serialized_end=785
+  _globals['_PREFIXCACHE']._serialized_start=787
+  _globals['_PREFIXCACHE']._serialized_end=902
+  _globals['_STATUSSERVICE']._serialized_start=1069
+  _globals['_STATUSSERVICE']._serialized_end=1178
 # @@protoc_insertion_point(module_scope)
