@@ -47,7 +47,7 @@ def constrain(row: Floats, sequence: Sequence, masks: Tally) -> ConstraintFailed
     except ConstraintFailed as failure:
         return failure
     finally:
-        masks.add(time.perf_counter() - began)
+        masks.since(began)
     return None
 
 

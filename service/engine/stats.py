@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,12 @@ class Tally:
     def add(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+    def since(self, started: float) -> float:
+        """Adds the seconds since a time of the performance counter, and returns them."""
+        seconds = time.perf_counter() - started
+        self.add(seconds)
+        return seconds
 
 
 @dataclass(slots=True)

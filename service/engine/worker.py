@@ -127,9 +127,7 @@ class Worker:
             log.exception("a decode step failed")
             self._fail({sequence.job for sequence in sequences}, error)
             return
-        took = time.perf_counter() - started
-        self._pace.saw_decode(took)
-        self.stats.decode.add(took)
+        self._pace.saw_decode(self.stats.decode.since(started))
         self.stats.rows.add(len(sequences))
         for sequence, token in zip(sequences, drawn, strict=True):
             self._accept(sequence, token)
@@ -150,7 +148,7 @@ class Worker:
             log.exception("a draft could not be verified")
             self._fail({sequence.job}, error)
             return
-        self.stats.verify.add(time.perf_counter() - started)
+        self.stats.verify.since(started)
         accepted = self._accept_draft(sequence, draft, logits)
         # Ahead of the last token's event: with that the answer may be read.
         self._events.insert(0, partial(sequence.job.generation.judge, len(draft), accepted))
@@ -213,8 +211,7 @@ class Worker:
         tokens = sequence.job.request.prompt[past : past + self._slice_size(sequence)]
         started = time.perf_counter()
         logits = self._runner.prefill(sequence.slot, tokens, past)
-        took = time.perf_counter() - started
-        self.stats.prefill.add(took)
+        took = self.stats.prefill.since(started)
         if len(tokens) >= GRAIN:
             self._pace.saw_prefill(len(tokens), took)
         sequence.computed += len(tokens)
