@@ -135,6 +135,16 @@ async def test_address_in_use() -> None:
     assert (status, log) == (1, expected)
 
 
+async def test_metrics_address_in_use() -> None:
+    """A port of the metrics that is taken is told in one line, with exit status 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        flags = ("--http-port", "0", "--gateway-metrics-port", str(port))
+        status, log = await finished(await start(*flags))
+    told = f"cannot serve metrics on 127.0.0.1:{port}: Address already in use"
+    assert (status, log) == (1, f"rapport gateway: {told}\n")
+
+
 async def test_bad_settings() -> None:
     """Settings that cannot be used are told in one line, with exit status 2."""
     status, log = await finished(await start("--http-host", "0.0.0.0"))  # noqa: S104
