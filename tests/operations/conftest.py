@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import grpc
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.server import Target
 from rapport_cli.scrape import Interval, Scrape, scrape
@@ -66,3 +67,18 @@ def scrapes(server: Target, rest: Rest) -> tuple[Scrape, Scrape]:
     urls = (server.service_metrics, server.gateway_metrics)
     one, other = (scrape(str(url)) for url in urls)
     return one, other
+
+
+@pytest.fixture(scope="session")
+def families(server: Target, scrapes: tuple[Scrape, Scrape]) -> dict[str, tuple[str, set[str]]]:
+    """Our metrics by their names as they are told: type, and labels."""
+    del scrapes
+    found: dict[str, tuple[str, set[str]]] = {}
+    for url in (server.service_metrics, server.gateway_metrics):
+        text = httpx.get(str(url), trust_env=False).text
+        for family in text_string_to_metric_families(text):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            if name.startswith("rapport_"):
+                labels = {label for sample in family.samples for label in sample.labels}
+                found[name] = (family.type, labels - {"le"})
+    return found
