@@ -82,6 +82,24 @@ def test_everything_is_given_back(service: Meter, rest: Rest) -> None:
     assert now.total("kv_reserved_tokens") == now.total("kv_bytes") == 0
 
 
+def test_status_tells_what_the_metrics_do(service: Meter, rest: Rest) -> None:
+    """Over REST the status has the numbers of the metrics, under other names."""
+    rest.whole(ask())
+    status, now = rest.http.get("/v1/status").json(), service.read().now
+    assert status["state"] == "serving"
+    assert now.total("state", state="serving") == 1
+    outcomes = {"finished", "cancelled", "failed"}
+    for name, value in status["occupancy"].items():
+        assert value == now.total(name), name
+    for name, value in status["prefix_cache"].items():
+        # A counter's name ends with what it is, and only one of the two is there.
+        assert value == now.total(f"prefix_{name}") + now.total(f"prefix_{name}_total"), name
+    assert status["requests"] == {
+        "accepted": now.total("accepted_requests_total"),
+        **{each: now.total("ended_requests_total", outcome=each) for each in outcomes},
+    }
+
+
 def test_grammars(service: Meter, rest: Rest) -> None:
     """A grammar is compiled once, has a mask for each token, and what it forces is a draft."""
     form = FORM | {"schema": FORM["schema"] | {"title": "Counted"}}
