@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,3 +117,19 @@ def test_a_service_that_comes_and_goes() -> None:
             assert "measuring" in shown(service, gateway)
             assert "rapport 0" in shown(service, gateway)
         assert "trying again" in shown(service, gateway)
+
+
+def test_until_ctrl_c(server: Target) -> None:
+    """Frames come until Ctrl-C, which is no failure."""
+    command = [sys.executable, "-m", "rapport_cli.top", "--interval", "0.1"]
+    flags = ["--url", str(server.service_metrics), "--gateway-url", str(server.gateway_metrics)]
+    environment = os.environ | {"FORCE_COLOR": "1", "TERM": "xterm"}  # as if in a terminal
+    process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, env=environment)
+    with process:
+        assert process.stdout is not None
+        seen = b""
+        while MODEL.encode() not in seen:
+            seen += process.stdout.read1()
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+    assert process.returncode == 0
