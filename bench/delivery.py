@@ -72,6 +72,8 @@ def serving(options: argparse.Namespace) -> Iterator[Target]:
     environment = os.environ | {
         "RAPPORT_GRPC_PORT": str(grpc_port),
         "RAPPORT_HTTP_PORT": str(http_port),
+        "RAPPORT_METRICS_PORT": "0",
+        "RAPPORT_GATEWAY_METRICS_PORT": "0",
         "RAPPORT_MODEL_FOLDER": str(ensure(MODEL, "int4")),
         "RAPPORT_SLOTS": str(options.streams + options.stuck),
         # No key and no value is ever kept.

@@ -40,6 +40,8 @@ class Target:
     grpc: str | None
     pid: int | None = None
     """The process that the bench started, if it did."""
+    service_metrics: str | None = None
+    gateway_metrics: str | None = None
 
     def parts(self) -> Parts:
         """The server's processes."""
@@ -143,16 +145,27 @@ def rapport() -> Iterator[tuple[Server, Target]]:
     program = Path(sys.executable).with_name("rapport")
     if not program.exists():
         raise BenchError(f"{program} is missing; run make setup")
-    grpc_port, http_port = free_ports(2)
+    grpc_port, http_port, service_metrics, gateway_metrics = free_ports(4)
     environment = os.environ | {
         "RAPPORT_GRPC_HOST": "127.0.0.1",
         "RAPPORT_HTTP_HOST": "127.0.0.1",
         "RAPPORT_GRPC_PORT": str(grpc_port),
         "RAPPORT_HTTP_PORT": str(http_port),
+        "RAPPORT_METRICS_PORT": str(service_metrics),
+        "RAPPORT_GATEWAY_METRICS_PORT": str(gateway_metrics),
     }
     rest = f"http://127.0.0.1:{http_port}"
     with Server([str(program), "serve"], environment, f"{rest}/health") as server:
-        yield server, Target(rest, f"127.0.0.1:{grpc_port}", server.pid)
+        yield (
+            server,
+            Target(
+                rest,
+                f"127.0.0.1:{grpc_port}",
+                server.pid,
+                f"http://127.0.0.1:{service_metrics}/metrics",
+                f"http://127.0.0.1:{gateway_metrics}/metrics",
+            ),
+        )
 
 
 def check_loopback(address: str) -> str:

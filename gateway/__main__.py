@@ -16,6 +16,7 @@ from gateway.app import Gateway
 from gateway.config import GatewaySettings
 from gateway.server import Server
 from gateway.upstream import DescriptorSetError
+from rapport_metrics.endpoint import EndpointError, exposed
 from rapport_settings.base import SettingsError, load
 from rapport_settings.process import show_stacks
 from rapport_settings.tls import CertificateError
@@ -32,14 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), status=2)
     _log(settings.log_level)
     try:
-        server = Server(Gateway(settings), settings)
+        app = Gateway(settings)
+        server = Server(app, settings)
         listening = _listen(settings.http_host, settings.http_port)
     except (DescriptorSetError, CertificateError) as error:
         return _fail(str(error), status=1)
     except OSError as error:
         where = f"{settings.http_host}:{settings.http_port}"
         return _fail(f"cannot listen on {where}: {_reason(error)}", status=1)
-    server.run([listening])
+    try:
+        with exposed(app.metrics.registry, settings, settings.gateway_metrics_port):
+            server.run([listening])
+    except EndpointError as error:
+        return _fail(str(error), status=1)
     return server.status
 
 

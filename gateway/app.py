@@ -15,6 +15,7 @@ from gateway.config import GatewaySettings
 from gateway.doors import Doors, shutting_down
 from gateway.errors import ApiError, bad_request, internal
 from gateway.exchange import DisconnectedError, Exchange
+from gateway.metrics import Metrics
 from gateway.pages import PATHS, Pages
 from gateway.routes import Route
 from gateway.upstream import Upstream
@@ -29,6 +30,7 @@ class Gateway:
     """Transcodes HTTP/JSON to the RPCs of one upstream."""
 
     def __init__(self, settings: GatewaySettings) -> None:
+        self.metrics = Metrics()
         self._settings = settings
         self._upstream = Upstream(settings)
         self.doors = Doors()
@@ -38,13 +40,18 @@ class Gateway:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
-            await self._serve(Exchange(scope, receive, send))
+            exchange = Exchange(scope, receive, send)
+            with self.metrics.watch(exchange):
+                await self._serve(exchange)
 
     async def _live(self, receive: Any, send: Any) -> None:
         await receive()
         self._upstream.start()
+        following = asyncio.create_task(self.metrics.follow(self._upstream.channel))
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        following.cancel()
+        await asyncio.wait([following])
         await self._upstream.close()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -55,6 +62,7 @@ class Gateway:
                 await self._answer_or_refuse(exchange)
         except DisconnectedError:
             exchange.status = CLIENT_CLOSED_REQUEST
+            exchange.disconnected = True
         except asyncio.CancelledError:
             # The server stops and has waited long enough. A stream is left unfinished.
             if exchange.status is None:
@@ -85,10 +93,12 @@ class Gateway:
 
     async def _answer(self, exchange: Exchange) -> None:
         if exchange.path in PATHS:
+            exchange.route = exchange.path
             await self._pages.answer(exchange)
             return
         self.doors.check()
         route, variables = self._upstream.table.find(exchange.method, exchange.path)
+        exchange.route = route.path
         request = route.arguments(exchange.query, variables)
         if route.has_body:
             request = await self._body(exchange) | request

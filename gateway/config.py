@@ -23,6 +23,8 @@ class GatewaySettings(Settings):
     """address to serve REST on"""
     http_port: Port = 8080
     """port to serve REST on; 0 picks one"""
+    gateway_metrics_port: Port = 9465
+    """port to serve the gateway's metrics on; 0 picks one"""
     upstream: str | None = None
     """gRPC target of the service, instead of host and port"""
     descriptor_set: Path | None = None

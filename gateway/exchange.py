@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import uuid
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ _REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 _JSON_TYPE = re.compile(r"application/(json|[^;\s]+\+json)\s*(;.*)?", re.IGNORECASE)
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+UNROUTED = "other"
 
 
 class DisconnectedError(Exception):
@@ -38,6 +41,14 @@ class Exchange:
         given = self.headers.get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
         self.status: int | None = None
+        self.route = UNROUTED
+        """The template of the path, once it is found."""
+        self.first_at: float | None = None
+        """When the answer began, by the performance counter."""
+        self.received = 0
+        self.sent = 0
+        """Bytes of the bodies."""
+        self.disconnected = False
         self._finished = False
 
     def require_json(self) -> None:
@@ -65,6 +76,7 @@ class Exchange:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise DisconnectedError
+            self.received += len(message["body"])
             body += message["body"]
             more = message["more_body"]
             if len(body) > limit:
@@ -96,18 +108,20 @@ class Exchange:
         await self.respond(error.status, error.body(), headers)
 
     async def start(self, status: int, headers: Headers) -> None:
-        self.status = status
+        self.status, self.first_at = status, time.perf_counter()
         lines = {**headers, "x-request-id": self.request_id}
         encoded = [(name.encode(), value.encode("latin-1")) for name, value in lines.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
 
     async def write(self, chunk: bytes) -> None:
         """Sends a piece of the body; waits while the client reads slowly."""
+        self.sent += len(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def finish(self, chunk: bytes) -> None:
         """Sends the last piece. A response that is begun and not finished is aborted."""
         self._finished = True
+        self.sent += len(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def _gone(self) -> None:

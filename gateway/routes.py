@@ -44,6 +44,8 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Route:
+    path: str
+    """The template as it is written."""
     verb: str
     template: Template
     has_body: bool
@@ -161,7 +163,8 @@ def _route(rpc: MethodDescriptor, rule: http_pb2.HttpRule, target: Endpoint) -> 
     variables = {names[name]: place for name, place in template.variables.items()}
     fields = {names[field.name]: field for field in _scalars(rpc)}
     named = Template(template.segments, variables)
-    return Route(pattern.upper(), named, rule.body == "*", fields, target, rpc)
+    path = getattr(rule, pattern)
+    return Route(path, pattern.upper(), named, rule.body == "*", fields, target, rpc)
 
 
 def _scalars(rpc: MethodDescriptor) -> list[FieldDescriptor]:

@@ -16,6 +16,7 @@ commands:
   models    import models into the cache, list them, say where they are
   keys      make API keys, list them, take them away
   chat      talk to a running service in the terminal
+  top       see what a running server does, live
 
 `rapport COMMAND --help` shows a command's options.
 """
@@ -28,6 +29,7 @@ MODULES = {
     "models": "models",
     "keys": "rapport_cli.keys",
     "chat": "rapport_cli.chat",
+    "top": "rapport_cli.top",
 }
 
 

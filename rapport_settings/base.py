@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     """seconds for a request to come; over REST its body has one more for each KiB"""
     drain_delay: NonNegativeFloat = 0
     """seconds from failing health checks at shutdown to refusing requests"""
+    metrics: bool = True
+    """serve metrics for Prometheus, over HTTP on ports of their own"""
+    metrics_host: str = "127.0.0.1"
+    """address to serve metrics on; they are open, so leave others out"""
     shutdown_grace: NonNegativeFloat = 10
     """seconds that running answers get to finish at shutdown"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

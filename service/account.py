@@ -29,6 +29,8 @@ class Account:
     models: tuple[str, ...] | None = None
     """The models that the caller's key is for; None: all."""
     code: grpc.StatusCode = grpc.StatusCode.OK
+    reason: str = ""
+    """Why it failed, as its status says; empty where it did not, or the caller left."""
     generation: Generation | None = None
     """What the engine made, once it was asked."""
     on_submit: Callable[[], None] | None = None

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import SettingsConfigDict
 
-from rapport_settings.base import Settings, check_bind
+from rapport_settings.base import Port, Settings, check_bind
 from rapport_settings.tls import TlsFiles, server_files
 from service.keys.limits import Limits
 
@@ -68,6 +68,10 @@ class ServiceSettings(Settings, Limits):
     """max_tokens of requests without one"""
     stop_in_output: Literal["include", "exclude"] = "include"
     """whether answers end with the stop text that ended them"""
+    metrics_port: Port = 9464
+    """port to serve the service's metrics on; 0 picks one"""
+    channelz: bool = False
+    """tell of connections and calls over gRPC's channelz service"""
     max_message_bytes: Annotated[ByteSize, Field(gt=0, lt=1 << 31)] = ByteSize(16 << 20)
     """size that a request may have, such as 16MiB"""
 

@@ -25,7 +25,8 @@ from service.lifecycle import CHAT_SERVICE
 from service.names import is_among
 from service.status import kind_of, status_of
 
-OURS = "/rapport."
+# Health and reflection stay outside: probes and the gateway have no key.
+OURS = ("/rapport.", "/grpc.channelz.")
 CHAT = f"/{CHAT_SERVICE}/"
 REQUEST_ID = "x-request-id"
 _GIVEN_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -59,7 +60,7 @@ class Call:
     async def fail(self, error: Exception) -> None:
         """Ends the RPC with the error's status."""
         status = rpc_status.to_status(status_of(error))
-        self.account.code = status.code
+        self.account.code, self.account.reason = status.code, kind_of(error).reason
         trailers = (*status.trailing_metadata, *self._told())
         await self.context.abort(status.code, status.details, trailers)
 
@@ -75,9 +76,8 @@ Scope = Callable[[Call], AbstractAsyncContextManager[None]]
 class Around(grpc.aio.ServerInterceptor):
     """Runs our services' RPCs within scopes, the outermost first.
 
-    Health and reflection stay outside: probes and the gateway have no key. A request is taken
-    for a stream of one, so that an RPC begins before it is there: a scope reads it, after those
-    that need not know it.
+    A request is taken for a stream of one, so that an RPC begins before it is there: a scope
+    reads it, after those that need not know it.
     """
 
     def __init__(self, scopes: Sequence[Scope]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +23,14 @@ MODEL_SERVICE = "rapport.v1.ModelService"
 # the process should be restarted.
 READINESS = ("", CHAT_SERVICE, MODEL_SERVICE)
 LIVENESS = "liveness"
+STATUS_SERVICE = "rapport.v1.StatusService"
+
+
+class State(Enum):
+    LOADING = auto()
+    SERVING = auto()
+    DRAINING = auto()
+    DEAD = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,7 @@ class Served:
     engine: Engine
     prompts: PromptReader
     formats: FormatCompiler
+    grammars: GrammarCompiler
 
     @classmethod
     def load(cls, folder: Path, engine: Engine) -> Self:
@@ -39,7 +49,7 @@ class Served:
         prompts = PromptReader.load(folder, vocabulary, engine.context_length)
         tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
         grammars = GrammarCompiler(tokenizer, vocabulary.size, engine.spec.eos_token_ids)
-        return cls(engine, prompts, FormatCompiler(grammars))
+        return cls(engine, prompts, FormatCompiler(grammars), grammars)
 
     @property
     def model(self) -> str:
@@ -52,6 +62,9 @@ class Lifecycle:
     def __init__(self) -> None:
         self.health = health.HealthServicer()
         self.underway = Underway()
+        self.state = State.LOADING
+        self.loaded: Served | None = None
+        """The model, once it is loaded; also when no more work is taken."""
         self._served: Served | None = None
         self._leaving = False
         self._reason = "The model is loading"
@@ -74,8 +87,10 @@ class Lifecycle:
 
     async def open(self, served: Served) -> None:
         """Takes work from now on, unless it is leaving already."""
+        self.loaded = served
         if not self._leaving:
             self._served = served
+            self.state = State.SERVING
             await self._announce(HealthCheckResponse.SERVING)
 
     async def leave(self) -> None:
@@ -83,15 +98,16 @@ class Lifecycle:
         self._leaving = True
         await self._announce(HealthCheckResponse.NOT_SERVING)
 
-    async def close(self, reason: str) -> None:
+    async def close(self, reason: str, state: State = State.DRAINING) -> None:
         """Takes no new work from now on; what runs goes on."""
+        self.state = state
         self._served = None
         self._reason = reason
         await self.leave()
 
     async def die(self) -> None:
         """Takes no new work, and tells probes that the process is of no more use."""
-        await self.close("The engine died")
+        await self.close("The engine died", State.DEAD)
         await self.health.set(LIVENESS, HealthCheckResponse.NOT_SERVING)
 
     async def _announce(self, status: int) -> None:

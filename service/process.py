@@ -14,11 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rapport_metrics.endpoint import exposed
 from rapport_settings.process import tell_ready
 from service.config import ServiceSettings
 from service.engine.engine import Engine, EngineConfig
 from service.engine.providers import Provider, choose_provider
 from service.lifecycle import Lifecycle, Served
+from service.metrics.metrics import Metrics
 from service.server import build_server, listen
 from service.watchdog import death_of
 
@@ -56,24 +58,27 @@ async def run(settings: ServiceSettings, folder: Path) -> None:
         PortTakenError: the address cannot be listened on.
         KeysFileError: the file of API keys cannot be used.
         CertificateError: the certificate or its key cannot be used.
+        EndpointError: that of the metrics cannot.
         ProviderError: the provider that was asked for cannot run here.
         UnusableModelError: the model folder cannot be used.
     """
     stopping = catch_signals()
     lifecycle = Lifecycle()
     await lifecycle.begin()
-    server = build_server(settings, lifecycle)
+    metrics = Metrics(lifecycle)
+    server = build_server(settings, lifecycle, metrics.record)
     status: int | None = None
     try:
         port = await listen(server, settings)
         logger.info("gRPC on %s:%s", settings.address, port)
-        loading = asyncio.create_task(load(settings, folder))
-        if await comes_first(loading, stopping.wait()):
-            settle()
-            status = await live(await loading, settings, lifecycle, stopping)
-        else:
-            logger.info("stopped while the model was loading")
-            status = 0
+        with exposed(metrics.registry, settings, settings.metrics_port):
+            loading = asyncio.create_task(load(settings, folder))
+            if await comes_first(loading, stopping.wait()):
+                settle()
+                status = await live(await loading, settings, lifecycle, stopping)
+            else:
+                logger.info("stopped while the model was loading")
+                status = 0
     finally:
         await server.stop(FLUSH)
     if status is not None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grpc
+from grpc_channelz.v1 import channelz_pb2
+from grpc_channelz.v1.channelz import add_channelz_servicer
 from grpc_health.v1 import health, health_pb2_grpc
 
 from rapport.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from rapport.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
+from rapport.v1.status_pb2_grpc import add_StatusServiceServicer_to_server
 from rapport_settings.base import warn_of_plain_keys
 from service.backstop import bound_calls
 from service.catalog import ModelService
@@ -16,6 +19,7 @@ from service.chat import ChatService
 from service.config import ServiceSettings
 from service.interceptors import (
     Around,
+    Closing,
     Scope,
     answer_errors,
     keep_account,
@@ -28,30 +32,39 @@ from service.interceptors import (
 from service.keys.keyring import Key, Keyring
 from service.keys.limits import Limits
 from service.keys.quotas import Quotas
-from service.lifecycle import CHAT_SERVICE, MODEL_SERVICE, Lifecycle
+from service.lifecycle import CHAT_SERVICE, MODEL_SERVICE, STATUS_SERVICE, Lifecycle
 from service.reading import read_request
 from service.reflection import add_reflection
 from service.request import Defaults
+from service.standing import StatusService
 from service.tls import server_credentials
 
 # Beyond what may run or wait there are requests being read, and mistakes.
 SPARE_RPCS = 256
 HANDSHAKE_MS = 20_000
+CHANNELZ_SERVICE = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 
 
 class PortTakenError(Exception):
     """The address cannot be listened on."""
 
 
-def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Server:
+def build_server(
+    settings: ServiceSettings, lifecycle: Lifecycle, *closings: Closing
+) -> grpc.aio.Server:
     """A server with everything in it, not yet listening.
+
+    `closings` get the account of each RPC when it has ended.
 
     Raises:
         KeysFileError: the file of API keys cannot be used.
     """
     server = grpc.aio.server(
-        interceptors=[Around(list(_scopes(settings, lifecycle)))],
-        options=transport_options(settings.max_message_bytes),
+        interceptors=[Around(list(_scopes(settings, lifecycle, closings)))],
+        options=[
+            *transport_options(settings.max_message_bytes),
+            ("grpc.enable_channelz", int(settings.channelz)),
+        ],
     )
     defaults = Defaults(
         settings.default_max_tokens,
@@ -60,8 +73,13 @@ def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Se
     )
     add_ChatServiceServicer_to_server(ChatService(lifecycle, defaults), server)
     add_ModelServiceServicer_to_server(ModelService(lifecycle), server)
+    add_StatusServiceServicer_to_server(StatusService(lifecycle), server)
     health_pb2_grpc.add_HealthServicer_to_server(lifecycle.health, server)
-    add_reflection(server, (CHAT_SERVICE, MODEL_SERVICE, health.SERVICE_NAME))
+    names = [CHAT_SERVICE, MODEL_SERVICE, STATUS_SERVICE, health.SERVICE_NAME]
+    if settings.channelz:
+        add_channelz_servicer(server)
+        names.append(CHANNELZ_SERVICE)
+    add_reflection(server, names)
     return server
 
 
@@ -108,9 +126,11 @@ def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
-def _scopes(settings: ServiceSettings, lifecycle: Lifecycle) -> Iterator[Scope]:
+def _scopes(
+    settings: ServiceSettings, lifecycle: Lifecycle, closings: Sequence[Closing]
+) -> Iterator[Scope]:
     yield lifecycle.underway.counted
-    yield keep_account(log_access)
+    yield keep_account(log_access, *closings)
     yield answer_errors
     limits = Limits.of(settings)
     if settings.asks_for_key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
@@ -12,6 +13,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
 from service.engine.errors import EngineError
+from service.engine.stats import COMPILE_BOUNDS, Tally
 
 WORD_BITS = 32
 REFUSED = np.float32(-np.inf)
@@ -143,6 +145,10 @@ class GrammarCompiler:
     ) -> None:
         self._tokenizer = LLTokenizer(tokenizer_json, n_vocab=size, eos_token=list(ends))
         self._words = -(-size // WORD_BITS)
+        self.compile_times = Tally(COMPILE_BOUNDS)
+        """Seconds that compiling took, of the grammars that were refused as well."""
+        self.recalled = 0
+        self.refused = 0
         self._recent: OrderedDict[str, Grammar] = OrderedDict()
         self._most = most
         self._room = most_bytes
@@ -153,6 +159,7 @@ class GrammarCompiler:
         with self._lock:
             if source in self._recent:
                 self._recent.move_to_end(source)
+                self.recalled += 1
             return self._recent.get(source)
 
     def compile(self, source: str) -> Grammar:
@@ -163,13 +170,28 @@ class GrammarCompiler:
         """
         if grammar := self.recall(source):
             return grammar
+        began = time.perf_counter()
+        try:
+            grammar = self._compile(source)
+        except GrammarError:
+            self._count(time.perf_counter() - began, refused=True)
+            raise
+        self._count(time.perf_counter() - began, refused=False)
+        self._remember(source, grammar)
+        return grammar
+
+    def _compile(self, source: str) -> Grammar:
         matcher = LLMatcher(self._tokenizer, source, log_level=0, limits=LIMITS)
         if matcher.is_error():
             raise GrammarError(reason_in(matcher.get_error()))
         grammar = Grammar(matcher, self._words, source)
         try_out(grammar)
-        self._remember(source, grammar)
         return grammar
+
+    def _count(self, seconds: float, *, refused: bool) -> None:
+        with self._lock:
+            self.compile_times.add(seconds)
+            self.refused += refused
 
     def _remember(self, source: str, grammar: Grammar) -> None:
         with self._lock:

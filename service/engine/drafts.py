@@ -83,6 +83,8 @@ class Drafter:
         self._lookup = Lookup()
         self._lookup.extend(prompt)
         self._lookup.expect(prediction)
+        self.forced = False
+        """Whether the last draft is what the grammar forces."""
         self._read = 0
         self._usual = PREDICTED_ACCEPTANCE if prediction else FIRST_ACCEPTANCE
         self._acceptance = self._usual
@@ -92,7 +94,9 @@ class Drafter:
         self._lookup.extend(output[self._read :])
         self._read = len(output)
         room = min(room, MAX_DRAFT)
-        if constraint is not None and (forced := constraint.forced()):
+        forced = constraint.forced() if constraint is not None else []
+        self.forced = bool(forced)
+        if forced:
             return forced[:room]
         size = draft_size(self._acceptance, room)
         if size == 0:

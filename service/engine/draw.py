@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence as Rows
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from service.engine.logprobs import TokenLogprob, observe
 from service.engine.runner import Floats
 from service.engine.sampler import draw_all
 from service.engine.sequence import Sequence
+from service.engine.stats import Tally
 
 
 class Drawn(NamedTuple):
@@ -19,13 +21,15 @@ class Drawn(NamedTuple):
     logprob: TokenLogprob | None
 
 
-def draw(logits: Floats, sequences: Rows[Sequence]) -> list[Drawn | ConstraintFailed]:
+def draw(logits: Floats, sequences: Rows[Sequence], masks: Tally) -> list[Drawn | ConstraintFailed]:
     """Draws from `logits` [rows, vocabulary], a row for each sequence, overwriting them.
 
-    A sequence whose grammar cannot be followed gets the reason in place of a token.
+    A sequence whose grammar cannot be followed gets the reason in place of a token. `masks`
+    gets the time that each grammar took, in seconds.
     """
     seen = [observed(row, sequence) for row, sequence in zip(logits, sequences, strict=True)]
-    failures = [constrain(row, sequence) for row, sequence in zip(logits, sequences, strict=True)]
+    rows = zip(logits, sequences, strict=True)
+    failures = [constrain(row, sequence, masks) for row, sequence in rows]
     tokens = draw_all(logits, [sequence.sampler for sequence in sequences])
     return [
         failure or Drawn(token, None if raw is None else observe(raw, token, count))
@@ -33,13 +37,17 @@ def draw(logits: Floats, sequences: Rows[Sequence]) -> list[Drawn | ConstraintFa
     ]
 
 
-def constrain(row: Floats, sequence: Sequence) -> ConstraintFailed | None:
+def constrain(row: Floats, sequence: Sequence, masks: Tally) -> ConstraintFailed | None:
     """Leaves the tokens that the sequence's grammar allows, or tells why it cannot."""
+    if sequence.constraint is None:
+        return None
+    began = time.perf_counter()
     try:
-        if sequence.constraint is not None:
-            sequence.constraint.mask(row)
+        sequence.constraint.mask(row)
     except ConstraintFailed as failure:
         return failure
+    finally:
+        masks.since(began)
     return None
 
 

@@ -20,6 +20,7 @@ from service.engine.providers import Provider
 from service.engine.request import GenerationRequest
 from service.engine.runner import Runner, load_runner
 from service.engine.scheduler import Scheduler
+from service.engine.stats import Occupancy, PrefixStats
 from service.engine.vocabulary import Vocabulary
 from service.engine.worker import Event, Worker
 
@@ -70,11 +71,17 @@ class Engine:
     """One model. All methods are for the event loop in which it was started."""
 
     def __init__(
-        self, runner: Runner, spec: ModelSpec, vocabulary: Vocabulary, config: EngineConfig
+        self,
+        runner: Runner,
+        spec: ModelSpec,
+        vocabulary: Vocabulary,
+        config: EngineConfig,
+        provider: str = "cpu",
     ) -> None:
         self.spec = spec
         self.vocabulary = vocabulary
         budget = config.kv_budget_bytes // bytes_per_token(spec)
+        self.provider = provider
         self.context_length = min(spec.context_length, budget)
         """Tokens that prompt and completion may have together."""
         self.counters = Counters()
@@ -83,16 +90,18 @@ class Engine:
         pace = Pace(config.itl_target)
         limits = Limits(config.max_waiting, config.max_waiting_tokens, config.max_ttft)
         self._admission = Admission(limits, runner.slots, pace)
+        self._prefixes = prefixes_of(runner, config.prefix_bytes)
         self._worker = Worker(
             runner,
             self._scheduler,
             pace,
-            prefixes_of(runner, config.prefix_bytes),
+            self._prefixes,
             self._deliver,
             deterministic=config.deterministic,
             # Verifying rounds otherwise than decoding, and how much is drafted depends on time.
             drafts=config.drafts and not config.deterministic,
         )
+        self.stats = self._worker.stats
         self._live: set[Generation] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -116,7 +125,8 @@ class Engine:
         runner = load_runner(
             folder, spec, provider, config.slots, config.threads, prefill_folder=prefill_folder
         )
-        return cls(runner, spec, Vocabulary.read(folder, spec.vocab_size), config)
+        vocabulary = Vocabulary.read(folder, spec.vocab_size)
+        return cls(runner, spec, vocabulary, config, provider.name)
 
     def start(self, on_death: Callable[[], None]) -> None:
         """Starts the engine's thread; `on_death` is called in the loop should it ever fail."""
@@ -137,6 +147,27 @@ class Engine:
     def step_began(self) -> float | None:
         """When the step that runs did, by the monotonic clock; None while there is none."""
         return self._worker.began
+
+    @property
+    def prefix_stats(self) -> PrefixStats:
+        """What is kept of prompts. For any thread."""
+        return self._prefixes.stats if self._prefixes is not None else PrefixStats()
+
+    def occupancy(self) -> Occupancy:
+        """What is in use now. For any thread."""
+        waiting = [generation for generation in tuple(self._live) if not generation.begun]
+        scheduler = self._scheduler
+        running = (*scheduler.decoding, *scheduler.prefilling)
+        return Occupancy(
+            slots=scheduler.slots,
+            slots_used=len(running),
+            waiting_requests=len(waiting),
+            waiting_tokens=sum(len(generation.request.prompt) for generation in waiting),
+            kv_budget_tokens=scheduler.budget,
+            kv_reserved_tokens=scheduler.reserved,
+            kv_tokens=sum(sequence.computed for sequence in running),
+            token_bytes=bytes_per_token(self.spec),
+        )
 
     def submit(self, request: GenerationRequest) -> Generation:
         """Puts a request in line.

@@ -68,9 +68,9 @@ class Generation:
             if self.ended:
                 return
 
-    def begin(self) -> None:
-        """Notes that the request is no longer waiting."""
-        self.begun_at = time.monotonic()
+    def begin(self, at: float) -> None:
+        """Notes that the request is no longer waiting, since `at` by the monotonic clock."""
+        self.begun_at = at
 
     @property
     def begun(self) -> bool:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
+from service.engine.stats import PrefixStats
+
 BLOCK = 32
 """Tokens in a block; the last one of a text that ended may have fewer."""
 
@@ -61,7 +63,8 @@ class PrefixStore:
 
     def __init__(self, budget: int) -> None:
         self.bytes = 0
-        self._budget = budget
+        self.budget = budget
+        self.evictions = 0
         self._roots: dict[Key, Node] = {}
         self._recent: OrderedDict[Node, None] = OrderedDict()
 
@@ -103,7 +106,7 @@ class PrefixStore:
         finally:
             # What was stored before `read` failed counts and can go like all else.
             self._touch(nodes)
-            while self.bytes > self._budget:
+            while self.bytes > self.budget:
                 self._evict()
 
     def _add(
@@ -153,6 +156,7 @@ class PrefixStore:
         node, _ = self._recent.popitem(last=False)
         del node.siblings[node.key]
         self.bytes -= node.data.nbytes
+        self.evictions += 1
 
 
 def blocks_of(namespace: str, tokens: Sequence[int]) -> list[Key]:
@@ -174,6 +178,16 @@ class Prefixes:
     def __init__(self, store: PrefixStore, memory: SlotMemory) -> None:
         self._store = store
         self._memory = memory
+        self._hits = 0
+        self._misses = 0
+
+    @property
+    def stats(self) -> PrefixStats:
+        """For any thread."""
+        store = self._store
+        return PrefixStats(
+            self._hits, self._misses, store.evictions, len(store), store.bytes, store.budget
+        )
 
     def load(self, namespace: str, tokens: Sequence[int], slot: int, computed: int) -> int:
         """Puts into a slot that holds `computed` of `tokens` what is stored of the others.
@@ -187,6 +201,9 @@ class Prefixes:
             if start + count > computed:
                 self._memory.write(slot, start, data, count)
             start += count
+        if computed == 0:
+            self._hits += start > 0
+            self._misses += start == 0
         return max(computed, start)
 
     def save(

@@ -53,14 +53,20 @@ class Scheduler:
         self._runner = runner
         self._vocabulary = vocabulary
         self._ends = ends
+        self.budget = budget
         self._budget = budget
-        self._slots = runner.slots
+        self.slots = runner.slots
         self._reserved = ceil(runner.slots / SLOTS_PER_RESERVED) * (runner.slots > FEW_SLOTS)
         self._free = set(range(runner.slots))
 
     @property
     def idle(self) -> bool:
         return not (len(self.waiting) or self.prefilling or self.decoding)
+
+    @property
+    def reserved(self) -> int:
+        """Tokens that the sequences in slots may grow to."""
+        return self.budget - self._budget
 
     def held(self, slot: int) -> int:
         """How many tokens of a prompt a slot behind the decoding ones holds."""
@@ -100,7 +106,7 @@ class Scheduler:
     def crowded_out(self, tenant: str) -> bool:
         """Whether another tenant decodes in more than half of the slots."""
         others = Counter(sequence.tenant for sequence in self.decoding)
-        return any(2 * count > self._slots for other, count in others.items() if other != tenant)
+        return any(2 * count > self.slots for other, count in others.items() if other != tenant)
 
     def promote(self, sequence: Sequence) -> None:
         """Makes a sequence whose prompt is computed a decoding one; its siblings queue up."""

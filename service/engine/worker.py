@@ -20,6 +20,7 @@ from service.engine.reuse import Reuse
 from service.engine.runner import MAX_SLICE, Floats, Runner
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import Job, Sequence
+from service.engine.stats import Stats
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Worker:
         deterministic: bool = False,
         drafts: bool = True,
     ) -> None:
+        self.stats = Stats()
         self._runner = runner
         self._scheduler = scheduler
         self._pace = pace
@@ -129,7 +131,8 @@ class Worker:
             log.exception("a decode step failed")
             self._fail({sequence.job for sequence in sequences}, error)
             return
-        self._pace.saw_decode(time.perf_counter() - started)
+        self._pace.saw_decode(self.stats.decode.since(started))
+        self.stats.rows.add(len(sequences))
         for sequence, token in zip(sequences, drawn, strict=True):
             self._accept(sequence, token)
 
@@ -142,17 +145,20 @@ class Worker:
 
     def _verify(self, sequence: Sequence, draft: list[int]) -> None:
         tokens = [sequence.output[-1], *draft]
+        started = time.perf_counter()
         try:
             logits = self._runner.verify(sequence.slot, tokens, sequence.computed)
         except Exception as error:
             log.exception("a draft could not be verified")
             self._fail({sequence.job}, error)
             return
+        self.stats.verify.since(started)
         accepted = self._accept_draft(sequence, draft, logits)
         # Ahead of the last token's event: with that the answer may be read.
         self._events.insert(0, partial(sequence.job.generation.judge, len(draft), accepted))
         if sequence.drafter is not None:
             sequence.drafter.judge(accepted=accepted, drafted=len(draft))
+            self.stats.judge(len(draft), accepted, forced=sequence.drafter.forced)
 
     def _accept_draft(self, sequence: Sequence, draft: list[int], logits: Floats) -> int:
         """Draws tokens as long as they come out as drafted. Returns how many did.
@@ -181,7 +187,7 @@ class Worker:
         logits = self._runner.decode(last, lengths)
         for sequence in sequences:
             sequence.computed += 1
-        return draw(logits[: len(sequences)], sequences)
+        return draw(logits[: len(sequences)], sequences, self.stats.mask)
 
     def _prefill(self) -> None:
         sequence = self._scheduler.next_prefill()
@@ -193,7 +199,7 @@ class Worker:
                 return
             if sequence.job.waiting:
                 sequence.job.prompt_logits = logits.copy()
-            (drawn,) = draw(logits.reshape(1, -1), [sequence])
+            (drawn,) = draw(logits.reshape(1, -1), [sequence], self.stats.mask)
         except Exception as error:
             log.exception("a prefill step failed")
             self._fail({sequence.job}, error)
@@ -203,13 +209,15 @@ class Worker:
 
     def _run_slice(self, sequence: Sequence) -> Floats:
         if reused := self._reuse.load(sequence):
+            self.stats.cached_tokens += reused
             self._events.append(partial(sequence.job.generation.reuse, reused))
         past = sequence.computed
         tokens = sequence.job.request.prompt[past : past + self._slice_size(sequence)]
         started = time.perf_counter()
         logits = self._runner.prefill(sequence.slot, tokens, past)
+        took = self.stats.prefill.since(started)
         if len(tokens) >= GRAIN:
-            self._pace.saw_prefill(len(tokens), time.perf_counter() - started)
+            self._pace.saw_prefill(len(tokens), took)
         sequence.computed += len(tokens)
         self._scheduler.ledger.charge(sequence.tenant, prompt=len(tokens))
         self._reuse.save(sequence)
@@ -240,6 +248,7 @@ class Worker:
         except ConstraintFailed as error:
             self._end(job.generation, error)
             return
+        self.stats.completion_tokens += len(delta.token_ids)
         self._scheduler.ledger.charge(sequence.tenant, output=len(delta.token_ids))
         self._events.append(partial(job.generation.add, delta))
         if delta.finish_reason is None:
@@ -265,7 +274,7 @@ class Worker:
     def _draw_next(self, sequence: Sequence, logits: Floats) -> None:
         """Gives a sequence the token of `logits` [vocabulary], which are overwritten."""
         try:
-            (drawn,) = draw(logits.reshape(1, -1), [sequence])
+            (drawn,) = draw(logits.reshape(1, -1), [sequence], self.stats.mask)
         except Exception as error:
             log.exception("a token could not be drawn")
             self._fail({sequence.job}, error)
@@ -273,9 +282,12 @@ class Worker:
         self._accept(sequence, drawn)
 
     def _begin(self, job: Job) -> None:
-        self._events.append(job.generation.begin)
+        self.stats.prompt_tokens += len(job.request.prompt)
+        # The event arrives after the step, which may take long with a slice of the prompt.
+        self._events.append(partial(job.generation.begin, time.monotonic()))
 
     def _fail(self, jobs: set[Job], error: Exception) -> None:
+        self.stats.failed_steps += 1
         for job in jobs:
             self._end(job.generation, StepFailed(f"the runtime failed: {type(error).__name__}"))
 

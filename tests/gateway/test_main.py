@@ -23,7 +23,12 @@ ROOT = Path(__file__).parents[2]
 
 async def start(*flags: str) -> Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *flags, cwd=ROOT, stdout=PIPE, stderr=PIPE
+        sys.executable,
+        *("-m", "gateway", "--gateway-metrics-port", "0"),
+        *flags,
+        cwd=ROOT,
+        stdout=PIPE,
+        stderr=PIPE,
     )
 
 
@@ -33,9 +38,10 @@ async def running(*flags: str) -> AsyncIterator[tuple[Process, str]]:
     process = await start("--http-port", "0", *flags)
     try:
         assert process.stderr is not None
-        line = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
-        match = re.search(r"INFO REST on (http://127\.0\.0\.1:\d+)$", line)
-        assert match, line
+        lines = [(await asyncio.wait_for(process.stderr.readline(), 20)).decode() for _ in range(2)]
+        assert "metrics on http://127.0.0.1:" in lines[0]
+        match = re.search(r"INFO REST on (http://127\.0\.0\.1:\d+)$", lines[1])
+        assert match, lines
         yield process, match[1]
     finally:
         if process.returncode is None:
@@ -128,6 +134,16 @@ async def test_address_in_use() -> None:
         status, log = await finished(await start("--http-port", str(port)))
     expected = f"rapport gateway: cannot listen on 127.0.0.1:{port}: Address already in use\n"
     assert (status, log) == (1, expected)
+
+
+async def test_metrics_address_in_use() -> None:
+    """A port of the metrics that is taken is told in one line, with exit status 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        flags = ("--http-port", "0", "--gateway-metrics-port", str(port))
+        status, log = await finished(await start(*flags))
+    told = f"cannot serve metrics on 127.0.0.1:{port}: Address already in use"
+    assert (status, log) == (1, f"rapport gateway: {told}\n")
 
 
 async def test_bad_settings() -> None:

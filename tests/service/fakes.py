@@ -8,11 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from rapport.v1.format_pb2 import ResponseFormat
-from service.engine.constraint import Grammar
-from service.engine.engine import Engine
+from service.engine.constraint import Grammar, GrammarCompiler
+from service.engine.engine import Counters, Engine
 from service.engine.errors import EngineError
 from service.engine.generation import Generation
 from service.engine.request import Delta, FinishReason, GenerationRequest
+from service.engine.stats import COMPILE_BOUNDS, Occupancy, PrefixStats, Stats, Tally
 from service.formats.compiler import FormatCompiler
 from service.formats.response_format import Source
 from service.lifecycle import Served
@@ -38,7 +39,11 @@ class ScriptedEngine:
         self.asked = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.context_length = CONTEXT
-        self.spec = SimpleNamespace(id=MODEL, created=1700000000, owned_by="tests")
+        self.spec = SimpleNamespace(
+            id=MODEL, created=1700000000, owned_by="tests", precision="int4"
+        )
+        self.provider = "cpu"
+        self.counters, self.stats, self.prefix_stats = Counters(), Stats(), PrefixStats()
         self.vocabulary = SimpleNamespace(size=VOCABULARY, token_bytes=[b"x"], special_tokens={})
         self.on_death: Callable[[], None] | None = None
         self.step_began: float | None = None
@@ -56,6 +61,9 @@ class ScriptedEngine:
     def check_room(self) -> None:
         if self.refusal is not None:
             raise self.refusal
+
+    def occupancy(self) -> Occupancy:
+        return Occupancy(4, len(self.generations), 0, 0, CONTEXT, 0, 0, 8)
 
     def submit(self, request: GenerationRequest) -> Generation:
         self.requests.append(request)
@@ -102,7 +110,10 @@ def served(engine: ScriptedEngine) -> Served:
     real: Engine = engine  # type: ignore[assignment]
     reader: PromptReader = WordReader()  # type: ignore[assignment]
     formats: FormatCompiler = Uncompiled()  # type: ignore[assignment]
-    return Served(real, reader, formats)
+    grammars: GrammarCompiler = SimpleNamespace(  # type: ignore[assignment]
+        compile_times=Tally(COMPILE_BOUNDS), refused=0, recalled=0
+    )
+    return Served(real, reader, formats, grammars)
 
 
 def says(index: int, text: str, *, tokens: int = 1) -> Delta:

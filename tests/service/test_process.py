@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -72,7 +74,7 @@ class Service:
         """`fault` is code that runs before the service does."""
         program = ["-c", f"{fault}{MAIN}"] if fault else ["-m", "service"]
         self.process = subprocess.Popen(
-            [sys.executable, *program, "--grpc-port", "0", *flags],
+            [sys.executable, *program, "--grpc-port", "0", "--metrics-port", "0", *flags],
             stderr=subprocess.PIPE,
             text=True,
             env={name: value for name, value in os.environ.items() if "RAPPORT" not in name},
@@ -365,6 +367,30 @@ def test_port_in_use(ready: Ready) -> None:
     assert second.end(within=10) == 1
     assert second.log.endswith(f"cannot listen on {address}: is it in use?\n")
     assert second.log.count("\n") == 1
+
+
+def test_metrics(start: Start) -> None:
+    """Metrics are served from the start, before the model is loaded."""
+    service = start()
+    url = service.wait_for(r"metrics on (http://127\.0\.0\.1:\d+/metrics)$")
+    assert "rapport_up" in httpx.get(url, trust_env=False).text
+
+
+def test_metrics_port_in_use() -> None:
+    """A port of the metrics that is taken ends the start, in one line."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        service = Service("--model-folder", "x", "--metrics-port", port)
+        assert service.end(within=10) == 1
+    told = f"cannot serve metrics on 127.0.0.1:{port}: Address already in use"
+    assert told in service.log.splitlines()[-1]
+    assert "Traceback" not in service.log
+
+
+def test_no_metrics(ready: Ready) -> None:
+    """Metrics can be left out."""
+    service, _ = ready("--no-metrics")
+    assert "metrics on" not in service.log
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ SERVICES = {
     "grpc.reflection.v1alpha.ServerReflection",
     "rapport.v1.ChatService",
     "rapport.v1.ModelService",
+    "rapport.v1.StatusService",
 }
 REQUEST = json.dumps(
     {"model": MODEL, "messages": [{"role": "ROLE_USER", "content": {"text": "Hi"}}]}

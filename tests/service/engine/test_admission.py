@@ -16,7 +16,7 @@ def admission(requests: int = 100, tokens: int = 0, ttft: float = 0) -> Admissio
 def lives(count: int, *, begun: bool = False, length: int = 10) -> list[Generation]:
     generations = [Generation(greedy("a" * length, 5), lambda _: None) for _ in range(count)]
     for generation in generations if begun else ():
-        generation.begin()
+        generation.begin(generation.submitted_at)
     return generations
 
 

@@ -16,6 +16,7 @@ from service.engine.logprobs import observe
 from service.engine.request import Sampling
 from service.engine.sampler import Sampler
 from service.engine.sequence import Sequence
+from service.engine.stats import MASK_BOUNDS, Tally
 
 Floats = NDArray[np.float32]
 
@@ -48,23 +49,36 @@ def logits() -> Floats:
     return np.array([[0, 1, 2, 3]] * 3, np.float32)
 
 
+def masks() -> Tally:
+    return Tally(MASK_BOUNDS)
+
+
 def test_each_row_keeps_to_its_own_grammar() -> None:
     """A grammar narrows its own row and no other."""
-    drawn = draw(logits(), [sequence(), sequence(Only(0)), sequence(Only(1), temperature=1)])
-    assert drawn == [Drawn(3, None), Drawn(0, None), Drawn(1, None)]
+    rows = [sequence(), sequence(Only(0)), sequence(Only(1), temperature=1)]
+    assert draw(logits(), rows, masks()) == [Drawn(3, None), Drawn(0, None), Drawn(1, None)]
 
 
 def test_a_grammar_that_fails_costs_only_its_own_row() -> None:
     """Where a grammar cannot be followed the others still get their tokens."""
-    first, failure, last = draw(logits(), [sequence(), sequence(Broken()), sequence()])
+    first, failure, last = draw(logits(), [sequence(), sequence(Broken()), sequence()], masks())
     assert first == last == Drawn(3, None)
     assert isinstance(failure, ConstraintFailed)
+
+
+def test_the_time_of_each_mask_is_counted() -> None:
+    """A row with a grammar counts once, whether it could be followed or not; others do not."""
+    times = masks()
+    draw(logits(), [sequence(), sequence(Only(0)), sequence(Broken())], times)
+    assert sum(times.counts) == 2
+    assert times.sum > 0
 
 
 def test_log_probabilities_are_the_models_own() -> None:
     """Neither bias, temperature nor grammar changes what is reported."""
     biased = {"logit_bias": {0: 100.0}, "temperature": 0.5, "seed": 1}
-    drawn = draw(logits(), [sequence(None, 2, **biased), sequence(Only(1), 2), sequence(None, 0)])
+    rows = [sequence(None, 2, **biased), sequence(Only(1), 2), sequence(None, 0)]
+    drawn = draw(logits(), rows, masks())
     plain = logits()[0]
     assert [d.logprob for d in drawn if isinstance(d, Drawn)] == [
         observe(plain, 0, 2),

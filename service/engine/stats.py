@@ -1,0 +1,115 @@
+"""What the engine has done, in plain numbers: one thread writes each, any may read them."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+# Upper bounds of the buckets that times, in seconds, and rows are counted in.
+STEP_BOUNDS = (
+    *(0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05),
+    *(0.075, 0.1, 0.15, 0.2, 0.4, 0.8, 1.6),
+)
+MASK_BOUNDS = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1)
+COMPILE_BOUNDS = (5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+ROW_BOUNDS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+
+
+class Tally:
+    """How values are distributed: how many there are in each bucket, and their sum."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        """Of values up to each bound and over the one before; in the end, of those over all."""
+        self.sum = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def since(self, started: float) -> float:
+        """Adds the seconds since a time of the performance counter, and returns them."""
+        seconds = time.perf_counter() - started
+        self.add(seconds)
+        return seconds
+
+
+@dataclass(slots=True)
+class DraftTokens:
+    """Tokens that were guessed at, and those of them that came out so."""
+
+    drafted: int = 0
+    accepted: int = 0
+
+
+@dataclass(slots=True)
+class Stats:
+    """Written by the engine's thread alone. Times are in seconds."""
+
+    prompt_tokens: int = 0
+    """Of the prompts that got a slot; n choices count theirs once."""
+    cached_tokens: int = 0
+    """Of those, tokens that did not need to be computed."""
+    completion_tokens: int = 0
+    failed_steps: int = 0
+    rows: Tally = field(default_factory=lambda: Tally(ROW_BOUNDS))
+    """Sequences in a decode step."""
+    decode: Tally = field(default_factory=lambda: Tally(STEP_BOUNDS))
+    prefill: Tally = field(default_factory=lambda: Tally(STEP_BOUNDS))
+    verify: Tally = field(default_factory=lambda: Tally(STEP_BOUNDS))
+    mask: Tally = field(default_factory=lambda: Tally(MASK_BOUNDS))
+    """Finding out what a grammar allows, for one token."""
+    forced: DraftTokens = field(default_factory=DraftTokens)
+    """Drafts of text that alone could come next."""
+    guessed: DraftTokens = field(default_factory=DraftTokens)
+    """Drafts of text that came before or was predicted."""
+
+    def judge(self, drafted: int, accepted: int, *, forced: bool) -> None:
+        """Counts a draft of so many tokens, of which so many came out as guessed."""
+        tokens = self.forced if forced else self.guessed
+        tokens.drafted += drafted
+        tokens.accepted += accepted
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """What is in use at one time. Tokens of KV are those in slots."""
+
+    slots: int
+    slots_used: int
+    waiting_requests: int
+    waiting_tokens: int
+    """Of their prompts."""
+    kv_budget_tokens: int
+    kv_reserved_tokens: int
+    """What the running sequences may grow to."""
+    kv_tokens: int
+    """What they hold."""
+    token_bytes: int
+    """Memory of one token's keys and values."""
+
+    @property
+    def kv_bytes(self) -> int:
+        return self.kv_tokens * self.token_bytes
+
+    @property
+    def kv_budget_bytes(self) -> int:
+        return self.kv_budget_tokens * self.token_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixStats:
+    """What is kept of prompts, and how often that helped."""
+
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    """Blocks that went to make room."""
+    blocks: int = 0
+    bytes: int = 0
+    budget_bytes: int = 0

@@ -1,0 +1,17 @@
+"""The metrics of the service."""
+
+from __future__ import annotations
+
+from rapport_metrics.registry import new_registry
+from service.lifecycle import Lifecycle
+from service.metrics.engine import EngineCollector
+from service.metrics.requests import RequestMetrics
+
+
+class Metrics:
+    """All that is told of one service. `record` takes the account of an RPC that has ended."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self.registry = new_registry("service")
+        self.registry.register(EngineCollector(lifecycle))
+        self.record = RequestMetrics(self.registry).record

@@ -1,0 +1,84 @@
+"""A served process whose numbers are looked at before and after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import grpc
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bench.server import Target
+from rapport_cli.scrape import Interval, Scrape, scrape
+from tests.contract.callers import Grpc, Rest
+from tests.operations.asking import ask_all
+
+
+@pytest.fixture(scope="session")
+def rest(server: Target) -> Iterator[Rest]:
+    with httpx.Client(base_url=str(server.rest), timeout=60, trust_env=False) as http:
+        yield Rest(http)
+
+
+@pytest.fixture(scope="session")
+def rpc(server: Target) -> Iterator[Grpc]:
+    with grpc.insecure_channel(str(server.grpc)) as channel:
+        yield Grpc(channel)
+
+
+class Meter:
+    """What one process has counted since the meter was made."""
+
+    def __init__(self, url: str | None) -> None:
+        assert url is not None
+        self._url = url
+        self._before = scrape(url)
+
+    def read(self) -> Interval:
+        return Interval.between(self._before, scrape(self._url))
+
+    def gain(self, name: str, **labels: str) -> float:
+        return self.read().gain(name, **labels)
+
+    def settle(self, gain: float, name: str, **labels: str) -> None:
+        """Waits for what is told a moment after a caller knows it."""
+        deadline = time.monotonic() + 10
+        while self.gain(name, **labels) != gain:
+            assert time.monotonic() < deadline, (name, labels, self.gain(name, **labels))
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def service(server: Target) -> Meter:
+    return Meter(server.service_metrics)
+
+
+@pytest.fixture
+def gateway(server: Target) -> Meter:
+    return Meter(server.gateway_metrics)
+
+
+@pytest.fixture(scope="session")
+def scrapes(server: Target, rest: Rest) -> tuple[Scrape, Scrape]:
+    """Of service and gateway, after requests of all kinds: every metric has its labels by then."""
+    ask_all(rest)
+    urls = (server.service_metrics, server.gateway_metrics)
+    one, other = (scrape(str(url)) for url in urls)
+    return one, other
+
+
+@pytest.fixture(scope="session")
+def families(server: Target, scrapes: tuple[Scrape, Scrape]) -> dict[str, tuple[str, set[str]]]:
+    """Our metrics by their names as they are told: type, and labels."""
+    del scrapes
+    found: dict[str, tuple[str, set[str]]] = {}
+    for url in (server.service_metrics, server.gateway_metrics):
+        text = httpx.get(str(url), trust_env=False).text
+        for family in text_string_to_metric_families(text):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            if name.startswith("rapport_"):
+                labels = {label for sample in family.samples for label in sample.labels}
+                found[name] = (family.type, labels - {"le"})
+    return found

@@ -1,0 +1,185 @@
+"""Metrics of a server in this process, in front of a scripted engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from rapport.v1.model_pb2 import ListModelsRequest
+from rapport.v1.model_pb2_grpc import ModelServiceStub
+from rapport_settings.base import load
+from service.config import ServiceSettings
+from service.engine.errors import Overloaded, StepFailed
+from service.lifecycle import Lifecycle, State
+from service.metrics.metrics import Metrics
+from service.server import build_server, listen
+from tests.service.fakes import ScriptedEngine, ends, says
+from tests.service.requests import chat
+
+NEVER = "not there"
+
+
+@pytest.fixture
+def settings() -> ServiceSettings:
+    return load(ServiceSettings, ["--grpc-port", "0", "--api-keys", "first,second"])
+
+
+@pytest.fixture
+def metrics(lifecycle: Lifecycle) -> Metrics:
+    return Metrics(lifecycle)
+
+
+@pytest.fixture
+async def address(
+    settings: ServiceSettings, lifecycle: Lifecycle, metrics: Metrics
+) -> AsyncIterator[str]:
+    server = build_server(settings, lifecycle, metrics.record)
+    yield f"127.0.0.1:{await listen(server, settings)}"
+    await server.stop(None)
+
+
+@pytest.fixture
+def stub(channel: grpc.aio.Channel) -> ChatServiceStub:
+    return ChatServiceStub(channel)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | str:
+    found = metrics.registry.get_sample_value(f"rapport_{name}", labels)
+    return NEVER if found is None else found
+
+
+async def settled(metrics: Metrics, expected: float, name: str, **labels: str) -> None:
+    """The end of a call that was cancelled is seen a moment later."""
+    async with asyncio.timeout(5):
+        while value(metrics, name, **labels) != expected:  # noqa: ASYNC110 - seen from outside
+            await asyncio.sleep(0.01)
+
+
+def key(name: str) -> Any:
+    return (("authorization", f"Bearer {name}"),)
+
+
+def outcome(method: str, code: str) -> dict[str, str]:
+    return {"method": method, "code": code}
+
+
+async def test_loading(metrics: Metrics) -> None:
+    """Before the model is there only that is told."""
+    assert value(metrics, "up") == 0
+    assert value(metrics, "state", state="loading") == 1
+    assert value(metrics, "slots") == NEVER
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("state", [State.DRAINING, State.DEAD])
+async def test_states(metrics: Metrics, lifecycle: Lifecycle, state: State) -> None:
+    """The one that is so is 1, the others are 0; what is known of the engine stays."""
+    assert value(metrics, "up") == value(metrics, "state", state="serving") == 1
+    await lifecycle.close("Closed", state)
+    states = {each: value(metrics, "state", state=each.name.lower()) for each in State}
+    assert states == {each: float(each is state) for each in State}
+    assert value(metrics, "up") == 0
+    assert value(metrics, "slots") == 4
+
+
+async def test_answered(metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine) -> None:
+    """An answer counts once for all that is told of it."""
+    for _ in range(3):
+        engine.script = [says(0, "a", tokens=2), ends(0)]
+        await stub.CreateChatCompletion(chat("one two"), metadata=key("first"))
+    method = {"method": "CreateChatCompletion"}
+    assert value(metrics, "requests_total", code="OK", **method) == 3
+    assert value(metrics, "request_duration_seconds_count", **method) == 3
+    assert value(metrics, "time_to_first_token_seconds_count") == 3
+    assert value(metrics, "inter_token_latency_seconds_count") == 3
+    assert value(metrics, "refused_requests_total", reason="INVALID_REQUEST") == NEVER
+
+
+async def test_keys(metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine) -> None:
+    """Each key has its requests and tokens, under a name that is not the key."""
+    for name in ("first", "first", "second"):
+        engine.script = [says(0, "a", tokens=2), ends(0)]
+        await stub.CreateChatCompletion(chat("one two"), metadata=key(name))
+    families = {f.name: f for f in metrics.registry.collect()}
+    requests = sorted(sample.value for sample in families["rapport_key_requests"].samples)
+    assert requests == [1, 2]
+    tokens = families["rapport_key_tokens"].samples
+    assert sorted((s.labels["kind"], s.value) for s in tokens) == [
+        ("completion", 3),
+        ("completion", 6),
+        ("prompt", 2),
+        ("prompt", 4),
+    ]
+    assert not {"first", "second"} & {sample.labels["key"] for sample in tokens}
+
+
+@pytest.mark.usefixtures("engine")
+async def test_wrong_keys_make_no_series(metrics: Metrics, stub: ChatServiceStub) -> None:
+    """Who is not let in leaves a reason and no name."""
+    for guess in ("a", "b", "c"):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.CreateChatCompletion(chat(), metadata=key(guess))
+    assert value(metrics, "refused_requests_total", reason="UNAUTHENTICATED") == 3
+    families = {f.name: f for f in metrics.registry.collect()}
+    assert families["rapport_key_requests"].samples == []
+
+
+async def test_refused(metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine) -> None:
+    """What asked the engine for nothing is counted by its reason; durations count it as well."""
+    engine.refusal = Overloaded("full", retry_after=1)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.CreateChatCompletion(chat(), metadata=key("first"))
+    engine.refusal = None
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.CreateChatCompletion(chat(max_tokens=-1), metadata=key("first"))
+    assert value(metrics, "refused_requests_total", reason="OVERLOADED") == 1
+    assert value(metrics, "refused_requests_total", reason="INVALID_REQUEST") == 1
+    method = "CreateChatCompletion"
+    assert value(metrics, "requests_total", **outcome(method, "RESOURCE_EXHAUSTED")) == 1
+    assert value(metrics, "requests_total", **outcome(method, "INVALID_ARGUMENT")) == 1
+    assert value(metrics, "time_to_first_token_seconds_count") == 0
+
+
+async def test_failed(metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine) -> None:
+    """What the engine failed in was not refused."""
+    engine.script, engine.error = [says(0, "a")], StepFailed("boom")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.CreateChatCompletion(chat(), metadata=key("first"))
+    assert value(metrics, "requests_total", **outcome("CreateChatCompletion", "INTERNAL")) == 1
+    assert value(metrics, "refused_requests_total", reason="GENERATION_FAILED") == NEVER
+
+
+@pytest.mark.parametrize(("timeout", "code"), [(None, "CANCELLED"), (0.2, "DEADLINE_EXCEEDED")])
+async def test_left(
+    metrics: Metrics,
+    stub: ChatServiceStub,
+    engine: ScriptedEngine,
+    timeout: float | None,  # noqa: ASYNC109 - the call's
+    code: str,
+) -> None:
+    """A caller that left and a deadline that passed are told apart, and were not refused."""
+    engine.script = [says(0, "A")]
+    call = stub.StreamChatCompletion(chat(), timeout=timeout, metadata=key("first"))
+    await call.read()
+    if timeout is None:
+        call.cancel()
+    await settled(metrics, 1, "requests_total", **outcome("StreamChatCompletion", code))
+    families = {f.name: f for f in metrics.registry.collect()}
+    assert families["rapport_refused_requests"].samples == []
+
+
+@pytest.mark.usefixtures("engine")
+async def test_other_rpcs(metrics: Metrics, channel: grpc.aio.Channel) -> None:
+    """RPCs that generate nothing are counted; those of others, such as health, are not."""
+    await ModelServiceStub(channel).ListModels(ListModelsRequest(), metadata=key("first"))
+    unknown = channel.unary_unary("/rapport.v1.ChatService/Nothing")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await unknown(b"")
+    families = {f.name: f for f in metrics.registry.collect()}
+    requests = families["rapport_requests"].samples
+    assert [(s.labels["method"], s.value) for s in requests] == [("ListModels", 1)]
