@@ -16,7 +16,7 @@ from gateway.app import Gateway
 from gateway.config import GatewaySettings
 from gateway.server import Server
 from gateway.upstream import DescriptorSetError
-from rapport_metrics.endpoint import EndpointError, exposed
+from rapport_metrics.endpoint import exposed
 from rapport_settings.base import SettingsError, load
 from rapport_settings.process import show_stacks
 from rapport_settings.tls import CertificateError
@@ -41,11 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{settings.http_host}:{settings.http_port}"
         return _fail(f"cannot listen on {where}: {_reason(error)}", status=1)
-    try:
-        with exposed(app.metrics.registry, settings, settings.gateway_metrics_port):
-            server.run([listening])
-    except EndpointError as error:
-        return _fail(str(error), status=1)
+    with exposed(app.metrics.registry, settings, settings.gateway_metrics_port):
+        server.run([listening])
     return server.status
 
 

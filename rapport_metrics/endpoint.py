@@ -26,10 +26,6 @@ PATIENCE = 5.0
 POLL = 0.1
 
 
-class EndpointError(Exception):
-    """The address of the metrics cannot be listened on; the text says why."""
-
-
 class Endpoint(ThreadingTCPServer):
     """Answers every GET with the metrics."""
 
@@ -73,13 +69,13 @@ class Endpoint(ThreadingTCPServer):
 def exposed(registry: CollectorRegistry, settings: Settings, port: int) -> Iterator[None]:
     """Serves the metrics while the `with` lasts, if the settings want it, and logs where.
 
-    Raises:
-        EndpointError: the address is taken, or not ours.
+    An address that cannot be listened on is an error in the log: callers matter more.
     """
-    if not settings.metrics:
+    endpoint = opened(registry, settings.metrics_host, port) if settings.metrics else None
+    if endpoint is None:
         yield
         return
-    with opened(registry, settings.metrics_host, port) as endpoint:
+    with endpoint:
         logger.info("metrics on %s", endpoint.url)
         serving = threading.Thread(
             target=endpoint.serve_forever, args=(POLL,), name="metrics", daemon=True
@@ -92,11 +88,12 @@ def exposed(registry: CollectorRegistry, settings: Settings, port: int) -> Itera
             serving.join()
 
 
-def opened(registry: CollectorRegistry, host: str, port: int) -> Endpoint:
-    """Listens; port 0 picks one. Raises EndpointError if it cannot."""
+def opened(registry: CollectorRegistry, host: str, port: int) -> Endpoint | None:
+    """Listens, if it can; port 0 picks one."""
     try:
         return Endpoint(registry, host, port)
     except OSError as error:
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         reason = error.strerror or str(error)
-        raise EndpointError(f"cannot serve metrics on {where}: {reason}") from error
+        logger.error("no metrics are served, %s cannot be listened on: %s", where, reason)  # noqa: TRY400 - the line is for users
+        return None

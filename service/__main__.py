@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import uvloop
 
-from rapport_metrics.endpoint import EndpointError
 from rapport_settings.base import SettingsError, load
 from rapport_settings.process import show_stacks
 from rapport_settings.tls import CertificateError
@@ -45,7 +44,6 @@ def main(args: Sequence[str] | None = None) -> int:
         uvloop.run(run(settings, folder))
     except (
         CertificateError,
-        EndpointError,
         KeysFileError,
         PortTakenError,
         ProviderError,

@@ -58,7 +58,6 @@ async def run(settings: ServiceSettings, folder: Path) -> None:
         PortTakenError: the address cannot be listened on.
         KeysFileError: the file of API keys cannot be used.
         CertificateError: the certificate or its key cannot be used.
-        EndpointError: that of the metrics cannot.
         ProviderError: the provider that was asked for cannot run here.
         UnusableModelError: the model folder cannot be used.
     """
