@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := service gateway models rapport_cli rapport_settings bench tools tests
+CODE := service gateway models rapport_cli rapport_settings rapport_telemetry bench tools tests
 
 .PHONY: help setup protos run test clients lint format bench bench-versus clean
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import Any
 
 import orjson
 
+from gateway.access import fault, log_access, span_attributes, span_name
 from gateway.call import Call
 from gateway.codec.violations import InvalidError
 from gateway.config import GatewaySettings
@@ -17,9 +17,10 @@ from gateway.exchange import DisconnectedError, Exchange
 from gateway.pages import PATHS, Pages
 from gateway.routes import Route
 from gateway.upstream import Upstream
+from rapport_telemetry.lines import fields
+from rapport_telemetry.traces import Tracer, Untraced
 
 logger = logging.getLogger(__name__)
-access_logger = logging.getLogger("gateway.access")
 
 CLIENT_CLOSED_REQUEST = 499  # Nobody sees it but the log.
 
@@ -27,8 +28,9 @@ CLIENT_CLOSED_REQUEST = 499  # Nobody sees it but the log.
 class Gateway:
     """Transcodes HTTP/JSON to the RPCs of one upstream."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, tracer: Tracer | None = None) -> None:
         self._settings = settings
+        self._tracer = tracer or Untraced()
         self._upstream = Upstream(settings)
         self._pages = Pages(self._upstream)
 
@@ -47,7 +49,8 @@ class Gateway:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, exchange: Exchange) -> None:
-        began = time.perf_counter()
+        span = self._tracer.begin(exchange.method, exchange.headers, exchange.began)
+        exchange.trace = span.carrier
         try:
             await self._answer_or_refuse(exchange)
         except DisconnectedError:
@@ -57,14 +60,8 @@ class Gateway:
             if exchange.status is None:
                 await exchange.refuse(unavailable("The server is shutting down"))
         finally:
-            access_logger.info(
-                "%s %s %s %.1fms %s",
-                exchange.method,
-                exchange.path,
-                exchange.status,
-                (time.perf_counter() - began) * 1e3,
-                exchange.request_id,
-            )
+            span.end(span_name(exchange), span_attributes(exchange), fault(exchange))
+            log_access(exchange, span.trace_id)
 
     async def _answer_or_refuse(self, exchange: Exchange) -> None:
         try:
@@ -76,15 +73,18 @@ class Gateway:
         except DisconnectedError:
             raise
         except Exception:
-            logger.exception("request %s failed", exchange.request_id)
+            id_ = exchange.request_id
+            logger.exception("request %s failed", id_, extra=fields(request_id=id_))
             if exchange.status is None:
                 await exchange.refuse(internal())
 
     async def _answer(self, exchange: Exchange) -> None:
         if exchange.path in PATHS:
+            exchange.route = exchange.path
             await self._pages.answer(exchange)
             return
         route, variables = self._upstream.table.find(exchange.method, exchange.path)
+        exchange.route = route.path
         request = route.arguments(exchange.query, variables)
         if route.has_body:
             request = await self._body(exchange) | request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import uuid
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
@@ -29,7 +30,9 @@ class Exchange:
     def __init__(self, scope: Any, receive: Any, send: Any) -> None:
         self._receive = receive
         self._send = send
+        self.began = time.monotonic()
         self.method: str = scope["method"]
+        self.scheme: str = scope["scheme"]
         self.path: str = scope["raw_path"].decode("ascii")
         self.query: bytes = scope["query_string"]
         self.headers = {
@@ -37,8 +40,22 @@ class Exchange:
         }
         given = self.headers.get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+        self.trace: Headers = {}
+        """The headers that pass the trace on, `traceparent` and `tracestate`."""
+        self.route: str | None = None
+        """The path with its variables unfilled, once it is known."""
         self.status: int | None = None
+        """As sent; what became of a stream that did not come to its end."""
+        self.streamed = False
+        self.sent_bytes = 0
+        """Of the body."""
+        self.ttfb: float | None = None
+        """Seconds until the response began."""
         self._finished = False
+
+    @property
+    def duration(self) -> float:
+        return time.monotonic() - self.began
 
     def require_json(self) -> None:
         """Raises a 415 unless the body is declared to be JSON."""
@@ -96,18 +113,21 @@ class Exchange:
         await self.respond(error.status, error.body(), headers)
 
     async def start(self, status: int, headers: Headers) -> None:
-        self.status = status
+        self.status, self.ttfb = status, self.duration
         lines = {**headers, "x-request-id": self.request_id}
         encoded = [(name.encode(), value.encode("latin-1")) for name, value in lines.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
 
     async def write(self, chunk: bytes) -> None:
         """Sends a piece of the body; waits while the client reads slowly."""
+        self.streamed = True
+        self.sent_bytes += len(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def finish(self, chunk: bytes) -> None:
         """Sends the last piece. A response that is begun and not finished is aborted."""
         self._finished = True
+        self.sent_bytes += len(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def _gone(self) -> None:

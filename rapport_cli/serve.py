@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal, Self
 
@@ -19,8 +20,9 @@ from pydantic_settings import SettingsConfigDict
 from gateway.config import GatewaySettings
 from models.errors import ModelError
 from models.importer import ensure
-from models.progress import shown
+from models.progress import Progress, logged, shown
 from rapport_settings.base import SettingsError, load
+from rapport_telemetry.logs import set_up
 from service.config import ServiceSettings
 from service.engine.providers import ProviderError, choose_provider
 
@@ -60,22 +62,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load(ServeSettings, sys.argv[1:] if arguments is None else arguments)
     except SettingsError as error:
-        return refuse(error, 2)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+        sys.stderr.write(f"rapport serve: {error}\n")
+        return 2
+    set_up(settings)
     try:
         folder = settings.model_folder or prepare(settings)
         prefill_folder = settings.prefill_folder or prepare_prefill(settings)
     except (ModelError, ProviderError) as error:
-        return refuse(error, 1)
+        logger.error("%s", error)  # noqa: TRY400 - the line is for users
+        return 1
     except KeyboardInterrupt:
         return 130
     variables = environment(settings, folder, prefill_folder)
     return supervise(variables, settings.shutdown_grace)
-
-
-def refuse(why: Exception, status: int) -> int:
-    sys.stderr.write(f"rapport serve: {why}\n")
-    return status
 
 
 def prepare(settings: ServeSettings) -> Path:
@@ -86,7 +85,7 @@ def prepare(settings: ServeSettings) -> Path:
         if provider.name != "cpu":
             raise ProviderError("kv_type int8 runs on the CPU only: set provider to cpu")
         precision = "int4-kv8"
-    with shown() as progress:
+    with progress_of(settings) as progress:
         return ensure(settings.model, precision, progress)
 
 
@@ -94,13 +93,17 @@ def prepare_prefill(settings: ServeSettings) -> Path | None:
     """The folder of the model in float32, if its weights may take that much memory."""
     if settings.float_prefill == 0:
         return None
-    with shown() as progress:
+    with progress_of(settings) as progress:
         folder = ensure(settings.model, "float32", progress)
     size = ByteSize((folder / "model.onnx.data").stat().st_size)
     if size <= settings.float_prefill:
         return folder
     logger.warning("no float32 prefill: its weights take %s", size.human_readable())
     return None
+
+
+def progress_of(settings: ServeSettings) -> AbstractContextManager[Progress]:
+    return nullcontext(logged()) if settings.log_format == "json" else shown()
 
 
 def environment(
@@ -129,7 +132,7 @@ def supervise(variables: dict[str, str], grace: float) -> int:
     stop(parts, told, grace)
     if told:
         return max(abs(int(process.returncode)) for process in parts.values())
-    sys.stderr.write(f"rapport serve: the {ended[0]} ended, so this ends too\n")
+    logger.error("the %s ended, so this ends too", ended[0])
     return 1
 
 

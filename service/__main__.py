@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import uvloop
 
 from rapport_settings.base import SettingsError, load
+from rapport_telemetry.logs import set_up
+from rapport_telemetry.traces import TracesError, tracing
 from service.config import ServiceSettings
 from service.engine.providers import ProviderError
 from service.process import run
@@ -30,12 +32,11 @@ def main(args: Sequence[str] | None = None) -> int:
         return refuse(str(error))
     if (folder := settings.model_folder) is None:
         return refuse("model_folder: the folder of the model to serve is required")
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up(settings)
     try:
-        uvloop.run(run(settings, folder))
-    except (PortTakenError, ProviderError, OSError, ValueError) as error:
+        with tracing("rapport-service", settings) as tracer:
+            uvloop.run(run(settings, folder, tracer))
+    except (PortTakenError, ProviderError, TracesError, OSError, ValueError) as error:
         logger.error("%s", error)  # noqa: TRY400 - the line is for users
         return 1
     return 0

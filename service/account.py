@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import grpc
 
 from service.engine.generation import Generation
+from service.transcript import Transcript
 
 _CURRENT: ContextVar[Account] = ContextVar("account")
 
@@ -24,9 +26,15 @@ class Account:
     user: str = ""
     """The hash of the user that the request names."""
     model: str = ""
+    streamed: bool = False
     code: grpc.StatusCode = grpc.StatusCode.OK
     generation: Generation | None = None
     """What the engine made, once it was asked."""
+    transcript: Transcript = field(default_factory=Transcript)
+    caller_trace: Mapping[str, str] = field(default_factory=dict)
+    """The caller's `traceparent` and `tracestate`, as they came."""
+    trace_id: str = ""
+    """Known at the end, to those that come after the tracer."""
     arrived: float = field(default_factory=time.monotonic)
 
     @property

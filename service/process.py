@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from rapport_telemetry.traces import Tracer
 from service.config import ServiceSettings
 from service.engine.engine import Engine, EngineConfig
 from service.engine.providers import Provider, choose_provider
@@ -30,7 +31,7 @@ FLUSH = 1.0
 SWITCH_INTERVAL = 0.0002
 
 
-async def run(settings: ServiceSettings, folder: Path) -> None:
+async def run(settings: ServiceSettings, folder: Path, tracer: Tracer) -> None:
     """Serves until a signal comes, then lets running answers finish.
 
     Raises:
@@ -41,7 +42,7 @@ async def run(settings: ServiceSettings, folder: Path) -> None:
     stopping = catch_signals()
     lifecycle = Lifecycle()
     await lifecycle.begin()
-    server = build_server(settings, lifecycle)
+    server = build_server(settings, lifecycle, tracer)
     try:
         port = await listen(server, settings)
         logger.info("gRPC on %s:%s", settings.address, port)

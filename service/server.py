@@ -9,13 +9,16 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from rapport.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from rapport.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
+from rapport_telemetry.traces import Tracer, Untraced
+from service.access import log_access
 from service.catalog import ModelService
 from service.chat import ChatService
 from service.config import ServiceSettings
-from service.interceptors import Around, Scope, answer_errors, keep_account, log_access, require_key
+from service.interceptors import Around, Scope, answer_errors, keep_account, require_key
 from service.lifecycle import CHAT_SERVICE, MODEL_SERVICE, Lifecycle
 from service.reflection import add_reflection
 from service.request import Defaults
+from service.spans import trace_with
 
 # Beyond what may run or wait there are requests being read, probes and mistakes.
 SPARE_RPCS = 256
@@ -25,10 +28,12 @@ class PortTakenError(Exception):
     """The address cannot be listened on."""
 
 
-def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Server:
+def build_server(
+    settings: ServiceSettings, lifecycle: Lifecycle, tracer: Tracer | None = None
+) -> grpc.aio.Server:
     """A server with everything in it, not yet listening."""
     server = grpc.aio.server(
-        interceptors=[Around(list(_scopes(settings)))],
+        interceptors=[Around(list(_scopes(settings, tracer or Untraced())))],
         options=transport_options(settings.max_message_bytes),
         maximum_concurrent_rpcs=settings.slots + settings.max_waiting + SPARE_RPCS,
     )
@@ -37,7 +42,8 @@ def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Se
         stop_in_output=settings.stop_in_output == "include",
         isolate_keys=settings.prefix_isolation == "key",
     )
-    add_ChatServiceServicer_to_server(ChatService(lifecycle, defaults), server)
+    chat = ChatService(lifecycle, defaults, log_content=settings.log_content)
+    add_ChatServiceServicer_to_server(chat, server)
     add_ModelServiceServicer_to_server(ModelService(lifecycle), server)
     health_pb2_grpc.add_HealthServicer_to_server(lifecycle.health, server)
     add_reflection(server, (CHAT_SERVICE, MODEL_SERVICE, health.SERVICE_NAME))
@@ -74,8 +80,8 @@ def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
-def _scopes(settings: ServiceSettings) -> Iterator[Scope]:
-    yield keep_account(log_access)
+def _scopes(settings: ServiceSettings, tracer: Tracer) -> Iterator[Scope]:
+    yield keep_account(trace_with(tracer), log_access)
     yield answer_errors
     if settings.keys:
         yield require_key(settings.keys)

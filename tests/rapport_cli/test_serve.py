@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -191,12 +192,14 @@ def test_what_cannot_be_served_is_one_clear_line(
     flags: list[str],
     status: int,
     capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Wrong settings, a missing GPU and an unknown model each end with one line."""
     monkeypatch.setattr("service.engine.providers.cuda_obstacle", lambda: "no GPU was found")
-    monkeypatch.setattr("rapport_cli.serve.logging.basicConfig", lambda **_: None)
+    monkeypatch.setattr("rapport_cli.serve.set_up", lambda _: None)
     assert serve.main(flags) == status
     lines = capfd.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("rapport serve: ")
+    told = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert (len(lines), len(told)) == ((1, 0) if status == 2 else (0, 1))
+    assert all(line.startswith("rapport serve: ") for line in lines)
