@@ -54,7 +54,7 @@ class Outlet(logging.Handler):
     def _write_on(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._lines)
+                self._changed.wait_for(lambda: self._lines or self._dropped)
                 lines, self._lines = self._lines, deque()
                 dropped, self._dropped = self._dropped, 0
             written = b"".join(lines)

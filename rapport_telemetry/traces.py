@@ -5,7 +5,6 @@ Without OpenTelemetry a caller's trace is passed on as it came.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,10 +84,10 @@ def tracing(process: str, settings: Settings) -> Iterator[Tracer]:
     if not (settings.otel_endpoint or any(map(os.environ.get, ENDPOINT_VARIABLES))):
         yield Untraced()
         return
-    if importlib.util.find_spec("opentelemetry.sdk") is None:
-        raise TracesError("traces need OpenTelemetry: pip install 'rapport[otel]'")
-    from rapport_telemetry.otel import OtelTracer  # noqa: PLC0415 - only with the extra
-
+    try:
+        from rapport_telemetry.otel import OtelTracer  # noqa: PLC0415 - only with the extra
+    except ModuleNotFoundError as error:
+        raise TracesError("traces need OpenTelemetry: pip install 'rapport[otel]'") from error
     tracer = OtelTracer(process, settings.otel_endpoint, settings.otel_sample_ratio)
     try:
         yield tracer
