@@ -14,7 +14,7 @@ from gateway.errors import ApiError, bad_request
 Headers = Mapping[str, str]
 _Result = TypeVar("_Result")
 
-_REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _JSON_TYPE = re.compile(r"application/(json|[^;\s]+\+json)\s*(;.*)?", re.IGNORECASE)
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -32,7 +32,7 @@ class Exchange:
         self._send = send
         self.began = time.monotonic()
         self.method: str = scope["method"]
-        self.scheme: str = scope["scheme"]
+        self.scheme: str = scope.get("scheme", "http")
         self.path: str = scope["raw_path"].decode("ascii")
         self.query: bytes = scope["query_string"]
         self.headers = {
