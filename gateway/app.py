@@ -57,8 +57,7 @@ class Gateway:
             exchange.status = CLIENT_CLOSED_REQUEST
         except asyncio.CancelledError:
             # The server stops and has waited long enough. A stream is left unfinished.
-            if exchange.status is None:
-                await exchange.refuse(unavailable("The server is shutting down"))
+            await self._give_up(exchange, unavailable("The server is shutting down"))
         finally:
             span.end(span_name(exchange), span_attributes(exchange), fault(exchange))
             log_access(exchange, span.trace_id)
@@ -75,8 +74,14 @@ class Gateway:
         except Exception:
             id_ = exchange.request_id
             logger.exception("request %s failed", id_, extra=fields(request_id=id_))
-            if exchange.status is None:
-                await exchange.refuse(internal())
+            await self._give_up(exchange, internal())
+
+    async def _give_up(self, exchange: Exchange, error: ApiError) -> None:
+        """Tells of the error, or leaves unfinished what has begun."""
+        if exchange.status is None:
+            await exchange.refuse(error)
+        else:
+            exchange.status = error.status
 
     async def _answer(self, exchange: Exchange) -> None:
         if exchange.path in PATHS:
