@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import orjson
 import psutil
 import pytest
 
@@ -142,6 +143,18 @@ def recorder(get: Callable[..., httpx.Response], seen: list[int]) -> Callable[..
         return response
 
     return recording
+
+
+def test_all_of_a_log_of_json_is_json(int4_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both parts and this process write nothing but objects, also when a part is lost."""
+    del int4_folder
+    monkeypatch.setenv("RAPPORT_LOG_FORMAT", "json")
+    with rapport() as (server, _):
+        part(server, "gateway").kill()
+        server._process.wait(10)
+        server._log.seek(0)
+        lines = [orjson.loads(line) for line in server._log]
+    assert {"rapport.service", "gateway", "rapport.serve"} <= {line["logger"] for line in lines}
 
 
 def test_flags_reach_both_parts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +94,8 @@ def ask(both: Pair, told: Told) -> None:
     schema = {"type": "object", SECRET: True, "pattern": SECRET, "$ref": SECRET}
     shape = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
     post(both, told, "schema", json={**BODY, "response_format": shape})
+    forged = "x\n2026-11-24T12:00:00.123Z INFO forged\u2028\x85\x1b[2J"
+    post(both, told, "forged", json={**BODY, "model": forged})
     wrong = {"authorization": f"Bearer {SECRET}"}
     post(both, told, "no-key", json=BODY, headers=wrong)
     post(both, told, "service-fails", json={**BODY, "user": "break service"})
@@ -142,6 +145,7 @@ def test_no_line_has_what_was_said(log_format: str, request: pytest.FixtureReque
         "no-json": 400,
         "refused": 400,
         "schema": 400,
+        "forged": 404,
         "no-key": 401,
         "service-fails": 500,
         "gateway-fails": 500,
@@ -159,6 +163,13 @@ def test_each_line_is_an_object(json_told: Told, process: str) -> None:
     """All that a process says is JSON, with what every line has."""
     for line in json_told.logs[process].splitlines():
         assert {"time", "level", "logger", "message"} <= orjson.loads(line).keys()
+
+
+@pytest.mark.parametrize("process", ["service", "gateway"])
+def test_each_line_of_text_begins_with_its_time(text_told: Told, process: str) -> None:
+    """What a caller sends begins no line; below an error's line its exception is indented."""
+    for line in text_told.logs[process].splitlines():
+        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [A-Z]+ |    ", line)
 
 
 def test_one_line_a_request_on_each_side(json_told: Told) -> None:
