@@ -30,7 +30,8 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings, tracer: Tracer | None = None) -> None:
         self._settings = settings
-        self._tracer = tracer or Untraced()
+        self._untraced = Untraced()
+        self._tracer = tracer or self._untraced
         self._upstream = Upstream(settings)
         self._pages = Pages(self._upstream)
 
@@ -49,7 +50,9 @@ class Gateway:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, exchange: Exchange) -> None:
-        span = self._tracer.begin(exchange.method, exchange.headers, exchange.began)
+        # Probes would otherwise fill the traces.
+        tracer = self._untraced if exchange.path in PATHS else self._tracer
+        span = tracer.begin(exchange.method, exchange.headers, exchange.began)
         exchange.trace = span.carrier
         try:
             await self._answer_or_refuse(exchange)

@@ -88,7 +88,8 @@ def tracing(process: str, settings: Settings) -> Iterator[Tracer]:
         from rapport_telemetry.otel import OtelTracer  # noqa: PLC0415 - only with the extra
     except ModuleNotFoundError as error:
         raise TracesError("traces need OpenTelemetry: pip install 'rapport[otel]'") from error
-    tracer = OtelTracer(process, settings.otel_endpoint, settings.otel_sample_ratio)
+    endpoint = None if settings.otel_endpoint is None else str(settings.otel_endpoint)
+    tracer = OtelTracer(process, endpoint, settings.otel_sample_ratio)
     try:
         yield tracer
     finally:

@@ -259,6 +259,12 @@ def test_spans_of_both_are_joined(receiver: Receiver) -> None:
     assert order == sorted(order)
 
 
+@pytest.mark.usefixtures("json_told")
+def test_probes_have_no_spans(receiver: Receiver) -> None:
+    """Health is asked for all the time and would fill the traces."""
+    assert not [span for span in receiver.spans if "health" in span.name.lower()]
+
+
 def test_a_trace_that_is_none_begins_one(json_told: Told, receiver: Receiver) -> None:
     """An invalid traceparent costs nothing: the call is the first of a new trace."""
     trace_id = json_told.line("service", "grpc")["trace_id"]
