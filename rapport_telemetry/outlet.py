@@ -57,22 +57,24 @@ class Outlet(logging.Handler):
                 self._changed.wait_for(lambda: self._lines or self._dropped)
                 lines, self._lines = self._lines, deque()
                 dropped, self._dropped = self._dropped, 0
-            written = b"".join(lines)
-            self._write(written + self._missing(dropped))
-            with self._changed:
-                self._waiting -= len(written)
-                self._changed.notify_all()
+            for line in lines:
+                self._write(line)
+                with self._changed:
+                    self._waiting -= len(line)
+                    self._changed.notify_all()
+            if dropped:
+                self._write(self._missing(dropped))
 
     def _missing(self, count: int) -> bytes:
         """A line that tells of lines that were dropped."""
-        if not count:
-            return b""
         told = f"{count} log lines before this one were dropped: they were not read in time"
         record = logging.LogRecord(__name__, logging.WARNING, "", 0, told, None, None)
         return self.format(record).encode() + b"\n"
 
-    def _write(self, lines: bytes) -> None:
-        left = memoryview(lines)
+    def _write(self, line: bytes) -> None:
+        # One by one: what others write into the same pipe comes between lines of up to
+        # PIPE_BUF bytes, and not into them.
+        left = memoryview(line)
         while left:
             try:
                 left = left[os.write(self._descriptor, left) :]
