@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := service gateway models rapport_cli rapport_metrics rapport_settings bench tools tests
+CODE := service gateway models rapport_cli rapport_metrics rapport_settings rapport_telemetry \
+        bench tools tests
 
 .PHONY: help setup protos run test clients scale lint audit format bench bench-versus clean
 

@@ -20,8 +20,16 @@ from rapport_metrics.endpoint import exposed
 from rapport_settings.base import SettingsError, load
 from rapport_settings.process import show_stacks
 from rapport_settings.tls import CertificateError
+from rapport_telemetry.logs import set_up
+from rapport_telemetry.traces import Tracer, TracesError, tracing
+
+logger = logging.getLogger("gateway")
 
 UNSENT_BYTES = 64 << 10
+
+
+class AddressError(Exception):
+    """The address cannot be listened on; the text says why."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,25 +38,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load(GatewaySettings, sys.argv[1:] if argv is None else argv)
     except SettingsError as error:
-        return _fail(str(error), status=2)
-    _log(settings.log_level)
+        sys.stderr.write(f"rapport gateway: {error}\n")
+        return 2
+    set_up(settings)
+    quieten_uvicorn()
     try:
-        app = Gateway(settings)
-        server = Server(app, settings)
-        listening = _listen(settings.http_host, settings.http_port)
-    except (DescriptorSetError, CertificateError) as error:
-        return _fail(str(error), status=1)
-    except OSError as error:
-        where = f"{settings.http_host}:{settings.http_port}"
-        return _fail(f"cannot listen on {where}: {_reason(error)}", status=1)
+        with tracing("rapport-gateway", settings) as tracer:
+            return serve(settings, tracer)
+    except (AddressError, CertificateError, DescriptorSetError, TracesError) as error:
+        logger.error("%s", error)  # noqa: TRY400 - the line is for users
+        return 1
+
+
+def serve(settings: GatewaySettings, tracer: Tracer) -> int:
+    """Serves until a signal. Returns the exit status.
+
+    Raises:
+        AddressError: the address cannot be listened on.
+        CertificateError: a certificate or its key cannot be used.
+        DescriptorSetError: the settings name a file that is none.
+    """
+    app = Gateway(settings, tracer)
+    server = Server(app, settings)
+    listening = _listen(settings.http_host, settings.http_port)
     with exposed(app.metrics.registry, settings, settings.gateway_metrics_port):
         server.run([listening])
     return server.status
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listening = socket.create_server((str(address[0]), port), family=family)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.create_server((str(address[0]), port), family=family)
+    except OSError as error:
+        raise AddressError(f"cannot listen on {host}:{port}: {_reason(error)}") from error
     hold_back(listening)
     return listening
 
@@ -66,18 +89,12 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno or 0) if known else str(error.strerror)
 
 
-def _log(level: str) -> None:
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+def quieten_uvicorn() -> None:
     uvicorn_logger = logging.getLogger("uvicorn.error")
     uvicorn_logger.setLevel(logging.WARNING)
     # That is how a failed stream is aborted, not a fault.
     unfinished = "ASGI callable returned without completing response."
     uvicorn_logger.addFilter(lambda record: record.getMessage() != unfinished)
-
-
-def _fail(problem: str, *, status: int) -> int:
-    sys.stderr.write(f"rapport gateway: {problem}\n")
-    return status
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import Any
 
 import orjson
 
+from gateway.access import fault, log_access, span_attributes, span_name
 from gateway.call import Call
 from gateway.codec.violations import InvalidError
 from gateway.config import GatewaySettings
@@ -19,9 +19,10 @@ from gateway.metrics import Metrics
 from gateway.pages import PATHS, Pages
 from gateway.routes import Route
 from gateway.upstream import Upstream
+from rapport_telemetry.lines import fields
+from rapport_telemetry.traces import Tracer, Untraced
 
 logger = logging.getLogger(__name__)
-access_logger = logging.getLogger("gateway.access")
 
 CLIENT_CLOSED_REQUEST = 499  # Nobody sees it but the log.
 
@@ -29,9 +30,11 @@ CLIENT_CLOSED_REQUEST = 499  # Nobody sees it but the log.
 class Gateway:
     """Transcodes HTTP/JSON to the RPCs of one upstream."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, tracer: Tracer | None = None) -> None:
         self.metrics = Metrics()
         self._settings = settings
+        self._untraced = Untraced()
+        self._tracer = tracer or self._untraced
         self._upstream = Upstream(settings)
         self.doors = Doors()
         self._pages = Pages(self._upstream, self.doors)
@@ -56,7 +59,10 @@ class Gateway:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, exchange: Exchange) -> None:
-        began = time.perf_counter()
+        # Probes would otherwise fill the traces.
+        tracer = self._untraced if exchange.path in PATHS else self._tracer
+        span = tracer.begin(exchange.method, exchange.headers, exchange.began)
+        exchange.trace = span.carrier
         try:
             with self.doors.entered():
                 await self._answer_or_refuse(exchange)
@@ -65,17 +71,10 @@ class Gateway:
             exchange.disconnected = True
         except asyncio.CancelledError:
             # The server stops and has waited long enough. A stream is left unfinished.
-            if exchange.status is None:
-                await exchange.refuse(shutting_down())
+            await self._give_up(exchange, shutting_down())
         finally:
-            access_logger.info(
-                "%s %s %s %.1fms %s",
-                exchange.method,
-                exchange.path,
-                exchange.status,
-                (time.perf_counter() - began) * 1e3,
-                exchange.request_id,
-            )
+            span.end(span_name(exchange), span_attributes(exchange), fault(exchange))
+            log_access(exchange, span.trace_id)
 
     async def _answer_or_refuse(self, exchange: Exchange) -> None:
         try:
@@ -87,9 +86,16 @@ class Gateway:
         except DisconnectedError:
             raise
         except Exception:
-            logger.exception("request %s failed", exchange.request_id)
-            if exchange.status is None:
-                await exchange.refuse(internal())
+            id_ = exchange.request_id
+            logger.exception("request %s failed", id_, extra=fields(request_id=id_))
+            await self._give_up(exchange, internal())
+
+    async def _give_up(self, exchange: Exchange, error: ApiError) -> None:
+        """Tells of the error, or leaves unfinished what has begun."""
+        if exchange.status is None:
+            await exchange.refuse(error)
+        else:
+            exchange.status = error.status
 
     async def _answer(self, exchange: Exchange) -> None:
         if exchange.path in PATHS:

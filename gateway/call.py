@@ -14,11 +14,12 @@ from gateway import sse
 from gateway.errors import from_rpc, internal, response_headers
 from gateway.exchange import Exchange
 from gateway.methods import Method
+from rapport_telemetry.lines import fields
 
 logger = logging.getLogger(__name__)
 
-# Request headers that the service gets as metadata; x-request-id besides.
-FORWARDED = ("authorization", "traceparent", "tracestate", "x-session-affinity")
+# Request headers that the service gets as metadata; x-request-id and the trace besides.
+FORWARDED = ("authorization", "x-session-affinity")
 JSON = {"content-type": "application/json"}
 
 
@@ -74,11 +75,13 @@ class Call:
         except grpc.aio.AioRpcError as error:
             failure = from_rpc(error)
         except Exception:
-            logger.exception("request %s: the stream failed", self.exchange.request_id)
+            id_ = self.exchange.request_id
+            logger.exception("request %s: the stream failed", id_, extra=fields(request_id=id_))
             failure = internal()
         else:
             await self.exchange.finish(sse.DONE)
             return
+        self.exchange.status = failure.status
         await self.exchange.write(sse.event(failure.body()))
 
     async def _pump(self, call: sse.Stream, first: Any) -> None:
@@ -91,6 +94,7 @@ class Call:
     def _sent(self) -> list[tuple[str, str]]:
         headers = self.exchange.headers
         given = [(name, headers[name]) for name in FORWARDED if name in headers]
+        given += self.exchange.trace.items()
         # gRPC takes printable ASCII alone.
         sent = [(name, value) for name, value in given if value.isascii() and value.isprintable()]
         return [*sent, ("x-request-id", self.exchange.request_id)]

@@ -14,12 +14,10 @@ from gateway.errors import ApiError, bad_request
 Headers = Mapping[str, str]
 _Result = TypeVar("_Result")
 
-_REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _JSON_TYPE = re.compile(r"application/(json|[^;\s]+\+json)\s*(;.*)?", re.IGNORECASE)
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-
-UNROUTED = "other"
 
 
 class DisconnectedError(Exception):
@@ -32,7 +30,9 @@ class Exchange:
     def __init__(self, scope: Any, receive: Any, send: Any) -> None:
         self._receive = receive
         self._send = send
+        self.began = time.monotonic()
         self.method: str = scope["method"]
+        self.scheme: str = scope.get("scheme", "http")
         self.path: str = scope["raw_path"].decode("ascii")
         self.query: bytes = scope["query_string"]
         self.headers = {
@@ -40,16 +40,24 @@ class Exchange:
         }
         given = self.headers.get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+        self.trace: Headers = {}
+        """The headers that pass the trace on, `traceparent` and `tracestate`."""
+        self.route: str | None = None
+        """The path with its variables unfilled, once it is known."""
         self.status: int | None = None
-        self.route = UNROUTED
-        """The template of the path, once it is found."""
-        self.first_at: float | None = None
-        """When the answer began, by the performance counter."""
-        self.received = 0
-        self.sent = 0
-        """Bytes of the bodies."""
+        """As sent; what became of a stream that did not come to its end."""
+        self.streamed = False
         self.disconnected = False
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        """Of the bodies."""
+        self.ttfb: float | None = None
+        """Seconds until the response began."""
         self._finished = False
+
+    @property
+    def duration(self) -> float:
+        return time.monotonic() - self.began
 
     def require_json(self) -> None:
         """Raises a 415 unless the body is declared to be JSON."""
@@ -76,7 +84,7 @@ class Exchange:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise DisconnectedError
-            self.received += len(message["body"])
+            self.received_bytes += len(message["body"])
             body += message["body"]
             more = message["more_body"]
             if len(body) > limit:
@@ -108,20 +116,21 @@ class Exchange:
         await self.respond(error.status, error.body(), headers)
 
     async def start(self, status: int, headers: Headers) -> None:
-        self.status, self.first_at = status, time.perf_counter()
+        self.status, self.ttfb = status, self.duration
         lines = {**headers, "x-request-id": self.request_id}
         encoded = [(name.encode(), value.encode("latin-1")) for name, value in lines.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
 
     async def write(self, chunk: bytes) -> None:
         """Sends a piece of the body; waits while the client reads slowly."""
-        self.sent += len(chunk)
+        self.streamed = True
+        self.sent_bytes += len(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def finish(self, chunk: bytes) -> None:
         """Sends the last piece. A response that is begun and not finished is aborted."""
         self._finished = True
-        self.sent += len(chunk)
+        self.sent_bytes += len(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def _gone(self) -> None:

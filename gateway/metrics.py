@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -47,23 +46,22 @@ class Metrics:
     @contextmanager
     def watch(self, exchange: Exchange) -> Iterator[None]:
         """Counts an exchange, which ends with the `with`."""
-        began = time.perf_counter()
         self._in_flight.inc()
         try:
             yield
         finally:
             self._in_flight.dec()
-            self._count(exchange, began, time.perf_counter())
+            self._count(exchange)
 
-    def _count(self, exchange: Exchange, began: float, ended: float) -> None:
-        route = exchange.route
+    def _count(self, exchange: Exchange) -> None:
+        route = exchange.route or "other"
         method = exchange.method if exchange.method in VERBS else "other"
         self._requests.labels(route, method, str(exchange.status)).inc()
-        self._durations.labels(route).observe(ended - began)
-        if exchange.first_at is not None:
-            self._first_bytes.labels(route).observe(exchange.first_at - began)
-        self._received.labels(route).inc(exchange.received)
-        self._sent.labels(route).inc(exchange.sent)
+        self._durations.labels(route).observe(exchange.duration)
+        if exchange.ttfb is not None:
+            self._first_bytes.labels(route).observe(exchange.ttfb)
+        self._received.labels(route).inc(exchange.received_bytes)
+        self._sent.labels(route).inc(exchange.sent_bytes)
         if exchange.disconnected:
             self._disconnects.labels(route).inc()
 

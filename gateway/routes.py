@@ -156,14 +156,14 @@ def _route(rpc: MethodDescriptor, rule: http_pb2.HttpRule, target: Endpoint) -> 
         raise rules.UnsupportedError('only body "*" or none is supported, and no response_body')
     if pattern is None or pattern == "custom":
         raise rules.UnsupportedError("the HTTP method is not supported")
-    template = parse_template(getattr(rule, pattern))
+    path = getattr(rule, pattern)
+    template = parse_template(path)
     names = {field.name: rules.json_name(field) for field in _scalars(rpc)}
     if not names.keys() >= template.variables.keys():
-        raise rules.UnsupportedError(f"{getattr(rule, pattern)} names no scalar field")
+        raise rules.UnsupportedError(f"{path} names no scalar field")
     variables = {names[name]: place for name, place in template.variables.items()}
     fields = {names[field.name]: field for field in _scalars(rpc)}
     named = Template(template.segments, variables)
-    path = getattr(rule, pattern)
     return Route(path, pattern.upper(), named, rule.body == "*", fields, target, rpc)
 
 

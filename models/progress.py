@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 
 Progress = Callable[[str, float], None]
+
+logger = logging.getLogger(__name__)
 
 
 def silent(what: str, done: float) -> None:
@@ -24,7 +28,12 @@ def shown() -> Iterator[Progress]:
         with bars(console) as progress:
             yield progress
     else:
-        yield lines(console)
+        yield lines(partial(console.print, markup=False, highlight=False, soft_wrap=True))
+
+
+def logged() -> Progress:
+    """A line in the log for each step."""
+    return lines(logger.info)
 
 
 @contextmanager
@@ -39,13 +48,13 @@ def bars(console: Console) -> Iterator[Progress]:
         yield update
 
 
-def lines(console: Console) -> Progress:
+def lines(say: Callable[[str], None]) -> Progress:
     last = ""
 
     def update(what: str, done: float) -> None:  # noqa: ARG001
         nonlocal last
         if what != last:
-            console.print(f"{what} …", markup=False, highlight=False, soft_wrap=True)
+            say(f"{what} …")
             last = what
 
     return update

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, Self
@@ -19,11 +19,12 @@ from pydantic_settings import SettingsConfigDict
 from gateway.config import GatewaySettings
 from models.errors import ModelError
 from models.importer import ensure
-from models.progress import shown
+from models.progress import Progress, logged, shown
 from rapport_cli.supervisor import Part, supervise
 from rapport_settings.base import SettingsError, load
 from rapport_settings.process import show_stacks
 from rapport_settings.tls import CertificateError
+from rapport_telemetry.logs import set_up
 from service.config import ServiceSettings
 from service.engine.providers import ProviderError, choose_provider
 
@@ -64,15 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load(ServeSettings, sys.argv[1:] if arguments is None else arguments)
     except SettingsError as error:
-        return refuse(error, 2)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+        sys.stderr.write(f"rapport serve: {error}\n")
+        return 2
+    set_up(settings)
     signal.signal(signal.SIGTERM, interrupt)
     try:
         return run(settings)
     except (CertificateError, ModelError, ProviderError) as error:
-        return refuse(error, 1)
+        logger.error("%s", error)  # noqa: TRY400 - the line is for users
+        return 1
     except KeyboardInterrupt:
         return 0
 
@@ -93,11 +94,6 @@ def run(settings: ServeSettings) -> int:
         variables = environment(settings, folder, prefill_folder) | place
         parts = [Part(name, [sys.executable, "-m", name], variables) for name in PARTS]
         return supervise(parts, catch_signals(parts), patience)
-
-
-def refuse(why: Exception, status: int) -> int:
-    sys.stderr.write(f"rapport serve: {why}\n")
-    return status
 
 
 def check_certificates(settings: ServeSettings) -> None:
@@ -130,7 +126,7 @@ def prepare(settings: ServeSettings) -> Path:
         if provider.name != "cpu":
             raise ProviderError("kv_type int8 runs on the CPU only: set provider to cpu")
         precision = "int4-kv8"
-    with shown() as progress:
+    with progress_of(settings) as progress:
         return ensure(settings.model, precision, progress)
 
 
@@ -138,13 +134,17 @@ def prepare_prefill(settings: ServeSettings) -> Path | None:
     """The folder of the model in float32, if its weights may take that much memory."""
     if settings.float_prefill == 0:
         return None
-    with shown() as progress:
+    with progress_of(settings) as progress:
         folder = ensure(settings.model, "float32", progress)
     size = ByteSize((folder / "model.onnx.data").stat().st_size)
     if size <= settings.float_prefill:
         return folder
     logger.warning("no float32 prefill: its weights take %s", size.human_readable())
     return None
+
+
+def progress_of(settings: ServeSettings) -> AbstractContextManager[Progress]:
+    return nullcontext(logged()) if settings.log_format == "json" else shown()
 
 
 def environment(

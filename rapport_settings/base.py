@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, SecretStr, ValidationError
+from pydantic import Field, HttpUrl, NonNegativeFloat, PositiveFloat, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -82,6 +82,14 @@ class Settings(BaseSettings):
     """seconds that running answers get to finish at shutdown"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """how much to log"""
+    log_format: Literal["text", "json"] = "text"
+    """lines to read, or a JSON object a line"""
+    log_content: bool = False
+    """log what is said as well: messages, answers, the texts of unexpected errors"""
+    otel_endpoint: HttpUrl | None = None
+    """URL of an OTLP receiver over HTTP to send traces to, such as http://127.0.0.1:4318"""
+    otel_sample_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    """share of the traces that begin here to keep; without, what OTEL_* says, or all"""
 
     @property
     def keys(self) -> tuple[str, ...]:

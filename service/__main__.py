@@ -16,6 +16,8 @@ import uvloop
 from rapport_settings.base import SettingsError, load
 from rapport_settings.process import show_stacks
 from rapport_settings.tls import CertificateError
+from rapport_telemetry.logs import set_up
+from rapport_telemetry.traces import TracesError, tracing
 from service.config import ServiceSettings
 from service.engine.providers import ProviderError
 from service.keys.file import KeysFileError
@@ -37,16 +39,16 @@ def main(args: Sequence[str] | None = None) -> int:
         return refuse(str(error))
     if (folder := settings.model_folder) is None:
         return refuse("model_folder: the folder of the model to serve is required")
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up(settings)
     try:
-        uvloop.run(run(settings, folder))
+        with tracing("rapport-service", settings) as tracer:
+            uvloop.run(run(settings, folder, tracer))
     except (
         CertificateError,
         KeysFileError,
         PortTakenError,
         ProviderError,
+        TracesError,
         UnusableModelError,
     ) as error:
         logger.error("%s", error)  # noqa: TRY400 - the line is for users

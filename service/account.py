@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import grpc
 
 from service.engine.generation import Generation
+from service.transcript import Transcript
 
 _CURRENT: ContextVar[Account] = ContextVar("account")
 
@@ -28,6 +29,7 @@ class Account:
     """The model that the request names."""
     models: tuple[str, ...] | None = None
     """The models that the caller's key is for; None: all."""
+    streamed: bool = False
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     """Why it failed, as its status says; empty where it did not, or the caller left."""
@@ -35,6 +37,11 @@ class Account:
     """What the engine made, once it was asked."""
     on_submit: Callable[[], None] | None = None
     """Called when the engine is asked, and so the prompt's tokens are known."""
+    transcript: Transcript = field(default_factory=Transcript)
+    caller_trace: Mapping[str, str] = field(default_factory=dict)
+    """The caller's `traceparent` and `tracestate`, as they came."""
+    trace_id: str = ""
+    """Known at the end, to those that come after the tracer."""
     arrived: float = field(default_factory=time.monotonic)
 
     def submitted(self, generation: Generation) -> None:

@@ -19,6 +19,7 @@ from rapport.v1.usage_pb2 import PerfMetrics, PromptTokensDetails, Usage
 from service.choices import ChoiceWriter, joined
 from service.engine.generation import Generation
 from service.engine.request import Delta
+from service.transcript import Transcript
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class Answer:
     created: int = field(default_factory=lambda: int(time.time()))  # noqa: TID251 - a date
     first_token_after: float = 0.0
     """Seconds from the arrival to the first token."""
+    transcript: Transcript = field(default_factory=Transcript)
     _begun: bool = False
 
     async def whole(self, generation: Generation) -> CreateChatCompletionResponse:
@@ -96,7 +98,11 @@ class Answer:
             self.first_token_after = time.monotonic() - self.arrived
             for writer in self.writers:
                 yield from writer.open()
-        yield from self.writers[delta.index].write(delta)
+        self.transcript.add(delta)
+        for piece in self.writers[delta.index].write(delta):
+            if piece.finish_reason:
+                self.transcript.end(piece.index, piece.finish_reason)
+            yield piece
 
     def _account(self, piece: StreamChatCompletionResponse, generation: Generation) -> None:
         piece.usage.CopyFrom(usage_of(generation))

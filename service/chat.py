@@ -45,9 +45,12 @@ class ChatService(ChatServiceServicer):
     caller's going and the deadline arrive here as CancelledError or GeneratorExit.
     """
 
-    def __init__(self, lifecycle: Lifecycle, defaults: Defaults) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, defaults: Defaults, *, log_content: bool = False
+    ) -> None:
         self._lifecycle = lifecycle
         self._defaults = defaults
+        self._log_content = log_content
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
 
     async def CreateChatCompletion(  # noqa: N802 - named by the proto
@@ -85,6 +88,8 @@ class ChatService(ChatServiceServicer):
         self, request: CreateChatCompletionRequest, *, streaming: bool
     ) -> tuple[Answer, GenerationRequest]:
         ours = account.current()
+        if self._log_content:
+            ours.transcript.keep(request.messages)
         served = self._lifecycle.served
         served.engine.check_room()
         understand = partial(self._asked, request, served, ours.key_id, streaming=streaming)
@@ -92,7 +97,9 @@ class ChatService(ChatServiceServicer):
         tools, asked = await loop.run_in_executor(self._threads, understand)
         grammar = await grammar_for(request, tools, served.formats)
         asked = replace(asked, grammar=grammar)
-        return answer_to(request, asked, served.engine.vocabulary, ours.arrived, tools), asked
+        answer = answer_to(request, asked, served.engine.vocabulary, ours.arrived, tools)
+        answer.transcript = ours.transcript
+        return answer, asked
 
     def _submit(self, asked: GenerationRequest) -> Generation:
         generation = self._lifecycle.served.engine.submit(asked)

@@ -1,4 +1,4 @@
-"""What surrounds every RPC: an id, a line in the log, errors as statuses, key and limits."""
+"""What surrounds every RPC: an id, an account, errors as statuses, the key."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from uuid import uuid4
 import grpc
 from grpc_status import rpc_status
 
+from rapport_telemetry.lines import fields
+from rapport_telemetry.traces import TRACE_HEADERS
 from service import account, headers
 from service.account import Account
 from service.caller import hidden
@@ -32,7 +34,6 @@ REQUEST_ID = "x-request-id"
 _GIVEN_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 logger = logging.getLogger(__name__)
-access = logging.getLogger("rapport.access")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -106,7 +107,7 @@ class Around(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
         async def unary(_: object, context: Context) -> Any:
-            async with self._entered(method, context) as call:
+            async with self._entered(method, context, streamed=False) as call:
                 response = await behaviour(call.request, context)
                 await call.answer()
                 return response
@@ -116,7 +117,7 @@ class Around(grpc.aio.ServerInterceptor):
     def _stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
         async def stream(_: object, context: Context) -> AsyncIterator[Any]:
             async with (
-                self._entered(method, context) as call,
+                self._entered(method, context, streamed=True) as call,
                 aclosing(behaviour(call.request, context)) as pieces,
             ):
                 async for piece in pieces:
@@ -127,8 +128,12 @@ class Around(grpc.aio.ServerInterceptor):
         return stream
 
     @asynccontextmanager
-    async def _entered(self, method: str, context: Context) -> AsyncIterator[Call]:
-        call = Call(context, Account(method, _request_id(context)))
+    async def _entered(
+        self, method: str, context: Context, *, streamed: bool
+    ) -> AsyncIterator[Call]:
+        trace = {name: _metadata(context, name) for name in TRACE_HEADERS}
+        ours = Account(method, _request_id(context), streamed=streamed, caller_trace=trace)
+        call = Call(context, ours)
         account.begin(call.account)
         headers.begin()
         async with AsyncExitStack() as stack:
@@ -157,12 +162,6 @@ def keep_account(*closings: Closing) -> Scope:
     return kept
 
 
-def log_access(ended: Account) -> None:
-    """Writes one line: method, code, time taken, id. Never what was said, never a key."""
-    took = ended.duration * 1000
-    access.info("%s %s %.1f ms %s", ended.method, ended.code.name, took, ended.request_id)
-
-
 @asynccontextmanager
 async def answer_errors(call: Call) -> AsyncIterator[None]:
     """Turns an error into the status that tells of it, and logs those that are our fault."""
@@ -170,7 +169,9 @@ async def answer_errors(call: Call) -> AsyncIterator[None]:
         yield
     except Exception as error:
         if kind_of(error).code is grpc.StatusCode.INTERNAL:
-            logger.exception("%s failed, request %s", call.account.method, call.account.request_id)
+            id_ = call.account.request_id
+            extra = fields(request_id=id_)
+            logger.exception("%s failed, request %s", call.account.method, id_, extra=extra)
         await call.fail(error)
 
 

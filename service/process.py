@@ -16,12 +16,14 @@ from typing import Any
 
 from rapport_metrics.endpoint import exposed
 from rapport_settings.process import tell_ready
+from rapport_telemetry.traces import Tracer
 from service.config import ServiceSettings
 from service.engine.engine import Engine, EngineConfig
 from service.engine.providers import Provider, choose_provider
 from service.lifecycle import Lifecycle, Served
 from service.metrics.metrics import Metrics
 from service.server import build_server, listen
+from service.spans import trace_with
 from service.watchdog import death_of
 
 logger = logging.getLogger("rapport.service")
@@ -48,7 +50,7 @@ class UnusableModelError(Exception):
         super().__init__(f"the model folder {folder} cannot be used: {told}")
 
 
-async def run(settings: ServiceSettings, folder: Path) -> None:
+async def run(settings: ServiceSettings, folder: Path, tracer: Tracer) -> None:
     """Serves until a signal comes, then lets running answers finish.
 
     Ends the process by itself where a thread cannot be waited for: with status 0 when a signal
@@ -65,7 +67,7 @@ async def run(settings: ServiceSettings, folder: Path) -> None:
     lifecycle = Lifecycle()
     await lifecycle.begin()
     metrics = Metrics(lifecycle)
-    server = build_server(settings, lifecycle, metrics.record)
+    server = build_server(settings, lifecycle, trace_with(tracer), metrics.record)
     status: int | None = None
     try:
         port = await listen(server, settings)

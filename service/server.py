@@ -13,6 +13,7 @@ from rapport.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from rapport.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from rapport.v1.status_pb2_grpc import add_StatusServiceServicer_to_server
 from rapport_settings.base import warn_of_plain_keys
+from service.access import log_access
 from service.backstop import bound_calls
 from service.catalog import ModelService
 from service.chat import ChatService
@@ -24,7 +25,6 @@ from service.interceptors import (
     answer_errors,
     keep_account,
     keep_limits,
-    log_access,
     name_subject,
     permit_model,
     require_key,
@@ -54,7 +54,7 @@ def build_server(
 ) -> grpc.aio.Server:
     """A server with everything in it, not yet listening.
 
-    `closings` get the account of each RPC when it has ended.
+    `closings` get the account of each RPC when it has ended, in this order and before the log.
 
     Raises:
         KeysFileError: the file of API keys cannot be used.
@@ -71,7 +71,8 @@ def build_server(
         stop_in_output=settings.stop_in_output == "include",
         isolate_keys=settings.prefix_isolation == "key",
     )
-    add_ChatServiceServicer_to_server(ChatService(lifecycle, defaults), server)
+    chat = ChatService(lifecycle, defaults, log_content=settings.log_content)
+    add_ChatServiceServicer_to_server(chat, server)
     add_ModelServiceServicer_to_server(ModelService(lifecycle), server)
     add_StatusServiceServicer_to_server(StatusService(lifecycle), server)
     health_pb2_grpc.add_HealthServicer_to_server(lifecycle.health, server)
@@ -130,7 +131,7 @@ def _scopes(
     settings: ServiceSettings, lifecycle: Lifecycle, closings: Sequence[Closing]
 ) -> Iterator[Scope]:
     yield lifecycle.underway.counted
-    yield keep_account(log_access, *closings)
+    yield keep_account(*closings, log_access)
     yield answer_errors
     limits = Limits.of(settings)
     if settings.asks_for_key:

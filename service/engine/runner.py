@@ -207,6 +207,7 @@ def open_session(folder: Path, provider: Provider, threads: int) -> ort.Inferenc
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4  # what it also raises; it would break a log of JSON
     options.enable_mem_pattern = False  # shapes change from step to step
     # Waiting threads would otherwise burn the cores that gRPC and the gateway need.
     options.add_session_config_entry("session.force_spinning_stop", "1")

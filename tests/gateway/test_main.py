@@ -132,8 +132,8 @@ async def test_address_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, log = await finished(await start("--http-port", str(port)))
-    expected = f"rapport gateway: cannot listen on 127.0.0.1:{port}: Address already in use\n"
-    assert (status, log) == (1, expected)
+    expected = f" ERROR cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert (status, log.count("\n"), log.endswith(expected)) == (1, 1, True)
 
 
 async def test_metrics_address_in_use() -> None:

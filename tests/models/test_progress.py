@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
 
 import pytest
 from rich.console import Console
 
-from models.progress import bars, shown
+from models.progress import bars, logged, shown
 
 
 def test_plain_lines_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,3 +32,12 @@ def test_bar_on_a_terminal() -> None:
     text = console.file.getvalue()
     assert "unpacking" in text
     assert "100%" in text
+
+
+def test_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """For a log, each step is a record."""
+    caplog.set_level(logging.INFO)
+    progress = logged()
+    for what, done in (("a", 0.0), ("a", 1.0), ("b", 0.0)):
+        progress(what, done)
+    assert [record.getMessage() for record in caplog.records] == ["a …", "b …"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
+import orjson
 import psutil
 import pytest
 
@@ -254,6 +256,18 @@ def recorder(get: Callable[..., httpx.Response], seen: list[int]) -> Callable[..
     return recording
 
 
+def test_all_of_a_log_of_json_is_json(int4_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both parts and this process write nothing but objects, also when a part is lost."""
+    del int4_folder
+    monkeypatch.setenv("RAPPORT_LOG_FORMAT", "json")
+    with rapport() as (server, _):
+        part(server, "gateway").kill()
+        server._process.wait(10)
+        server._log.seek(0)
+        lines = [orjson.loads(line) for line in server._log]
+    assert {"rapport.service", "gateway", "rapport.serve"} <= {line["logger"] for line in lines}
+
+
 def test_flags_reach_both_parts() -> None:
     """A flag of either part is passed on in the environment, secrets as they are."""
     flags = ["--http-port", "9", "--slots", "3", "--api-keys", "a,b", "--api-keys-file", "f.toml"]
@@ -306,12 +320,14 @@ def test_what_cannot_be_served_is_one_clear_line(
     flags: list[str],
     status: int,
     capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Wrong settings, a missing GPU and an unknown model each end with one line."""
     monkeypatch.setattr("service.engine.providers.cuda_obstacle", lambda: "no GPU was found")
-    monkeypatch.setattr("rapport_cli.serve.logging.basicConfig", lambda **_: None)
+    monkeypatch.setattr("rapport_cli.serve.set_up", lambda _: None)
     assert serve.main(flags) == status
     lines = capfd.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("rapport serve: ")
+    told = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert (len(lines), len(told)) == ((1, 0) if status == 2 else (0, 1))
+    assert all(line.startswith("rapport serve: ") for line in lines)

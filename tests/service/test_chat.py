@@ -14,7 +14,8 @@ from rapport.v1.chat_pb2 import (
     StreamOptions,
 )
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
-from service import headers
+from service import account, headers
+from service.account import Account
 from service.chat import ChatService
 from service.engine.errors import EngineError, Overloaded, Unserviceable
 from service.lifecycle import Lifecycle
@@ -136,6 +137,7 @@ async def test_closed_stream(lifecycle: Lifecycle, engine: ScriptedEngine) -> No
     engine.script = [says(0, "A")]
     context: Any = None
     headers.begin()
+    account.begin(Account("", ""))
     stream = ChatService(lifecycle, Defaults()).StreamChatCompletion(chat(), context)
     await anext(stream)
     await stream.aclose()

@@ -1,0 +1,105 @@
+"""Log records as lines, of text or of JSON, that nothing in them can break or forge."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+# What an exception says may quote a request. These speak of the machine.
+OF_THE_MACHINE = (OSError, MemoryError)
+RUNTIME = "onnxruntime"
+
+
+def fields(**values: Any) -> dict[str, Any]:
+    """What a JSON line has beside its message, as the `extra` of a call; None is left out."""
+    return {"fields": {name: value for name, value in values.items() if value is not None}}
+
+
+class TextLines(logging.Formatter):
+    """`time LEVEL message`, with the exception indented below it."""
+
+    def __init__(self, *, content: bool) -> None:
+        super().__init__()
+        self._content = content
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{time_of(record)} {record.levelname} {printable(record.getMessage())}"
+        told = exception_of(record, content=self._content).splitlines()
+        return "\n    ".join([line, *map(printable, told)])
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object."""
+
+    def __init__(self, *, content: bool) -> None:
+        super().__init__()
+        self._content = content
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time_of(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if told := exception_of(record, content=self._content):
+            line["exception"] = told
+        # orjson leaves some characters as they are at which readers end a line.
+        return _replaced(_encoded(line), lambda char: json.dumps(char)[1:-1])
+
+
+def time_of(record: logging.LogRecord) -> str:
+    """RFC 3339, in UTC, to the millisecond."""
+    when = datetime.fromtimestamp(record.created, UTC)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def printable(text: str) -> str:
+    """The text with line breaks, control characters and the like as escapes."""
+    return _replaced(text, lambda char: char.encode("unicode_escape").decode())
+
+
+def exception_of(record: logging.LogRecord, *, content: bool) -> str:
+    """The exceptions of a record, causes first; what they say only as far as it may be told."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is None:
+        return ""
+    if content:
+        return "".join(traceback.format_exception(error)).rstrip()
+    return "\n".join(map(_discreet, reversed(list(_chain(error)))))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _discreet(error: BaseException) -> str:
+    kind = type(error)
+    tells = isinstance(error, OF_THE_MACHINE) or kind.__module__.startswith(RUNTIME)
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"{frames}{kind.__module__}.{kind.__qualname__}{f': {error}' if tells else ''}"
+
+
+def _encoded(line: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(line, default=str).decode()
+    except TypeError:
+        # Halves of surrogate pairs and integers beyond 64 bits, which orjson does not take.
+        return json.dumps(line, default=str, ensure_ascii=False).encode(errors="replace").decode()
+
+
+def _replaced(text: str, escape: Callable[[str], str]) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else escape(char) for char in text)

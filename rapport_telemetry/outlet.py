@@ -1,0 +1,84 @@
+"""Where log lines leave a process, which waits for no reader of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+
+MOST_WAITING = 4 << 20
+"""Bytes of lines that may wait for a reader; what comes then is dropped and counted."""
+FLUSH = 1.0
+"""Seconds that lines get to leave when the process ends."""
+PAUSE = 0.05
+"""Seconds between two tries where the descriptor does not block."""
+
+
+class Outlet(logging.Handler):
+    """Writes lines to a file descriptor, from a thread of its own.
+
+    A pipe that nobody reads would otherwise stop the process at its next line.
+    """
+
+    def __init__(self, descriptor: int, most_waiting: int = MOST_WAITING) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._most = most_waiting
+        self._lines: deque[bytes] = deque()
+        self._waiting = 0
+        """Bytes of lines that are not written yet."""
+        self._dropped = 0
+        self._changed = threading.Condition()
+        threading.Thread(target=self._write_on, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record).encode(errors="backslashreplace") + b"\n"
+        except Exception:  # noqa: BLE001 - a record that cannot be shown harms nobody but itself
+            line = b""
+        with self._changed:
+            if not line or self._waiting + len(line) > self._most:
+                self._dropped += 1
+            else:
+                self._lines.append(line)
+                self._waiting += len(line)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Waits until all is written, or for `FLUSH` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting, FLUSH)
+
+    def _write_on(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines or self._dropped)
+                lines, self._lines = self._lines, deque()
+                dropped, self._dropped = self._dropped, 0
+            for line in lines:
+                self._write(line)
+                with self._changed:
+                    self._waiting -= len(line)
+                    self._changed.notify_all()
+            if dropped:
+                self._write(self._missing(dropped))
+
+    def _missing(self, count: int) -> bytes:
+        """A line that tells of lines that were dropped."""
+        told = f"{count} log lines before this one were dropped: they were not read in time"
+        record = logging.LogRecord(__name__, logging.WARNING, "", 0, told, None, None)
+        return self.format(record).encode() + b"\n"
+
+    def _write(self, line: bytes) -> None:
+        # One by one: what others write into the same pipe comes between lines of up to
+        # PIPE_BUF bytes, and not into them.
+        left = memoryview(line)
+        while left:
+            try:
+                left = left[os.write(self._descriptor, left) :]
+            except BlockingIOError:
+                time.sleep(PAUSE)
+            except OSError:
+                return  # nobody will ever read them

@@ -1,0 +1,62 @@
+"""What was said in an RPC, as far as it is kept for the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rapport.v1.chat_pb2 import FinishReason
+from rapport.v1.message_pb2 import ChatMessage, Role
+from service.engine.request import Delta
+from service.prompt.turns import text_of
+
+MOST_CHARACTERS = 8000
+"""Kept of all messages, and of all answers; of messages the last ones."""
+CUT = "…"
+
+
+@dataclass(slots=True)
+class Transcript:
+    """Why choices ended and, once `keep` was called, what was asked and generated."""
+
+    finish_reasons: dict[int, str] = field(default_factory=dict)
+    """By a choice's index, as callers read them."""
+    messages: list[dict[str, str]] | None = None
+    _said: dict[int, str] | None = None
+    _room: int = MOST_CHARACTERS
+
+    @property
+    def texts(self) -> list[str] | None:
+        """What the model wrote, choice by choice."""
+        return None if self._said is None else [self._said[index] for index in sorted(self._said)]
+
+    def keep(self, messages: Sequence[ChatMessage]) -> None:
+        """Keeps the messages, and from now on the answers."""
+        self._said = {}
+        self.messages = []
+        room = MOST_CHARACTERS
+        for message in reversed(messages):
+            text = text_of(message.content)
+            role = Role.Name(message.role) if message.role in Role.values() else str(message.role)
+            said = role.removeprefix("ROLE_").lower()
+            self.messages.insert(0, {"role": said, "content": _cut(text, room)})
+            room -= len(text)
+            if room <= 0:
+                return
+
+    def add(self, delta: Delta) -> None:
+        """Notes what a step of the engine added to a choice."""
+        if self._said is None or self._room <= 0:
+            return
+        before = self._said.get(delta.index, "")
+        self._said[delta.index] = before + _cut(delta.text, self._room)
+        self._room -= len(delta.text)
+
+    def end(self, index: int, reason: FinishReason.ValueType) -> None:
+        """Notes why a choice ended."""
+        name = FinishReason.Name(reason).removeprefix("FINISH_REASON_")
+        self.finish_reasons[index] = name.lower()
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + CUT
