@@ -95,8 +95,10 @@ def _encoded(line: dict[str, Any]) -> str:
     try:
         return orjson.dumps(line, default=str).decode()
     except TypeError:
-        # Halves of surrogate pairs and integers beyond 64 bits, which orjson does not take.
-        return json.dumps(line, default=str, ensure_ascii=False).encode(errors="replace").decode()
+        # Halves of surrogate pairs and integers beyond 64 bits, which orjson does not take. What
+        # is no number is null to orjson, and would be no JSON here.
+        plain = json.loads(json.dumps(line, default=str), parse_constant=lambda _: None)
+        return json.dumps(plain, ensure_ascii=False).encode(errors="replace").decode()
 
 
 def _replaced(text: str, escape: Callable[[str], str]) -> str:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from service.engine.errors import Overloaded
 from service.interceptors import Call, Scope
-from service.lifecycle import CHAT_SERVICE
+from service.services import CHAT_SERVICE
 
 RETRY_SECONDS = 1.0
 

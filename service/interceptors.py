@@ -23,8 +23,8 @@ from service.caller import hidden
 from service.errors import ModelForbidden, Unauthenticated
 from service.keys.keyring import Key, Keyring
 from service.keys.quotas import Quotas
-from service.lifecycle import CHAT_SERVICE
 from service.names import is_among
+from service.services import CHAT_SERVICE
 from service.status import kind_of, status_of
 
 # Health and reflection stay outside: probes and the gateway have no key.

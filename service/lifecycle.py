@@ -15,15 +15,13 @@ from service.engine.engine import Engine
 from service.errors import NotReady
 from service.formats.compiler import FormatCompiler
 from service.prompt.prompt import PromptReader
+from service.services import CHAT_SERVICE, MODEL_SERVICE
 from service.underway import Underway
 
-CHAT_SERVICE = "rapport.v1.ChatService"
-MODEL_SERVICE = "rapport.v1.ModelService"
 # Names that probes ask for. Work should come while the former serve; while the latter does not,
 # the process should be restarted.
 READINESS = ("", CHAT_SERVICE, MODEL_SERVICE)
 LIVENESS = "liveness"
-STATUS_SERVICE = "rapport.v1.StatusService"
 
 
 class State(Enum):

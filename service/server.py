@@ -32,10 +32,11 @@ from service.interceptors import (
 from service.keys.keyring import Key, Keyring
 from service.keys.limits import Limits
 from service.keys.quotas import Quotas
-from service.lifecycle import CHAT_SERVICE, MODEL_SERVICE, STATUS_SERVICE, Lifecycle
+from service.lifecycle import Lifecycle
 from service.reading import read_request
 from service.reflection import add_reflection
 from service.request import Defaults
+from service.services import CHAT_SERVICE, MODEL_SERVICE, STATUS_SERVICE
 from service.standing import StatusService
 from service.tls import server_credentials
 

@@ -18,7 +18,9 @@ def test_loopback(host: str) -> None:
 def test_elsewhere(host: str) -> None:
     """Any other may be reached, and needs one."""
     check_bind("grpc_host", host, guarded=True)
-    with pytest.raises(ValueError, match=r"grpc_host .*: set api_keys, a CA .* allow_public_bind"):
+    with pytest.raises(
+        ValueError, match=r"grpc_host .*: set api_keys, api_keys_file, a CA .* allow_public_bind"
+    ):
         check_bind("grpc_host", host, guarded=False)
 
 
