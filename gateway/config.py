@@ -28,8 +28,8 @@ class GatewaySettings(Settings):
     """file with a FileDescriptorSet of the service; without, it is asked by reflection"""
     allow_public_bind: bool = False
     """serve an address that others reach, without API keys"""
-    max_body_bytes: Size = ByteSize(16 << 20)
-    """size that a request's body may have, such as 16MiB"""
+    max_body_bytes: Size = ByteSize(4 << 20)
+    """size that a request's body may have, such as 4MiB"""
     max_response_bytes: Size = ByteSize(64 << 20)
     """size that a message from the service may have"""
     unknown_fields: Literal["error", "ignore"] = "error"

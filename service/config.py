@@ -56,10 +56,12 @@ class ServiceSettings(Settings):
     """the same request gives the same bytes, alone, in company and from the cache"""
     default_max_tokens: PositiveInt = 2048
     """max_tokens of requests without one"""
+    max_request_tokens: NonNegativeInt = 262_144
+    """tokens that the choices of a request may have together, n times max_tokens; 0: no limit"""
     stop_in_output: Literal["include", "exclude"] = "include"
     """whether answers end with the stop text that ended them"""
-    max_message_bytes: Annotated[ByteSize, Field(gt=0, lt=1 << 31)] = ByteSize(16 << 20)
-    """size that a request may have, such as 16MiB"""
+    max_message_bytes: Annotated[ByteSize, Field(gt=0, lt=1 << 31)] = ByteSize(4 << 20)
+    """size that a request may have, such as 4MiB"""
 
     @property
     def address(self) -> str:

@@ -50,6 +50,7 @@ async def run(settings: ServiceSettings, folder: Path) -> None:
         await serve(served, lifecycle)
         await stopping.wait()
         await drain(lifecycle, served.engine, settings.shutdown_grace)
+        served.formats.close()
     finally:
         await server.stop(FLUSH)
 

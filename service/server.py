@@ -36,6 +36,7 @@ def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Se
         settings.default_max_tokens,
         stop_in_output=settings.stop_in_output == "include",
         isolate_keys=settings.prefix_isolation == "key",
+        max_request_tokens=settings.max_request_tokens,
     )
     add_ChatServiceServicer_to_server(ChatService(lifecycle, defaults), server)
     add_ModelServiceServicer_to_server(ModelService(lifecycle), server)
