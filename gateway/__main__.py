@@ -20,6 +20,7 @@ import uvicorn
 
 from gateway.app import Gateway
 from gateway.config import GatewaySettings
+from gateway.protocol import Protocol
 from gateway.upstream import DescriptorSetError
 from rapport_settings.base import SettingsError, load
 
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,
