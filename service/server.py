@@ -27,10 +27,11 @@ class PortTakenError(Exception):
 
 def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Server:
     """A server with everything in it, not yet listening."""
+    rpcs = settings.slots + settings.max_waiting + SPARE_RPCS
     server = grpc.aio.server(
         interceptors=[Around(list(_scopes(settings)))],
-        options=transport_options(settings.max_message_bytes),
-        maximum_concurrent_rpcs=settings.slots + settings.max_waiting + SPARE_RPCS,
+        options=transport_options(settings.max_message_bytes, 2 * rpcs),
+        maximum_concurrent_rpcs=rpcs,
     )
     defaults = Defaults(
         settings.default_max_tokens,
@@ -60,8 +61,11 @@ async def listen(server: grpc.aio.Server, settings: ServiceSettings) -> int:
     return port
 
 
-def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
+def transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[str, int]]:
     return [
+        # Of one connection. More than are served at once, so that the rest hears so; with a
+        # bound, streams that are reset as soon as they are begun hold up nobody.
+        ("grpc.max_concurrent_streams", max_streams),
         # Without it a second server would share the port and take half of the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes),
