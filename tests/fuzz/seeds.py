@@ -41,6 +41,8 @@ SCHEMA = {
     "required": ["a"],
     "$defs": {"b": {"type": "string", "pattern": "^a+$"}},
 }
+# Bytes of a tiny model file before its lists of tokens.
+HEAD = 600
 TOOL = Tool(function=FunctionDefinition(name="f", parameters='{"type": "object"}', strict=True))
 
 
@@ -63,7 +65,7 @@ def seeds() -> dict[str, list[bytes]]:
             form.call("f", "{}").encode().replace(b"name", b"na\0me") + b"<tool_",
             b'<tool_call>\n{"name": "g", "arguments": {}}',
         ],
-        "gguf": [tiny(), *lying()],
+        "gguf": [tiny(), tiny()[: HEAD // 2], tiny()[:HEAD]],
         "formats": [
             b'\x00root ::= "a" ([b-z] root){0,3} | "\\u0041"',
             b"\x01(a|b)*\\d{2,}[^x]",
@@ -83,22 +85,3 @@ def tiny() -> bytes:
     """A whole model file."""
     with tempfile.TemporaryDirectory() as folder:
         return write_tiny(Path(folder) / "tiny.gguf", Tiny()).read_bytes()
-
-
-def lying() -> list[bytes]:
-    """Model files that claim to hold more than they do."""
-    head = b"GGUF" + (3).to_bytes(4, "little") + bytes(8)
-    key = (1).to_bytes(8, "little") + b"k"
-    array = (9).to_bytes(4, "little")
-    many = (1 << 60).to_bytes(8, "little")
-    one = (1).to_bytes(8, "little")
-    return [
-        # A list of 2**60 numbers, one of which is there.
-        head + one + key + array + (4).to_bytes(4, "little") + many + bytes(4),
-        # Lists in lists.
-        head + one + key + array + (array + one) * 2000,
-        # 2**60 pairs of keys and values.
-        head + many + key,
-        # Layers without end.
-        tiny().replace(b"llama.block_count\x04\0\0\0\x02", b"llama.block_count\x04\0\0\0\xff"),
-    ]

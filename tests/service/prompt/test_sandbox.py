@@ -72,8 +72,8 @@ def with_long(use: str) -> str:
         ),
         (
             (
-                "{% for x in [1, 2] recursive %}{% if loop.depth < 60 %}{{ loop([1, 2]) }}{% endif %}"
-                "{% endfor %}"
+                "{% for x in [1, 2] recursive %}{% if loop.depth < 60 %}{{ loop([1, 2]) }}"
+                "{% endif %}{% endfor %}"
             ),
             LONG,
         ),
