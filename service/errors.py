@@ -3,6 +3,7 @@
 ServiceError
 ├── InvalidRequest     fields that break the contract
 │   └── PromptTooLong  the prompt alone fills the context
+├── Unreadable         bytes that are no message
 ├── ModelNotFound      no such model here
 ├── Unauthenticated    no key, or not one of ours
 └── NotReady           loading, draining or dead; try again later
@@ -53,6 +54,13 @@ class PromptTooLong(InvalidRequest):
         )
         super().__init__([Violation("messages", text)])
         self.args = (text,)
+
+
+class Unreadable(ServiceError):
+    """The bytes of the request are no message of the RPC."""
+
+    def __init__(self) -> None:
+        super().__init__("The request is not the message that the RPC takes")
 
 
 class ModelNotFound(ServiceError):

@@ -13,12 +13,13 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from service import account, headers
 from service.account import Account
 from service.caller import hidden
-from service.errors import Unauthenticated
+from service.errors import Unauthenticated, Unreadable
 from service.status import kind_of, status_of
 
 OURS = "/rapport."
@@ -60,6 +61,7 @@ Scope = Callable[[Call], AbstractAsyncContextManager[None]]
 class Around(grpc.aio.ServerInterceptor):
     """Runs our services' RPCs within scopes, the outermost first.
 
+    A request is parsed inside of them: who has no key costs no more than its bytes.
     Health and reflection stay outside: probes and the gateway have no key.
     """
 
@@ -77,30 +79,26 @@ class Around(grpc.aio.ServerInterceptor):
             return handler
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._stream(method, handler.unary_stream),
-                handler.request_deserializer,
-                handler.response_serializer,
+                self._stream(method, handler), None, handler.response_serializer
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._unary(method, handler.unary_unary),
-            handler.request_deserializer,
-            handler.response_serializer,
+            self._unary(method, handler), None, handler.response_serializer
         )
 
-    def _unary(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        async def unary(request: Any, context: Context) -> Any:
+    def _unary(self, method: str, handler: Any) -> Callable[..., Any]:
+        async def unary(raw: bytes, context: Context) -> Any:
             async with self._entered(method, context) as call:
-                response = await behaviour(request, context)
+                response = await handler.unary_unary(parsed(handler, raw), context)
                 await call.answer()
                 return response
 
         return unary
 
-    def _stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+    def _stream(self, method: str, handler: Any) -> Callable[..., Any]:
+        async def stream(raw: bytes, context: Context) -> AsyncIterator[Any]:
             async with (
                 self._entered(method, context) as call,
-                aclosing(behaviour(request, context)) as pieces,
+                aclosing(handler.unary_stream(parsed(handler, raw), context)) as pieces,
             ):
                 async for piece in pieces:
                     if not call.answered:
@@ -118,6 +116,18 @@ class Around(grpc.aio.ServerInterceptor):
             for scope in self._scopes:
                 await stack.enter_async_context(scope(call))
             yield call
+
+
+def parsed(handler: Any, raw: bytes) -> Any:
+    """The request of an RPC.
+
+    Raises:
+        Unreadable: it is none.
+    """
+    try:
+        return handler.request_deserializer(raw)
+    except DecodeError as error:
+        raise Unreadable from error
 
 
 Closing = Callable[[Account], None]

@@ -20,6 +20,7 @@ from service.errors import (
     NotReady,
     PromptTooLong,
     Unauthenticated,
+    Unreadable,
     Violation,
 )
 
@@ -40,6 +41,7 @@ class Kind:
 
 KINDS: dict[type[Exception], Kind] = {
     InvalidRequest: Kind(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    Unreadable: Kind(grpc.StatusCode.INVALID_ARGUMENT, "UNREADABLE"),
     PromptTooLong: Kind(grpc.StatusCode.INVALID_ARGUMENT, "PROMPT_TOO_LONG"),
     ModelNotFound: Kind(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", {"param": "model"}),
     Unauthenticated: Kind(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),

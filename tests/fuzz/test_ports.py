@@ -116,7 +116,7 @@ HTTP_ATTACKS = {
     "upgrade": [POST % b"connection: upgrade\r\nupgrade: h2c\r\ncontent-length: 2" + b"{}"],
     "websocket": [GET[:-2] + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n"],
     "expectation": [POST % b"expect: 100-continue\r\ncontent-length: 2" + b"{}"],
-    "pipeline": [GET * 1000],
+    "pipeline": [GET * 200],
     "half a pipeline": [POST % b"content-length: 3" + b"{}\n" + GET[:20]],
 }
 
