@@ -53,7 +53,7 @@ def seeds() -> dict[str, list[bytes]]:
         "codec": [BODY, b'{"messages":' + b"[" * 200],
         "http": [
             POST + BODY,
-            POST.replace(b"1S", b"9999999999H") + b"{}",
+            POST.replace(b"1S", b"99999999H") + BODY,
             b"POST /v1/tokenize\ncontent-type: application/json\n\n{}",
             b"GET /v1/models/%2f?model=%ff\nx-request-id: \xff",
             b"GET /health\n",

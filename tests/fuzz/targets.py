@@ -53,8 +53,7 @@ KINDS = ("grammar", "regex", "json_schema")
 
 def codec(data: bytes) -> None:
     """JSON to a request and back."""
-    request = CreateChatCompletionRequest.DESCRIPTOR
-    read, write = decoder(request, ignore_unknown=False), encoder(request)
+    read, write = coders()
     try:
         message = read(orjson.loads(data))
     except (orjson.JSONDecodeError, InvalidError):
@@ -63,10 +62,16 @@ def codec(data: bytes) -> None:
     assert again.SerializeToString() == message.SerializeToString()
 
 
+@cache
+def coders() -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    request = CreateChatCompletionRequest.DESCRIPTOR
+    return decoder(request, ignore_unknown=False), encoder(request)
+
+
 def http(data: bytes) -> None:
     """A request to the gateway: a line of method and path, lines of headers, a body in pieces.
 
-    There is no service behind it, so that a good request is answered with a 503.
+    There is no service behind it: a good request gets a 503, or a 504 if it does not wait.
     """
     head, _, body = data.partition(b"\n\n")
     first, *lines = head.split(b"\n")
@@ -85,7 +90,7 @@ def http(data: bytes) -> None:
             [body[place : place + 16] for place in range(0, len(body), 16)] or [b""],
         )
     )
-    assert 200 <= status < 500 or status == 503, (status, answer)
+    assert 200 <= status < 500 or status in (503, 504), (status, answer)
 
 
 async def exchanged(scope: Any, pieces: list[bytes]) -> tuple[int, bytes]:
@@ -104,15 +109,21 @@ async def exchanged(scope: Any, pieces: list[bytes]) -> tuple[int, bytes]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    gateway = Gateway(GatewaySettings(upstream="127.0.0.1:1", descriptor_set=descriptor_set()))
-    gateway._upstream.start()
+    app = gateway()
+    app._upstream.start()
     try:
-        await asyncio.wait_for(gateway(scope, receive, send), 10)
+        await asyncio.wait_for(app(scope, receive, send), 10)
     finally:
-        await gateway._upstream.close()
+        await app._upstream.close()
     assert sent[0]["type"] == "http.response.start"
     assert sent[-1]["more_body"] is False
     return sent[0]["status"], b"".join(message["body"] for message in sent[1:])
+
+
+@cache
+def gateway() -> Gateway:
+    """One whose service is not there, and who knows it all the same."""
+    return Gateway(GatewaySettings(upstream="127.0.0.1:1", descriptor_set=descriptor_set()))
 
 
 def printable(text: bytes) -> bytes:
