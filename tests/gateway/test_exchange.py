@@ -45,7 +45,7 @@ def test_timeout(header: str, seconds: float) -> None:
 
 
 def test_long_timeout() -> None:
-    """A deadline in ten thousand years is one, though gRPC would take it for one that has passed."""
+    """A deadline in ten thousand years is one, though gRPC would take it for a past one."""
     assert exchange(grpc_timeout="99999999H").timeout() == 365 * 24 * 3600
 
 

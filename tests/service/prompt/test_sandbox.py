@@ -26,7 +26,7 @@ def doubling(expression: str, then: str = "") -> str:
 
 
 def with_long(use: str) -> str:
-    return f"{{% set a = 'a' * 1000000 %}}{use}"
+    return f"{{% set a = 'a' * 100000 %}}{use}"
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,13 @@ def with_long(use: str) -> str:
 def test_hostile_templates(monkeypatch: pytest.MonkeyPatch, source: str, told: str) -> None:
     """A template that wants too much ends in an error that says so, in bounded memory."""
     monkeypatch.setattr(allowance, "SECONDS", 0.1)
+    monkeypatch.setattr(allowance, "LEAST", 400_000)
     template = ChatTemplate(source)
     tracemalloc.start()
     try:
         with pytest.raises(InvalidRequest, match=told):
             template.render(HI)
-        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
     finally:
         tracemalloc.stop()
 
@@ -141,13 +142,6 @@ def test_a_long_conversation_may_be_rendered() -> None:
 @pytest.mark.parametrize(
     ("source", "text"),
     [
-        ("{{ [1, 'a'] | join(', ') }}", "1, a"),
-        ("{{ messages | join('-', attribute='content') }}", "Hi"),
-        ("{{ ', '.join(['a', 'b']) }}", "a, b"),
-        ("{{ 'aXbX' | replace('X', '-') }}{{ 'aXbX'.replace('X', '-', 1) }}", "a-b-a-bX"),
-        ("{{ 'a\nb' | indent(2) }}{{ 'a' | indent('>', true) }}", "a\n  b>a"),
-        ("{{ {'a': [1]} | tojson(indent=2) }}", '{\n  "a": [\n    1\n  ]\n}'),
-        ("{{ x | default('y') }}{{ '' | d('z', true) }}{{ 1 | d(2) }}", "yz1"),
         ("{{ 'a' ~ 1 ~ none ~ [2] }}", "a1None[2]"),
         ("{{ 'ab' * 2 }}{{ [1] * 2 }}{{ 2 * 3 }}{{ 2 ** 3 }}{{ 7 % 4 }}", "abab[1, 1]683"),
         ("{{ (messages + [1])[1:] }}{{ 'abc'[::-1] }}", "[1]cba"),
