@@ -50,7 +50,7 @@ def connect(address: str) -> socket.socket:
 
 
 def send(address: str, *pieces: bytes) -> bytes:
-    """Sends as much as is taken, then reads until the end or for half a second of silence."""
+    """Sends as much as is taken, then reads until the end or until there is silence."""
     with connect(address) as client:
         try:
             for piece in pieces:
@@ -61,7 +61,7 @@ def send(address: str, *pieces: bytes) -> bytes:
 
 
 def received(client: socket.socket) -> bytes:
-    client.settimeout(0.5)
+    client.settimeout(0.2)
     answer = b""
     try:
         while piece := client.recv(64 << 10):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from tests.fuzz import http2
 from tests.fuzz.http2 import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, OPENING, frame
 from tests.service.requests import MODEL, chat
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="how large a process has been is read from /proc"
+)
 
 # Of a process at its largest, in KiB.
 ROOM = 300 << 10
