@@ -3,7 +3,7 @@ BIN := .venv/bin
 CODE := service gateway models rapport_cli rapport_metrics rapport_settings rapport_telemetry \
         bench tools tests
 
-.PHONY: help setup protos run test clients scale lint audit format bench bench-versus clean
+.PHONY: help setup protos run test clients scale fuzz lint audit format bench bench-versus clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ clients: .venv/.dev ## Run client programs of other makers against a server
 
 scale: .venv/.dev ## Run the tests under load, which take minutes
 	$(BIN)/pytest -m scale tests/scale $(ARGS)
+
+fuzz: .venv/.fuzz ## Fuzz what reads foreign bytes, a minute each (ARGS='gguf --seconds 600')
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+.venv/.fuzz: .venv/.dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	@touch $@
 
 lint: .venv/.dev ## Style, types, import rules, protos
 	$(BIN)/ruff check $(CODE)

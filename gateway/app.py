@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import orjson
+from google.protobuf.message import Message
 
 from gateway.access import fault, log_access, span_attributes, span_name
 from gateway.call import Call
@@ -24,6 +27,10 @@ from rapport_telemetry.traces import Tracer, Untraced
 
 logger = logging.getLogger(__name__)
 
+# Reading a megabyte takes up to a second, and fifty times its size in memory: the event loop
+# does not wait for it, and no more than two are read at once.
+SMALL_BODY = 64 << 10
+THREADS = 2
 CLIENT_CLOSED_REQUEST = 499  # Nobody sees it but the log.
 
 
@@ -38,6 +45,7 @@ class Gateway:
         self._upstream = Upstream(settings)
         self.doors = Doors()
         self._pages = Pages(self._upstream, self.doors)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="body")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -56,6 +64,7 @@ class Gateway:
         following.cancel()
         await asyncio.wait([following])
         await self._upstream.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, exchange: Exchange) -> None:
@@ -105,24 +114,24 @@ class Gateway:
         self.doors.check()
         route, variables = self._upstream.table.find(exchange.method, exchange.path)
         exchange.route = route.path
-        request = route.arguments(exchange.query, variables)
-        if route.has_body:
-            request = await self._body(exchange) | request
+        # What was read is not kept while the call runs, only the request made of it.
+        request = await self._request(exchange, route, variables)
         await exchange.attend(self._call(exchange, route, request).answer())
 
-    async def _body(self, exchange: Exchange) -> dict[str, Any]:
+    async def _request(
+        self, exchange: Exchange, route: Route, variables: dict[str, str]
+    ) -> Message:
+        arguments = route.arguments(exchange.query, variables)
+        if not route.has_body:
+            return route.endpoint.decode(arguments)
         exchange.require_json()
         body = await exchange.body(self._settings.max_body_bytes)
-        try:
-            value = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise bad_request(f"The body is not valid JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise bad_request("Input should be a valid dictionary")
-        return value
+        read = partial(_decoded, body, arguments, route)
+        if len(body) <= SMALL_BODY:
+            return read()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
-    def _call(self, exchange: Exchange, route: Route, arguments: dict[str, Any]) -> Call:
-        request = route.endpoint.decode(arguments)
+    def _call(self, exchange: Exchange, route: Route, request: Message) -> Call:
         limit, own = self._settings.request_timeout, exchange.timeout()
         is_own = own is not None and (limit is None or own <= limit)
         return Call(
@@ -134,3 +143,13 @@ class Gateway:
             own_deadline=is_own,
             keepalive=self._settings.sse_keepalive,
         )
+
+
+def _decoded(body: bytes, arguments: dict[str, Any], route: Route) -> Message:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"The body is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise bad_request("Input should be a valid dictionary")
+    return route.endpoint.decode(value | arguments)

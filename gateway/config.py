@@ -45,8 +45,8 @@ class GatewaySettings(Settings):
     """private key (PEM) of upstream_cert"""
     upstream_server_name: str | None = None
     """name in the service's certificate, where it is not the target's"""
-    max_body_bytes: Size = ByteSize(16 << 20)
-    """size that a request's body may have, such as 16MiB"""
+    max_body_bytes: Size = ByteSize(4 << 20)
+    """size that a request's body may have, such as 4MiB"""
     max_response_bytes: Size = ByteSize(64 << 20)
     """size that a message from the service may have"""
     unknown_fields: Literal["error", "ignore"] = "error"

@@ -38,6 +38,7 @@ STATUSES: Mapping[grpc.StatusCode, tuple[int, str, str]] = {
     grpc.StatusCode.UNAUTHENTICATED: (401, "error", "UNAUTHORIZED"),
 }
 MODEL_BROKEN = (412, "error", "FAILED_PRECONDITION")
+LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 TOO_LARGE = (413, BAD_REQUEST, BAD_REQUEST)
 # What gRPC itself says of a message over a limit; a queue that is full says other things.
 ANSWER_TOO_LARGE_TEXTS = (
@@ -118,6 +119,9 @@ def _classify(error: grpc.aio.AioRpcError, details: _Details) -> tuple[int, str,
     text, code = error.details() or "", error.code()
     if code is grpc.StatusCode.FAILED_PRECONDITION and details.info.reason == "MODEL_BROKEN":
         return MODEL_BROKEN
+    if code is grpc.StatusCode.CANCELLED and not details.info.reason:
+        # Nobody wanted that: gRPC cancels calls that wait too long for a busy server.
+        return STATUSES[grpc.StatusCode.UNAVAILABLE]
     if _is_answer_too_large(error):
         return STATUSES[grpc.StatusCode.INTERNAL]
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and REQUEST_TOO_LARGE_TEXT in text:
@@ -134,7 +138,7 @@ def _is_answer_too_large(error: grpc.aio.AioRpcError) -> bool:
 
 def _message(error: grpc.aio.AioRpcError, details: _Details) -> str:
     # Without ErrorInfo it is gRPC that speaks, of addresses and sockets.
-    if error.code() is grpc.StatusCode.UNAVAILABLE and not details.info.reason:
+    if error.code() in LOST and not details.info.reason:
         return "The service is not available at the moment"
     if _is_answer_too_large(error):
         return "The answer is larger than the server can send"

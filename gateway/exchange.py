@@ -18,6 +18,8 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _JSON_TYPE = re.compile(r"application/(json|[^;\s]+\+json)\s*(;.*)?", re.IGNORECASE)
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+# A year. gRPC takes thousands of them for a time that has passed.
+LONGEST_TIMEOUT = 365 * 24 * 3600.0
 
 
 class DisconnectedError(Exception):
@@ -72,7 +74,7 @@ class Exchange:
         match = _TIMEOUT.fullmatch(header)
         if match is None:
             raise bad_request("The grpc-timeout header should be like 30S or 500m")
-        return int(match[1]) * _SECONDS[match[2]]
+        return min(int(match[1]) * _SECONDS[match[2]], LONGEST_TIMEOUT)
 
     async def body(self, limit: int) -> bytes:
         """The body; a 413 as soon as it is known to be over the limit, in bytes."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from gguf import GGUFReader, ReaderTensor
@@ -14,7 +15,10 @@ from models.errors import CorruptFileError, UnsupportedModelError
 from models.weights import SUPPORTED, Floats, Matrix
 
 ARCHITECTURE = "llama"
+# Beyond what any model says of itself.
+MOST = 1 << 24
 CONTROL, USER_DEFINED = 3, 4  # token types
+T = TypeVar("T")
 LAYER_NORMS = ("attn_norm", "ffn_norm")
 LAYER_MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 
@@ -45,6 +49,16 @@ class Vocabulary:
     pre: str
 
 
+class Reader(GGUFReader):
+    """The library's, which reads on behind the end of a file: nothing, as often as it is told."""
+
+    def _get(self, offset: int, dtype: Any, count: int = 1, *order: Any, **orders: Any) -> Any:
+        end = int(offset) + np.dtype(dtype).itemsize * int(count)
+        if not 0 <= offset <= end <= len(self.data):
+            raise ValueError("it ends where more should follow")
+        return super()._get(offset, dtype, count, *order, **orders)
+
+
 class GgufFile:
     """A GGUF file, mapped into memory: tensors are read when asked for.
 
@@ -55,14 +69,17 @@ class GgufFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.reader = GGUFReader(path)
-        except (ValueError, LookupError, OverflowError, TypeError, MemoryError) as error:
+            self.reader = Reader(path)
+        except OSError:
+            raise
+        except Exception as error:  # the library checks little, and raises what that leads to
             raise CorruptFileError(f"{path} is not a readable GGUF file: {error}") from error
         self.tensors = {tensor.name: tensor for tensor in self.reader.tensors}
         self.check_supported()
+        self.check_shapes()
 
     def check_supported(self) -> None:
-        architecture = self.value("general.architecture")
+        architecture = self.value("general.architecture", str)
         if architecture != ARCHITECTURE:
             raise self.unsupported(f"architecture {architecture}", ARCHITECTURE)
         for name in sorted(self.tensors.keys() - self.known_tensors()):
@@ -71,6 +88,15 @@ class GgufFile:
             if tensor.tensor_type not in SUPPORTED:
                 kinds = ", ".join(kind.name for kind in SUPPORTED)
                 raise self.unsupported(f"type {tensor.tensor_type.name} of tensor {name}", kinds)
+
+    def check_shapes(self) -> None:
+        """Every tensor has the shape that the graph will take it to have."""
+        expected = shapes(self.architecture)
+        for name, tensor in self.tensors.items():
+            shape = tuple(reversed(tensor.shape.tolist()))
+            part = name.removesuffix(".weight").rpartition(".")[2]
+            if shape != expected[part]:
+                raise self.corrupt(f"tensor {name} is {shape}, not {expected[part]}")
 
     def known_tensors(self) -> set[str]:
         parts = LAYER_NORMS + LAYER_MATRICES
@@ -81,62 +107,111 @@ class GgufFile:
     def unsupported(self, what: str, known: str) -> UnsupportedModelError:
         return UnsupportedModelError(f"{self.path}: {what} is not supported; known: {known}")
 
-    def value(self, key: str, default: Any = None) -> Any:
+    def corrupt(self, what: str) -> CorruptFileError:
+        return CorruptFileError(f"{self.path}: {what}")
+
+    def value(self, key: str, kind: type[T], default: T | None = None) -> T:
+        """What the file says, which must be of a type."""
         field = self.reader.get_field(key)
-        if field is not None:
-            return field.contents()
-        if default is None:
+        try:
+            value = default if field is None else field.contents()
+        except ValueError as error:  # a text that is no UTF-8
+            raise self.corrupt(f"{key} is {error}") from error
+        if value is None:
             raise CorruptFileError(f"{self.path} does not say its {key}")
-        return default
+        if not isinstance(value, kind):
+            raise self.corrupt(f"{key} is {type(value).__name__}, not {kind.__name__}")
+        return value
+
+    def values(self, key: str, kind: type[T]) -> list[T]:
+        """A list of what must be of a type."""
+        found = self.value(key, list)
+        if not all(isinstance(item, kind) for item in found):
+            raise self.corrupt(f"{key} is no list of {kind.__name__}")
+        return found
+
+    def count(self, key: str, default: int | None = None) -> int:
+        number = self.value(key, int, default)
+        if not 0 < number < MOST:
+            raise self.corrupt(f"{key} is {number}, not from 1 to {MOST - 1}")
+        return number
+
+    def positive(self, key: str, default: float | None = None) -> float:
+        number = self.value(key, float, default)
+        if not 0 < number < math.inf:
+            raise self.corrupt(f"{key} is {number}, not a positive number")
+        return number
 
     @cached_property
     def architecture(self) -> Architecture:
-        heads = self.value("llama.attention.head_count")
-        hidden = self.value("llama.embedding_length")
-        head_size = self.value("llama.attention.key_length", hidden // heads)
+        heads = self.count("llama.attention.head_count")
+        hidden = self.count("llama.embedding_length")
+        head_size = self.count("llama.attention.key_length", hidden // heads)
         self.check_rotary(head_size)
         return Architecture(
-            layers=self.value("llama.block_count"),
+            layers=self.layers,
             hidden=hidden,
             heads=heads,
-            kv_heads=self.value("llama.attention.head_count_kv", heads),
+            kv_heads=self.kv_heads(heads),
             head_size=head_size,
-            feed_forward=self.value("llama.feed_forward_length"),
-            context_length=self.value("llama.context_length"),
+            feed_forward=self.count("llama.feed_forward_length"),
+            context_length=self.count("llama.context_length"),
             vocab_size=self.matrix("token_embd.weight").outputs,
-            rope_base=self.value("llama.rope.freq_base", 10000.0),
-            epsilon=self.value("llama.attention.layer_norm_rms_epsilon"),
+            rope_base=self.positive("llama.rope.freq_base", 10000.0),
+            epsilon=self.positive("llama.attention.layer_norm_rms_epsilon"),
         )
 
+    @property
+    def layers(self) -> int:
+        layers = self.count("llama.block_count")
+        if layers > len(self.tensors):
+            raise self.corrupt(f"it has {layers} layers and {len(self.tensors)} tensors")
+        return layers
+
+    def kv_heads(self, heads: int) -> int:
+        kv_heads = self.count("llama.attention.head_count_kv", heads)
+        if heads % kv_heads:
+            raise self.corrupt(f"{heads} heads cannot share {kv_heads} of keys and values")
+        return kv_heads
+
     def check_rotary(self, head_size: int) -> None:
-        rotated = self.value("llama.rope.dimension_count", head_size)
+        if head_size % 2:
+            raise self.corrupt(f"{head_size} dimensions of a head cannot be rotated in pairs")
+        rotated = self.value("llama.rope.dimension_count", int, head_size)
         if rotated != head_size:
             raise self.unsupported(f"rotating {rotated} of {head_size} dimensions", "all")
-        scaling = self.value("llama.rope.scaling.type", "none")
+        scaling = self.value("llama.rope.scaling.type", str, "none")
         if scaling != "none":
             raise self.unsupported(f"rope scaling {scaling}", "none")
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        model = self.value("tokenizer.ggml.model")
+        model = self.value("tokenizer.ggml.model", str)
         if model != "gpt2":
             raise self.unsupported(f"tokenizer {model}", "gpt2")
+        tokens = self.values("tokenizer.ggml.tokens", str)
+        types = self.values("tokenizer.ggml.token_type", int)
+        if len(types) != len(tokens) or len(tokens) > self.architecture.vocab_size:
+            sizes = f"{len(types)} types and {self.architecture.vocab_size} embeddings"
+            raise self.corrupt(f"{len(tokens)} tokens have {sizes}")
         return Vocabulary(
-            tokens=self.value("tokenizer.ggml.tokens"),
-            types=self.value("tokenizer.ggml.token_type"),
-            merges=self.value("tokenizer.ggml.merges"),
-            pre=self.value("tokenizer.ggml.pre"),
+            tokens=tokens,
+            types=types,
+            merges=self.values("tokenizer.ggml.merges", str),
+            pre=self.value("tokenizer.ggml.pre", str),
         )
 
     @property
     def chat_template(self) -> str:
-        return str(self.value("tokenizer.chat_template"))
+        return self.value("tokenizer.chat_template", str)
 
     @property
     def end_tokens(self) -> list[int]:
         """The ids that end a turn: the file's own, then <|endoftext|>, as llama.cpp does."""
-        ends = [int(self.value("tokenizer.ggml.eos_token_id"))]
         tokens = self.vocabulary.tokens
+        ends = [self.value("tokenizer.ggml.eos_token_id", int)]
+        if not 0 <= ends[0] < len(tokens):
+            raise self.corrupt(f"the end token {ends[0]} is none of {len(tokens)} tokens")
         if "<|endoftext|>" in tokens:
             ends.append(tokens.index("<|endoftext|>"))
         return list(dict.fromkeys(ends))
@@ -162,3 +237,23 @@ class GgufFile:
         matrix = self.matrix(f"blk.{layer}.{part}.weight")
         rows = np.arange(matrix.outputs).reshape(heads, -1, 2)
         return matrix.reordered(rows.swapaxes(1, 2).reshape(-1))
+
+
+def shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shapes of tensors, outputs before inputs, by the last part of their names."""
+    hidden, feed_forward = architecture.hidden, architecture.feed_forward
+    heads = architecture.heads * architecture.head_size
+    kv_heads = architecture.kv_heads * architecture.head_size
+    vectors = dict.fromkeys((*LAYER_NORMS, "output_norm"), (hidden,))
+    return {
+        **vectors,
+        "token_embd": (architecture.vocab_size, hidden),
+        "output": (architecture.vocab_size, hidden),
+        "attn_q": (heads, hidden),
+        "attn_k": (kv_heads, hidden),
+        "attn_v": (kv_heads, hidden),
+        "attn_output": (hidden, heads),
+        "ffn_gate": (feed_forward, hidden),
+        "ffn_up": (feed_forward, hidden),
+        "ffn_down": (hidden, feed_forward),
+    }

@@ -30,6 +30,7 @@ from service.request import Defaults, generation_request, prediction_of
 from service.tokenize import tokenized
 from service.tools.use import ToolUse, tool_use
 from service.validate import check
+from service.validate_size import check_size
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -81,6 +82,7 @@ class ChatService(ChatServiceServicer):
         self, request: TokenizeRequest, _context: Context
     ) -> TokenizeResponse:
         served = self._lifecycle.served
+        check_size(request)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, tokenized, request, served)
 
@@ -92,6 +94,8 @@ class ChatService(ChatServiceServicer):
             ours.transcript.keep(request.messages)
         served = self._lifecycle.served
         served.engine.check_room()
+        # Here, so that a huge one does not wait for a thread.
+        check_size(request)
         understand = partial(self._asked, request, served, ours.key_id, streaming=streaming)
         loop = asyncio.get_running_loop()
         tools, asked = await loop.run_in_executor(self._threads, understand)

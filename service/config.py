@@ -66,14 +66,16 @@ class ServiceSettings(Settings, Limits):
     """seconds that one step may take before the engine is given up and the process ends; 0: any"""
     default_max_tokens: PositiveInt = 2048
     """max_tokens of requests without one"""
+    max_request_tokens: NonNegativeInt = 262_144
+    """tokens that the choices of a request may have together, n times max_tokens; 0: no limit"""
     stop_in_output: Literal["include", "exclude"] = "include"
     """whether answers end with the stop text that ended them"""
     metrics_port: Port = 9464
     """port to serve the service's metrics on; 0 picks one"""
     channelz: bool = False
     """tell of connections and calls over gRPC's channelz service"""
-    max_message_bytes: Annotated[ByteSize, Field(gt=0, lt=1 << 31)] = ByteSize(16 << 20)
-    """size that a request may have, such as 16MiB"""
+    max_message_bytes: Annotated[ByteSize, Field(gt=0, lt=1 << 31)] = ByteSize(4 << 20)
+    """size that a request may have, such as 4MiB"""
 
     user_hash_salt: SecretStr = Field(default_factory=random_salt)
     """what `user` is hashed with for logs and limits; a random one for each start by default"""

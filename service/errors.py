@@ -3,12 +3,12 @@
 ServiceError
 ├── InvalidRequest     fields that break the contract
 │   └── PromptTooLong  the prompt alone fills the context
+├── Unreadable         bytes that are no message
 ├── ModelNotFound      no such model here
 ├── ModelForbidden     not for the caller's key
 ├── Unauthenticated    no key, or not one of ours
 ├── RateLimited        the key or its user has had what it may
 ├── RequestMissing     it did not come
-├── RequestUnreadable  its bytes are no message
 └── NotReady           loading, draining or dead; try again later
 
 `service/status.py` says what becomes of them on the wire.
@@ -59,6 +59,13 @@ class PromptTooLong(InvalidRequest):
         self.args = (text,)
 
 
+class Unreadable(ServiceError):
+    """The bytes of the request are no message of the RPC."""
+
+    def __init__(self) -> None:
+        super().__init__("The request is not the message that the RPC takes")
+
+
 class ModelNotFound(ServiceError):
     """The model is not served here."""
 
@@ -97,10 +104,6 @@ class RateLimited(ServiceError):
 
 class RequestMissing(ServiceError):
     """A call that brings no request, or not in time."""
-
-
-class RequestUnreadable(ServiceError):
-    """The bytes of a request are none of its message."""
 
 
 class NotReady(ServiceError):

@@ -96,6 +96,7 @@ async def live(
     death = death_of(served.engine, died, settings.engine_stall_timeout)
     if await comes_first(life, death):
         await life
+        served.formats.close()
         return None
     life.cancel()
     logger.critical("the engine is dead, so the service ends")

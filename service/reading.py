@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import grpc
 from google.protobuf.message import DecodeError
 
-from service.errors import RequestMissing, RequestUnreadable
+from service.errors import RequestMissing, Unreadable
 from service.interceptors import Call, Scope
 
 
@@ -24,7 +24,7 @@ def read_request(seconds: float) -> Scope:
         except TimeoutError:
             raise RequestMissing(f"The request did not come within {seconds:g} s") from None
         except DecodeError as error:
-            raise RequestUnreadable(str(error)) from None
+            raise Unreadable from error
         if call.request is grpc.aio.EOF:
             raise RequestMissing("The call ended without a request")
         yield

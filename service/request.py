@@ -42,6 +42,8 @@ class Defaults:
     stop_in_output: bool = True
     isolate_keys: bool = False
     """Whether callers with different keys share no computed prefix."""
+    max_request_tokens: int = 0
+    """Tokens that the choices of a request may have together; 0 is no limit."""
 
 
 def generation_request(
@@ -55,12 +57,17 @@ def generation_request(
 
     Raises:
         PromptTooLong: the prompt leaves no room.
-        InvalidRequest: max_tokens does not fit, and the caller wants to hear of it.
+        InvalidRequest: max_tokens does not fit, and the caller wants to hear of it, or
+            the choices are too long together.
     """
+    n = request.n or 1
+    max_tokens = _max_tokens(request, len(prompt), context_length, defaults.max_tokens)
+    if 0 < (most := defaults.max_request_tokens) < n * max_tokens:
+        raise _too_much(n, max_tokens, most)
     return GenerationRequest(
         prompt=prompt,
-        max_tokens=_max_tokens(request, len(prompt), context_length, defaults.max_tokens),
-        n=request.n or 1,
+        max_tokens=max_tokens,
+        n=n,
         sampling=_sampling(request),
         stop=_stop(request),
         stop_in_output=defaults.stop_in_output,
@@ -104,6 +111,11 @@ def _does_not_fit(
         f"exceed the model's context length of {context_length}"
     )
     return InvalidRequest([Violation(field, text)])
+
+
+def _too_much(n: int, max_tokens: int, most: int) -> InvalidRequest:
+    text = f"{n} choices of {max_tokens} tokens are more than {most} tokens together"
+    return InvalidRequest([Violation("n", text)])
 
 
 def _sampling(request: CreateChatCompletionRequest) -> Sampling:

@@ -60,10 +60,11 @@ def build_server(
     Raises:
         KeysFileError: the file of API keys cannot be used.
     """
+    rpcs = most_rpcs(settings)
     server = grpc.aio.server(
         interceptors=[Around(list(_scopes(settings, lifecycle, closings)))],
         options=[
-            *transport_options(settings.max_message_bytes),
+            *transport_options(settings.max_message_bytes, 2 * rpcs),
             ("grpc.enable_channelz", int(settings.channelz)),
         ],
     )
@@ -71,6 +72,7 @@ def build_server(
         settings.default_max_tokens,
         stop_in_output=settings.stop_in_output == "include",
         isolate_keys=settings.prefix_isolation == "key",
+        max_request_tokens=settings.max_request_tokens,
     )
     chat = ChatService(lifecycle, defaults, log_content=settings.log_content)
     add_ChatServiceServicer_to_server(chat, server)
@@ -111,8 +113,11 @@ def _add_port(server: grpc.aio.Server, settings: ServiceSettings, address: str) 
     return server.add_insecure_port(address)
 
 
-def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
+def transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[str, int]]:
     return [
+        # Of one connection. More than are served at once, so that the rest hears so; with a
+        # bound, streams that are reset as soon as they are begun hold up nobody.
+        ("grpc.max_concurrent_streams", max_streams),
         # Without it a second server would share the port and take half of the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -128,6 +133,11 @@ def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
+def most_rpcs(settings: ServiceSettings) -> int:
+    """How many chat RPCs may be under way at once."""
+    return settings.slots + settings.max_waiting + SPARE_RPCS
+
+
 def _scopes(
     settings: ServiceSettings, lifecycle: Lifecycle, closings: Sequence[Closing]
 ) -> Iterator[Scope]:
@@ -137,7 +147,7 @@ def _scopes(
     limits = Limits.of(settings)
     if settings.asks_for_key:
         yield require_key(Keyring(settings.keys, settings.api_keys_file, limits))
-    yield bound_calls(settings.slots + settings.max_waiting + SPARE_RPCS)
+    yield bound_calls(most_rpcs(settings))
     yield read_request(settings.read_timeout)
     yield name_subject(settings.user_hash_salt.get_secret_value().encode())
     yield permit_model

@@ -22,8 +22,8 @@ from service.errors import (
     PromptTooLong,
     RateLimited,
     RequestMissing,
-    RequestUnreadable,
     Unauthenticated,
+    Unreadable,
     Violation,
 )
 
@@ -44,13 +44,13 @@ class Kind:
 
 KINDS: dict[type[Exception], Kind] = {
     InvalidRequest: Kind(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    Unreadable: Kind(grpc.StatusCode.INVALID_ARGUMENT, "UNREADABLE"),
     PromptTooLong: Kind(grpc.StatusCode.INVALID_ARGUMENT, "PROMPT_TOO_LONG"),
     ModelNotFound: Kind(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", {"param": "model"}),
     ModelForbidden: Kind(grpc.StatusCode.PERMISSION_DENIED, "MODEL_FORBIDDEN", {"param": "model"}),
     RateLimited: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
     Unauthenticated: Kind(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
     RequestMissing: Kind(grpc.StatusCode.CANCELLED, "REQUEST_MISSING"),
-    RequestUnreadable: Kind(grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_UNREADABLE"),
     NotReady: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     Overloaded: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     Unavailable: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),

@@ -7,17 +7,15 @@ from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
 from service.errors import InvalidRequest, ModelNotFound, Violation
 from service.lifecycle import Served
 from service.names import is_named
-from service.rules import Violations, required
+from service.rules import Violations, length, required
 from service.tools.use import tool_use
 from service.validate_messages import message_violations
+from service.validate_size import MOST_CHARACTERS, length_violations
 from service.validate_tools import tool_violations
-
-# Long enough for any context, short enough that the answer stays small.
-MOST_CHARACTERS = 1_000_000
 
 
 def tokenized(request: TokenizeRequest, served: Served) -> TokenizeResponse:
-    """The tokens that a request asks for.
+    """The tokens that a request asks for. Its lists are none too long.
 
     Raises:
         ModelNotFound: it is for another model.
@@ -40,15 +38,15 @@ def tokenized(request: TokenizeRequest, served: Served) -> TokenizeResponse:
 def _violations(request: TokenizeRequest) -> Violations:
     yield from required("model", given=bool(request.model))
     if not request.HasField("text"):
-        yield from message_violations(_conversation(request))
-        yield from tool_violations(_conversation(request))
+        conversation = _conversation(request)
+        yield from message_violations(conversation)
+        yield from length_violations(conversation)
+        yield from tool_violations(conversation)
         return
     for field in ("messages", "tools"):
         if getattr(request, field):
             yield Violation(field, "Input should be unset where 'text' is set")
-    if len(request.text) > MOST_CHARACTERS:
-        told = f"String should have at most {MOST_CHARACTERS} characters"
-        yield Violation("text", told)
+    yield from length("text", request.text, 0, MOST_CHARACTERS)
 
 
 def _conversation(request: TokenizeRequest) -> CreateChatCompletionRequest:

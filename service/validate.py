@@ -17,6 +17,7 @@ from service.errors import InvalidRequest, ModelNotFound, Violation
 from service.names import is_named
 from service.rules import Violations, has, known, length, never, required, size, within
 from service.validate_messages import message_violations
+from service.validate_size import LABEL_LENGTH, length_violations
 from service.validate_tools import tool_violations
 
 RANGES: dict[str, tuple[int | None, int | None]] = {
@@ -42,7 +43,6 @@ MOST_LOGPROBS = 5
 MOST_STOPS = 4
 STOP_LENGTH = 1000
 LABELS = ("user", "prompt_cache_key", "prompt_cache_isolation_key", "safety_identifier")
-LABEL_LENGTH = 1024
 ENUMS: dict[str, EnumDescriptor] = {
     "context_length_exceeded_behavior": ContextLengthExceededBehavior.DESCRIPTOR,
     "service_tier": ServiceTier.DESCRIPTOR,
@@ -60,7 +60,7 @@ NO_HISTORY = (
 def check(
     request: CreateChatCompletionRequest, *, model: str, vocabulary_size: int, streaming: bool
 ) -> None:
-    """Lets a request pass that keeps the contract.
+    """Lets a request pass that keeps the contract. Its lists are none too long.
 
     Raises:
         ModelNotFound: it is for another model than `model`.
@@ -158,6 +158,7 @@ RULES: tuple[Callable[[CreateChatCompletionRequest], Violations], ...] = (
     range_violations,
     stop_violations,
     label_violations,
+    length_violations,
     enum_violations,
     exclusion_violations,
     logprobs_violations,

@@ -15,11 +15,10 @@ from rapport.v1.tool_pb2 import (
 from service.errors import InvalidRequest, Violation
 from service.formats.schema import dumped
 from service.formats.strict_json import parse
-from service.rules import Violations, known, matches, required, size
+from service.rules import Violations, known, matches, required
 from service.tools.use import definitions, name_in
 
 NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
-MOST_TOOLS = 128
 # Each in its present spelling and in the legacy one.
 SPELLINGS = (("tools", "functions"), ("tool_choice", "function_call"))
 UNFORCED = (
@@ -33,8 +32,6 @@ def tool_violations(request: CreateChatCompletionRequest) -> Violations:
     """Whatever is wrong with tools."""
     for index, tool in enumerate(request.tools):
         yield from required(f"tools[{index}].type", given=tool.HasField("function"))
-    for field in ("tools", "functions"):
-        yield from size(field, len(getattr(request, field)), 0, MOST_TOOLS)
     yield from functions_violations(list(definitions(request)))
     yield from spelling_violations(request)
     yield from choice_violations(request)
@@ -44,7 +41,7 @@ def tool_violations(request: CreateChatCompletionRequest) -> Violations:
 
 def functions_violations(functions: list[tuple[str, FunctionDefinition]]) -> Violations:
     names: set[str] = set()
-    for path, function in functions[:MOST_TOOLS]:
+    for path, function in functions:
         yield from matches(f"{path}.name", function.name, NAME)
         if function.name in names:
             yield Violation(f"{path}.name", f"Input should be unique, not '{function.name}' again")

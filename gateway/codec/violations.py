@@ -8,6 +8,8 @@ from typing import Any
 
 MAX_DEPTH = 90  # Protobuf itself reads messages nested up to 100 deep.
 MAX_SHOWN = 100
+# Enough to tell of. A document of megabytes could have a million, each with its path.
+MAX_FOUND = 1000
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = 100
@@ -69,6 +71,20 @@ class Violation:
         return f"{self.problem}{field}{self.value}"
 
 
+class TooManyError(Exception):
+    """There are as many violations as are told of."""
+
+
+class Violations(list[Violation]):
+    """Violations, up to a number."""
+
+    def append(self, violation: Violation) -> None:
+        """Raises TooManyError with the last one."""
+        super().append(violation)
+        if len(self) == MAX_FOUND:
+            raise TooManyError
+
+
 def extra(where: Path, value: Any) -> Violation:
     """An input that nothing asks for. Scalars are shown, long ones cut."""
     shown = "" if isinstance(value, (list, dict)) else f", value: {_REPR.repr(value)}"
@@ -84,7 +100,8 @@ class InvalidError(Exception):
 
     def __init__(self, violations: list[Violation]) -> None:
         shown = "; ".join(map(str, violations[:MAX_SHOWN]))
-        many = f"{len(violations)} request validation errors: " if len(violations) > 1 else ""
-        super().__init__(many + shown)
+        least = "at least " if len(violations) == MAX_FOUND else ""
+        many = f"{least}{len(violations)} request validation errors: "
+        super().__init__(many + shown if len(violations) > 1 else shown)
         self.violations = violations
         self.param = violations[0].where.text(arms=False) or None

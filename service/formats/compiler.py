@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rapport.v1.format_pb2 import ResponseFormat
 from service.engine.constraint import Grammar, GrammarCompiler, GrammarError
+from service.engine.errors import Overloaded
 from service.formats.response_format import Source, source_of
 from service.formats.strict_json import refused
 
@@ -29,6 +30,7 @@ class FormatCompiler:
 
         Raises:
             InvalidRequest: the form is wrong, cannot be enforced, or takes too long.
+            Overloaded: others take too long for it to begin.
         """
         if wanted.WhichOneof("kind") in (None, "text"):
             return None
@@ -38,14 +40,20 @@ class FormatCompiler:
         """The grammar of what `source` makes, which is called in a thread too.
 
         Raises:
-            InvalidRequest: as `compile_format`; `field` names what takes too long.
+            InvalidRequest, Overloaded: as `compile_format`; `field` names what takes too long.
         """
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._threads, self._compile, source)
+        work = self._threads.submit(self._compile, source)
         try:
-            return await asyncio.wait_for(work, SECONDS)
+            return await asyncio.wait_for(asyncio.wrap_future(work), SECONDS)
         except TimeoutError:
+            # Work that can still be cancelled has not begun: it is not what takes long.
+            if work.cancelled():
+                raise Overloaded("other grammars are being compiled", SECONDS) from None
             raise refused(field, f"Compiling the grammar takes over {SECONDS:g} s") from None
+
+    def close(self) -> None:
+        """Compiles no more. What a thread is at goes on to its end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _compile(self, source: Callable[[], Source | None]) -> Grammar | None:
         made = source()

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Never
+from typing import Never
 
 from jinja2 import TemplateError, meta
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from service.errors import InvalidRequest, Violation
+from service.prompt import allowance
+from service.prompt.sandbox import Sandbox
 from service.prompt.turns import Conversation, Json, Turn
 
 # Something to recognise in what a template makes of it.
 PROBE = "probe"
+LONGEST_REASON = 1000
+LONGEST_PATTERN = 100
 WRITTEN_PROBE = re.compile(rf'<tool_call>\s*\{{"name":\s*"{PROBE}",\s*"arguments":\s*\{{')
 
 
@@ -26,14 +27,16 @@ class ChatTemplate:
     """A Jinja template as Hugging Face models carry it. It comes with the model: not trusted."""
 
     def __init__(self, source: str) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-        )
-        environment.filters["tojson"] = _tojson
-        environment.globals["raise_exception"] = _raise_exception
-        environment.globals["strftime_now"] = _strftime_now
-        self._template = environment.from_string(source)
-        self._variables = meta.find_undeclared_variables(environment.parse(source))
+        """Reads a template.
+
+        Raises:
+            ValueError: it is too long, or no template.
+        """
+        sandbox = Sandbox()
+        sandbox.globals["raise_exception"] = _raise_exception
+        sandbox.globals["strftime_now"] = _strftime_now
+        self._template = sandbox.read(source)
+        self._variables = meta.find_undeclared_variables(sandbox.parse(source))
 
     @classmethod
     def read(cls, folder: Path) -> ChatTemplate:
@@ -92,21 +95,21 @@ class ChatTemplate:
         # Without any, Hugging Face's renderer gives None, which templates ask for.
         given = list(tools) or None
         try:
-            return self._template.render(
+            allowance.begin([messages, given])
+            text = self._template.render(
                 messages=messages, tools=given, add_generation_prompt=answer
             )
-        except TemplateError as error:
-            text = f"The model's chat template refuses the conversation: {error}"
+            text.encode()
+        # It may raise anything: on purpose, for a mistake of its own, or for too much to do.
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            text = f"The model's chat template refuses the conversation: {reason[:LONGEST_REASON]}"
             raise InvalidRequest([Violation("messages", text)]) from error
+        return text
 
 
 def _messages(turns: Sequence[Turn]) -> list[Json]:
     return [{"role": turn.role, "content": turn.content} for turn in turns]
-
-
-def _tojson(value: Any, indent: int | None = None) -> str:
-    # Jinja's own escapes for HTML, which is not what a model reads.
-    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _raise_exception(message: str) -> Never:
@@ -114,4 +117,6 @@ def _raise_exception(message: str) -> Never:
 
 
 def _strftime_now(pattern: str) -> str:
+    if len(pattern) > LONGEST_PATTERN:
+        raise TemplateError("The pattern of a date is too long")
     return datetime.now().astimezone().strftime(pattern)

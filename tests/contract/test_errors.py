@@ -97,7 +97,7 @@ def test_body_over_the_limit(rest: Rest) -> None:
     """A body over the limit is a 413, as soon as its length is declared."""
     connection = http.client.HTTPConnection(rest.http.base_url.host, rest.http.base_url.port)
     with contextlib.closing(connection):
-        headers = {**JSON, "content-length": str((16 << 20) + 1)}
+        headers = {**JSON, "content-length": str((4 << 20) + 1)}
         connection.request("POST", PATH, headers=headers)
         response = connection.getresponse()
         assert response.status == 413

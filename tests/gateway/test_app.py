@@ -26,7 +26,17 @@ async def post(client: httpx.AsyncClient, body: bytes, **headers: str) -> httpx.
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"nul", b'{"a_string": "\\ud800"}', b'{"a_string": "\xff"}', b"[" * 1025]
+    "body",
+    [
+        b"",
+        b"{",
+        b"nul",
+        b'{"a_string": "\\ud800"}',
+        b'{"a_string": "\xff"}',
+        b"[" * 1025,
+        b"[" * (4 << 20),
+    ],
+    ids=lambda body: body[:20],
 )
 async def test_malformed_json(client: httpx.AsyncClient, body: bytes) -> None:
     """A body that is no JSON, among it bad UTF-8 and endless nesting, is a 400."""
@@ -90,6 +100,18 @@ async def test_content_type(client: httpx.AsyncClient, content_type: str, status
     """A body of another type than JSON is a 415."""
     reply = await client.post("/v1/echo", content=b"{}", headers={"content-type": content_type})
     assert reply.status_code == status
+
+
+async def test_a_costly_body_holds_up_nobody(client: httpx.AsyncClient) -> None:
+    """While a body of very many values is read, others are answered."""
+    body = b'{"inners": [%b, 1]}' % b",".join([b"{}"] * 90_000)
+    costly = asyncio.create_task(post(client, body))
+    answered = 0
+    while not costly.done():
+        assert (await post(client, b"{}")).status_code == 200
+        answered += 1
+    assert (await costly).status_code == 400
+    assert answered > 1
 
 
 async def test_body_over_the_limit_by_length(serve: Serve) -> None:

@@ -27,7 +27,7 @@ def test_defaults() -> None:
     settings = load([])
     assert (settings.http_host, settings.http_port) == ("127.0.0.1", 8080)
     assert settings.target == "127.0.0.1:50051"
-    assert settings.max_body_bytes == 16 * 2**20
+    assert settings.max_body_bytes == 4 * 2**20
     assert settings.request_timeout is None
     assert settings.unknown_fields == "error"
 

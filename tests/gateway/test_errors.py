@@ -56,6 +56,13 @@ async def test_each_status(client: httpx.AsyncClient, library: Library) -> None:
         assert reply.headers.get("x-should-retry") == ("false" if status == 501 else None)
 
 
+async def test_cancelled_by_nobody(client: httpx.AsyncClient) -> None:
+    """A call that gRPC itself cancelled is as one that did not get through."""
+    reply = await fail(client, grpc.StatusCode.CANCELLED)
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    assert reply.json()["error"]["message"] == "The service is not available at the moment"
+
+
 async def test_model_broken(client: httpx.AsyncClient, library: Library) -> None:
     """A failed precondition with the reason MODEL_BROKEN is a 412."""
     library.details = [ErrorInfo(reason="MODEL_BROKEN")]

@@ -44,6 +44,11 @@ def test_timeout(header: str, seconds: float) -> None:
     assert exchange(grpc_timeout=header).timeout() == pytest.approx(seconds)
 
 
+def test_long_timeout() -> None:
+    """A deadline in ten thousand years is one, though gRPC would take it for a past one."""
+    assert exchange(grpc_timeout="99999999H").timeout() == 365 * 24 * 3600
+
+
 @pytest.mark.parametrize("header", ["", "1", "S", "1.5S", "123456789S", "-1S", "1s"])
 def test_bad_timeout(header: str) -> None:
     """A deadline that gRPC would not take is a 400."""

@@ -61,6 +61,69 @@ def test_truncated_files_are_refused(tiny_gguf: Callable[..., Path], share: floa
         GgufFile(path)
 
 
+def number(value: int, size: int = 8) -> bytes:
+    return value.to_bytes(size, "little")
+
+
+START = b"GGUF" + number(3, 4) + number(0)
+KEY = number(1) + b"k"
+LIST, UINT32, FLOAT32 = number(9, 4), number(4, 4), number(6, 4)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        START + number(1) + KEY + LIST + UINT32 + number(1 << 60) + number(0, 4),
+        START + number(1) + KEY + LIST + (LIST + number(1)) * 2000,
+        START + number(1 << 60) + KEY,
+        START + number(1) + number(1 << 60) + b"k",
+        START + number(1) + KEY + number(99, 4),
+    ],
+    ids=["a list of 2^60", "lists in lists", "2^60 keys", "a key of 2^60 bytes", "unknown type"],
+)
+def test_lying_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    """A file that claims more than is there is refused at once, whatever it claims."""
+    path = tmp_path / "liar.gguf"
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError, match="not a readable GGUF file"):
+        GgufFile(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("llama.block_count", 255, "it has 255 layers and 20 tensors"),
+        ("llama.block_count", 0, "llama.block_count is 0, not from 1 to"),
+        ("llama.attention.head_count", 5, "5 heads cannot share 2 of keys and values"),
+        ("llama.attention.head_count", 0xFFFFFFFF, "head_count is 4294967295, not from 1 to"),
+        ("llama.embedding_length", 128, r"tensor .* is \(.*\), not \("),
+        ("llama.feed_forward_length", 32, r"tensor .*ffn.* is \(.*\), not \("),
+        ("tokenizer.ggml.eos_token_id", 261, "the end token 261 is none of 261 tokens"),
+    ],
+)
+def test_sizes_must_fit(tiny_gguf: Callable[..., Path], key: str, value: int, told: str) -> None:
+    """What a file says of itself must be possible, and be so of its tensors."""
+    path = tiny_gguf()
+    content = bytearray(path.read_bytes())
+    place = content.index(number(len(key)) + key.encode()) + 8 + len(key) + len(UINT32)
+    content[place : place + 4] = number(value, 4)
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError, match=told):
+        _ = GgufFile(path).end_tokens
+
+
+def test_values_must_be_of_their_type(tiny_gguf: Callable[..., Path]) -> None:
+    """A number of layers with a point is none."""
+    path = tiny_gguf()
+    content = bytearray(path.read_bytes())
+    key = b"llama.block_count"
+    place = content.index(key) + len(key)
+    content[place : place + 4] = FLOAT32
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError, match=r"llama\.block_count is float, not int"):
+        GgufFile(path)
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     """A file of another kind is refused."""
     path = tmp_path / "page.gguf"

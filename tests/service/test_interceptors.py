@@ -20,6 +20,9 @@ from tests.service.requests import chat, health
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LIST = ListModelsRequest()
+CHAT = "/rapport.v1.ChatService"
+METHODS = [f"{CHAT}/CreateChatCompletion", f"{CHAT}/StreamChatCompletion"]
+GARBAGE = b"\x0a\xff\xff"
 
 
 def id_in(metadata: grpc.aio.Metadata | None) -> str:
@@ -65,6 +68,17 @@ class TestRequestId:
         assert "x-request-id" not in (raised.value.initial_metadata() or ())
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("method", METHODS)
+async def test_no_message(channel: grpc.aio.Channel, method: str) -> None:
+    """Bytes that are no message are the caller's mistake."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await channel.unary_stream(method)(GARBAGE).read()
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert raised.value.details() == "The request is not the message that the RPC takes"
+    assert reason(raised.value) == "UNREADABLE"
+
+
 class TestKeys:
     @pytest.fixture
     def settings(self) -> ServiceSettings:
@@ -85,6 +99,13 @@ class TestKeys:
             await ModelServiceStub(channel).ListModels(LIST, metadata=metadata)
         assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert raised.value.details() == "The API key you provided is invalid."
+
+    @pytest.mark.usefixtures("engine")
+    async def test_no_key_and_no_message(self, channel: grpc.aio.Channel) -> None:
+        """Nothing is parsed of who has no key."""
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await channel.unary_unary(METHODS[0])(GARBAGE)
+        assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
     async def test_the_key_is_part_of_the_tenant(
         self, channel: grpc.aio.Channel, engine: ScriptedEngine

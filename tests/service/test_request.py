@@ -95,6 +95,22 @@ def test_stop(stop: StopSequences | None, expected: tuple[str, ...]) -> None:
     assert generation_request(chat(stop=stop), (1,), 100, DEFAULTS).stop == expected
 
 
+@pytest.mark.parametrize(("most", "n"), [(0, 128), (150, 3)])
+def test_choices_within_their_bound(most: int, n: int) -> None:
+    """As many choices are made as have room together."""
+    defaults = Defaults(50, max_request_tokens=most)
+    assert generation_request(chat(n=n), (1,), 100, defaults).n == n
+
+
+def test_choices_beyond_their_bound() -> None:
+    """n times the tokens that a choice may have, once they fit the context, is bounded."""
+    defaults = Defaults(50, max_request_tokens=297)
+    assert generation_request(chat(n=3, max_tokens=1000), (1,), 100, defaults).max_tokens == 99
+    told = "4 choices of 99 tokens are more than 297 tokens together, field: 'n'"
+    with pytest.raises(InvalidRequest, match=told):
+        generation_request(chat(n=4, max_tokens=1000), (1,), 100, defaults)
+
+
 def test_the_rest() -> None:
     """n, ignore_eos and the server's way with stop texts arrive."""
     request = generation_request(chat(n=3, ignore_eos=True), (1,), 100, Defaults(50, False))

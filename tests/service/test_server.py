@@ -19,10 +19,15 @@ async def test_port_in_use(address: str, lifecycle: Lifecycle) -> None:
         await listen(build_server(settings, lifecycle), settings)
 
 
-async def test_long_message(channel: grpc.aio.Channel, engine: ScriptedEngine) -> None:
-    """A message longer than gRPC's usual 4 MiB is read."""
-    engine.script = [ends(0)]
-    await ChatServiceStub(channel).CreateChatCompletion(chat("x" * (5 << 20)))
+class TestLargeLimit:
+    @pytest.fixture
+    def settings(self) -> ServiceSettings:
+        return load(ServiceSettings, ["--grpc-port", "0", "--max-message-bytes", "8MiB"])
+
+    async def test_long(self, channel: grpc.aio.Channel, engine: ScriptedEngine) -> None:
+        """A message within the limit is read, also beyond gRPC's usual 4 MiB."""
+        engine.script = [ends(0)]
+        await ChatServiceStub(channel).CreateChatCompletion(chat("x" * (5 << 20)))
 
 
 class TestSmallLimit:

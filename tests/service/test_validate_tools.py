@@ -112,10 +112,6 @@ def test_parameters(parameters: str, expected: str) -> None:
             "Input should be unique, not 'f' again, field: 'tools[1].function.name'",
         ),
         (
-            {"tools": tools(*(function(f"f{number}") for number in range(129)))},
-            "List should have at most 128 items after validation, not 129, field: 'tools'",
-        ),
-        (
             {"tools": F, "functions": [function("h")]},
             "Input should be unset where 'tools' is set, field: 'functions'",
         ),

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import Descriptor
 
-from gateway.codec.decode import decoder
-from gateway.codec.violations import InvalidError
+from gateway.codec.decode import MAX_ITEMS, decoder
+from gateway.codec.violations import MAX_FOUND, InvalidError
 from rapport.v1 import chat_pb2
 from tests.gateway.library import message
 
@@ -142,3 +142,23 @@ def test_replayed_messages_are_taken() -> None:
     assert problems({"messages": [{"refusal": "no"}]}, CHAT) == [
         f"{EXTRA}, field: 'messages[0].refusal', value: 'no'"
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ({"messages": [{}] * (MAX_ITEMS + 1)}, "messages"),
+        ({"stop": ["x"] * (MAX_ITEMS + 1)}, "stop.list[str]"),
+        ({"logit_bias": {str(key): 0 for key in range(MAX_ITEMS + 1)}}, "logit_bias"),
+    ],
+)
+def test_long_lists_are_not_read(value: Any, field: str) -> None:
+    """A list or map that no request needs costs nothing but its parsing."""
+    told = f"Input should have at most {MAX_ITEMS} items, field: '{field}'"
+    assert problems(value, CHAT) == [told]
+
+
+def test_a_flood_of_mistakes_ends() -> None:
+    """Of very many mistakes some are told."""
+    found = problems({str(key): 0 for key in range(MAX_FOUND * 2)}, CHAT)
+    assert len(found) == MAX_FOUND

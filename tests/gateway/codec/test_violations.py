@@ -6,11 +6,14 @@ import pytest
 
 from gateway.codec.violations import (
     MAX_DEPTH,
+    MAX_FOUND,
     MAX_SHOWN,
     ROOT,
     InvalidError,
     TooDeepError,
+    TooManyError,
     Violation,
+    Violations,
     extra,
 )
 
@@ -42,9 +45,19 @@ def test_text() -> None:
         "Input should be a valid dictionary"
     )
     assert both.param == "a"
-    flood = str(InvalidError([one] * 100_000))
-    assert flood.startswith("100000 request validation errors: ")
+    flood = str(InvalidError([one] * (MAX_FOUND - 1)))
+    assert flood.startswith("999 request validation errors: ")
     assert flood.count("Field required") == MAX_SHOWN
+
+
+def test_a_flood_ends() -> None:
+    """No more are collected than are told of, and that there may be more is said."""
+    found, one = Violations(), Violation(ROOT.member("a"), "Field required")
+    for _ in range(MAX_FOUND - 1):
+        found.append(one)
+    with pytest.raises(TooManyError):
+        found.append(one)
+    assert str(InvalidError(found)).startswith("at least 1000 request validation errors: ")
 
 
 def test_long_values_are_cut() -> None:

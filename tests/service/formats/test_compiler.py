@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
+from threading import Event
 
 import pytest
 
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat
 from service.engine.constraint import GrammarCompiler
+from service.engine.errors import Overloaded
 from service.errors import InvalidRequest
 from service.formats import compiler as module
 from service.formats.compiler import FormatCompiler
@@ -69,3 +71,33 @@ async def test_compiling_ends_in_time(
     assert not refusal.done()
     with pytest.raises(InvalidRequest, match=r"takes over 0\.1 s, field: 'tools'"):
         await refusal
+
+
+async def test_stuck_compiles_hold_up_nobody(
+    monkeypatch: pytest.MonkeyPatch, compiler: GrammarCompiler
+) -> None:
+    """While all threads are stuck, others are told so in time; afterwards they are served."""
+    monkeypatch.setattr(module, "SECONDS", 0.1)
+    formats, freed = FormatCompiler(compiler), Event()
+    stuck = [formats.compile(partial(stay, freed), "tools") for _ in range(module.THREADS)]
+    results = await asyncio.gather(*stuck, formats.compile_format(WANTED), return_exceptions=True)
+    assert [type(result) for result in results] == [InvalidRequest] * module.THREADS + [Overloaded]
+    freed.set()
+    monkeypatch.undo()
+    assert await formats.compile_format(WANTED) is not None
+
+
+async def test_nothing_is_compiled_once_closed(compiler: GrammarCompiler) -> None:
+    """What waits at the end is left, so that the process can end."""
+    formats, freed = FormatCompiler(compiler), Event()
+    stuck = [formats.compile(partial(stay, freed), "tools") for _ in range(module.THREADS)]
+    running = [asyncio.create_task(each) for each in (*stuck, formats.compile_format(WANTED))]
+    await asyncio.sleep(0.05)
+    formats.close()
+    freed.set()
+    *_, left = await asyncio.gather(*running, return_exceptions=True)
+    assert isinstance(left, asyncio.CancelledError)
+
+
+def stay(freed: Event) -> None:
+    freed.wait(10)

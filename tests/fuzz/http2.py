@@ -1,0 +1,71 @@
+"""Frames of HTTP/2, as a client writes them that keeps to no rule but those of framing."""
+
+from __future__ import annotations
+
+import socket
+
+from bench.server import host_and_port
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST_STREAM, SETTINGS, CONTINUATION = 0, 1, 3, 4, 9
+END_STREAM, END_HEADERS = 1, 4
+CHAT = "/rapport.v1.ChatService/CreateChatCompletion"
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    head = len(payload).to_bytes(3, "big") + bytes([kind, flags])
+    return head + stream.to_bytes(4, "big") + payload
+
+
+OPENING = PREFACE + frame(SETTINGS, 0, 0)
+
+
+def header(name: str, value: str) -> bytes:
+    """A field in HPACK, literal and not indexed. Both are shorter than 127 characters."""
+    return b"".join((b"\0", bytes([len(name)]), name.encode(), bytes([len(value)]), value.encode()))
+
+
+def call(path: str = CHAT, **more: str) -> bytes:
+    """The fields of a call."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": path,
+        ":authority": "x",
+        "te": "trailers",
+        "content-type": "application/grpc",
+        **{name.replace("_", "-"): value for name, value in more.items()},
+    }
+    return b"".join(header(name, value) for name, value in fields.items())
+
+
+def message(payload: bytes, *, length: int | None = None, compressed: bool = False) -> bytes:
+    """A gRPC message, which may claim another length than it has."""
+    claimed = len(payload) if length is None else length
+    return bytes([compressed]) + claimed.to_bytes(4, "big") + payload
+
+
+def connect(address: str) -> socket.socket:
+    return socket.create_connection(host_and_port(address), timeout=5)
+
+
+def send(address: str, *pieces: bytes) -> bytes:
+    """Sends as much as is taken, then reads until the end or until there is silence."""
+    with connect(address) as client:
+        try:
+            for piece in pieces:
+                client.sendall(piece)
+        except OSError:  # it was closed or does not read on, which is its right
+            pass
+        return received(client)
+
+
+def received(client: socket.socket) -> bytes:
+    client.settimeout(0.2)
+    answer = b""
+    try:
+        while piece := client.recv(64 << 10):
+            answer += piece
+    except OSError:
+        pass
+    return answer

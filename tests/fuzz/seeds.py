@@ -1,0 +1,87 @@
+"""Inputs that fuzzing begins with, and those that once were findings."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import orjson
+
+from rapport.v1.chat_pb2 import CreateChatCompletionRequest
+from rapport.v1.tool_pb2 import FunctionDefinition, Tool
+from service.tools import form
+from tests.conftest import MODEL
+from tests.contract.offers import TOOLS
+from tests.models.conftest import Tiny, write_tiny
+from tests.service.prompt.templates import GEMMA, LLAMA, QWEN
+from tests.service.requests import chat
+
+BODY = orjson.dumps(
+    {
+        "model": MODEL,
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+            {"role": "assistant", "content": None, "tool_calls": []},
+        ],
+        "tools": TOOLS,
+        "response_format": {"type": "json_object", "schema": {"type": "object"}},
+        "stop": ["a"],
+        "logit_bias": {"1": 1},
+        "logprobs": True,
+        "stream": True,
+        "speculation": [1, 2],
+        "reasoning_effort": "none",
+    }
+)
+POST = b"POST /v1/chat/completions\ncontent-type: application/json\ngrpc-timeout: 1S\n\n"
+SCHEMA = {
+    "type": "object",
+    "properties": {"a": {"$ref": "#/$defs/b"}},
+    "required": ["a"],
+    "$defs": {"b": {"type": "string", "pattern": "^a+$"}},
+}
+# Bytes of a tiny model file before its lists of tokens.
+HEAD = 600
+TOOL = Tool(function=FunctionDefinition(name="f", parameters='{"type": "object"}', strict=True))
+
+
+@cache
+def seeds() -> dict[str, list[bytes]]:
+    """By target."""
+    return {
+        "codec": [BODY, b'{"messages":' + b"[" * 200],
+        "http": [
+            POST + BODY,
+            POST.replace(b"1S", b"99999999H") + BODY,
+            b"POST /v1/tokenize\ncontent-type: application/json\n\n{}",
+            b"GET /v1/models/%2f?model=%ff\nx-request-id: \xff",
+            b"GET /health\n",
+            b"HEAD /openapi.json\n",
+            b"GET /v1/models?a=1&a=2\ncontent-length: 99999999999999999999999\n",
+        ],
+        "tool_calls": [
+            form.call("f", '{"x": "}<tool_call>"}').encode(),
+            form.call("f", "{}").encode().replace(b"name", b"na\0me") + b"<tool_",
+            b'<tool_call>\n{"name": "g", "arguments": {}}',
+        ],
+        "gguf": [tiny(), tiny()[: HEAD // 2], tiny()[:HEAD]],
+        "formats": [
+            b'\x00root ::= "a" ([b-z] root){0,3} | "\\u0041"',
+            b"\x01(a|b)*\\d{2,}[^x]",
+            b"\x02" + orjson.dumps(SCHEMA),
+        ],
+        "template": [text.encode() for text in (GEMMA, LLAMA, QWEN)],
+        "request": [
+            chat().SerializeToString(),
+            chat(tools=[TOOL], n=2, stop={"text": "x"}).SerializeToString(),
+            CreateChatCompletionRequest(logit_bias={-1: 5}).SerializeToString(),
+        ],
+    }
+
+
+@cache
+def tiny() -> bytes:
+    """A whole model file."""
+    with tempfile.TemporaryDirectory() as folder:
+        return write_tiny(Path(folder) / "tiny.gguf", Tiny()).read_bytes()

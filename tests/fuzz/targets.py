@@ -1,0 +1,257 @@
+"""What is fuzzed: functions that take any bytes, and raise only where there is a mistake.
+
+`make fuzz` drives them by coverage, `make test` with the seeds and with random bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.message import DecodeError
+
+from gateway.app import Gateway
+from gateway.codec.decode import decoder
+from gateway.codec.encode import encoder
+from gateway.codec.violations import InvalidError
+from gateway.config import GatewaySettings
+from models.errors import ModelError
+from models.gguf import GgufFile
+from models.importer import ensure
+from models.tokenizer import tokenizer_from
+from rapport.v1 import chat_pb2, model_pb2, tokenize_pb2
+from rapport.v1.chat_pb2 import CreateChatCompletionRequest
+from service.engine.constraint import GrammarCompiler, GrammarError
+from service.engine.model import ModelSpec
+from service.engine.vocabulary import Vocabulary
+from service.errors import InvalidRequest, ModelNotFound
+from service.formats.response_format import source_of
+from service.prompt.prompt import PromptReader
+from service.prompt.template import ChatTemplate
+from service.prompt.turns import Conversation, Turn
+from service.request import Defaults, generation_request, prediction_of
+from service.tools.grammar import calls_source
+from service.tools.reader import Argued, Called, CallReader, Event, Said
+from service.tools.use import tool_use
+from service.validate import check
+from service.validate_size import check_size
+from tests.conftest import MODEL
+
+Target = Callable[[bytes], object]
+
+DESCRIPTORS = [file.DESCRIPTOR for file in (chat_pb2, model_pb2, tokenize_pb2)]
+CONTEXT = 8192
+KINDS = ("grammar", "regex", "json_schema")
+
+
+def codec(data: bytes) -> None:
+    """JSON to a request and back."""
+    read, write = coders()
+    try:
+        message = read(orjson.loads(data))
+    except (orjson.JSONDecodeError, InvalidError):
+        return
+    again = read(orjson.loads(orjson.dumps(write(message))))
+    assert again.SerializeToString() == message.SerializeToString()
+
+
+@cache
+def coders() -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    request = CreateChatCompletionRequest.DESCRIPTOR
+    return decoder(request, ignore_unknown=False), encoder(request)
+
+
+def http(data: bytes) -> None:
+    """A request to the gateway: a line of method and path, lines of headers, a body in pieces.
+
+    There is no service behind it: a good request gets a 503, or a 504 if it does not wait.
+    """
+    head, _, body = data.partition(b"\n\n")
+    first, *lines = head.split(b"\n")
+    method, _, target = first.partition(b" ")
+    path, _, query = target.partition(b"?")
+    headers = [line.partition(b":")[::2] for line in lines]
+    status, answer = asyncio.run(
+        exchanged(
+            {
+                "type": "http",
+                "method": printable(method).decode(),
+                "raw_path": printable(path),
+                "query_string": query,
+                "headers": [(name.strip().lower(), value.strip()) for name, value in headers],
+            },
+            [body[place : place + 16] for place in range(0, len(body), 16)] or [b""],
+        )
+    )
+    assert 200 <= status < 500 or status in (503, 504), (status, answer)
+
+
+async def exchanged(scope: Any, pieces: list[bytes]) -> tuple[int, bytes]:
+    """The status and the body that the gateway answers with."""
+    waiting = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    waiting[-1]["more_body"] = False
+    sent: list[Any] = []
+    gone = asyncio.Event()
+
+    async def receive() -> Any:
+        if waiting:
+            return waiting.pop(0)
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app = gateway()
+    app._upstream.start()
+    try:
+        await asyncio.wait_for(app(scope, receive, send), 10)
+    finally:
+        await app._upstream.close()
+    assert sent[0]["type"] == "http.response.start"
+    assert sent[-1]["more_body"] is False
+    return sent[0]["status"], b"".join(message["body"] for message in sent[1:])
+
+
+@cache
+def gateway() -> Gateway:
+    """One whose service is not there, and who knows it all the same."""
+    return Gateway(GatewaySettings(upstream="127.0.0.1:1", descriptor_set=descriptor_set()))
+
+
+def printable(text: bytes) -> bytes:
+    # The parser in front lets nothing else through.
+    return bytes(byte for byte in text if 0x21 <= byte < 0x7F) or b"/"
+
+
+@cache
+def descriptor_set() -> Path:
+    files: dict[str, Any] = {}
+
+    def add(file: Any) -> None:
+        for dependency in file.dependencies:
+            add(dependency)
+        files.setdefault(file.name, file)
+
+    for descriptor in DESCRIPTORS:
+        add(descriptor)
+    made = FileDescriptorSet()
+    for file in files.values():
+        file.CopyToProto(made.file.add())
+    path = Path(tempfile.mkdtemp()) / "rapport.binpb"
+    path.write_bytes(made.SerializeToString())
+    return path
+
+
+def tool_calls(data: bytes) -> None:
+    """Text of a model that has tools, in pieces: the same is read of it as of the whole."""
+    text = data.decode(errors="replace")
+    assert joined(read_calls(*text.split("\0"))) == joined(read_calls(text.replace("\0", "")))
+
+
+def read_calls(*pieces: str) -> list[Event]:
+    reader = CallReader(["f", "get_weather"])
+    return [*(event for piece in pieces for event in reader.push(piece)), *reader.end()]
+
+
+def joined(events: list[Event]) -> list[str]:
+    """What is said and what is called, however it was cut."""
+    parts: list[list[str]] = []
+    for event in events:
+        match event:
+            case Called(name):
+                parts.append(["call", name, ""])
+            case Said(text) | Argued(text):
+                kind = "said" if isinstance(event, Said) else "call"
+                if not parts or parts[-1][0] != kind:
+                    parts.append([kind, "", ""])
+                parts[-1][2] += text
+    return [":".join(part) for part in parts]
+
+
+def gguf(data: bytes) -> None:
+    """A model file."""
+    with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
+        file.write(data)
+        file.flush()
+        with suppress(ModelError):
+            read = GgufFile(Path(file.name))
+            tokenizer_from(read.vocabulary)
+            assert isinstance(read.chat_template, str)
+            assert read.end_tokens
+            for name in read.tensors:
+                read.tensor(name).data.sum()
+
+
+def formats(data: bytes) -> None:
+    """A form that an answer must have: its kind, then its text."""
+    kind = KINDS[data[0] % len(KINDS)] if data else KINDS[0]
+    request = CreateChatCompletionRequest()
+    setattr(request.response_format, kind, data[1:].decode(errors="replace"))
+    with suppress(InvalidRequest, GrammarError):
+        source = source_of(request.response_format)
+        assert source is not None
+        model().compiler.compile(source.text)
+
+
+def template(data: bytes) -> None:
+    """A chat template."""
+    try:
+        read = ChatTemplate(data.decode(errors="surrogateescape"))
+    except ValueError:
+        return
+    assert read.takes_tools in (True, False)
+    with suppress(InvalidRequest):
+        read.render(Conversation([Turn("system", ""), Turn("user", "Hi")])).encode()
+        read.system_prompt.encode()
+
+
+def request(data: bytes) -> None:
+    """A request over gRPC, up to where it goes to the engine."""
+    try:
+        message = CreateChatCompletionRequest.FromString(data)
+    except DecodeError:
+        return
+    loaded = model()
+    size = loaded.vocabulary.size
+    with suppress(InvalidRequest, ModelNotFound, GrammarError):
+        check_size(message)
+        check(message, model=MODEL, vocabulary_size=size, streaming=message.stream)
+        tools = tool_use(message)
+        prompt = loaded.prompts.read(
+            message.messages, tools=tools.shown, most=message.prompt_truncate_len or None
+        )
+        generation_request(message, prompt, CONTEXT, Defaults())
+        prediction_of(message, loaded.vocabulary)
+        if tools.functions:
+            loaded.compiler.compile(calls_source(tools).text)
+
+
+class Loaded:
+    """Of the default model what reads requests."""
+
+    def __init__(self) -> None:
+        folder = ensure(MODEL, "int4")
+        spec = ModelSpec.read(folder)
+        self.vocabulary = Vocabulary.read(folder, spec.vocab_size)
+        self.prompts = PromptReader.load(folder, self.vocabulary, CONTEXT)
+        tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        self.compiler = GrammarCompiler(tokenizer, spec.vocab_size, spec.eos_token_ids)
+
+
+@cache
+def model() -> Loaded:
+    return Loaded()
+
+
+TARGETS: dict[str, Target] = {
+    target.__name__: target
+    for target in (codec, http, tool_calls, gguf, formats, template, request)
+}
