@@ -10,7 +10,8 @@ from rapport.v1.chat_pb2 import (
     SERVICE_TIER_PRIORITY,
     CreateChatCompletionRequest,
 )
-from service.engine.request import GenerationRequest, Sampling, Tier
+from service.caller import hidden
+from service.engine.request import GenerationRequest, Sampling, Tenant, Tier
 from service.engine.vocabulary import Vocabulary
 from service.errors import InvalidRequest, PromptTooLong, Violation
 from service.logprobs import wanted_logprobs
@@ -66,7 +67,7 @@ def generation_request(
         stop_in_output=defaults.stop_in_output,
         ignore_eos=request.ignore_eos,
         namespace=_namespace(request, key_id if defaults.isolate_keys else ""),
-        tenant=_tenant(request, key_id),
+        tenant=tenant_of(request, key_id),
         tier=TIERS.get(request.service_tier, Tier.DEFAULT),
         logprobs=wanted_logprobs(request),
     )
@@ -77,9 +78,9 @@ def _namespace(request: CreateChatCompletionRequest, key_id: str) -> str:
     return key_id + request.prompt_cache_isolation_key
 
 
-def _tenant(request: CreateChatCompletionRequest, key_id: str) -> str:
+def tenant_of(request: CreateChatCompletionRequest, key_id: str) -> Tenant:
     """A user of a key. Nobody can pass for a user of another key."""
-    return f"{key_id}/{request.user}" if key_id or request.user else ""
+    return Tenant(key_id, hidden(request.user.encode()) if request.user else "")
 
 
 def _max_tokens(

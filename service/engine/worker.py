@@ -84,23 +84,33 @@ class Worker:
             on_death()
 
     def step(self) -> None:
-        """Takes news in, runs each decoding sequence once and one slice of one prompt."""
-        self._take_mail()
-        self._admit()
+        """Takes news in, runs each decoding sequence once and one slice of one prompt.
+
+        The first slice of a tenant that another crowds out comes as soon as it is known of.
+        """
+        if self._scheduler.idle:
+            self._mail.get()()
+        self._take_in()
+        if self._scheduler.newcomer:
+            self._prefill()
+            self._tell()
         self._decode()
-        self._prefill()
+        self._take_in()
+        if self._scheduler.prefilling:
+            self._tell()
+            self._prefill()
         self._settle_heirs()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Delivers what there is; what comes now may take as long as a step."""
         if self._events:
             self._deliver(self._events)
             self._events = []
 
-    def _take_mail(self) -> None:
-        if self._scheduler.idle and not self._events:
-            self._mail.get()()
+    def _take_in(self) -> None:
         while not self._mail.empty():
             self._mail.get()()
-
-    def _admit(self) -> None:
         for sequence in self._scheduler.admit(self._begin):
             self._accept_first(sequence)
         self._settle_heirs()
@@ -244,7 +254,7 @@ class Worker:
         heir = self._scheduler.finish(sequence)
         if heir is not None:
             self._heirs.append(heir)
-        elif not job.running and not job.waiting:
+        elif job.done:
             self._close(job.generation)
 
     def _settle_heirs(self) -> None:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapport.v1.chat_pb2 import StopList, StopSequences
-from service.engine.request import Sampling, Tier
+from service.caller import hidden
+from service.engine.request import Sampling, Tenant, Tier
 from service.errors import InvalidRequest, PromptTooLong
 from service.request import Defaults, generation_request, prediction_of
 from tests.service.engine.fake import byte_vocabulary
@@ -104,9 +105,14 @@ def test_the_rest() -> None:
 
 @pytest.mark.parametrize(
     ("user", "key_id", "tenant"),
-    [("", "", ""), ("ann", "", "/ann"), ("", "k1", "k1/"), ("ann", "k1", "k1/ann")],
+    [
+        ("", "", Tenant()),
+        ("ann", "", Tenant("", hidden(b"ann"))),
+        ("", "k1", Tenant("k1")),
+        ("ann", "k1", Tenant("k1", hidden(b"ann"))),
+    ],
 )
-def test_a_tenant_is_a_user_of_a_key(user: str, key_id: str, tenant: str) -> None:
+def test_a_tenant_is_a_user_of_a_key(user: str, key_id: str, tenant: Tenant) -> None:
     request = chat(user=user) if user else chat()
     assert generation_request(request, (1,), 100, DEFAULTS, key_id).tenant == tenant
 
