@@ -27,7 +27,7 @@ from service.engine.request import GenerationRequest
 from service.grammar import grammar_for
 from service.lifecycle import Lifecycle, Served
 from service.output import answer_to
-from service.request import Defaults, generation_request, prediction_of
+from service.request import Defaults, generation_request, prediction_of, tenant_of
 from service.tokenize import tokenized
 from service.tools.use import ToolUse, tool_use
 from service.validate import check
@@ -89,11 +89,11 @@ class ChatService(ChatServiceServicer):
         ours.model = request.model
         ours.user = hidden(request.user.encode()) if request.user else ""
         served = self._lifecycle.served
-        served.engine.check_room()
         understand = partial(self._asked, request, served, ours.key_id, streaming=streaming)
         loop = asyncio.get_running_loop()
-        tools, asked = await loop.run_in_executor(self._threads, understand)
-        grammar = await grammar_for(request, tools, served.formats)
+        with served.engine.expect(tenant_of(request, ours.key_id)):
+            tools, asked = await loop.run_in_executor(self._threads, understand)
+            grammar = await grammar_for(request, tools, served.formats)
         asked = replace(asked, grammar=grammar)
         return answer_to(request, asked, served.engine.vocabulary, ours.arrived, tools), asked
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from service.engine.constraint import Grammar
 from service.engine.engine import Engine
 from service.engine.errors import EngineError
 from service.engine.generation import Generation
-from service.engine.request import Delta, FinishReason, GenerationRequest
+from service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
 from service.formats.compiler import FormatCompiler
 from service.formats.response_format import Source
 from service.lifecycle import Served
@@ -34,6 +35,7 @@ class ScriptedEngine:
         self.error = error
         self.refusal: EngineError | None = None
         self.requests: list[GenerationRequest] = []
+        self.expected: list[Tenant] = []
         self.generations: list[Generation] = []
         self.asked = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -45,9 +47,12 @@ class ScriptedEngine:
     def start(self, on_death: Callable[[], None]) -> None:
         self.on_death = on_death
 
-    def check_room(self) -> None:
+    @contextmanager
+    def expect(self, tenant: Tenant) -> Iterator[None]:
+        self.expected.append(tenant)
         if self.refusal is not None:
             raise self.refusal
+        yield
 
     def submit(self, request: GenerationRequest) -> Generation:
         self.requests.append(request)
