@@ -9,6 +9,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from rapport.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from rapport.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
+from service.backstop import bound_calls
 from service.catalog import ModelService
 from service.chat import ChatService
 from service.config import ServiceSettings
@@ -17,8 +18,10 @@ from service.lifecycle import CHAT_SERVICE, MODEL_SERVICE, Lifecycle
 from service.reflection import add_reflection
 from service.request import Defaults
 
-# Beyond what may run or wait there are requests being read, probes and mistakes.
+# Beyond what may run or wait there are requests being tokenized and mistakes.
 SPARE_RPCS = 256
+# Beyond those there are probes and refusals. Only past these does gRPC itself refuse.
+LAST_RPCS = 1024
 
 
 class PortTakenError(Exception):
@@ -30,7 +33,7 @@ def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Se
     server = grpc.aio.server(
         interceptors=[Around(list(_scopes(settings)))],
         options=transport_options(settings.max_message_bytes),
-        maximum_concurrent_rpcs=settings.slots + settings.max_waiting + SPARE_RPCS,
+        maximum_concurrent_rpcs=_most_calls(settings) + LAST_RPCS,
     )
     defaults = Defaults(
         settings.default_max_tokens,
@@ -74,8 +77,13 @@ def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
+def _most_calls(settings: ServiceSettings) -> int:
+    return settings.slots + settings.max_waiting + SPARE_RPCS
+
+
 def _scopes(settings: ServiceSettings) -> Iterator[Scope]:
     yield keep_account(log_access)
     yield answer_errors
+    yield bound_calls(_most_calls(settings))
     if settings.keys:
         yield require_key(settings.keys)

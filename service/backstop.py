@@ -1,0 +1,33 @@
+"""How many RPCs may be under way. gRPC's own bound would refuse health checks, too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from service.engine.errors import Overloaded
+from service.interceptors import Call, Scope
+from service.lifecycle import CHAT_SERVICE
+
+RETRY_SECONDS = 1.0
+
+
+def bound_calls(most: int) -> Scope:
+    """Refuses RPCs of the chat service beyond so many at a time; others cost next to nothing."""
+    under_way = 0
+
+    @asynccontextmanager
+    async def bounded(call: Call) -> AsyncIterator[None]:
+        nonlocal under_way
+        if not call.account.method.startswith(f"/{CHAT_SERVICE}/"):
+            yield
+            return
+        if under_way >= most:
+            raise Overloaded("too many requests are under way", RETRY_SECONDS)
+        under_way += 1
+        try:
+            yield
+        finally:
+            under_way -= 1
+
+    return bounded
