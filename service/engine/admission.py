@@ -10,8 +10,10 @@ from random import uniform
 from typing import NamedTuple, Self
 
 from service.engine.errors import Overloaded
+from service.engine.fairness import CREDIT
+from service.engine.fit import WEIGHT
 from service.engine.load import Ask, Load
-from service.engine.pace import GRAIN, WEIGHT, Pace
+from service.engine.pace import GRAIN, Pace
 from service.engine.request import Tenant
 
 SHORTEST_RETRY, LONGEST_RETRY = 0.1, 60.0
@@ -111,8 +113,12 @@ class Admission:
         What goes before it is what the ledger puts there: all that its tenant asked for
         earlier, and of others as much as makes their shares equal.
         """
-        tokens = self._up_to(ask, (*load.waiting, *load.reading), lambda each: each.tokens)
-        prefill = self._pace.prefill(round(tokens), beside_decode=load.running.total() > 0)
+        asks = (*load.waiting, *load.reading)
+        tokens = self._up_to(ask, asks, lambda each: each.tokens)
+        prompts = [each.tokens for each in (ask, *asks)]
+        depth = sum(prompt * prompt for prompt in prompts) / sum(prompts) / 2
+        busy = load.running.total() > 0
+        prefill = self._pace.prefill(round(tokens), depth=depth, beside_decode=busy)
         return prefill + self._queue(ask, load)
 
     def _queue(self, ask: Ask, load: Load) -> float:
@@ -134,16 +140,16 @@ class Admission:
             keys[each.tenant.key] += measure(each)
         per_token = users.total() / max(1, sum(each.tokens for each in asks))
         key, user = self._served(ask.tenant)
-        own = through_user = float(measure(ask) + users.pop(ask.tenant, 0))
+        own = total = float(measure(ask) + users.pop(ask.tenant, 0))
         for other, backlog in users.items():
             if other.key == ask.tenant.key:
-                behind = max(0.0, user - self._served(other)[1]) * per_token
-                through_user += min(backlog, own + behind)
+                lead = min(self._served(other)[1] - user, CREDIT) * per_token
+                total += min(backlog, max(0.0, own - lead))
         keys.pop(ask.tenant.key, None)
-        total = through_user
+        own = total
         for other_key, backlog in keys.items():
-            behind = max(0.0, key - self._served(Tenant(other_key))[0]) * per_token
-            total += min(backlog, through_user + behind)
+            lead = min(self._served(Tenant(other_key))[0] - key, CREDIT) * per_token
+            total += min(backlog, max(0.0, own - lead))
         return total
 
     def _check_requests(self, ask: Ask, line: Sequence[Ask], load: Load) -> None:

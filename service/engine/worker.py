@@ -128,6 +128,7 @@ class Worker:
         if draft:
             self._verify(sequences[0], draft)
             return
+        context = sum(sequence.computed for sequence in sequences)
         started = time.perf_counter()
         try:
             drawn = self._run_decode(sequences)
@@ -135,7 +136,8 @@ class Worker:
             log.exception("a decode step failed")
             self._fail({sequence.job for sequence in sequences}, error)
             return
-        self._pace.saw_decode(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._pace.saw_decode(seconds, rows=len(sequences), context=context)
         for sequence, token in zip(sequences, drawn, strict=True):
             self._accept(sequence, token)
 
@@ -215,7 +217,8 @@ class Worker:
         started = time.perf_counter()
         logits = self._runner.prefill(sequence.slot, tokens, past)
         if len(tokens) >= GRAIN:
-            self._pace.saw_prefill(len(tokens), time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._pace.saw_prefill(seconds, tokens=len(tokens), past=past)
         sequence.computed += len(tokens)
         self._scheduler.ledger.charge(sequence.tenant, prompt=len(tokens))
         self._reuse.save(sequence)
@@ -226,7 +229,7 @@ class Worker:
         if self._scheduler.decoding:
             crowded = self._scheduler.crowded_out(sequence.tenant)
             share = CROWDED_SHARE if crowded else FAIR_SHARE
-            size = min(size, self._pace.slice_beside_decode(share))
+            size = min(size, self._pace.slice_beside_decode(sequence.computed, share))
         # A last slice of a single token would round otherwise than one of several.
         return size - (sequence.remaining_prompt == size + 1)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from service.engine.admission import GREED, LONGEST_RETRY, SHORTEST_RETRY, Admission, Limits
 from service.engine.errors import Overloaded
-from service.engine.fairness import Ledger
+from service.engine.fairness import CREDIT, Ledger
 from service.engine.load import Ask, Load
 from service.engine.pace import Pace
 from service.engine.request import Tenant
@@ -134,8 +134,11 @@ def test_the_first_token_is_later_behind_more() -> None:
 
 def test_the_line_of_another_is_not_waited_for() -> None:
     """Who has asked for nothing goes next, whatever another has in line."""
-    ahead, load = admission(), busy(*asks(50, tokens=1500))
-    assert ahead.ttft(Ask(LIGHT, 100), load) <= 2.5 * ahead.ttft(Ask(LIGHT, 100), busy())
+    ledger = Ledger()
+    ledger.enter(GREEDY)
+    ledger.charge(GREEDY, prompt=round(CREDIT))
+    ahead, load = admission(ledger=ledger), busy(*asks(50, tokens=1500))
+    assert ahead.ttft(Ask(LIGHT, 100), load) <= 1.5 * ahead.ttft(Ask(LIGHT, 100), busy())
     assert ahead.ttft(Ask(GREEDY, 100), load) > 50
 
 
