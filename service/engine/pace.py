@@ -44,8 +44,8 @@ class Pace:
         `depth` is how many tokens stand before one of them, on the average.
         """
         alone = self._prefill_fit.expect(tokens, tokens * depth)
-        share = self._decode / self._beside_decode(FAIR_SHARE) if beside_decode else 0
-        return alone * (1 + share)
+        steps = tokens / self.slice_beside_decode(round(depth)) if beside_decode else 0
+        return alone + steps * self._decode
 
     def slice_beside_decode(self, past: int = 0, share: float = FAIR_SHARE) -> int:
         """Tokens of a prompt, behind `past`, that fit between two decode steps."""
