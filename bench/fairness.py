@@ -28,7 +28,7 @@ from bench.load import attempt
 from bench.measure import Percentiles, Record
 from bench.options import bounded
 from bench.progress import tell
-from bench.server import rapport
+from bench.server import end_on_sigterm, rapport
 from bench.workload import Workload
 from models.catalog import DEFAULT_MODEL
 
@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--prompt-tokens", type=bounded(int, 24, 4096), default=100, help="(%(default)s)")
     add("--json", type=Path, help="write all figures there")
     given = parser.parse_args(arguments)
+    end_on_sigterm()
     figures = uvloop.run(measure(given.asks, given.prompt_tokens))
     for name, seen in (("alone", figures.alone), ("beside", figures.beside)):
         print(f"TTFT {name:6}  p50 {seen.p50 * 1e3:6.0f} ms  p95 {seen.p95 * 1e3:6.0f} ms")

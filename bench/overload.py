@@ -30,7 +30,7 @@ from bench.measure import Percentiles, Record
 from bench.options import bounded
 from bench.progress import tell
 from bench.scenario import Limits, Session
-from bench.server import rapport
+from bench.server import end_on_sigterm, rapport
 from bench.table import console
 from bench.workload import Workload
 from models.catalog import DEFAULT_MODEL
@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--max-ttft", type=bounded(float, 0.1, 600), default=2.0, help=limit)
     add("--json", type=Path, help="write all figures there")
     given = parser.parse_args(arguments)
+    end_on_sigterm()
     workload = Workload(DEFAULT_MODEL, given.prompt_tokens, given.max_tokens, 0.0, seed=5)
     figures = uvloop.run(measure(workload, given.seconds, given.max_ttft))
     show(figures, given.max_ttft)
