@@ -156,7 +156,8 @@ class Admission:
         claim = Claim.of(ask.tenant, line, self._limits.requests, lambda _: 1)
         if claim.room < 1:
             turns = claim.wait(1, step=1) * sharers(ask.tenant, line)
-            raise overloaded("too many requests are waiting", turns * self._turnover(load))
+            text = "too many requests are waiting" if self._limits.requests else "no slot is free"
+            raise overloaded(text, turns * self._turnover(load))
 
     def _check_tokens(self, ask: Ask, line: Sequence[Ask]) -> None:
         limit = self._limits.tokens

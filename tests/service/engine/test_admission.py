@@ -59,7 +59,7 @@ def test_without_a_line_there_are_the_free_slots() -> None:
     bounded = admission(requests=0)
     bounded.check(Ask(LIGHT), busy(running=SLOTS - 1))
     for load in (busy(), busy(*asks(1), running=SLOTS - 1)):
-        with pytest.raises(Overloaded):
+        with pytest.raises(Overloaded, match="no slot is free"):
             bounded.check(Ask(LIGHT), load)
 
 
