@@ -16,7 +16,7 @@ from bench.options import Options, parse
 from bench.progress import tell
 from bench.report import Report
 from bench.scenario import Session
-from bench.server import Target, rapport
+from bench.server import Target, end_on_sigterm, rapport
 from bench.startup import measure_startup
 from bench.table import console, show
 
@@ -27,10 +27,7 @@ PAIRS = 30
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the bench; 0 when every request ended well."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    # SIGTERM as Ctrl-C, so that the server is ended either way. Shells start background
-    # jobs with SIGINT ignored, and SIGTERM would be with it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_on_sigterm()
     try:
         report = run(options)
     except BenchError as error:

@@ -99,6 +99,7 @@ def _body(request: Request) -> bytes:
             # Not every server tells the usage of a stream without being asked.
             "stream_options": {"include_usage": True},
         }
+        | ({"user": request.name} if request.name else {})
     )
 
 

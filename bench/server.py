@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -166,6 +167,15 @@ def rapport() -> Iterator[tuple[Server, Target]]:
                 f"http://127.0.0.1:{gateway_metrics}/metrics",
             ),
         )
+
+
+def end_on_sigterm() -> None:
+    """Takes SIGTERM as Ctrl-C, so that servers are ended either way.
+
+    Shells start background jobs with SIGINT ignored, and SIGTERM would be with it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def check_loopback(address: str) -> str:

@@ -34,6 +34,8 @@ class Request:
     user: str
     max_tokens: int
     temperature: float
+    name: str = ""
+    """The user that asks; over REST alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from service.engine.generation import Generation
+from service.engine.request import Tenant
 from service.transcript import Transcript
 
 _CURRENT: ContextVar[Account] = ContextVar("account")
@@ -49,6 +50,11 @@ class Account:
         self.generation = generation
         if self.on_submit is not None:
             self.on_submit()
+
+    @property
+    def tenant(self) -> Tenant:
+        """Whose request it is. Nobody can pass for a user of another key."""
+        return Tenant(self.key_id, self.user)
 
     @property
     def duration(self) -> float:

@@ -22,7 +22,7 @@ from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
 from service import account, headers
 from service.answer import Answer
 from service.engine.generation import Generation
-from service.engine.request import GenerationRequest
+from service.engine.request import GenerationRequest, Tenant
 from service.grammar import grammar_for
 from service.lifecycle import Lifecycle, Served
 from service.output import answer_to
@@ -93,13 +93,13 @@ class ChatService(ChatServiceServicer):
         if self._log_content:
             ours.transcript.keep(request.messages)
         served = self._lifecycle.served
-        served.engine.check_room()
-        # Here, so that a huge one does not wait for a thread.
-        check_size(request)
-        understand = partial(self._asked, request, served, ours.key_id, streaming=streaming)
+        understand = partial(self._asked, request, served, ours.tenant, streaming=streaming)
         loop = asyncio.get_running_loop()
-        tools, asked = await loop.run_in_executor(self._threads, understand)
-        grammar = await grammar_for(request, tools, served.formats)
+        with served.engine.expect(ours.tenant):
+            # Here, so that a huge one does not wait for a thread.
+            check_size(request)
+            tools, asked = await loop.run_in_executor(self._threads, understand)
+            grammar = await grammar_for(request, tools, served.formats)
         asked = replace(asked, grammar=grammar)
         answer = answer_to(request, asked, served.engine.vocabulary, ours.arrived, tools)
         answer.transcript = ours.transcript
@@ -111,7 +111,12 @@ class ChatService(ChatServiceServicer):
         return generation
 
     def _asked(
-        self, request: CreateChatCompletionRequest, served: Served, key_id: str, *, streaming: bool
+        self,
+        request: CreateChatCompletionRequest,
+        served: Served,
+        tenant: Tenant,
+        *,
+        streaming: bool,
     ) -> tuple[ToolUse, GenerationRequest]:
         engine = served.engine
         size = engine.vocabulary.size
@@ -124,7 +129,7 @@ class ChatService(ChatServiceServicer):
             safe=request.safe_tokenization or not request.HasField("safe_tokenization"),
         )
         length = engine.context_length
-        asked = generation_request(request, prompt, length, self._defaults, key_id)
+        asked = generation_request(request, prompt, length, self._defaults, tenant)
         prediction = prediction_of(request, engine.vocabulary)[:length]
         asked = replace(asked, prediction=prediction)
         return tools, asked

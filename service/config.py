@@ -43,7 +43,7 @@ class ServiceSettings(Settings, Limits):
     slots: PositiveInt = 16
     """completions that are decoded together"""
     max_waiting: NonNegativeInt = 256
-    """requests that may wait for a slot"""
+    """requests that may wait for a slot; 0: only as many as there are slots free"""
     max_waiting_tokens: NonNegativeInt = 0
     """tokens of prompts that may wait; 0: no limit"""
     max_ttft: NonNegativeFloat = 300

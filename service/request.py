@@ -10,7 +10,7 @@ from rapport.v1.chat_pb2 import (
     SERVICE_TIER_PRIORITY,
     CreateChatCompletionRequest,
 )
-from service.engine.request import GenerationRequest, Sampling, Tier
+from service.engine.request import NOBODY, GenerationRequest, Sampling, Tenant, Tier
 from service.engine.vocabulary import Vocabulary
 from service.errors import InvalidRequest, PromptTooLong, Violation
 from service.logprobs import wanted_logprobs
@@ -51,7 +51,7 @@ def generation_request(
     prompt: tuple[int, ...],
     context_length: int,
     defaults: Defaults,
-    key_id: str = "",
+    tenant: Tenant = NOBODY,
 ) -> GenerationRequest:
     """What the engine is asked for.
 
@@ -72,8 +72,8 @@ def generation_request(
         stop=_stop(request),
         stop_in_output=defaults.stop_in_output,
         ignore_eos=request.ignore_eos,
-        namespace=_namespace(request, key_id if defaults.isolate_keys else ""),
-        tenant=_tenant(request, key_id),
+        namespace=_namespace(request, tenant.key if defaults.isolate_keys else ""),
+        tenant=tenant,
         tier=TIERS.get(request.service_tier, Tier.DEFAULT),
         logprobs=wanted_logprobs(request),
     )
@@ -82,11 +82,6 @@ def generation_request(
 def _namespace(request: CreateChatCompletionRequest, key_id: str) -> str:
     # A key's id is as long as any other, so two pairs never make the same name.
     return key_id + request.prompt_cache_isolation_key
-
-
-def _tenant(request: CreateChatCompletionRequest, key_id: str) -> str:
-    """A user of a key. Nobody can pass for a user of another key."""
-    return f"{key_id}/{request.user}" if key_id or request.user else ""
 
 
 def _max_tokens(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -13,11 +14,12 @@ from service.engine.admission import Admission, Limits
 from service.engine.errors import Cancelled, EngineError, Unavailable, Unserviceable
 from service.engine.generation import Generation
 from service.engine.kv import bytes_per_token
+from service.engine.load import Ask, Load
 from service.engine.model import ModelSpec
 from service.engine.pace import Pace
 from service.engine.prefix import Prefixes, PrefixStore
 from service.engine.providers import Provider
-from service.engine.request import GenerationRequest
+from service.engine.request import GenerationRequest, Tenant
 from service.engine.runner import Runner, load_runner
 from service.engine.scheduler import Scheduler
 from service.engine.stats import Occupancy, PrefixStats
@@ -32,7 +34,7 @@ class EngineConfig:
     slots: int = 16
     """Sequences under way at once."""
     max_waiting: int = 256
-    """Requests in line before new ones are refused."""
+    """Requests in line before new ones are refused; 0 takes those that find a free slot."""
     max_waiting_tokens: int = 0
     """Tokens of their prompts before new ones are refused; 0 for no limit."""
     max_ttft: float = 300.0
@@ -89,8 +91,10 @@ class Engine:
         self.slot_counters = self._scheduler.counters
         pace = Pace(config.itl_target)
         limits = Limits(config.max_waiting, config.max_waiting_tokens, config.max_ttft)
-        self._admission = Admission(limits, runner.slots, pace)
         self._prefixes = prefixes_of(runner, config.prefix_bytes)
+        served = self._scheduler.ledger.served
+        self._admission = Admission(limits, runner.slots, pace, served)
+        self._expected: list[Ask] = []
         self._worker = Worker(
             runner,
             self._scheduler,
@@ -177,9 +181,9 @@ class Engine:
             Unserviceable: the request can never fit.
             Overloaded: too much is waiting.
         """
-        self.check_room()
+        self._check_open()
         self._check_size(request)
-        self._admission.check(self._live, len(request.prompt))
+        self._check_room(Ask.of(request))
         generation = Generation(request, self._cancel)
         self.counters.accepted += 1
         self._live.add(generation)
@@ -187,11 +191,21 @@ class Engine:
         self._worker.add(generation)
         return generation
 
-    def check_room(self) -> None:
-        """Raises what `submit` would for the shortest request, before any work for one is done."""
-        if self._obstacle is not None:
-            raise Unavailable(self._obstacle)
-        self._admission.check(self._live, 1)
+    @contextmanager
+    def expect(self, tenant: Tenant) -> Iterator[None]:
+        """Keeps a place in line for a request while it is read.
+
+        Raises:
+            Unavailable, Overloaded: as `submit` would, before any work for it is done.
+        """
+        self._check_open()
+        ask = Ask(tenant)
+        self._check_room(ask)
+        self._expected.append(ask)
+        try:
+            yield
+        finally:
+            self._expected.remove(ask)
 
     async def drain(self, grace: float) -> None:
         """Takes no more requests; lets those under way finish within `grace` seconds."""
@@ -215,6 +229,13 @@ class Engine:
         """Fails what runs and takes no more: the engine's thread has died, or hangs."""
         self._obstacle = "the engine has died"
         self._fail_all(Unavailable(self._obstacle))
+
+    def _check_open(self) -> None:
+        if self._obstacle is not None:
+            raise Unavailable(self._obstacle)
+
+    def _check_room(self, ask: Ask) -> None:
+        self._admission.check(ask, Load.of(self._live, self._expected))
 
     def _check_size(self, request: GenerationRequest) -> None:
         tokens = len(request.prompt) + request.max_tokens

@@ -39,7 +39,8 @@ class Generation:
         """Those of them that came out as guessed."""
         self._cancel = cancel
         self._pending: dict[int, Delta] = {}
-        self._unfinished = request.n
+        self.unfinished = request.n
+        """Choices that have not ended."""
         self.error: EngineError | None = None
         self._news = asyncio.Event()
 
@@ -96,8 +97,8 @@ class Generation:
         else:
             self._pending[delta.index] = delta
         if delta.finish_reason is not None:
-            self._unfinished -= 1
-            self.ended = self._unfinished == 0
+            self.unfinished -= 1
+            self.ended = self.unfinished == 0
         self._news.set()
 
     def fail(self, error: EngineError) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from service.engine.fairness import Ledger
-from service.engine.request import Tier
+from service.engine.request import Tenant, Tier
 from service.engine.sequence import Job
 
 # A request that others of its tenant overtook for this long, in seconds, goes before them.
@@ -14,30 +14,43 @@ PATIENCE = 30.0
 
 
 class Line:
-    """Least served tenant first; within one, by tier and then by arrival."""
+    """Least served tenant first, of equals the one that waits longer.
+
+    Within a tenant what was parked goes on first, then by tier and then by arrival.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._jobs: dict[Job, None] = {}  # a set that keeps the order
+        # The inner dicts are sets that keep the order.
+        self._jobs: dict[Tenant, dict[Job, None]] = {}
 
     def __len__(self) -> int:
-        return len(self._jobs)
-
-    def __iter__(self) -> Iterator[Job]:
-        return iter(self._jobs)
+        return sum(map(len, self._jobs.values()))
 
     def append(self, job: Job) -> None:
-        self._jobs[job] = None
+        self._jobs.setdefault(job.request.tenant, {})[job] = None
 
     def remove(self, job: Job) -> None:
         """Takes a job out, if it waits."""
-        self._jobs.pop(job, None)
+        own = self._jobs.get(job.request.tenant, {})
+        own.pop(job, None)
+        if not own:
+            self._jobs.pop(job.request.tenant, None)
 
-    def first(self, may: Callable[[Job], bool]) -> Job | None:
-        """The next of the jobs that may have a slot."""
-        return min(filter(may, self._jobs), key=self._rank, default=None)
+    def first(self, may: Callable[[Tenant], bool]) -> Job | None:
+        """The next of the jobs whose tenant may have a slot."""
+        tenant = min(filter(may, self._jobs), key=self._turn, default=None)
+        return None if tenant is None else min(self._jobs[tenant], key=rank)
 
-    def _rank(self, job: Job) -> tuple[float, Tier]:
-        waited = time.monotonic() - job.arrived
-        tier = Tier.PRIORITY if waited > PATIENCE else job.request.tier
-        return self._ledger.served(job.request.tenant), tier
+    def parked(self) -> Job | None:
+        """A job that has given a slot away."""
+        jobs = (job for own in self._jobs.values() for job in own if job.parked)
+        return next(jobs, None)
+
+    def _turn(self, tenant: Tenant) -> tuple[float, float, float]:
+        return *self._ledger.served(tenant), next(iter(self._jobs[tenant])).arrived
+
+
+def rank(job: Job) -> tuple[bool, Tier]:
+    waited = time.monotonic() - job.arrived
+    return not job.parked, Tier.PRIORITY if waited > PATIENCE else job.request.tier

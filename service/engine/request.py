@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
+from typing import NamedTuple
 
 from service.engine.constraint import Grammar
 from service.engine.logprobs import TokenLogprob
@@ -23,6 +24,16 @@ class Tier(IntEnum):
     PRIORITY = 0
     DEFAULT = 1
     FLEX = 2
+
+
+class Tenant(NamedTuple):
+    """Whose request it is: a user of an API key. Either may be nameless."""
+
+    key: str = ""
+    user: str = ""
+
+
+NOBODY = Tenant()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +75,8 @@ class GenerationRequest:
     """Tokens that are likely to come. They change nothing but the time that it takes."""
     namespace: str = ""
     """Requests of other namespaces share no computed prefix with this one."""
-    tenant: str = ""
-    """Whose request it is: tenants get equal shares. The nameless share one."""
+    tenant: Tenant = NOBODY
+    """Keys get equal shares, and so do the users of a key. The nameless share one."""
     tier: Tier = Tier.DEFAULT
     logprobs: int | None = None
     """With how many alternatives to report log probabilities, or None."""

@@ -1,7 +1,8 @@
 """Who runs next: jobs wait in line, sequences prefill, then decode.
 
-Tenants that have been served least go first. One tenant cannot take the last slots, so
-that another one finds some when it comes.
+Tenants that have been served least go first. One alone may have all slots; when another
+comes, a sequence of the first is parked: what its slot holds waits in the host's memory.
+Where the host cannot reach the slots, the last ones are kept for tenants that have none.
 
 Decoding sequences are a dense prefix of the slots, so that one run covers them all: the
 sequence at place i of `decoding` is in slot i. Prefilling ones are in slots behind.
@@ -10,21 +11,25 @@ sequence at place i of `decoding` is in slot i. Prefilling ones are in slots beh
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from math import ceil
 
 from service.engine.fairness import Ledger
+from service.engine.holdings import Holdings
 from service.engine.line import Line
+from service.engine.request import NOBODY, Tenant
 from service.engine.runner import Runner
 from service.engine.sequence import Job, Sequence
 from service.engine.vocabulary import Vocabulary
 
 # A prompt that others overtook for this long, in seconds, goes first.
 PATIENCE = 2.0
-# Of so many slots, one is kept for tenants that have none; of very few, none is.
-SLOTS_PER_RESERVED = 8
+# Of so many tokens, one is kept for tenants that have no slot; and of so many slots, where
+# nobody can be parked. Of very few slots none is. Where nobody says who asks, nothing is kept.
+RESERVED = 8
 FEW_SLOTS = 3
 
 
@@ -56,7 +61,10 @@ class Scheduler:
         self.budget = budget
         self._budget = budget
         self.slots = runner.slots
-        self._reserved = ceil(runner.slots / SLOTS_PER_RESERVED) * (runner.slots > FEW_SLOTS)
+        self._memory = runner.memory
+        kept = runner.memory is None and runner.slots > FEW_SLOTS
+        self._reserved_slots = ceil(runner.slots / RESERVED) * kept
+        self._reserved_tokens = budget // RESERVED
         self._free = set(range(runner.slots))
 
     @property
@@ -79,15 +87,14 @@ class Scheduler:
         Yields the choices whose prompt another choice of the job has computed: they are
         ready for their first token.
         """
-        while self._free and (job := self.waiting.first(self._may_run)) is not None:
-            if job.tokens > self._budget:
-                return  # those behind must not take what it waits for
-            self.waiting.remove(job)
-            if job.prompt_logits is None:
-                begin(job)
-                self.prefilling.append(self._take_slot(job))
-            else:
-                yield self._fork(job)
+        for newcomers_only in (False, True):
+            # Those behind one that does not fit must not take what it waits for, but what is
+            # kept for those who hold no slot is not that.
+            while (job := self._next_job(newcomers_only=newcomers_only)) and self._fits(job):
+                yield from self._start(job, begin)
+        # What was parked needs no tokens, and gives some back in the end.
+        while self._free and (job := self.waiting.parked()):
+            yield from self._start(job, begin)
 
     def next_prefill(self) -> Sequence | None:
         """The sequence whose prompt goes on.
@@ -103,10 +110,15 @@ class Scheduler:
             return eldest
         return min(own, key=lambda sequence: sequence.remaining_prompt)
 
-    def crowded_out(self, tenant: str) -> bool:
-        """Whether another tenant decodes in more than half of the slots."""
-        others = Counter(sequence.tenant for sequence in self.decoding)
-        return any(2 * count > self.slots for other, count in others.items() if other != tenant)
+    def crowded_out(self, tenant: Tenant) -> bool:
+        """Whether most of what is decoded is another tenant's."""
+        return 2 * Holdings(self.decoding).most_of_another(tenant) > len(self.decoding)
+
+    @property
+    def newcomer(self) -> bool:
+        """Whether the prompt that goes on is a crowded out tenant's and not begun."""
+        sequence = self.next_prefill()
+        return sequence is not None and not sequence.computed and self.crowded_out(sequence.tenant)
 
     def promote(self, sequence: Sequence) -> None:
         """Makes a sequence whose prompt is computed a decoding one; its siblings queue up."""
@@ -126,37 +138,97 @@ class Scheduler:
         if job.waiting and not job.running:
             return self._hand_over(sequence)
         self._vacate(sequence)
+        self._budget += job.tokens
         return None
 
     def drop(self, job: Job) -> None:
         """Takes a job out, wherever it is."""
         for sequence in tuple(job.running):
             job.running.remove(sequence)
-            if sequence in self.prefilling:
-                self.prefilling.remove(sequence)
-                self._release_slot(sequence)
-            else:
-                self._vacate(sequence)
+            self._take_out(sequence)
+            self._budget += job.tokens
+        self._budget += len(job.parked) * job.tokens
+        job.parked.clear()
         self.waiting.remove(job)
 
-    def _may_run(self, job: Job) -> bool:
-        """Whether a job may have a slot: the last ones are for named tenants that have none."""
+    @property
+    def _running(self) -> Iterator[Sequence]:
+        return chain(self.decoding, self.prefilling)
+
+    def _next_job(self, *, newcomers_only: bool) -> Job | None:
+        """The first in line for whose tenant there is a slot, free or another's."""
+        holdings = Holdings(self._running)
+        yielding = cache(holdings.yielding_to)
+
+        def may_run(tenant: Tenant) -> bool:
+            if holdings.has(tenant):
+                kept = self._reserved_slots * (tenant != NOBODY)
+                return not newcomers_only and len(self._free) > kept
+            parks = self._memory is not None and yielding(tenant.key) is not None
+            return len(self._free) > 0 or parks
+
+        return self.waiting.first(may_run)
+
+    def _fits(self, job: Job) -> bool:
+        """Whether there are tokens for a job; what was parked has kept its own."""
         tenant = job.request.tenant
-        if not tenant or len(self._free) > self._reserved:
-            return True
-        return all(sequence.tenant != tenant for sequence in (*self.decoding, *self.prefilling))
+        holds = any(sequence.tenant == tenant for sequence in self._running)
+        kept = self._reserved_tokens * (holds and tenant != NOBODY)
+        return bool(job.parked) or job.tokens <= self._budget - kept
+
+    def _start(self, job: Job, begin: Callable[[Job], None]) -> Iterator[Sequence]:
+        if not self._free:
+            self._park_for(job.request.tenant)
+        self.waiting.remove(job)
+        if job.parked:
+            self._resume(job)
+        elif job.prompt_logits is None:
+            begin(job)
+            self.prefilling.append(self._take_slot(job))
+        else:
+            yield self._fork(job)
+
+    def _park_for(self, tenant: Tenant) -> None:
+        """Moves what a slot holds to the host's memory; the sequence waits in line again.
+
+        Its tokens stay reserved, so that it needs nothing but a slot to go on.
+        """
+        sequence = Holdings(self._running).yielding_to(tenant.key)
+        assert sequence is not None and self._memory is not None, "or nobody may run"  # noqa: S101, PT018 - an invariant
+        if sequence.computed:
+            sequence.kept = self._memory.read(sequence.slot, 0, sequence.computed)
+        sequence.job.running.remove(sequence)
+        sequence.job.parked.append(sequence)
+        self._take_out(sequence)
+        self.waiting.append(sequence.job)
+
+    def _resume(self, job: Job) -> None:
+        sequence = job.parked.pop()
+        sequence.slot = self._occupy(min(self._free))
+        if self._memory is not None and sequence.kept is not None:
+            self._memory.write(sequence.slot, 0, sequence.kept, sequence.computed)
+            sequence.kept = None
+        job.running.append(sequence)
+        if sequence.output:
+            self._place(sequence)
+        else:
+            self.prefilling.append(sequence)
+        if job.parked or job.waiting:
+            self.waiting.append(job)
 
     def _take_slot(self, job: Job, slot: int | None = None) -> Sequence:
-        slot = min(self._free) if slot is None else slot
-        self._free.remove(slot)
+        slot = self._occupy(min(self._free) if slot is None else slot)
         self._budget -= job.tokens
-        self.counters.taken += 1
         return Sequence(job, slot, self._vocabulary, self._ends)
+
+    def _occupy(self, slot: int) -> int:
+        self._free.remove(slot)
+        self.counters.taken += 1
+        return slot
 
     def _release_slot(self, sequence: Sequence) -> None:
         self._runner.release(sequence.slot, sequence.computed)
         self._free.add(sequence.slot)
-        self._budget += sequence.job.tokens
         self.counters.released += 1
 
     def _fork(self, job: Job) -> Sequence:
@@ -177,7 +249,7 @@ class Scheduler:
         heir = self._take_slot(sequence.job, sequence.slot)
         heir.computed = len(sequence.job.request.prompt)
         self.decoding[heir.slot] = heir
-        if not heir.job.waiting:
+        if not (heir.job.waiting or heir.job.parked):
             self.waiting.remove(heir.job)
         return heir
 
@@ -193,6 +265,13 @@ class Scheduler:
             return
         self._runner.exchange(sequence.slot, sequence.computed, place, occupant.computed)
         sequence.slot, occupant.slot = place, sequence.slot
+
+    def _take_out(self, sequence: Sequence) -> None:
+        if sequence in self.prefilling:
+            self.prefilling.remove(sequence)
+            self._release_slot(sequence)
+        else:
+            self._vacate(sequence)
 
     def _vacate(self, sequence: Sequence) -> None:
         """Removes a decoding sequence; the last one fills its place."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from service.engine.detokenize import Detokenizer
 from service.engine.drafts import Drafter
 from service.engine.generation import Generation
 from service.engine.logprobs import TokenLogprob
-from service.engine.request import Delta, FinishReason, GenerationRequest
+from service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
 from service.engine.sampler import Sampler
 from service.engine.stopping import StopMatcher
 from service.engine.vocabulary import Vocabulary
@@ -28,6 +29,8 @@ class Job:
         self.running: list[Sequence] = []
         self.begun = 0
         """How many choices have been given a slot."""
+        self.parked: list[Sequence] = []
+        """Choices that gave their slot to another tenant and will go on."""
         self.prompt_logits: NDArray[np.float32] | None = None
         """Logits after the prompt, once it is computed, while choices wait for them."""
 
@@ -35,6 +38,11 @@ class Job:
     def waiting(self) -> int:
         """How many choices have not been given a slot."""
         return self.request.n - self.begun
+
+    @property
+    def done(self) -> bool:
+        """Whether every choice has ended."""
+        return not (self.running or self.parked or self.waiting)
 
     @property
     def tokens(self) -> int:
@@ -52,6 +60,8 @@ class Sequence:
         self.index = job.begun
         self.computed = 0
         """How many tokens the slot holds."""
+        self.kept: NDArray[Any] | None = None
+        """What the slot held, while the sequence is parked."""
         self.output: list[int] = []
         self.began = time.monotonic()
         self.drafter: Drafter | None = None
@@ -65,7 +75,7 @@ class Sequence:
         job.running.append(self)
 
     @property
-    def tenant(self) -> str:
+    def tenant(self) -> Tenant:
         return self.job.request.tenant
 
     @property

@@ -88,25 +88,35 @@ class Worker:
             on_death()
 
     def step(self) -> None:
-        """Takes news in, runs each decoding sequence once and one slice of one prompt."""
+        """Takes news in, runs each decoding sequence once and one slice of one prompt.
+
+        The first slice of a tenant that another crowds out comes as soon as it is known of.
+        """
         self.began = None
-        self._take_mail()
+        if self._scheduler.idle:
+            self._mail.get()()
         self.began = time.monotonic()
-        self._admit()
+        self._take_in()
+        if self._scheduler.newcomer:
+            self._prefill()
+            self._tell()
         self._decode()
-        self._prefill()
+        self._take_in()
+        if self._scheduler.prefilling:
+            self._tell()
+            self._prefill()
         self._settle_heirs()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Delivers what there is; what comes now may take as long as a step."""
         if self._events:
             self._deliver(self._events)
             self._events = []
 
-    def _take_mail(self) -> None:
-        if self._scheduler.idle and not self._events:
-            self._mail.get()()
+    def _take_in(self) -> None:
         while not self._mail.empty():
             self._mail.get()()
-
-    def _admit(self) -> None:
         for sequence in self._scheduler.admit(self._begin):
             self._accept_first(sequence)
         self._settle_heirs()
@@ -124,6 +134,7 @@ class Worker:
         if draft:
             self._verify(sequences[0], draft)
             return
+        context = sum(sequence.computed for sequence in sequences)
         started = time.perf_counter()
         try:
             drawn = self._run_decode(sequences)
@@ -131,8 +142,9 @@ class Worker:
             log.exception("a decode step failed")
             self._fail({sequence.job for sequence in sequences}, error)
             return
-        self._pace.saw_decode(self.stats.decode.since(started))
+        seconds = self.stats.decode.since(started)
         self.stats.rows.add(len(sequences))
+        self._pace.saw_decode(seconds, rows=len(sequences), context=context)
         for sequence, token in zip(sequences, drawn, strict=True):
             self._accept(sequence, token)
 
@@ -217,7 +229,7 @@ class Worker:
         logits = self._runner.prefill(sequence.slot, tokens, past)
         took = self.stats.prefill.since(started)
         if len(tokens) >= GRAIN:
-            self._pace.saw_prefill(len(tokens), took)
+            self._pace.saw_prefill(took, tokens=len(tokens), past=past)
         sequence.computed += len(tokens)
         self._scheduler.ledger.charge(sequence.tenant, prompt=len(tokens))
         self._reuse.save(sequence)
@@ -228,7 +240,7 @@ class Worker:
         if self._scheduler.decoding:
             crowded = self._scheduler.crowded_out(sequence.tenant)
             share = CROWDED_SHARE if crowded else FAIR_SHARE
-            size = min(size, self._pace.slice_beside_decode(share))
+            size = min(size, self._pace.slice_beside_decode(sequence.computed, share))
         # A last slice of a single token would round otherwise than one of several.
         return size - (sequence.remaining_prompt == size + 1)
 
@@ -257,7 +269,7 @@ class Worker:
         heir = self._scheduler.finish(sequence)
         if heir is not None:
             self._heirs.append(heir)
-        elif not job.running and not job.waiting:
+        elif job.done:
             self._close(job.generation)
 
     def _settle_heirs(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from service.engine.constraint import Grammar, GrammarCompiler
 from service.engine.engine import Counters, Engine
 from service.engine.errors import EngineError
 from service.engine.generation import Generation
-from service.engine.request import Delta, FinishReason, GenerationRequest
+from service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
 from service.engine.stats import COMPILE_BOUNDS, Occupancy, PrefixStats, Stats, Tally
 from service.formats.compiler import FormatCompiler
 from service.formats.response_format import Source
@@ -35,6 +36,7 @@ class ScriptedEngine:
         self.error = error
         self.refusal: EngineError | None = None
         self.requests: list[GenerationRequest] = []
+        self.expected: list[Tenant] = []
         self.generations: list[Generation] = []
         self.asked = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -58,9 +60,12 @@ class ScriptedEngine:
     async def stop(self) -> None:
         """Has no thread."""
 
-    def check_room(self) -> None:
+    @contextmanager
+    def expect(self, tenant: Tenant) -> Iterator[None]:
+        self.expected.append(tenant)
         if self.refusal is not None:
             raise self.refusal
+        yield
 
     def occupancy(self) -> Occupancy:
         return Occupancy(4, len(self.generations), 0, 0, CONTEXT, 0, 0, 8)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from typing import Any
 
 import grpc
@@ -30,7 +31,10 @@ Told = Callable[[], Awaitable[dict[str, Any]]]
 @pytest.fixture
 def settings(request: pytest.FixtureRequest) -> ServiceSettings:
     flags = getattr(request, "param", [])
-    return load(ServiceSettings, ["--grpc-port", "0", "--api-keys", "key", *flags])
+    return load(
+        ServiceSettings,
+        ["--grpc-port", "0", "--api-keys", "key", "--user-hash-salt", "salt", *flags],
+    )
 
 
 @pytest.fixture
@@ -63,8 +67,8 @@ async def test_completion(channel: grpc.aio.Channel, engine: ScriptedEngine, tol
         "method": "/rapport.v1.ChatService/CreateChatCompletion",
         "code": "OK",
         "streamed": False,
-        "key_id": hidden(b"key"),
-        "user_hash": hidden(b"ann"),
+        "key_id": sha256(b"key").hexdigest()[:12],
+        "user_hash": hidden("ann", b"salt"),
         "model": MODEL,
         "prompt_tokens": len(engine.requests[0].prompt),
         "cached_tokens": 2,

@@ -4,7 +4,7 @@ import pytest
 
 from service.account import Account, begin, current
 from service.engine.generation import Generation
-from service.engine.request import Delta, GenerationRequest
+from service.engine.request import Delta, GenerationRequest, Tenant
 
 METHOD = "/rapport.v1.ChatService/CreateChatCompletion"
 
@@ -59,3 +59,11 @@ def test_who_asked_hears_when_the_prompt_is_known(account: Account, generation: 
     account.on_submit = lambda: told.append(account.prompt_tokens)
     account.submitted(generation)
     assert told == [3]
+
+
+def test_a_tenant_is_a_user_of_a_key(account: Account) -> None:
+    """Without a key all users share one, and nobody passes for a user of another key."""
+    account.user = "ann"
+    assert account.tenant == Tenant("", "ann")
+    account.key_id = "k1"
+    assert account.tenant == Tenant("k1", "ann")

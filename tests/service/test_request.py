@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapport.v1.chat_pb2 import StopList, StopSequences
-from service.engine.request import Sampling, Tier
+from service.engine.request import Sampling, Tenant, Tier
 from service.errors import InvalidRequest, PromptTooLong
 from service.request import Defaults, generation_request, prediction_of
 from tests.service.engine.fake import byte_vocabulary
@@ -118,15 +118,6 @@ def test_the_rest() -> None:
     assert generation_request(chat(), (1,), 100, DEFAULTS).n == 1
 
 
-@pytest.mark.parametrize(
-    ("user", "key_id", "tenant"),
-    [("", "", ""), ("ann", "", "/ann"), ("", "k1", "k1/"), ("ann", "k1", "k1/ann")],
-)
-def test_a_tenant_is_a_user_of_a_key(user: str, key_id: str, tenant: str) -> None:
-    request = chat(user=user) if user else chat()
-    assert generation_request(request, (1,), 100, DEFAULTS, key_id).tenant == tenant
-
-
 def test_service_tiers() -> None:
     """auto is the ordinary one."""
     tiers = {
@@ -147,7 +138,7 @@ def test_keys_share_prefixes_unless_told_not_to() -> None:
     def namespace(isolation: str, key_id: str, *, isolate: bool) -> str:
         request = chat(prompt_cache_isolation_key=isolation)
         defaults = Defaults(isolate_keys=isolate)
-        return generation_request(request, (1,), 100, defaults, key_id).namespace
+        return generation_request(request, (1,), 100, defaults, Tenant(key_id)).namespace
 
     assert namespace("a", "k1", isolate=False) == namespace("a", "k2", isolate=False)
     assert namespace("a", "k1", isolate=True) != namespace("a", "k2", isolate=True)

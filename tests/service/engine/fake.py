@@ -109,7 +109,7 @@ class ShortSlices(Pace):
     def __init__(self) -> None:
         super().__init__(target=0)
 
-    def slice_beside_decode(self, share: float = FAIR_SHARE) -> int:  # noqa: ARG002 - a slice is as short as can be
+    def slice_beside_decode(self, past: int = 0, share: float = FAIR_SHARE) -> int:  # noqa: ARG002 - a slice is as short as can be
         return GRAIN
 
 

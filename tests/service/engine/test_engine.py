@@ -8,7 +8,13 @@ import pytest
 
 from service.engine.engine import Engine, EngineConfig
 from service.engine.errors import Overloaded, StepFailed, Unavailable, Unserviceable
-from service.engine.request import FinishReason, GenerationRequest, Sampling
+from service.engine.request import (
+    NOBODY,
+    FinishReason,
+    GenerationRequest,
+    Sampling,
+    Tenant,
+)
 from tests.service.engine.fake import (
     CONTEXT,
     END,
@@ -159,20 +165,28 @@ async def test_the_others_go_on_when_one_is_cancelled() -> None:
         assert await asyncio.gather(*others) == [{0: text(p, 40)} for p in "abc"]
 
 
-async def test_a_full_line_refuses() -> None:
-    """Beyond max_waiting a request is refused at once, with a time to try again."""
+@pytest.mark.parametrize("line", [0, 2])
+async def test_a_full_line_refuses(line: int) -> None:
+    """Beyond the slots and max_waiting a request is refused at once, with a time to try again."""
     runner = FakeRunner()
     gate = Gate(runner, "prefill")
-    async with running(runner, EngineConfig(max_waiting=2)) as engine:
-        tasks = [asyncio.create_task(collect(engine.submit(greedy("first", 4))))]
+    async with running(runner, EngineConfig(max_waiting=line)) as engine:
+        taken = [engine.submit(greedy("taken", 4)) for _ in range(SLOTS + line)]
         await reached(gate)
-        await asyncio.sleep(0.05)
-        waiting = [engine.submit(greedy("queued", 4)) for _ in range(2 - engine.waiting)]
         with pytest.raises(Overloaded) as refusal:
             engine.submit(greedy("refused", 4))
         assert refusal.value.retry_after > 0
         gate.opened.set()
-        await asyncio.gather(*tasks, *map(collect, waiting))
+        await asyncio.gather(*map(collect, taken))
+        await collect(engine.submit(greedy("welcome", 4)))
+
+
+async def test_who_is_expected_has_a_place() -> None:
+    """While a request is read nobody takes its place, and then it takes it itself."""
+    async with running(FakeRunner(1), EngineConfig(max_waiting=0)) as engine:
+        with engine.expect(NOBODY), pytest.raises(Overloaded), engine.expect(Tenant("other")):
+            pass
+        await collect(engine.submit(greedy("welcome", 4)))
 
 
 @pytest.mark.parametrize(("prompt", "max_tokens"), [("x" * CONTEXT, 1), ("x", CONTEXT), ("x", 0)])

@@ -1,24 +1,28 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.engine.fairness import Ledger
 from service.engine.generation import Generation
 from service.engine.line import PATIENCE, Line
-from service.engine.request import Tier
+from service.engine.request import NOBODY, Tenant, Tier
 from service.engine.sequence import Job
 from tests.service.engine.fake import greedy
+
+ONE, TWO = Tenant("one"), Tenant("two")
 
 
 @pytest.fixture
 def ledger() -> Ledger:
     ledger = Ledger()
-    for tenant in ("", "one", "two"):
+    for tenant in (NOBODY, ONE, TWO):
         ledger.enter(tenant)
     return ledger
 
 
-def job(tenant: str = "", tier: Tier = Tier.DEFAULT) -> Job:
+def job(tenant: Tenant = NOBODY, tier: Tier = Tier.DEFAULT) -> Job:
     return Job(Generation(greedy("a", 1, tenant=tenant, tier=tier), lambda _: None))
 
 
@@ -38,19 +42,28 @@ def test_one_tenant_waits_in_order_of_arrival(ledger: Ledger) -> None:
 
 
 def test_the_least_served_goes_first(ledger: Ledger) -> None:
-    line, early, late = Line(ledger), job("one"), job("two")
-    ledger.charge("one", prompt=1)
+    line, early, late = Line(ledger), job(ONE), job(TWO)
+    ledger.charge(ONE, prompt=1)
     line.append(early)
     line.append(late)
     assert order(line) == [late, early]
 
 
+def test_of_equals_the_one_that_waits_longer_goes_first(ledger: Ledger) -> None:
+    """Fresh names that call everything urgent do not overtake."""
+    line, early = Line(ledger), job(ONE)
+    late = job(TWO, Tier.PRIORITY)
+    line.append(late)
+    line.append(early)
+    assert order(line) == [early, late]
+
+
 def test_tiers_count_within_a_tenant_only(ledger: Ledger) -> None:
     """Nobody gets more than a share by calling everything urgent."""
     line = Line(ledger)
-    flex, plain, urgent = (job("one", tier) for tier in (Tier.FLEX, Tier.DEFAULT, Tier.PRIORITY))
-    other = job("two", Tier.FLEX)
-    ledger.charge("one", prompt=1)
+    flex, plain, urgent = (job(ONE, tier) for tier in (Tier.FLEX, Tier.DEFAULT, Tier.PRIORITY))
+    other = job(TWO, Tier.FLEX)
+    ledger.charge(ONE, prompt=1)
     for each in (flex, plain, urgent, other):
         line.append(each)
     assert order(line) == [other, urgent, plain, flex]
@@ -66,8 +79,28 @@ def test_nobody_waits_for_ever(ledger: Ledger, tier: Tier) -> None:
     assert order(line) == [old, new]
 
 
+def test_what_was_parked_goes_on_first(ledger: Ledger) -> None:
+    line, urgent, parked = Line(ledger), job(tier=Tier.PRIORITY), job(tier=Tier.FLEX)
+    line.append(urgent)
+    line.append(parked)
+    assert line.parked() is None
+    parked.parked.append(object())  # type: ignore[arg-type] - some sequence
+    assert line.parked() is parked
+    assert order(line) == [parked, urgent]
+
+
 def test_who_may_not_run_is_passed_over(ledger: Ledger) -> None:
-    line, barred, free = Line(ledger), job("one"), job("two")
+    line, barred, free = Line(ledger), job(ONE), job(TWO)
     line.append(barred)
     line.append(free)
-    assert line.first(lambda each: each is not barred) is free
+    assert line.first(lambda tenant: tenant != ONE) is free
+
+
+@given(st.lists(st.tuples(st.sampled_from([NOBODY, ONE, TWO]), st.sampled_from(Tier))))
+def test_all_who_came_are_let_out_once(arrivals: list[tuple[Tenant, Tier]]) -> None:
+    line, jobs = Line(Ledger()), [job(*arrival) for arrival in arrivals]
+    for each in jobs:
+        line.append(each)
+    assert len(line) == len(jobs)
+    assert set(order(line)) == set(jobs)
+    assert len(line) == 0

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from service.engine.errors import Cancelled
 from service.engine.generation import Generation
 from service.engine.prefix import BLOCK, Prefixes, PrefixStore
-from service.engine.request import Tier
+from service.engine.request import Tenant, Tier
 from service.engine.scheduler import Scheduler
 from service.engine.worker import Event, Worker
 from tests.service.engine.fake import (
@@ -23,6 +23,7 @@ from tests.service.engine.fake import (
 
 SLOTS = 3
 BUDGET = 300
+TENANTS = [Tenant(), Tenant("a", "one"), Tenant("a", "two"), Tenant("b")]
 VOCABULARY = byte_vocabulary()
 
 
@@ -79,7 +80,7 @@ class Bookkeeping(RuleBasedStateMachine):
         options=st.fixed_dictionaries(
             {
                 "namespace": st.sampled_from(["", "other"]),
-                "tenant": st.sampled_from(["", "one", "two"]),
+                "tenant": st.sampled_from(TENANTS),
                 "foretold": st.integers(0, 40),
                 "tier": st.sampled_from(Tier),
             }
@@ -120,7 +121,8 @@ class Bookkeeping(RuleBasedStateMachine):
     @invariant()
     def reserved_tokens_are_those_of_running_sequences(self) -> None:
         sequences = [*self.scheduler.decoding, *self.scheduler.prefilling]
-        reserved = sum(sequence.job.tokens for sequence in sequences)
+        parked = [sequence for job in self.worker._jobs.values() for sequence in job.parked]
+        reserved = sum(sequence.job.tokens for sequence in (*sequences, *parked))
         assert self.scheduler._budget == BUDGET - reserved >= 0
 
     @invariant()
