@@ -12,11 +12,13 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import SettingsConfigDict
 
 from rapport_settings.base import Settings, is_loopback
+from service.engine.faults import parse_faults
 
 
 class ServiceSettings(Settings):
@@ -60,11 +62,29 @@ class ServiceSettings(Settings):
     """whether answers end with the stop text that ended them"""
     max_message_bytes: Annotated[ByteSize, Field(gt=0, lt=1 << 31)] = ByteSize(16 << 20)
     """size that a request may have, such as 16MiB"""
+    reader_timeout: PositiveFloat = 60
+    """seconds after which an answer that its caller does not read at all is given up"""
+    faults: str = ""
+    """for tests: what fails on purpose, such as decode:raise@3; needs inject_faults"""
+    inject_faults: bool = False
+    """for tests: whether faults may be set"""
 
     @property
     def address(self) -> str:
         """The host as it stands before the port."""
         return f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
+
+    @field_validator("faults")
+    @classmethod
+    def _faults_are_known(cls, faults: str) -> str:
+        parse_faults(faults)
+        return faults
+
+    @model_validator(mode="after")
+    def _faults_are_meant(self) -> Self:
+        if self.faults and not self.inject_faults:
+            raise ValueError("faults are for tests, and need inject_faults")
+        return self
 
     @model_validator(mode="after")
     def _open_only_to_this_machine(self) -> Self:

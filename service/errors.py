@@ -5,7 +5,8 @@ ServiceError
 │   └── PromptTooLong  the prompt alone fills the context
 ├── ModelNotFound      no such model here
 ├── Unauthenticated    no key, or not one of ours
-└── NotReady           loading, draining or dead; try again later
+├── NotReady           loading, draining or dead; try again later
+└── ReaderStuck        nobody reads the answer
 
 `service/status.py` says what becomes of them on the wire.
 """
@@ -75,6 +76,13 @@ class NotReady(ServiceError):
     def __init__(self, reason: str, retry_after: float = 1.0) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+
+
+class ReaderStuck(ServiceError):
+    """The caller took nothing of its answer for so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"Nothing of the answer was read for {seconds:g} s")
 
 
 def _summary(violations: Sequence[Violation]) -> str:

@@ -18,6 +18,7 @@ from grpc_status import rpc_status
 from service import account, headers
 from service.account import Account
 from service.caller import hidden
+from service.delivery import Readers
 from service.errors import Unauthenticated
 from service.status import kind_of, status_of
 
@@ -63,8 +64,9 @@ class Around(grpc.aio.ServerInterceptor):
     Health and reflection stay outside: probes and the gateway have no key.
     """
 
-    def __init__(self, scopes: Sequence[Scope]) -> None:
+    def __init__(self, scopes: Sequence[Scope], readers: Readers) -> None:
         self._scopes = scopes
+        self._readers = readers
 
     async def intercept_service(
         self,
@@ -105,7 +107,8 @@ class Around(grpc.aio.ServerInterceptor):
                 async for piece in pieces:
                     if not call.answered:
                         await call.answer()
-                    yield piece
+                    with self._readers.waiting(call.fail, call.account.request_id):
+                        yield piece
 
         return stream
 
@@ -131,7 +134,8 @@ def keep_account(*closings: Closing) -> Scope:
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit):
-            call.account.code = _why_cancelled(call.context)
+            if call.account.code is grpc.StatusCode.OK:
+                call.account.code = _why_cancelled(call.context)
             raise
         finally:
             for closing in closings:

@@ -12,6 +12,7 @@ from rapport.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from service.catalog import ModelService
 from service.chat import ChatService
 from service.config import ServiceSettings
+from service.delivery import Readers
 from service.interceptors import Around, Scope, answer_errors, keep_account, log_access, require_key
 from service.lifecycle import CHAT_SERVICE, MODEL_SERVICE, Lifecycle
 from service.reflection import add_reflection
@@ -28,7 +29,7 @@ class PortTakenError(Exception):
 def build_server(settings: ServiceSettings, lifecycle: Lifecycle) -> grpc.aio.Server:
     """A server with everything in it, not yet listening."""
     server = grpc.aio.server(
-        interceptors=[Around(list(_scopes(settings)))],
+        interceptors=[Around(list(_scopes(settings)), Readers(settings.reader_timeout))],
         options=transport_options(settings.max_message_bytes),
         maximum_concurrent_rpcs=settings.slots + settings.max_waiting + SPARE_RPCS,
     )

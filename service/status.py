@@ -13,12 +13,20 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from service.engine.constraint import ConstraintFailed
-from service.engine.errors import Cancelled, Overloaded, StepFailed, Unavailable, Unserviceable
+from service.engine.errors import (
+    Cancelled,
+    OutOfMemory,
+    Overloaded,
+    StepFailed,
+    Unavailable,
+    Unserviceable,
+)
 from service.errors import (
     InvalidRequest,
     ModelNotFound,
     NotReady,
     PromptTooLong,
+    ReaderStuck,
     Unauthenticated,
     Violation,
 )
@@ -44,7 +52,9 @@ KINDS: dict[type[Exception], Kind] = {
     ModelNotFound: Kind(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", {"param": "model"}),
     Unauthenticated: Kind(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
     NotReady: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
+    ReaderStuck: Kind(grpc.StatusCode.ABORTED, "READER_STUCK"),
     Overloaded: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
+    OutOfMemory: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY"),
     Unavailable: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     Unserviceable: Kind(grpc.StatusCode.INVALID_ARGUMENT, "UNSERVICEABLE"),
     ConstraintFailed: Kind(grpc.StatusCode.INVALID_ARGUMENT, "GRAMMAR_FAILED"),

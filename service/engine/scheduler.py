@@ -67,11 +67,10 @@ class Scheduler:
         held = (sequence.computed for sequence in self.prefilling if sequence.slot == slot)
         return next(held, 0)
 
-    def admit(self, begin: Callable[[Job], None]) -> Iterator[Sequence]:
+    def admit(self, begin: Callable[[Job], None]) -> Iterator[Job]:
         """Gives free slots to waiting jobs; `begin` is told when a job gets its first.
 
-        Yields the choices whose prompt another choice of the job has computed: they are
-        ready for their first token.
+        Yields the jobs whose prompt another choice has computed: `fork` gives them theirs.
         """
         while self._free and (job := self.waiting.first(self._may_run)) is not None:
             if job.tokens > self._budget:
@@ -81,7 +80,22 @@ class Scheduler:
                 begin(job)
                 self.prefilling.append(self._take_slot(job))
             else:
-                yield self._fork(job)
+                yield job
+
+    def fork(self, job: Job) -> Sequence:
+        """Gives a job's next choice a slot and what is computed: it is ready for its first token.
+
+        If the runner fails to copy that, nothing has changed but that the job no longer waits.
+        """
+        computed, slot = len(job.request.prompt), min(self._free)
+        self._runner.copy(job.running[0].slot, slot, computed)
+        sequence = self._take_slot(job, slot)
+        sequence.computed = computed
+        self._place(sequence)
+        if job.waiting:
+            # Behind the others, so that one job with many choices does not hold them up.
+            self.waiting.append(job)
+        return sequence
 
     def next_prefill(self) -> Sequence | None:
         """The sequence whose prompt goes on.
@@ -152,17 +166,6 @@ class Scheduler:
         self._free.add(sequence.slot)
         self._budget += sequence.job.tokens
         self.counters.released += 1
-
-    def _fork(self, job: Job) -> Sequence:
-        source = job.running[0]
-        sequence = self._take_slot(job)
-        sequence.computed = len(job.request.prompt)
-        self._runner.copy(source.slot, sequence.slot, sequence.computed)
-        self._place(sequence)
-        if job.waiting:
-            # Behind the others, so that one job with many choices does not hold them up.
-            self.waiting.append(job)
-        return sequence
 
     def _hand_over(self, sequence: Sequence) -> Sequence:
         self._budget += sequence.job.tokens
