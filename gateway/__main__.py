@@ -14,12 +14,15 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
+from typing import Any, cast
 
 import uvicorn
 
 from gateway.app import Gateway
 from gateway.config import GatewaySettings
+from gateway.connection import Connection, Delivery
 from gateway.upstream import DescriptorSetError
 from rapport_settings.base import SettingsError, load
 
@@ -83,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=cast("Any", partial(Connection, delivery=Delivery(settings.reader_timeout))),
         ws="none",
         lifespan="on",
         log_config=None,

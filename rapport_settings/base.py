@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, NonNegativeFloat, SecretStr, ValidationError
+from pydantic import Field, NonNegativeFloat, PositiveFloat, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     """keys that callers may use, separated by commas; none: open, on a loopback address only"""
     shutdown_grace: NonNegativeFloat = 10
     """seconds that running answers get to finish at shutdown"""
+    reader_timeout: PositiveFloat = 60
+    """seconds after which an answer that its caller does not read at all is given up"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """how much to log"""
 

@@ -62,8 +62,6 @@ class ServiceSettings(Settings):
     """whether answers end with the stop text that ended them"""
     max_message_bytes: Annotated[ByteSize, Field(gt=0, lt=1 << 31)] = ByteSize(16 << 20)
     """size that a request may have, such as 16MiB"""
-    reader_timeout: PositiveFloat = 60
-    """seconds after which an answer that its caller does not read at all is given up"""
     faults: str = ""
     """for tests: what fails on purpose, such as decode:raise@3; needs inject_faults"""
     inject_faults: bool = False
