@@ -247,6 +247,11 @@ class Books(RuleBasedStateMachine):
         if point != "read" or error is MemoryError:
             self.trap.point, self.trap.error = point, error
 
+    @precondition(lambda self: len(self.scheduler.decoding) > 1)
+    @rule(error=st.sampled_from(list(ERRORS)))
+    def set_trap_for_several(self, error: type[Exception]) -> None:
+        self.trap.point, self.trap.error = "decode", error
+
     @precondition(lambda self: self.live)
     @rule(count=st.integers(1, 5))
     def step(self, count: int) -> None:
