@@ -23,6 +23,7 @@ import uvicorn
 from gateway.app import Gateway
 from gateway.config import GatewaySettings
 from gateway.connection import Connection, Delivery
+from gateway.files import most_connections
 from gateway.upstream import DescriptorSetError
 from rapport_settings.base import SettingsError, load
 
@@ -94,6 +95,7 @@ def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
+        limit_concurrency=most_connections(),
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace),
     )
 

@@ -53,6 +53,12 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         # Bytes that stay in the buffer are noticed however few they are.
         self.transport.set_write_buffer_limits(high=0)
+        self._await_request()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._watch, self._looking):
@@ -79,6 +85,13 @@ class Connection(HttpToolsProtocol):
             self._probe()
         self._look_for_refusal()
         return True
+
+    def _await_request(self) -> None:
+        """Closes a connection on which none, or no more of one, comes: uvicorn would wait."""
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _owes_answers(self) -> bool:
         cycle = self.cycle

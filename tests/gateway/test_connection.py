@@ -204,3 +204,21 @@ async def test_slow_reader_is_never_cut(
         assert asyncio.get_running_loop().time() - began > 3 * PATIENCE
     assert library.ended.is_set()
     assert "is cut" not in caplog.text
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/te", request({"size": 1})[:-4]], ids=len)
+async def test_a_request_that_does_not_come_is_not_waited_for(
+    serve: Serve, library: Library, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    """Who sends nothing, or no more, for as long as a connection may be idle is let go."""
+    monkeypatch.setattr("gateway.__main__.KEEP_ALIVE_S", 0.3)
+    async with serve() as client, connected(client) as raw:
+        await raw.send(sent)
+        assert await raw.receive() == b""
+        async with connected(client) as slow:
+            whole = request({"size": 1})
+            for start in range(0, len(whole), 40):
+                await slow.send(whole[start : start + 40])
+                await asyncio.sleep(0.15)
+            assert b" 200 OK" in await slow.receive()
+    assert library.ended.is_set()
