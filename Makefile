@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := service gateway models rapport_cli rapport_settings bench tools tests
 
-.PHONY: help setup protos run test clients lint format bench bench-versus clean
+.PHONY: help setup protos run test clients scale lint format bench bench-versus clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: lint ## Lint, then run the tests
 clients: .venv/.dev ## Run client programs of other makers against a server
 	$(BIN)/python tools/clients.py
 	$(BIN)/pytest -m clients tests/clients/test_programs.py $(ARGS)
+
+scale: .venv/.dev ## Hold a thousand streams, leave ten thousand requests
+	$(BIN)/pytest -m scale -s tests/scale $(ARGS)
 
 lint: .venv/.dev ## Style, types, import rules, protos
 	$(BIN)/ruff check $(CODE)
