@@ -66,6 +66,9 @@ def transport_options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
+        # Calls that this process has not looked at for so many seconds are cancelled without its
+        # knowing: it is for the caller's deadline, and for admission, to say when to give up.
+        ("grpc.server_max_unrequested_time_in_server", 3600),
         # Finds callers that are gone without a word, within about a minute.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
