@@ -7,7 +7,6 @@ hand in place of its thread, and each of its events is taken in at once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -16,7 +15,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from numpy.typing import NDArray
 
 from service.engine.constraint import GrammarCompiler
 from service.engine.engine import Engine, EngineConfig
@@ -35,12 +33,12 @@ from tests.service.engine.fake import (
     CONTEXT,
     END,
     SIZE,
-    FakeRunner,
     ShortSlices,
     byte_vocabulary,
     fake_spec,
     greedy,
 )
+from tests.service.engine.fragile import AtOnce, FragileBytes, FragileRunner, Trap
 
 SLOTS = 3
 MAX_WAITING = 4
@@ -68,59 +66,9 @@ def grammars() -> list[Any]:
     return [compiler.compile(source) for source in GRAMMARS]
 
 
-class Trap:
-    """Raises once at a point, when it is set."""
-
-    def __init__(self) -> None:
-        self.point = ""
-        self.error: type[Exception] = RuntimeError
-        self.sprung = ""
-
-    def __call__(self, point: str) -> None:
-        if point == self.point:
-            self.sprung, self.point = point, ""
-            raise self.error
-
-
-class FragileRunner(FakeRunner):
-    def __init__(self, trap: Trap) -> None:
-        super().__init__(SLOTS)
-        self.before = trap
-
-    def read(self, slot: int, start: int, count: int) -> NDArray[Any]:
-        self.before("read")
-        return super().read(slot, start, count)
-
-    def write(self, slot: int, start: int, tokens: NDArray[Any], count: int) -> None:
-        self.before("write")
-        super().write(slot, start, tokens, count)
-
-
-class FragileBytes(Sequence[bytes]):
-    def __init__(self, table: Sequence[bytes], trap: Trap) -> None:
-        self._table, self._trap = table, trap
-
-    def __getitem__(self, token: Any) -> Any:
-        self._trap("text")
-        return self._table[token]
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-
-class AtOnce:
-    """An event loop that runs what it is given."""
-
-    def is_closed(self) -> bool:
-        return False
-
-    def call_soon_threadsafe(self, callback: Callable[..., object], *args: object) -> None:
-        callback(*args)
-
-
 def by_hand(trap: Trap, *, drafts: bool) -> tuple[Engine, FragileRunner]:
     """An engine that is open, without a thread."""
-    runner, vocabulary = FragileRunner(trap), byte_vocabulary()
+    runner, vocabulary = FragileRunner(SLOTS, trap), byte_vocabulary()
     vocabulary.token_bytes = FragileBytes(vocabulary.token_bytes, trap)
     engine = Engine(runner, fake_spec(), vocabulary, replace(CONFIG, drafts=drafts))
     engine._worker._pace = ShortSlices()
