@@ -141,20 +141,25 @@ class Server:
 
 
 @contextmanager
-def rapport() -> Iterator[tuple[Server, Target]]:
-    """`rapport serve` of this virtual environment on free ports."""
+def rapport(**settings: object) -> Iterator[tuple[Server, Target]]:
+    """`rapport serve` of this virtual environment on free ports, with settings by their names."""
     program = Path(sys.executable).with_name("rapport")
     if not program.exists():
         raise BenchError(f"{program} is missing; run make setup")
     grpc_port, http_port, service_metrics, gateway_metrics = free_ports(4)
-    environment = os.environ | {
-        "RAPPORT_GRPC_HOST": "127.0.0.1",
-        "RAPPORT_HTTP_HOST": "127.0.0.1",
-        "RAPPORT_GRPC_PORT": str(grpc_port),
-        "RAPPORT_HTTP_PORT": str(http_port),
-        "RAPPORT_METRICS_PORT": str(service_metrics),
-        "RAPPORT_GATEWAY_METRICS_PORT": str(gateway_metrics),
-    }
+    chosen = {f"RAPPORT_{name.upper()}": str(value) for name, value in settings.items()}
+    environment = (
+        os.environ
+        | chosen
+        | {
+            "RAPPORT_GRPC_HOST": "127.0.0.1",
+            "RAPPORT_HTTP_HOST": "127.0.0.1",
+            "RAPPORT_GRPC_PORT": str(grpc_port),
+            "RAPPORT_HTTP_PORT": str(http_port),
+            "RAPPORT_METRICS_PORT": str(service_metrics),
+            "RAPPORT_GATEWAY_METRICS_PORT": str(gateway_metrics),
+        }
+    )
     rest = f"http://127.0.0.1:{http_port}"
     with Server([str(program), "serve"], environment, f"{rest}/health") as server:
         yield (

@@ -53,6 +53,12 @@ FORMATS: list[dict[str, Any] | None] = [
     {"type": "json_schema", "json_schema": {"name": "thing", "schema": SCHEMA}},
     {"type": "grammar", "grammar": 'root ::= "yes" | "no"'},
 ]
+TOOL = {
+    "type": "function",
+    "function": {"name": "store", "description": "Stores a thing.", "parameters": SCHEMA},
+}
+# Of the last third's memory over the second's, in so many samples at least.
+MOST_GROWTH, ENOUGH_SAMPLES = 0.05, 90
 ACCOUNT = re.compile(
     r"requests: (\d+) accepted, (\d+) finished, (\d+) cancelled, (\d+) failed; "
     r"slots: (\d+) taken, (\d+) released"
@@ -72,6 +78,10 @@ class Tally:
         third = len(samples) // 3
         return median(samples[-third:]) / median(samples[third : 2 * third]) - 1
 
+    def is_flat(self, part: str) -> bool:
+        """Whether memory did not grow, so far as so short a time can tell."""
+        return len(self.memory[part]) < ENOUGH_SAMPLES or self.growth(part) <= MOST_GROWTH
+
 
 def body_of(random: Random) -> dict[str, Any]:
     """A request of any kind that the service must be able to answer."""
@@ -88,6 +98,8 @@ def body_of(random: Random) -> dict[str, Any]:
     }
     if (chosen := random.choice(FORMATS)) is not None:
         body["response_format"] = chosen
+    if "response_format" not in body and random.choice(ONE_IN_FIVE):
+        body |= {"tools": [TOOL], "tool_choice": random.choice(["auto", "required"])}
     if random.choice(ONE_IN_FIVE):
         body |= {"logprobs": True, "top_logprobs": 2}
     if random.choice(ONE_IN_FIVE):
@@ -182,7 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     tell(f"{REST_CALLERS} callers over REST and {GRPC_CALLERS} over gRPC")
-    with rapport() as (server, target):
+    # Callers that wait here are no overload: none may be refused.
+    with rapport(max_ttft=0) as (server, target):
         assert target.rest and target.grpc, "a server of our own has both"  # noqa: S101, PT018 - an invariant
         parts = target.parts() | {"bench": [psutil.Process()]}
         seconds = 60 * options.minutes
@@ -207,7 +220,8 @@ def report(tally: Tally, last_words: str, path: Path | None) -> int:
         results = {"outcomes": tally.outcomes, "account": found[0], "growth": growth}
         path.write_bytes(orjson.dumps(results | {"memory": tally.memory}))
     even = accepted == finished + cancelled + failed and taken == released and failed == 0
-    return 0 if even and set(tally.outcomes) <= {"ok", "left"} else 1
+    flat = all(tally.is_flat(name) for name in tally.memory)
+    return 0 if even and flat and set(tally.outcomes) <= {"ok", "left"} else 1
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import uvicorn
 
 from gateway.app import Gateway
 from gateway.config import GatewaySettings
-from gateway.protocol import BoundedProtocol
+from gateway.connection import Connection, Delivery
+from gateway.files import most_connections
 from gateway.tls import server_context
 from rapport_settings.base import warn_of_plain_keys
 from rapport_settings.process import tell_ready
@@ -95,7 +96,11 @@ def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         # Uvicorn makes one for each connection, and asks for nothing else.
-        http=partial(BoundedProtocol, read_timeout=settings.read_timeout),  # type: ignore[arg-type]
+        http=partial(  # type: ignore[arg-type]
+            Connection,
+            delivery=Delivery(settings.reader_timeout),
+            read_timeout=settings.read_timeout,
+        ),
         ssl_context_factory=_context_factory(settings),
         ws="none",
         lifespan="on",
@@ -104,6 +109,7 @@ def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
+        limit_concurrency=most_connections(),
         timeout_graceful_shutdown=math.ceil(min(settings.shutdown_grace, LAST_WORDS_S)),
     )
 

@@ -80,6 +80,8 @@ class Settings(BaseSettings):
     """address to serve metrics on; they are open, so leave others out"""
     shutdown_grace: NonNegativeFloat = 10
     """seconds that running answers get to finish at shutdown"""
+    reader_timeout: PositiveFloat = 60
+    """seconds after which an answer that its caller does not read at all is given up"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """how much to log"""
     log_format: Literal["text", "json"] = "text"

@@ -14,12 +14,14 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SecretStr,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import SettingsConfigDict
 
 from rapport_settings.base import Port, Settings, check_bind
 from rapport_settings.tls import TlsFiles, server_files
+from service.engine.faults import parse_faults
 from service.keys.limits import Limits
 
 
@@ -87,6 +89,10 @@ class ServiceSettings(Settings, Limits):
     """CA certificates (PEM): callers over gRPC must show a certificate of one of them"""
     grpc_socket: Path | None = None
     """Unix socket to serve gRPC on as well, without TLS, to programs that may open it"""
+    faults: str = ""
+    """for tests: what fails on purpose, such as decode:raise@3; needs inject_faults"""
+    inject_faults: bool = False
+    """for tests: whether faults may be set"""
 
     @property
     def address(self) -> str:
@@ -97,6 +103,18 @@ class ServiceSettings(Settings, Limits):
     def grpc_tls(self) -> TlsFiles | None:
         """The files of TLS, if it is wanted."""
         return server_files("grpc", self.grpc_tls_cert, self.grpc_tls_key, self.grpc_client_ca)
+
+    @field_validator("faults")
+    @classmethod
+    def _faults_are_known(cls, faults: str) -> str:
+        parse_faults(faults)
+        return faults
+
+    @model_validator(mode="after")
+    def _faults_are_meant(self) -> Self:
+        if self.faults and not self.inject_faults:
+            raise ValueError("faults are for tests, and need inject_faults")
+        return self
 
     @model_validator(mode="after")
     def _grpc_is_guarded(self) -> Self:

@@ -9,6 +9,7 @@ ServiceError
 ├── Unauthenticated    no key, or not one of ours
 ├── RateLimited        the key or its user has had what it may
 ├── RequestMissing     it did not come
+├── ReaderStuck        nobody reads the answer
 └── NotReady           loading, draining or dead; try again later
 
 `service/status.py` says what becomes of them on the wire.
@@ -112,6 +113,13 @@ class NotReady(ServiceError):
     def __init__(self, reason: str, retry_after: float = 1.0) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+
+
+class ReaderStuck(ServiceError):
+    """The caller took nothing of its answer for so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"Nothing of the answer was read for {seconds:g} s")
 
 
 def _summary(violations: Sequence[Violation]) -> str:

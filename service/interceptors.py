@@ -20,6 +20,7 @@ from rapport_telemetry.traces import TRACE_HEADERS
 from service import account, headers
 from service.account import Account
 from service.caller import hidden
+from service.delivery import Readers
 from service.errors import ModelForbidden, Unauthenticated
 from service.keys.keyring import Key, Keyring
 from service.keys.quotas import Quotas
@@ -81,8 +82,9 @@ class Around(grpc.aio.ServerInterceptor):
     reads it, after those that need not know it.
     """
 
-    def __init__(self, scopes: Sequence[Scope]) -> None:
+    def __init__(self, scopes: Sequence[Scope], readers: Readers) -> None:
         self._scopes = scopes
+        self._readers = readers
 
     async def intercept_service(
         self,
@@ -123,7 +125,8 @@ class Around(grpc.aio.ServerInterceptor):
                 async for piece in pieces:
                     if not call.answered:
                         await call.answer()
-                    yield piece
+                    with self._readers.waiting(call.fail, call.account.request_id):
+                        yield piece
 
         return stream
 
@@ -153,7 +156,8 @@ def keep_account(*closings: Closing) -> Scope:
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit):
-            call.account.code = _why_cancelled(call.context)
+            if call.account.code is grpc.StatusCode.OK:
+                call.account.code = _why_cancelled(call.context)
             raise
         finally:
             for closing in closings:

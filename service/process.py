@@ -19,6 +19,7 @@ from rapport_settings.process import tell_ready
 from rapport_telemetry.traces import Tracer
 from service.config import ServiceSettings
 from service.engine.engine import Engine, EngineConfig
+from service.engine.faults import parse_faults
 from service.engine.providers import Provider, choose_provider
 from service.lifecycle import Lifecycle, Served
 from service.metrics.metrics import Metrics
@@ -139,7 +140,10 @@ async def load(settings: ServiceSettings, folder: Path) -> Served:
         drafts=settings.drafts,
         threads=settings.threads,
         deterministic=settings.deterministic,
+        faults=parse_faults(settings.faults),
     )
+    if config.faults:
+        logger.warning("faults on purpose: %s", settings.faults)
     began = time.perf_counter()
     provider, served = await asyncio.to_thread(_load, folder, settings, config)
     spec = served.engine.spec

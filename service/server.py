@@ -18,6 +18,7 @@ from service.backstop import bound_calls
 from service.catalog import ModelService
 from service.chat import ChatService
 from service.config import ServiceSettings
+from service.delivery import Readers
 from service.interceptors import (
     Around,
     Closing,
@@ -61,8 +62,9 @@ def build_server(
         KeysFileError: the file of API keys cannot be used.
     """
     rpcs = most_rpcs(settings)
+    readers = Readers(settings.reader_timeout)
     server = grpc.aio.server(
-        interceptors=[Around(list(_scopes(settings, lifecycle, closings)))],
+        interceptors=[Around(list(_scopes(settings, lifecycle, closings)), readers)],
         options=[
             *transport_options(settings.max_message_bytes, 2 * rpcs),
             ("grpc.enable_channelz", int(settings.channelz)),
@@ -124,6 +126,9 @@ def transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[st
         ("grpc.max_send_message_length", -1),
         # Who connects and says nothing, or half of a handshake, is let go.
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        # Calls that this process has not looked at for so many seconds are cancelled without its
+        # knowing: it is for the caller's deadline, and for admission, to say when to give up.
+        ("grpc.server_max_unrequested_time_in_server", 3600),
         # Finds callers that are gone without a word, within about a minute.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

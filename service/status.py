@@ -13,7 +13,14 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, Re
 from google.rpc.status_pb2 import Status
 
 from service.engine.constraint import ConstraintFailed
-from service.engine.errors import Cancelled, Overloaded, StepFailed, Unavailable, Unserviceable
+from service.engine.errors import (
+    Cancelled,
+    OutOfMemory,
+    Overloaded,
+    StepFailed,
+    Unavailable,
+    Unserviceable,
+)
 from service.errors import (
     InvalidRequest,
     ModelForbidden,
@@ -21,6 +28,7 @@ from service.errors import (
     NotReady,
     PromptTooLong,
     RateLimited,
+    ReaderStuck,
     RequestMissing,
     Unauthenticated,
     Unreadable,
@@ -52,7 +60,9 @@ KINDS: dict[type[Exception], Kind] = {
     Unauthenticated: Kind(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
     RequestMissing: Kind(grpc.StatusCode.CANCELLED, "REQUEST_MISSING"),
     NotReady: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
+    ReaderStuck: Kind(grpc.StatusCode.ABORTED, "READER_STUCK"),
     Overloaded: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
+    OutOfMemory: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY"),
     Unavailable: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     Unserviceable: Kind(grpc.StatusCode.INVALID_ARGUMENT, "UNSERVICEABLE"),
     ConstraintFailed: Kind(grpc.StatusCode.INVALID_ARGUMENT, "GRAMMAR_FAILED"),

@@ -12,6 +12,7 @@ from threading import Thread
 
 from service.engine.admission import Admission, Limits
 from service.engine.errors import Cancelled, EngineError, Unavailable, Unserviceable
+from service.engine.faults import Fault, FaultyRunner, spoil
 from service.engine.generation import Generation
 from service.engine.kv import bytes_per_token
 from service.engine.load import Ask, Load
@@ -51,6 +52,8 @@ class EngineConfig:
     """Threads to compute with; 0 takes one for each core."""
     deterministic: bool = False
     """Whether a request gives the same bytes alone, in company and from the cache."""
+    faults: tuple[Fault, ...] = ()
+    """What fails on purpose."""
 
 
 @dataclass(slots=True)
@@ -126,10 +129,13 @@ class Engine:
         Prompts run with the weights of `prefill_folder`, where one is given.
         """
         spec = ModelSpec.read(folder)
-        runner = load_runner(
+        vocabulary = Vocabulary.read(folder, spec.vocab_size)
+        runner: Runner = load_runner(
             folder, spec, provider, config.slots, config.threads, prefill_folder=prefill_folder
         )
-        vocabulary = Vocabulary.read(folder, spec.vocab_size)
+        if config.faults:
+            runner = FaultyRunner(runner, config.faults)
+            spoil(vocabulary, config.faults)
         return cls(runner, spec, vocabulary, config, provider.name)
 
     def start(self, on_death: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ EngineError
 ├── Unavailable     not started, draining, stopped or dead
 ├── Unserviceable   the request can never fit this engine
 ├── StepFailed      the runtime failed under this request
+├── OutOfMemory     the runtime found no memory for this request; try again later
 ├── ConstraintFailed    (constraint.py) the request's grammar cannot be followed
 └── Cancelled       the caller left
 """
@@ -36,5 +37,25 @@ class StepFailed(EngineError):
     """The runtime failed in a step that the request was part of."""
 
 
+class OutOfMemory(EngineError):
+    """The runtime found no memory for the request."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no memory left for the request")
+
+
 class Cancelled(EngineError):
     """The caller left."""
+
+
+# In the words of ONNX Runtime's two allocators; it has no type for it.
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc")
+
+
+def failure_of(error: Exception) -> EngineError:
+    """What an error under a step means for its requests."""
+    if isinstance(error, EngineError):
+        return error
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return OutOfMemory()
+    return StepFailed(f"the runtime failed: {type(error).__name__}")

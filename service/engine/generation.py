@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
@@ -11,12 +12,16 @@ from typing import Self
 from service.engine.errors import EngineError
 from service.engine.request import Delta, GenerationRequest
 
+# With twenty alternatives for each, so many tokens take about 150 KB.
+MOST_MERGED = 128
+
 
 class Generation:
     """The deltas of a request as they come. Leaving the `async with` cancels what still runs.
 
-    A reader that lags gets what has gathered for a choice as one delta, so what waits
-    here is bounded by the request's own `n * max_tokens`.
+    A reader that lags gets what has gathered for a choice as few deltas, so what waits
+    here is bounded by the request's own `n * max_tokens`. None has more than `MOST_MERGED`
+    tokens if it need not, so that a message takes a slow reader no long time.
     """
 
     def __init__(self, request: GenerationRequest, cancel: Callable[[Generation], None]) -> None:
@@ -38,7 +43,9 @@ class Generation:
         self.accepted_tokens = 0
         """Those of them that came out as guessed."""
         self._cancel = cancel
-        self._pending: dict[int, Delta] = {}
+        self._pending: deque[Delta] = deque()
+        self._growing: dict[int, Delta] = {}
+        """The latest of the pending deltas of a choice."""
         self.unfinished = request.n
         """Choices that have not ended."""
         self.error: EngineError | None = None
@@ -63,7 +70,10 @@ class Generation:
             await self._news.wait()
             self._news.clear()
             while self._pending:
-                yield self._pending.pop(next(iter(self._pending)))
+                delta = self._pending.popleft()
+                if self._growing[delta.index] is delta:
+                    del self._growing[delta.index]
+                yield delta
             if self.error is not None:
                 raise self.error
             if self.ended:
@@ -92,10 +102,12 @@ class Generation:
         self.last_at = time.monotonic()
         if self.first_at is None:
             self.first_at = self.last_at
-        if waiting := self._pending.get(delta.index):
-            waiting.extend(delta)
+        growing = self._growing.get(delta.index)
+        if growing is not None and len(growing.token_ids) < MOST_MERGED:
+            growing.extend(delta)
         else:
-            self._pending[delta.index] = delta
+            self._growing[delta.index] = delta
+            self._pending.append(delta)
         if delta.finish_reason is not None:
             self.unfinished -= 1
             self.ended = self.unfinished == 0

@@ -81,20 +81,34 @@ class Scheduler:
         held = (sequence.computed for sequence in self.prefilling if sequence.slot == slot)
         return next(held, 0)
 
-    def admit(self, begin: Callable[[Job], None]) -> Iterator[Sequence]:
-        """Gives free slots to waiting jobs; `begin` is told when a job gets its first.
-
-        Yields the choices whose prompt another choice of the job has computed: they are
-        ready for their first token.
-        """
+    def admit(self) -> Iterator[Job]:
+        """The jobs that may have a slot; `start` gives it to each before the next is asked for."""
         for newcomers_only in (False, True):
             # Those behind one that does not fit must not take what it waits for, but what is
             # kept for those who hold no slot is not that.
             while (job := self._next_job(newcomers_only=newcomers_only)) and self._fits(job):
-                yield from self._start(job, begin)
+                yield job
         # What was parked needs no tokens, and gives some back in the end.
         while self._free and (job := self.waiting.parked()):
-            yield from self._start(job, begin)
+            yield job
+
+    def start(self, job: Job, begin: Callable[[Job], None]) -> Sequence | None:
+        """Gives a job a slot; `begin` is told when it is the first.
+
+        Returns a choice that is ready for its first token, where another one has computed the
+        prompt. Where the runner fails to copy something, the job has to be dropped.
+        """
+        if not self._free:
+            self._park_for(job.request.tenant)
+        self.waiting.remove(job)
+        if job.parked:
+            self._resume(job)
+        elif job.prompt_logits is None:
+            begin(job)
+            self.prefilling.append(self._take_slot(job))
+        else:
+            return self._fork(job)
+        return None
 
     def next_prefill(self) -> Sequence | None:
         """The sequence whose prompt goes on.
@@ -176,18 +190,6 @@ class Scheduler:
         kept = self._reserved_tokens * (holds and tenant != NOBODY)
         return bool(job.parked) or job.tokens <= self._budget - kept
 
-    def _start(self, job: Job, begin: Callable[[Job], None]) -> Iterator[Sequence]:
-        if not self._free:
-            self._park_for(job.request.tenant)
-        self.waiting.remove(job)
-        if job.parked:
-            self._resume(job)
-        elif job.prompt_logits is None:
-            begin(job)
-            self.prefilling.append(self._take_slot(job))
-        else:
-            yield self._fork(job)
-
     def _park_for(self, tenant: Tenant) -> None:
         """Moves what a slot holds to the host's memory; the sequence waits in line again.
 
@@ -203,11 +205,12 @@ class Scheduler:
         self.waiting.append(sequence.job)
 
     def _resume(self, job: Job) -> None:
-        sequence = job.parked.pop()
-        sequence.slot = self._occupy(min(self._free))
+        sequence, slot = job.parked[-1], min(self._free)
         if self._memory is not None and sequence.kept is not None:
-            self._memory.write(sequence.slot, 0, sequence.kept, sequence.computed)
+            self._memory.write(slot, 0, sequence.kept, sequence.computed)
             sequence.kept = None
+        job.parked.pop()
+        sequence.slot = self._occupy(slot)
         job.running.append(sequence)
         if sequence.output:
             self._place(sequence)
@@ -232,10 +235,10 @@ class Scheduler:
         self.counters.released += 1
 
     def _fork(self, job: Job) -> Sequence:
-        source = job.running[0]
-        sequence = self._take_slot(job)
-        sequence.computed = len(job.request.prompt)
-        self._runner.copy(source.slot, sequence.slot, sequence.computed)
+        computed, slot = len(job.request.prompt), min(self._free)
+        self._runner.copy(job.running[0].slot, slot, computed)
+        sequence = self._take_slot(job, slot)
+        sequence.computed = computed
         self._place(sequence)
         if job.waiting:
             # Behind the others, so that one job with many choices does not hold them up.

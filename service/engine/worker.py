@@ -12,7 +12,7 @@ from queue import SimpleQueue
 
 from service.engine.constraint import ConstraintFailed
 from service.engine.draw import Drawn, draw
-from service.engine.errors import EngineError, StepFailed
+from service.engine.errors import EngineError, OutOfMemory, failure_of
 from service.engine.generation import Generation
 from service.engine.pace import CROWDED_SHARE, FAIR_SHARE, GRAIN, Pace
 from service.engine.prefix import Prefixes
@@ -117,9 +117,19 @@ class Worker:
     def _take_in(self) -> None:
         while not self._mail.empty():
             self._mail.get()()
-        for sequence in self._scheduler.admit(self._begin):
-            self._accept_first(sequence)
+        for job in self._scheduler.admit():
+            self._start(job)
         self._settle_heirs()
+
+    def _start(self, job: Job) -> None:
+        try:
+            sequence = self._scheduler.start(job, self._begin)
+        except Exception as error:
+            log.exception("a slot could not be filled")
+            self._fail({job}, error)
+            return
+        if sequence is not None:
+            self._accept_first(sequence)
 
     def _decode(self) -> None:
         sequences = tuple(self._scheduler.decoding)
@@ -138,6 +148,11 @@ class Worker:
         started = time.perf_counter()
         try:
             drawn = self._run_decode(sequences)
+        except OutOfMemory as error:
+            log.exception("no memory for a decode step: its latest request makes room")
+            latest = max(sequences, key=lambda sequence: sequence.began)
+            self._end(latest.job.generation, error)
+            return
         except Exception as error:
             log.exception("a decode step failed")
             self._fail({sequence.job for sequence in sequences}, error)
@@ -196,7 +211,10 @@ class Worker:
             # A lone row rounds otherwise than one of several. What this one leaves behind
             # the tokens of slot 1 is written over by the next that are computed there.
             last, lengths = [*last, 0], [*lengths, self._scheduler.held(1)]
-        logits = self._runner.decode(last, lengths)
+        try:
+            logits = self._runner.decode(last, lengths)
+        except Exception as error:
+            raise failure_of(error) from error
         for sequence in sequences:
             sequence.computed += 1
         return draw(logits[: len(sequences)], sequences, self.stats.mask)
@@ -253,12 +271,17 @@ class Worker:
         job = sequence.job
         if job.generation not in self._jobs:
             return
+        if isinstance(drawn, ConstraintFailed):
+            self._end(job.generation, drawn)
+            return
         try:
-            if isinstance(drawn, ConstraintFailed):
-                raise drawn
             delta = sequence.accept(*drawn)
         except ConstraintFailed as error:
             self._end(job.generation, error)
+            return
+        except Exception as error:
+            log.exception("a token could not be read")
+            self._fail({job}, error)
             return
         self.stats.completion_tokens += len(delta.token_ids)
         self._scheduler.ledger.charge(sequence.tenant, output=len(delta.token_ids))
@@ -301,7 +324,7 @@ class Worker:
     def _fail(self, jobs: set[Job], error: Exception) -> None:
         self.stats.failed_steps += 1
         for job in jobs:
-            self._end(job.generation, StepFailed(f"the runtime failed: {type(error).__name__}"))
+            self._end(job.generation, failure_of(error))
 
     def _add(self, generation: Generation) -> None:
         job = self._jobs[generation] = Job(generation)

@@ -35,5 +35,12 @@ def test_an_uneven_account_fails(account: str) -> None:
     assert report(tally(ok=6, left=3), account, None) == 1
 
 
+@pytest.mark.parametrize(("last", "status"), [(104, 0), (106, 1)])
+def test_memory_that_grows_fails(last: int, status: int) -> None:
+    """In a run that is long enough to tell."""
+    grown = Tally(Counter(ok=9), {"service": [1] * 30 + [100] * 30 + [last] * 30})
+    assert report(grown, EVEN, None) == status
+
+
 def test_an_answer_that_is_not_whole_fails() -> None:
     assert report(tally(**{"ok": 5, "left": 3, "cut off": 1}), EVEN, None) == 1

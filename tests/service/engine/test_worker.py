@@ -58,9 +58,10 @@ class Bookkeeping(RuleBasedStateMachine):
             self.listen(generation)
 
     def listen(self, generation: Generation) -> None:
-        for index, delta in generation._pending.items():
-            self.heard[generation].setdefault(index, []).extend(delta.token_ids)
+        for delta in generation._pending:
+            self.heard[generation].setdefault(delta.index, []).extend(delta.token_ids)
         generation._pending.clear()
+        generation._growing.clear()
         if generation.ended:
             self.live.remove(generation)
             if generation.error is None:

@@ -1,0 +1,21 @@
+"""How many files, and so connections, the process may have open."""
+
+from __future__ import annotations
+
+import resource
+
+# Nobody opens so many connections, and some systems know no more.
+ENOUGH = 1 << 16
+# What is open beside connections of clients: logs, the service, a page that is read.
+SPARE = 64
+
+
+def most_connections() -> int:
+    """Connections that clients may have: as many as the system lets this process ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < ENOUGH:
+        soft = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    elif soft == resource.RLIM_INFINITY:
+        soft = ENOUGH
+    return max(soft - SPARE, 1)

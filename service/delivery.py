@@ -1,0 +1,63 @@
+"""Whether callers take what they are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from service.errors import ReaderStuck
+
+logger = logging.getLogger(__name__)
+
+Fail = Callable[[Exception], Awaitable[None]]
+"""Ends an RPC with the status of an error."""
+
+
+class Readers:
+    """Gives up RPCs whose callers take nothing for `patience` seconds. For the event loop.
+
+    A caller that reads slowly takes a message after the other, and is waited for.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self.cut = 0
+        """RPCs that were given up."""
+        self._patience = patience
+        self._ends: set[asyncio.Task[None]] = set()
+
+    @contextmanager
+    def waiting(self, fail: Fail, request_id: str) -> Iterator[None]:
+        """Surrounds the sending of a message in an RPC's task, which may be cancelled in it."""
+        task = asyncio.current_task()
+        assert task is not None, "an RPC is a task"  # noqa: S101 - an invariant
+        timer = asyncio.get_running_loop().call_later(
+            self._patience, self._give_up, task, fail, request_id
+        )
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _give_up(self, task: asyncio.Task[Any], fail: Fail, request_id: str) -> None:
+        self.cut += 1
+        logger.warning(
+            "request %s is given up: nothing of its answer was read for %g s",
+            request_id,
+            self._patience,
+        )
+        ending = asyncio.ensure_future(self._end(task, fail))
+        self._ends.add(ending)
+        ending.add_done_callback(self._ends.discard)
+
+    async def _end(self, task: asyncio.Task[Any], fail: Fail) -> None:
+        # The status waits behind what was sent, for a caller that reads on after all; the
+        # RPC's task and all that it holds do not wait.
+        failing = asyncio.ensure_future(fail(ReaderStuck(self._patience)))
+        await asyncio.sleep(0)
+        task.cancel()
+        # That is how gRPC says that the status was sent; and if it cannot be, nobody is there.
+        with suppress(Exception):
+            await failing

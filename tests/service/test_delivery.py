@@ -1,0 +1,91 @@
+"""Callers that stop reading: a real server and client, whose window fills."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
+
+from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from rapport_settings.base import load
+from service.config import ServiceSettings
+from service.engine.generation import MOST_MERGED
+from tests.service.fakes import ScriptedEngine, ends, says
+from tests.service.requests import chat
+
+PATIENCE = 0.4
+# More than gRPC takes ahead of a reader, in messages that are not merged.
+LONG = [says(0, "x" * 20_000, tokens=MOST_MERGED) for _ in range(50)]
+
+
+@pytest.fixture
+def settings() -> ServiceSettings:
+    return load(ServiceSettings, ["--grpc-port", "0", "--reader-timeout", str(PATIENCE)])
+
+
+@pytest.fixture
+async def narrow(address: str) -> grpc.aio.Channel:
+    """A channel that takes no more ahead than the protocol's first window."""
+    return grpc.aio.insecure_channel(address, [("grpc.http2.bdp_probe", 0)])
+
+
+async def read_on(call: grpc.aio.UnaryStreamCall[object, object]) -> int:
+    """Reads to the end. Returns how many messages came."""
+    pieces = 0
+    while await call.read() is not grpc.aio.EOF:
+        pieces += 1
+    return pieces
+
+
+async def test_stuck_reader_is_given_up(
+    narrow: grpc.aio.Channel, engine: ScriptedEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The request is cancelled, the log says why, and who reads on after all hears it, too."""
+    caplog.set_level(logging.INFO)
+    engine.script = LONG
+    async with narrow as channel:
+        metadata = (("x-request-id", "stuck"),)
+        call = ChatServiceStub(channel).StreamChatCompletion(chat(), metadata=metadata)
+        await call.read()
+        await asyncio.wait_for(engine.cancelled.wait(), 10)
+        assert "request stuck is given up" in caplog.text
+        assert "StreamChatCompletion ABORTED " in caplog.text
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await read_on(call)
+    assert raised.value.code() is grpc.StatusCode.ABORTED
+    status, info = rpc_status.from_call(raised.value), ErrorInfo()  # type: ignore[arg-type]
+    assert status is not None
+    assert status.details[0].Unpack(info)
+    assert info.reason == "READER_STUCK"
+
+
+async def test_slow_reader_gets_everything(
+    narrow: grpc.aio.Channel, engine: ScriptedEngine
+) -> None:
+    """Who reads a little now and then is waited for, however long it takes in all."""
+    engine.script = [*LONG, ends(0)]
+    pieces = 0
+    async with narrow as channel:
+        call = ChatServiceStub(channel).StreamChatCompletion(chat())
+        while await call.read() is not grpc.aio.EOF:
+            pieces += 1
+            await asyncio.sleep(PATIENCE / 8)
+    assert pieces == len(LONG) + 2
+
+
+async def test_a_caller_that_went_while_stuck_leaves_nothing(
+    narrow: grpc.aio.Channel, engine: ScriptedEngine
+) -> None:
+    """A stuck caller that leaves after it was given up is no fault in the server."""
+    engine.script = LONG
+    async with narrow as channel:
+        call = ChatServiceStub(channel).StreamChatCompletion(chat())
+        await call.read()
+        await asyncio.wait_for(engine.cancelled.wait(), 10)
+        call.cancel()
+        engine.script = [ends(0)]
+        await ChatServiceStub(channel).CreateChatCompletion(chat())
