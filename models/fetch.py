@@ -9,6 +9,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from models import cache
@@ -95,13 +96,12 @@ def reason_in(log: str) -> str:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes in the folder; its files come and go."""
+    """Bytes in the folder; its files and folders come and go."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
+    for parent, _, names in os.walk(folder):  # which passes over folders that are gone
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(parent, name).stat().st_size
     return total
 
 

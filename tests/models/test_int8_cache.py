@@ -53,6 +53,7 @@ def test_the_folder_says_int8(folders: dict[str, Path]) -> None:
         "precision": "int4-kv8",
         "kv_type": "int8",
         "created": small["created"],
+        "sizes": small["sizes"],
     }
 
 
