@@ -42,7 +42,7 @@ class Gateway:
         self._settings = settings
         self._untraced = Untraced()
         self._tracer = tracer or self._untraced
-        self._upstream = Upstream(settings)
+        self._upstream = Upstream(settings, self.metrics.follow)
         self.doors = Doors()
         self._pages = Pages(self._upstream, self.doors)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="body")
@@ -58,11 +58,8 @@ class Gateway:
     async def _live(self, receive: Any, send: Any) -> None:
         await receive()
         self._upstream.start()
-        following = asyncio.create_task(self.metrics.follow(self._upstream.channel))
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        following.cancel()
-        await asyncio.wait([following])
         await self._upstream.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         await send({"type": "lifespan.shutdown.complete"})

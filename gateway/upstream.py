@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ RENEW_S = 5.0
 RETIRE_S = 3600.0
 
 
+Follow = Callable[[grpc.aio.Channel], Coroutine[Any, Any, None]]
+"""Looks on at a channel until it is cancelled."""
+
+
 class DescriptorSetError(Exception):
     """The file of descriptors cannot be used; the text says why."""
 
@@ -39,7 +43,7 @@ class DescriptorSetError(Exception):
 class Upstream:
     """A connection that learns the service's routes, and again when it comes back changed."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, follow: Follow) -> None:
         """Raises DescriptorSetError or CertificateError if a file that is set is no such thing."""
         self.target = settings.target
         self.channel: grpc.aio.Channel
@@ -51,7 +55,8 @@ class Upstream:
         self._description = b""
         self._learned: bytes | None = None
         self._is_fixed = settings.descriptor_set is not None
-        self._watcher: asyncio.Task[None] | None = None
+        self._follow = follow
+        self._watchers: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._reported = ""
         if settings.descriptor_set is not None:
@@ -82,7 +87,7 @@ class Upstream:
 
     async def close(self) -> None:
         """Cancels all calls."""
-        tasks = [*self._tasks, *([self._watcher] if self._watcher else [])]
+        tasks = [*self._tasks, *self._watchers]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -105,10 +110,11 @@ class Upstream:
 
     def _connect(self) -> None:
         self.channel = self._channels.open()
-        if self._watcher is not None:
-            self._watcher.cancel()
+        for watcher in self._watchers:
+            watcher.cancel()
+        self._watchers = [asyncio.create_task(self._follow(self.channel))]
         if not self._is_fixed:
-            self._watcher = asyncio.create_task(self._watch())
+            self._watchers.append(asyncio.create_task(self._watch()))
 
     async def _renew(self) -> None:
         """Takes another channel when the certificates have changed."""

@@ -102,6 +102,7 @@ async def live(
     life.cancel()
     logger.critical("the engine is dead, so the service ends")
     await lifecycle.die()
+    await asyncio.sleep(FLUSH)  # for callers that come meanwhile to hear why
     return ENGINE_DIED
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from gateway.config import GatewaySettings
+from gateway.metrics import Metrics
 from gateway.upstream import Upstream
 from rapport_settings.tls import CertificateError, TlsFiles
 from service.tls import server_credentials
@@ -161,4 +162,4 @@ async def test_ca_that_comes_later(library: Library, ca: Authority, clients: Aut
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     """A file that is missing is an error at the start."""
     with pytest.raises(CertificateError, match="nowhere: No such file"):
-        Upstream(GatewaySettings(upstream_ca=tmp_path / "nowhere"))
+        Upstream(GatewaySettings(upstream_ca=tmp_path / "nowhere"), Metrics().follow)

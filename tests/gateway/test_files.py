@@ -15,7 +15,7 @@ LIMIT = 128
 PROGRAM = (
     "import resource, sys; from gateway.__main__ import main;"
     f"resource.setrlimit(resource.RLIMIT_NOFILE, ({LIMIT} // 2, {LIMIT}));"
-    "sys.exit(main(['--http-port', '0']))"
+    "sys.exit(main(['--http-port', '0', '--no-metrics']))"
 )
 ASK = b"GET /v1/nowhere HTTP/1.1\r\nhost: x\r\n\r\n"
 

@@ -114,7 +114,8 @@ async def test_body_after_its_answer(connect: Connect) -> None:
         status, _ = await answer(reader)
         assert status == 413
         trickling = asyncio.create_task(trickle(writer, repeat(b"x")))
-        assert await last_words(reader) == b""
+        with suppress(ConnectionResetError):  # by what came too late
+            assert await last_words(reader) == b""
         trickling.cancel()
 
 

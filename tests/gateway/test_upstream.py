@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from gateway.config import GatewaySettings
+from gateway.metrics import Metrics
 from gateway.upstream import DescriptorSetError, Upstream
 from tests.gateway.conftest import gateway, until_learned
 from tests.gateway.library import Library, descriptor_set, serving
@@ -86,7 +87,7 @@ async def test_bad_descriptor_set(tmp_path: Path) -> None:
     partial.write_bytes(FileDescriptorSet(file=[files[-1]]).SerializeToString())
     for path in (tmp_path / "missing", broken, partial):
         with pytest.raises(DescriptorSetError):
-            Upstream(GatewaySettings(descriptor_set=path))
+            Upstream(GatewaySettings(descriptor_set=path), Metrics().follow)
 
 
 async def test_service_without_reflection(

@@ -152,8 +152,8 @@ def test_a_killed_part_is_back(started: Running, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("bench.server.LOG_LINES", 10_000)
     log = server._log_tail()
     assert log.index('service/__main__.py", line') < log.index('gateway/__main__.py", line')
-    assert "rapport.serve: the service ended by SIGKILL; it starts again in 0.5 s" in log
-    assert "rapport.serve: the gateway ended by SIGKILL; it starts again in 0.5 s" in log
+    assert "ERROR the service ended by SIGKILL; it starts again in 0.5 s" in log
+    assert "ERROR the gateway ended by SIGKILL; it starts again in 0.5 s" in log
 
 
 def serve_program(*flags: str, **environment: str) -> subprocess.Popen[str]:
@@ -260,8 +260,10 @@ def test_all_of_a_log_of_json_is_json(int4_folder: Path, monkeypatch: pytest.Mon
     """Both parts and this process write nothing but objects, also when a part is lost."""
     del int4_folder
     monkeypatch.setenv("RAPPORT_LOG_FORMAT", "json")
-    with rapport() as (server, _):
+    with rapport() as (server, target):
         part(server, "gateway").kill()
+        until_healthy(target)
+        os.kill(server.pid, signal.SIGTERM)
         server._process.wait(10)
         server._log.seek(0)
         lines = [orjson.loads(line) for line in server._log]

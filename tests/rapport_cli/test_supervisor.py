@@ -60,6 +60,7 @@ class Supervision:
     def __init__(self, *parts: Part, patience: float = 10) -> None:
         self.told: list[int] = []
         self.status: int | None = None
+        self._others = children()
         self._run = lambda: supervise(parts, self.told, patience)
         self._thread = threading.Thread(target=self._supervise)
         self._thread.start()
@@ -74,6 +75,14 @@ class Supervision:
         self._thread.join(20)
         return self.status
 
+    def left(self) -> set[psutil.Process]:
+        """Parts that are still there, running or not collected."""
+        return children() - self._others
+
+
+def children() -> set[psutil.Process]:
+    return set(psutil.Process().children())
+
 
 def starts(folder: Path, name: str) -> int:
     noted = folder / name
@@ -85,10 +94,6 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < ends
         time.sleep(0.02)
-
-
-def children() -> list[psutil.Process]:
-    return psutil.Process().children()
 
 
 @pytest.mark.parametrize(("script", "manner"), [(CRASHES, "by SIGSEGV"), (ENDS, "with status 3")])
@@ -105,7 +110,7 @@ def test_a_crashed_part_starts_again(
     assert [pause for _, pause in said[:4]] == ["0.1", "0.2", "0.4", "0.4"]
     assert {ended for ended, _ in said} == {manner}
     assert starts(tmp_path, "calm") == 1
-    assert children() == []
+    assert not supervision.left()
 
 
 def test_a_good_run_makes_the_next_crash_a_first_one(
@@ -136,7 +141,7 @@ def test_a_part_that_never_served_ends_all(
     assert supervision.result() == status
     assert f"the bad could not start: it ended with status {given}" in caplog.text
     assert starts(tmp_path, "bad") == 1
-    assert children() == []
+    assert not supervision.left()
 
 
 def test_a_part_that_has_served_is_tried_again_whatever_it_says(
@@ -172,7 +177,7 @@ def test_a_second_signal_kills(part: MakePart, tmp_path: Path) -> None:
     assert supervision.status is None
     supervision.tell(signal.SIGINT)
     assert supervision.result() == 128 + signal.SIGINT
-    assert children() == []
+    assert not supervision.left()
 
 
 def test_patience_ends(part: MakePart, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -182,4 +187,4 @@ def test_patience_ends(part: MakePart, tmp_path: Path, caplog: pytest.LogCapture
     supervision.tell()
     assert supervision.result() == 1
     assert "the deaf ended by SIGKILL" in caplog.text
-    assert children() == []
+    assert not supervision.left()

@@ -10,12 +10,14 @@ import grpc
 import pytest
 
 from rapport_settings.base import load
+from rapport_telemetry.traces import Untraced
 from service.config import ServiceSettings
 from service.engine.engine import Engine, EngineConfig
 from service.engine.providers import choose_provider
 from service.lifecycle import Lifecycle, Served
 from service.process import serve
 from service.server import build_server, listen
+from service.spans import trace_with
 from tests.service.fakes import ScriptedEngine, served
 
 
@@ -41,7 +43,7 @@ async def engine(lifecycle: Lifecycle) -> ScriptedEngine:
 
 @pytest.fixture
 async def address(settings: ServiceSettings, lifecycle: Lifecycle) -> AsyncIterator[str]:
-    server = build_server(settings, lifecycle)
+    server = build_server(settings, lifecycle, trace_with(Untraced()))
     yield f"127.0.0.1:{await listen(server, settings)}"
     await server.stop(None)
 

@@ -14,6 +14,7 @@ from service.engine.engine import Counters, Engine
 from service.engine.errors import EngineError
 from service.engine.generation import Generation
 from service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
+from service.engine.scheduler import SlotCounters
 from service.engine.stats import COMPILE_BOUNDS, Occupancy, PrefixStats, Stats, Tally
 from service.formats.compiler import FormatCompiler
 from service.formats.response_format import Source
@@ -49,7 +50,7 @@ class ScriptedEngine:
         self.vocabulary = SimpleNamespace(size=VOCABULARY, token_bytes=[b"x"], special_tokens={})
         self.on_death: Callable[[], None] | None = None
         self.step_began: float | None = None
-        self.counters = self.slot_counters = "uncounted"
+        self.slot_counters = SlotCounters()
 
     def start(self, on_death: Callable[[], None]) -> None:
         self.on_death = on_death

@@ -56,7 +56,7 @@ class TestReading:
     async def test_no_message(self, channel: grpc.aio.Channel, path: str) -> None:
         """Bytes that are no message are the caller's mistake."""
         told = await ended(channel, path, one(b"\xff\xff"))
-        assert told.startswith("INVALID_ARGUMENT: Error parsing message")
+        assert told.startswith("INVALID_ARGUMENT: The request is not the message")
 
 
 @pytest.mark.usefixtures("engine")

@@ -28,7 +28,7 @@ from service.engine.errors import (
 )
 from service.engine.generation import Generation
 from service.engine.prefix import BLOCK
-from service.engine.request import Delta, GenerationRequest, Tier
+from service.engine.request import Delta, GenerationRequest, Tenant, Tier
 from tests.service.engine.fake import (
     CONTEXT,
     END,
@@ -148,7 +148,7 @@ class Books(RuleBasedStateMachine):
             {
                 "stop": st.sampled_from([(), ("a",), ("ab", "xyz")]),
                 "namespace": st.sampled_from(["", "other"]),
-                "tenant": st.sampled_from(["", "one", "two"]),
+                "tenant": st.sampled_from([Tenant(), Tenant("one"), Tenant("two")]),
                 "tier": st.sampled_from(Tier),
             }
         ),

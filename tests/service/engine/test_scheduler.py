@@ -107,7 +107,7 @@ def test_what_was_parked_ends_as_it_would_have(house: House) -> None:
             house.submit(f"visitor {step % 5}", max_tokens=1)
         house.step()
     for generation in greedy:
-        told = [delta.token_ids for delta in generation._pending.values()]
+        told = [delta.token_ids for delta in generation._pending]
         assert told == [expected(PROMPT.encode(), 9)] * generation.request.n
 
 
