@@ -166,14 +166,15 @@ class Books(RuleBasedStateMachine):
         constraint = None if grammar is None else grammars()[grammar]
         request = greedy(STEM * stem + rest, max_tokens, n=n, grammar=constraint, **options)
         fits = len(request.prompt) + max_tokens <= CONTEXT
-        if not fits or self.engine.waiting >= MAX_WAITING:
-            before = self.engine.counters.accepted
-            with pytest.raises((Unserviceable, Overloaded)):
-                self.engine.submit(request)
-            assert self.engine.counters.accepted == before
+        accepted, waiting = self.engine.counters.accepted, self.engine.waiting
+        try:
+            generation = self.engine.submit(request)
+        except (Unserviceable, Overloaded):
+            assert self.engine.counters.accepted == accepted
+            assert waiting or not fits
             return
-        right = alone(request)
-        self.live.append(Watched(self.engine.submit(request), right))
+        assert fits
+        self.live.append(Watched(generation, alone(request)))
         self.outcomes["accepted"] += 1
 
     @precondition(lambda self: self.live)
@@ -209,6 +210,8 @@ class Books(RuleBasedStateMachine):
 
     def one_step(self) -> None:
         decoding = {sequence.job.generation for sequence in self.scheduler.decoding}
+        idle = self.scheduler.idle and self.engine._worker._mail.empty()
+        assert not idle, "a request that nobody knows of"
         self.engine._worker.step()
         struck = [each for each in self.live if self.was_struck(each)]
         self.check_harm(struck, decoding)
@@ -265,7 +268,8 @@ class Books(RuleBasedStateMachine):
         assert scheduler.counters.taken - scheduler.counters.released == len(running)
         used = [sequence.slot for sequence in running]
         assert sorted([*used, *scheduler._free]) == list(range(SLOTS))
-        reserved = sum(sequence.job.tokens for sequence in running)
+        parked = [each for job in self.engine._worker._jobs.values() for each in job.parked]
+        reserved = sum(sequence.job.tokens for sequence in (*running, *parked))
         assert scheduler._budget == CONFIG.kv_budget_bytes // BYTES_PER_TOKEN - reserved >= 0
 
     @invariant()
