@@ -99,6 +99,7 @@ class Worker:
         self._take_in()
         if self._scheduler.newcomer:
             self._prefill()
+            self._settle_heirs()
             self._tell()
         self._decode()
         self._take_in()

@@ -17,10 +17,13 @@ class Trap:
         self.point = ""
         self.error: type[Exception] = RuntimeError
         self.sprung = ""
+        self.look: Callable[[], object] = lambda: None
+        """What is to be seen when it springs."""
+        self.seen: object = None
 
     def __call__(self, point: str) -> None:
         if point == self.point:
-            self.sprung, self.point = point, ""
+            self.sprung, self.point, self.seen = point, "", self.look()
             raise self.error
 
 
