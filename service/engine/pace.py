@@ -9,7 +9,7 @@ GRAIN = 16
 # How long a prompt may take for each second of decoding, at least; and how long where most of
 # that decoding is for a single other tenant.
 FAIR_SHARE = 0.5
-CROWDED_SHARE = 2.0
+CROWDED_SHARE = 3.0
 # Seconds of a decode step, of a row, and of a token of context in one; and of a prompt's
 # token, and of each that stands before it: guesses until some have run.
 DECODE_GUESS = (0.004, 0.0022, 2.4e-6)
