@@ -14,10 +14,11 @@ from service.engine.constraint import ConstraintFailed
 from service.engine.draw import Drawn, draw
 from service.engine.errors import EngineError, OutOfMemory, failure_of
 from service.engine.generation import Generation
-from service.engine.pace import CROWDED_SHARE, FAIR_SHARE, GRAIN, Pace
+from service.engine.pace import Pace
 from service.engine.prefix import Prefixes
 from service.engine.reuse import Reuse
-from service.engine.runner import MAX_SLICE, Floats, Runner
+from service.engine.runner import Floats, Runner
+from service.engine.runs import Runs
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import Job, Sequence
 from service.engine.stats import Stats
@@ -46,13 +47,12 @@ class Worker:
         drafts: bool = True,
     ) -> None:
         self.stats = Stats()
-        self._runner = runner
         self._scheduler = scheduler
-        self._pace = pace
         self._reuse = Reuse(prefixes, deterministic=deterministic)
+        self._runs = Runs(
+            runner, scheduler, pace, self.stats, deterministic=deterministic, drafts=drafts
+        )
         self._deliver = deliver
-        self._deterministic = deterministic
-        self._drafts = drafts
         self._jobs: dict[Generation, Job] = {}
         self._events: list[Event] = []
         self._heirs: list[Sequence] = []
@@ -99,14 +99,12 @@ class Worker:
         self._take_in()
         if self._scheduler.newcomer:
             self._prefill()
-            self._settle_heirs()
             self._tell()
         self._decode()
         self._take_in()
         if self._scheduler.prefilling:
             self._tell()
             self._prefill()
-        self._settle_heirs()
         self._tell()
 
     def _tell(self) -> None:
@@ -137,7 +135,7 @@ class Worker:
         if not sequences:
             return
         try:
-            draft = self._draft()
+            draft = self._runs.draft()
         except Exception as error:
             log.exception("a draft could not be made")
             self._fail({sequences[0].job}, error)
@@ -145,10 +143,8 @@ class Worker:
         if draft:
             self._verify(sequences[0], draft)
             return
-        context = sum(sequence.computed for sequence in sequences)
-        started = time.perf_counter()
         try:
-            drawn = self._run_decode(sequences)
+            drawn = self._runs.decode(sequences)
         except OutOfMemory as error:
             log.exception("no memory for a decode step: its latest request makes room")
             latest = max(sequences, key=lambda sequence: sequence.began)
@@ -158,29 +154,16 @@ class Worker:
             log.exception("a decode step failed")
             self._fail({sequence.job for sequence in sequences}, error)
             return
-        seconds = self.stats.decode.since(started)
-        self.stats.rows.add(len(sequences))
-        self._pace.saw_decode(seconds, rows=len(sequences), context=context)
         for sequence, token in zip(sequences, drawn, strict=True):
             self._accept(sequence, token)
 
-    def _draft(self) -> list[int]:
-        """A guess at the next tokens of a sequence that runs alone; others would wait for it."""
-        scheduler = self._scheduler
-        if not self._drafts or scheduler.prefilling or len(scheduler.decoding) > 1:
-            return []
-        return scheduler.decoding[0].draft()
-
     def _verify(self, sequence: Sequence, draft: list[int]) -> None:
-        tokens = [sequence.output[-1], *draft]
-        started = time.perf_counter()
         try:
-            logits = self._runner.verify(sequence.slot, tokens, sequence.computed)
+            logits = self._runs.verify(sequence, draft)
         except Exception as error:
             log.exception("a draft could not be verified")
             self._fail({sequence.job}, error)
             return
-        self.stats.verify.since(started)
         accepted = self._accept_draft(sequence, draft, logits)
         # Ahead of the last token's event: with that the answer may be read.
         self._events.insert(0, partial(sequence.job.generation.judge, len(draft), accepted))
@@ -205,21 +188,6 @@ class Worker:
                 break
         return accepted
 
-    def _run_decode(self, sequences: tuple[Sequence, ...]) -> list[Drawn | ConstraintFailed]:
-        last = [sequence.output[-1] for sequence in sequences]
-        lengths = [sequence.computed for sequence in sequences]
-        if self._deterministic and len(sequences) == 1:
-            # A lone row rounds otherwise than one of several. What this one leaves behind
-            # the tokens of slot 1 is written over by the next that are computed there.
-            last, lengths = [*last, 0], [*lengths, self._scheduler.held(1)]
-        try:
-            logits = self._runner.decode(last, lengths)
-        except Exception as error:
-            raise failure_of(error) from error
-        for sequence in sequences:
-            sequence.computed += 1
-        return draw(logits[: len(sequences)], sequences, self.stats.mask)
-
     def _prefill(self) -> None:
         sequence = self._scheduler.next_prefill()
         if sequence is None:
@@ -237,31 +205,15 @@ class Worker:
             return
         self._scheduler.promote(sequence)
         self._accept(sequence, drawn)
+        self._settle_heirs()
 
     def _run_slice(self, sequence: Sequence) -> Floats:
         if reused := self._reuse.load(sequence):
             self.stats.cached_tokens += reused
             self._events.append(partial(sequence.job.generation.reuse, reused))
-        past = sequence.computed
-        tokens = sequence.job.request.prompt[past : past + self._slice_size(sequence)]
-        started = time.perf_counter()
-        logits = self._runner.prefill(sequence.slot, tokens, past)
-        took = self.stats.prefill.since(started)
-        if len(tokens) >= GRAIN:
-            self._pace.saw_prefill(took, tokens=len(tokens), past=past)
-        sequence.computed += len(tokens)
-        self._scheduler.ledger.charge(sequence.tenant, prompt=len(tokens))
+        logits = self._runs.prefill(sequence)
         self._reuse.save(sequence)
         return logits
-
-    def _slice_size(self, sequence: Sequence) -> int:
-        size = MAX_SLICE
-        if self._scheduler.decoding:
-            crowded = self._scheduler.crowded_out(sequence.tenant)
-            share = CROWDED_SHARE if crowded else FAIR_SHARE
-            size = min(size, self._pace.slice_beside_decode(sequence.computed, share))
-        # A last slice of a single token would round otherwise than one of several.
-        return size - (sequence.remaining_prompt == size + 1)
 
     def _accept(self, sequence: Sequence, drawn: Drawn | ConstraintFailed) -> None:
         """Gives a sequence its token; one that it finishes may have an heir, ready for its first.

@@ -70,7 +70,7 @@ def by_hand(trap: Trap, *, drafts: bool) -> tuple[Engine, FragileRunner]:
     runner, vocabulary = FragileRunner(SLOTS, trap), byte_vocabulary()
     vocabulary.token_bytes = FragileBytes(vocabulary.token_bytes, trap)
     engine = Engine(runner, fake_spec(), vocabulary, replace(CONFIG, drafts=drafts))
-    engine._worker._pace = ShortSlices()
+    engine._worker._runs._pace = ShortSlices()
     engine._loop = AtOnce()  # type: ignore[assignment] - what the engine needs of one
     engine._obstacle = None
     return engine, runner

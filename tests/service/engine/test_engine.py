@@ -284,7 +284,7 @@ async def test_a_long_prompt_is_sliced_beside_running_streams() -> None:
     runner = FakeRunner()
     gate = Gate(runner, "decode")
     async with running(runner) as engine:
-        engine._worker._pace = ShortSlices()
+        engine._worker._runs._pace = ShortSlices()
         stream = asyncio.create_task(collect(engine.submit(greedy("a", 60))))
         await reached(gate)
         prompt = asyncio.create_task(collect(engine.submit(greedy("b" * 50, 4))))
@@ -301,7 +301,7 @@ async def test_a_short_prompt_overtakes_a_long_one() -> None:
     gate = Gate(runner, "prefill")
     order: list[str] = []
     async with running(runner) as engine:
-        engine._worker._pace = ShortSlices()
+        engine._worker._runs._pace = ShortSlices()
 
         async def first_token(name: str, length: int) -> None:
             async with engine.submit(greedy(name * length, 3)) as generation:

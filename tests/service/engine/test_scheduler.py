@@ -96,6 +96,18 @@ def test_one_alone_may_fill_the_house(house: House) -> None:
     assert sum(generation.begun for generation in greedy) == SLOTS
 
 
+def test_a_newcomer_whose_first_choice_ends_at_once_harms_nobody(house: House) -> None:
+    """The next choice takes over its slot and has its first token before anybody's next."""
+    others = house.submit("greedy", SLOTS, max_tokens=500)
+    house.step(80)
+    newcomer = Generation(greedy("ab", 1, n=3, tenant=Tenant("other")), lambda _: None)
+    house.worker.add(newcomer)
+    while not newcomer.ended:
+        house.step()
+    assert (newcomer.error, newcomer.completion_tokens) == (None, 3)
+    assert not any(other.error for other in others)
+
+
 def test_what_was_parked_ends_as_it_would_have(house: House) -> None:
     """Also what was parked in the middle of its prompt, and with choices to come."""
     greedy = [
