@@ -26,8 +26,9 @@ run: .venv/.run ## Serve gRPC on 127.0.0.1:50051 and REST on 127.0.0.1:8080
 protos: .venv/.dev ## Generate the Python code of the protos
 	$(BIN)/python tools/protos.py
 
+# Many tests wait for processes to start. More workers would only crowd the model out.
 test: lint ## Lint, then run the tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 clients: .venv/.dev ## Run client programs of other makers against a server
 	$(BIN)/python tools/clients.py

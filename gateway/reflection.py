@@ -59,8 +59,18 @@ async def _ask(channel: grpc.aio.Channel, version: str, requests: list[Request])
         request_serializer=Request.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
-    async with asyncio.timeout(TIMEOUT_S):
-        return [response async for response in ask(iter(requests))]
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            return [response async for response in ask(iter(requests))]
+    finally:
+        _heed_cancellation()
+
+
+def _heed_cancellation() -> None:
+    """grpc.aio keeps a cancellation to itself that comes while a call with a stream begins."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _collect(files: dict[str, FileDescriptorProto], responses: Iterable[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -102,3 +103,20 @@ async def test_missing_and_broken_files() -> None:
     async with reflecting(Reflection(broken=True)) as channel:
         with pytest.raises(ReflectionError, match="broken"):
             await reflect(channel)
+
+
+async def test_a_cancellation_is_never_lost() -> None:
+    """Whatever the call is at when its task is cancelled, the task ends as cancelled."""
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        await channel.channel_ready()
+        for turns in range(400):
+            reflecting = asyncio.create_task(reflect(channel))
+            for _ in range(turns % 40):
+                await asyncio.sleep(0)
+            reached = reflecting.cancel()
+            await asyncio.wait([reflecting])
+            assert reflecting.cancelled() is reached
+    await server.stop(None)
