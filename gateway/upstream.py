@@ -58,7 +58,7 @@ class Upstream:
         self._follow = follow
         self._watchers: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._reported = ""
+        self._reported: set[str | None] = set()
         if settings.descriptor_set is not None:
             self._adopt(*_read_descriptor_set(settings.descriptor_set))
 
@@ -153,7 +153,7 @@ class Upstream:
         except Exception as error:  # noqa: BLE001 - whatever it was may be over at the next try
             self._report(error)
             return False
-        self._reported = ""
+        self._reported.clear()
         return True
 
     def _adopt(self, services: list[str], files: FileDescriptorSet) -> None:
@@ -167,10 +167,10 @@ class Upstream:
         logger.info("%s serves %d routes", self.target, len(table))
 
     def _report(self, error: Exception) -> None:
-        """Logs an error once, not at each try."""
+        """Logs each error once until the next success, not at each try."""
         text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
-        if text != self._reported:
-            self._reported = text or ""
+        if text not in self._reported:
+            self._reported.add(text)
             logger.warning("%s cannot be learned: %s", self.target, text or type(error).__name__)
 
 

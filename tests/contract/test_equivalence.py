@@ -20,7 +20,6 @@ from tests.contract.offers import FORMATS, TOOLS, WEATHER
 bounded = settings(
     max_examples=12,
     derandomize=True,
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -16,7 +16,6 @@ from tests.contract.test_request_fields import PRESENT
 
 bounded = settings(
     derandomize=True,
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

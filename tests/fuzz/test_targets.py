@@ -29,7 +29,6 @@ def test_random_bytes(name: str) -> None:
 
     @settings(
         max_examples=FEW.get(name, EXAMPLES),
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
@@ -33,7 +33,6 @@ def known_bytes(tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(range(256)) - missing
 
 
-@settings(deadline=None)
 @given(text=st.text())
 @example(text="naïve café — 12345 \r\n\t 東京 👩‍👩‍👧 <|im_start|>user")
 @example(text="\U00100000 \U000e0001")

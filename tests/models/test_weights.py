@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from models.weights import F16, F32, Matrix, Quantised, quantised, stacked
@@ -36,7 +36,6 @@ def computed(packed: Quantised) -> np.ndarray:
     return weights.reshape(len(weights), -1)
 
 
-@settings(deadline=None)
 @given(
     kind=st.sampled_from(["Q4_0", "Q4_1", "Q8_0"]),
     outputs=st.integers(1, 5),

@@ -110,7 +110,8 @@ def test_a_second_signal_ends_what_runs(started: Running) -> None:
     request = {**STREAM, "max_tokens": 8000}
     url = f"{target.rest}/v1/chat/completions"
     with httpx.stream("POST", url, json=request, timeout=60) as response:
-        next(response.iter_bytes())
+        pieces = response.iter_bytes()  # kept, or the stream would be left at once
+        next(pieces)
         family = parts(server)
         os.kill(server.pid, signal.SIGINT)
         time.sleep(0.3)

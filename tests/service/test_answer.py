@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rapport.v1.chat_pb2 import ChoiceDelta, StreamChatCompletionResponse
@@ -126,7 +126,6 @@ async def test_usage_apart() -> None:
     assert told[-2].choices[0].finish_reason == Wire.FINISH_REASON_STOP
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.text(max_size=3)), max_size=20))
 async def test_joined_pieces_are_the_whole(said: list[tuple[int, str]]) -> None:
     """Joined, the deltas of the stream are the answer in one message."""

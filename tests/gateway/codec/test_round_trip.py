@@ -27,9 +27,7 @@ FILES = [
     model_pb2.DESCRIPTOR,
     pool().FindFileByName("toy.proto"),
 ]
-QUICK = settings(
-    max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
+QUICK = settings(max_examples=15, database=None, suppress_health_check=list(HealthCheck))
 
 
 def every_message() -> Iterator[Any]:

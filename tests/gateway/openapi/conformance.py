@@ -69,7 +69,6 @@ def _can_be_wrong(operation: Any) -> bool:
 def _quick(examples: int) -> settings:
     return settings(
         max_examples=examples,
-        deadline=None,
         database=None,
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),

@@ -30,9 +30,7 @@ from tests.gateway.codec.test_round_trip import every_message
 from tests.gateway.library import message
 from tests.gateway.strategies import messages, near_misses, values
 
-QUICK = settings(
-    max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
+QUICK = settings(max_examples=25, database=None, suppress_health_check=list(HealthCheck))
 
 
 def schema(descriptor: Descriptor, *, read: bool, closed: bool = True) -> Any:

@@ -298,7 +298,7 @@ class BooksWithoutDrafts(Books):
     drafts = False
 
 
-SETTINGS = settings(max_examples=60, stateful_step_count=40, deadline=None)
+SETTINGS = settings(max_examples=60, stateful_step_count=40)
 Books.TestCase.settings = SETTINGS
 BooksWithoutDrafts.TestCase.settings = SETTINGS
 TestBooks = Books.TestCase

@@ -100,7 +100,7 @@ def test_examples_of_llama_cpp(
         assert not accepts(compiled, vocabulary.encode_text(said)), said
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(expressions, st.text("ab", max_size=6), st.booleans())
 def test_every_reading_counts(
     compiler: GrammarCompiler,

@@ -181,7 +181,7 @@ def test_a_disk_that_is_full_harms_nothing(path: Path, monkeypatch: pytest.Monke
 
 
 # Each change waits for the disk.
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.dictionaries(
         st.from_regex(keys_file.NAME, fullmatch=True),

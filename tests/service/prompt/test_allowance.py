@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.prompt import allowance
@@ -24,7 +24,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_no_value_is_written_longer_than_measured(value: Any) -> None:
     """The measure of a value tells of its text, up to quotes and escapes."""

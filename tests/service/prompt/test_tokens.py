@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.vocabulary import Vocabulary
@@ -56,7 +56,6 @@ def specials(vocabulary: Vocabulary, tokens: Sequence[int]) -> list[int]:
     return [token for token in tokens if token in vocabulary.special_tokens.values()]
 
 
-@settings(deadline=None)
 @given(contents=st.lists(HOSTILE, min_size=1, max_size=3))
 def test_contents_never_become_special(
     vocabulary: Vocabulary, template: ChatTemplate, encoder: SafeEncoder, contents: list[str]
@@ -70,7 +69,6 @@ def test_contents_never_become_special(
     assert specials(vocabulary, tokens) == specials(vocabulary, expected)
 
 
-@settings(deadline=None)
 @given(name=HOSTILE, text=HOSTILE)
 def test_tools_never_become_special(
     vocabulary: Vocabulary, encoder: SafeEncoder, name: str, text: str
@@ -88,7 +86,6 @@ def test_tools_never_become_special(
     assert specials(vocabulary, tokens) == specials(vocabulary, expected)
 
 
-@settings(deadline=None)
 @given(content=st.text(st.characters(codec="utf-8", exclude_characters="<")))
 def test_harmless_contents_are_encoded_as_ever(
     vocabulary: Vocabulary, template: ChatTemplate, encoder: SafeEncoder, content: str
