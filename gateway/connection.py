@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from prometheus_client import Counter
+
 from gateway.protocol import BoundedProtocol
 from gateway.sse import KEEPALIVE
 
@@ -27,10 +29,10 @@ NO_LINGER = struct.pack("ii", 1, 0)
 
 @dataclass(slots=True)
 class Delivery:
-    """How long clients may leave what they are sent, in seconds, and how many were cut for it."""
+    """For how many seconds clients may leave what they are sent, and how many were cut for it."""
 
     reader_timeout: float
-    cut: int = 0
+    cut: Counter
 
 
 class Connection(BoundedProtocol):
@@ -110,7 +112,7 @@ class Connection(BoundedProtocol):
         self._watch = self.loop.call_later(pause, self._watch_buffer, left, since)
 
     def _cut(self) -> None:
-        self._delivery.cut += 1
+        self._delivery.cut.inc()
         timeout = self._delivery.reader_timeout
         logger.warning("%s is cut: it read nothing for %g s", self.client, timeout)
         # Otherwise the kernel would keep what it has, and go on trying.

@@ -39,6 +39,7 @@ class Metrics:
         self._received = counter("received_bytes", "Of requests' bodies.", "route")
         self._sent = counter("sent_bytes", "Of answers' bodies.", "route")
         self._disconnects = counter("disconnects", "Clients gone before the end.", "route")
+        self.stuck_readers = counter("stuck_readers", "Clients cut, for they read nothing.")
         self._in_flight = gauge("requests_in_flight", "Requests under way.")
         self._state = gauge("upstream_state", "1 for the one that is so.", "state")
         self._connects = counter("upstream_connects", "Connections to the service.")

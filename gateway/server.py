@@ -98,7 +98,7 @@ def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
         # Uvicorn makes one for each connection, and asks for nothing else.
         http=partial(  # type: ignore[arg-type]
             Connection,
-            delivery=Delivery(settings.reader_timeout),
+            delivery=Delivery(settings.reader_timeout, app.metrics.stuck_readers),
             read_timeout=settings.read_timeout,
         ),
         ssl_context_factory=_context_factory(settings),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from service.engine.errors import Bound
 from service.engine.generation import Generation
 from service.engine.request import Tenant
 from service.transcript import Transcript
@@ -34,6 +35,8 @@ class Account:
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     """Why it failed, as its status says; empty where it did not, or the caller left."""
+    bound: Bound | None = None
+    """Of what there was too much, if it was refused for overload."""
     generation: Generation | None = None
     """What the engine made, once it was asked."""
     on_submit: Callable[[], None] | None = None

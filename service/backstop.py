@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from service.engine.errors import Overloaded
+from service.engine.errors import Bound, Overloaded
 from service.interceptors import Call, Scope
 from service.services import CHAT_SERVICE
 
@@ -23,7 +23,7 @@ def bound_calls(most: int) -> Scope:
             yield
             return
         if under_way >= most:
-            raise Overloaded("too many requests are under way", RETRY_SECONDS)
+            raise Overloaded("too many requests are under way", Bound.RPCS, RETRY_SECONDS)
         under_way += 1
         try:
             yield

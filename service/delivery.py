@@ -23,8 +23,6 @@ class Readers:
     """
 
     def __init__(self, patience: float) -> None:
-        self.cut = 0
-        """RPCs that were given up."""
         self._patience = patience
         self._ends: set[asyncio.Task[None]] = set()
 
@@ -42,7 +40,6 @@ class Readers:
             timer.cancel()
 
     def _give_up(self, task: asyncio.Task[Any], fail: Fail, request_id: str) -> None:
-        self.cut += 1
         logger.warning(
             "request %s is given up: nothing of its answer was read for %g s",
             request_id,

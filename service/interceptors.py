@@ -21,6 +21,7 @@ from service import account, headers
 from service.account import Account
 from service.caller import hidden
 from service.delivery import Readers
+from service.engine.errors import Overloaded
 from service.errors import ModelForbidden, Unauthenticated
 from service.keys.keyring import Key, Keyring
 from service.keys.quotas import Quotas
@@ -63,6 +64,8 @@ class Call:
         """Ends the RPC with the error's status."""
         status = rpc_status.to_status(status_of(error))
         self.account.code, self.account.reason = status.code, kind_of(error).reason
+        if isinstance(error, Overloaded):
+            self.account.bound = error.bound
         trailers = (*status.trailing_metadata, *self._told())
         await self.context.abort(status.code, status.details, trailers)
 

@@ -9,7 +9,7 @@ from itertools import count
 from random import uniform
 from typing import NamedTuple, Self
 
-from service.engine.errors import Overloaded
+from service.engine.errors import Bound, Overloaded
 from service.engine.fairness import CREDIT
 from service.engine.fit import WEIGHT
 from service.engine.load import Ask, Load
@@ -105,7 +105,7 @@ class Admission:
         limit = self._limits.ttft
         if limit and ttft > limit and (load.waiting or load.running):
             text = f"the first token would take about {ttft:.0f} s, the limit is {limit:g} s"
-            raise overloaded(text, ttft - limit)
+            raise overloaded(text, Bound.TTFT, ttft - limit)
 
     def ttft(self, ask: Ask, load: Load) -> float:
         """Seconds until a request would get its first token, about.
@@ -157,7 +157,7 @@ class Admission:
         if claim.room < 1:
             turns = claim.wait(1, step=1) * sharers(ask.tenant, line)
             text = "too many requests are waiting" if self._limits.requests else "no slot is free"
-            raise overloaded(text, turns * self._turnover(load))
+            raise overloaded(text, Bound.REQUESTS, turns * self._turnover(load))
 
     def _check_tokens(self, ask: Ask, line: Sequence[Ask]) -> None:
         limit = self._limits.tokens
@@ -165,7 +165,7 @@ class Admission:
         if claim.room < ask.tokens and line:
             tokens = claim.wait(ask.tokens, step=GRAIN) * sharers(ask.tenant, line)
             seconds = self._pace.prefill(tokens, beside_decode=True)
-            raise overloaded("too many prompt tokens are waiting", seconds)
+            raise overloaded("too many prompt tokens are waiting", Bound.PROMPT_TOKENS, seconds)
 
     def _turnover(self, load: Load) -> float:
         """Seconds between two requests that give their slots back."""
@@ -178,6 +178,6 @@ def sharers(tenant: Tenant, waiting: Sequence[Ask]) -> int:
     return len(tenants) if tenant in tenants else 1
 
 
-def overloaded(text: str, seconds: float) -> Overloaded:
-    bounded = min(max(seconds, SHORTEST_RETRY), LONGEST_RETRY / SPREAD)
-    return Overloaded(text, retry_after=bounded * uniform(1, SPREAD))  # noqa: S311 - no secret
+def overloaded(text: str, bound: Bound, seconds: float) -> Overloaded:
+    wait = min(max(seconds, SHORTEST_RETRY), LONGEST_RETRY / SPREAD)
+    return Overloaded(text, bound, retry_after=wait * uniform(1, SPREAD))  # noqa: S311 - no secret

@@ -1,7 +1,7 @@
 """What can go wrong in the engine.
 
 EngineError
-├── Overloaded      the queue is full; try again later
+├── Overloaded      a bound on what is taken on is reached; try again later
 ├── Unavailable     not started, draining, stopped or dead
 ├── Unserviceable   the request can never fit this engine
 ├── StepFailed      the runtime failed under this request
@@ -12,16 +12,34 @@ EngineError
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 
 class EngineError(Exception):
     """Base of all errors of the engine."""
 
 
-class Overloaded(EngineError):
-    """The queue is full. `retry_after` is in seconds."""
+class Bound(StrEnum):
+    """What there is too much of where a request is refused for overload."""
 
-    def __init__(self, message: str, retry_after: float) -> None:
+    REQUESTS = "requests"
+    """In line."""
+    PROMPT_TOKENS = "prompt_tokens"
+    """Of the requests in line."""
+    TTFT = "ttft"
+    """The time that is foreseen to the first token."""
+    RPCS = "rpcs"
+    """Of the chat service, under way."""
+    GRAMMARS = "grammars"
+    """Being compiled."""
+
+
+class Overloaded(EngineError):
+    """One of the bounds on what is taken on is reached. `retry_after` is in seconds."""
+
+    def __init__(self, message: str, bound: Bound, retry_after: float) -> None:
         super().__init__(message)
+        self.bound = bound
         self.retry_after = retry_after
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rapport.v1.format_pb2 import ResponseFormat
 from service.engine.constraint import Grammar, GrammarCompiler, GrammarError
-from service.engine.errors import Overloaded
+from service.engine.errors import Bound, Overloaded
 from service.formats.response_format import Source, source_of
 from service.formats.strict_json import refused
 
@@ -48,7 +48,8 @@ class FormatCompiler:
         except TimeoutError:
             # Work that can still be cancelled has not begun: it is not what takes long.
             if work.cancelled():
-                raise Overloaded("other grammars are being compiled", SECONDS) from None
+                text = "other grammars are being compiled"
+                raise Overloaded(text, Bound.GRAMMARS, SECONDS) from None
             raise refused(field, f"Compiling the grammar takes over {SECONDS:g} s") from None
 
     def close(self) -> None:

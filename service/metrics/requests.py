@@ -5,6 +5,9 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from service.account import Account
+from service.engine.errors import Bound
+from service.errors import ReaderStuck
+from service.status import KINDS
 
 # Upper bounds of the buckets, in seconds.
 WAITS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
@@ -12,13 +15,15 @@ TOKEN_WAITS = (
     *(0.002, 0.004, 0.006, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05),
     *(0.075, 0.1, 0.15, 0.25, 0.5, 1),
 )
+STUCK = KINDS[ReaderStuck].reason
 
 
 class RequestMetrics:
     """Takes the account of each RPC that has ended.
 
-    Labels are bounded: methods and codes by the protos, reasons by `service/status.py`, keys by
-    what the operator has given out. Users are not: who they are is in the log, as a hash.
+    Labels are bounded: methods and codes by the protos, reasons by `service/status.py`, bounds by
+    `service/engine/errors.py`, keys by what the operator has given out. Users are not: who they
+    are is in the log, as a hash.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -31,6 +36,10 @@ class RequestMetrics:
 
         self._requests = counter("requests", "RPCs that have ended.", "method", "code")
         self._refused = counter("refused_requests", "RPCs that asked for no token.", "reason")
+        self._overloaded = counter("overloaded_requests", "Of those, for overload.", "bound")
+        for bound in Bound:
+            self._overloaded.labels(bound)
+        self._stuck = counter("stuck_readers", "RPCs given up, for nobody read the answer.")
         self._durations = times("request_duration", "Of RPCs.", "method", bounds=WAITS)
         self._queued = times("queue_time", "From the engine's door to a slot.", bounds=WAITS)
         self._ttft = times("time_to_first_token", "From the arrival.", bounds=WAITS)
@@ -47,6 +56,9 @@ class RequestMetrics:
         self._durations.labels(method).observe(ended.duration)
         if ended.reason and ended.generation is None:
             self._refused.labels(ended.reason).inc()
+        if ended.bound is not None:
+            self._overloaded.labels(ended.bound).inc()
+        self._stuck.inc(ended.reason == STUCK)
         for histogram, seconds in (
             (self._queued, ended.queued),
             (self._ttft, ended.ttft),

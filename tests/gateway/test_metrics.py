@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from bench.server import free_ports
 from gateway.exchange import Exchange
 from gateway.metrics import Metrics
+from tests.gateway.conftest import Serve
 from tests.gateway.library import Library, serving
 
 READY = {"state": "ready"}
@@ -94,6 +96,22 @@ async def test_a_fault_leaves_nothing_in_flight(metrics: Metrics) -> None:
         raise asyncio.CancelledError
     assert value(metrics, "requests_in_flight") == 0
     assert value(metrics, "request_duration_seconds_count", route="other") == 1
+
+
+async def test_stuck_readers(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, metrics: Metrics
+) -> None:
+    """A client that is cut for reading nothing is counted; one that leaves is not."""
+    monkeypatch.setattr("gateway.app.Metrics", lambda: metrics)
+    body = json.dumps({"stream": True, "count": 100_000, "size": 10_000})
+    head = {"content-type": "application/json"}
+    async with serve(reader_timeout=0.3) as client:
+        async with client.stream("POST", "/v1/tell", content=body, headers=head) as leaving:
+            await anext(leaving.aiter_bytes())
+        await until(metrics, 1, "requests_total", route="/v1/tell", method="POST", status="499")
+        assert value(metrics, "stuck_readers_total") == 0
+        async with client.stream("POST", "/v1/tell", content=body, headers=head):
+            await until(metrics, 1, "stuck_readers_total")
 
 
 async def test_connection(metrics: Metrics) -> None:

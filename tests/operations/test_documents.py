@@ -32,7 +32,7 @@ ALERTS = [
 ADDED = {"job", "instance"}
 OWN = {"up"}
 # Labels of which every value is told from the start, and those whose values only the code knows.
-TOLD = {"state", "kind", "source", "outcome", "part"}
+TOLD = {"state", "kind", "source", "outcome", "part", "bound"}
 KNOWN = {
     "code": {code.name for code in grpc.StatusCode},
     "reason": {kind.reason for kind in KINDS.values()},

@@ -17,7 +17,7 @@ from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from service import account, headers
 from service.account import Account
 from service.chat import ChatService
-from service.engine.errors import EngineError, Overloaded, Unserviceable
+from service.engine.errors import Bound, EngineError, Overloaded, Unserviceable
 from service.lifecycle import Lifecycle
 from service.request import Defaults
 from tests.service.fakes import CONTEXT, ScriptedEngine, ends, says
@@ -93,7 +93,7 @@ async def test_bad_request_never_reaches_the_engine(
 @pytest.mark.parametrize(
     ("refusal", "code"),
     [
-        (Overloaded("full", retry_after=1), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (Overloaded("full", Bound.REQUESTS, retry_after=1), grpc.StatusCode.RESOURCE_EXHAUSTED),
         (Unserviceable("too much"), grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )

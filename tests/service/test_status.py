@@ -8,7 +8,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, Re
 from google.rpc.status_pb2 import Status
 
 from service import errors
-from service.engine.errors import EngineError, Overloaded, StepFailed, Unavailable
+from service.engine.errors import Bound, EngineError, Overloaded, StepFailed, Unavailable
 from service.errors import ServiceError, Violation
 from service.status import KINDS, status_of
 
@@ -91,7 +91,11 @@ def test_model_not_found() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "seconds"),
     [
-        (Overloaded("full", retry_after=2.5), grpc.StatusCode.RESOURCE_EXHAUSTED, 2.5),
+        (
+            Overloaded("full", Bound.REQUESTS, retry_after=2.5),
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            2.5,
+        ),
         (Unavailable("draining"), grpc.StatusCode.UNAVAILABLE, 1),
         (errors.NotReady("The model is loading", 3), grpc.StatusCode.UNAVAILABLE, 3),
     ],

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.admission import GREED, LONGEST_RETRY, SHORTEST_RETRY, Admission, Limits
-from service.engine.errors import Overloaded
+from service.engine.errors import Bound, Overloaded
 from service.engine.fairness import CREDIT, Ledger
 from service.engine.load import Ask, Load
 from service.engine.pace import Pace
@@ -50,8 +50,9 @@ def test_requests_that_wait_are_bounded() -> None:
     bounded = admission(requests=3)
     bounded.check(Ask(GREEDY), busy(*asks(2, LIGHT)))
     bounded.check(Ask(GREEDY), busy(*asks(1, LIGHT), running=0))
-    with pytest.raises(Overloaded, match="too many requests"):
+    with pytest.raises(Overloaded, match="too many requests") as refused:
         bounded.check(Ask(GREEDY), busy(*asks(3, LIGHT)))
+    assert refused.value.bound is Bound.REQUESTS
 
 
 def test_without_a_line_there_are_the_free_slots() -> None:
@@ -59,8 +60,9 @@ def test_without_a_line_there_are_the_free_slots() -> None:
     bounded = admission(requests=0)
     bounded.check(Ask(LIGHT), busy(running=SLOTS - 1))
     for load in (busy(), busy(*asks(1), running=SLOTS - 1)):
-        with pytest.raises(Overloaded, match="no slot is free"):
+        with pytest.raises(Overloaded, match="no slot is free") as refused:
             bounded.check(Ask(LIGHT), load)
+        assert refused.value.bound is Bound.REQUESTS
 
 
 def test_one_tenant_leaves_room_for_others() -> None:
@@ -106,8 +108,9 @@ def test_tokens_that_wait_are_bounded() -> None:
     line = admitted(bounded, [GREEDY] * 20 + [LIGHT] * 20)
     assert line[GREEDY] == 8
     assert line[LIGHT] == 2
-    with pytest.raises(Overloaded, match="prompt tokens"):
+    with pytest.raises(Overloaded, match="prompt tokens") as refused:
         bounded.check(Ask(LIGHT, 31), busy(*asks(7)))
+    assert refused.value.bound is Bound.PROMPT_TOKENS
 
 
 def test_the_first_token_must_be_near() -> None:
@@ -115,6 +118,7 @@ def test_the_first_token_must_be_near() -> None:
     near.check(Ask(GREEDY, 20), busy(*asks(1), running=1))
     with pytest.raises(Overloaded, match="the limit is 1 s") as refused:
         near.check(Ask(GREEDY, 20), busy(*asks(1, tokens=2000)))
+    assert refused.value.bound is Bound.TTFT
     assert SHORTEST_RETRY <= refused.value.retry_after <= LONGEST_RETRY
 
 

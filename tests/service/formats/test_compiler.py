@@ -9,7 +9,7 @@ import pytest
 
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat
 from service.engine.constraint import GrammarCompiler
-from service.engine.errors import Overloaded
+from service.engine.errors import Bound, Overloaded
 from service.errors import InvalidRequest
 from service.formats import compiler as module
 from service.formats.compiler import FormatCompiler
@@ -82,6 +82,8 @@ async def test_stuck_compiles_hold_up_nobody(
     stuck = [formats.compile(partial(stay, freed), "tools") for _ in range(module.THREADS)]
     results = await asyncio.gather(*stuck, formats.compile_format(WANTED), return_exceptions=True)
     assert [type(result) for result in results] == [InvalidRequest] * module.THREADS + [Overloaded]
+    assert isinstance(results[-1], Overloaded)
+    assert results[-1].bound is Bound.GRAMMARS
     freed.set()
     monkeypatch.undo()
     assert await formats.compile_format(WANTED) is not None

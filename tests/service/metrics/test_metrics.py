@@ -14,7 +14,8 @@ from rapport.v1.model_pb2 import ListModelsRequest
 from rapport.v1.model_pb2_grpc import ModelServiceStub
 from rapport_settings.base import load
 from service.config import ServiceSettings
-from service.engine.errors import Overloaded, StepFailed
+from service.engine.errors import Bound, Overloaded, StepFailed
+from service.engine.generation import MOST_MERGED
 from service.lifecycle import Lifecycle, State
 from service.metrics.metrics import Metrics
 from service.server import build_server, listen
@@ -22,11 +23,19 @@ from tests.service.fakes import ScriptedEngine, ends, says
 from tests.service.requests import chat
 
 NEVER = "not there"
+RPCS = 2
+
+
+@pytest.fixture(autouse=True)
+def _two_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slots and line come on top; the settings below have one of each."""
+    monkeypatch.setattr("service.server.SPARE_RPCS", 0)
 
 
 @pytest.fixture
 def settings() -> ServiceSettings:
-    return load(ServiceSettings, ["--grpc-port", "0", "--api-keys", "first,second"])
+    narrow = ["--slots", "1", "--max-waiting", "1", "--reader-timeout", "0.4"]
+    return load(ServiceSettings, ["--grpc-port", "0", "--api-keys", "first,second", *narrow])
 
 
 @pytest.fixture
@@ -66,6 +75,10 @@ def key(name: str) -> Any:
 
 def outcome(method: str, code: str) -> dict[str, str]:
     return {"method": method, "code": code}
+
+
+def overloaded(metrics: Metrics) -> dict[Bound, float | str]:
+    return {bound: value(metrics, "overloaded_requests_total", bound=bound) for bound in Bound}
 
 
 async def test_loading(metrics: Metrics) -> None:
@@ -131,7 +144,7 @@ async def test_wrong_keys_make_no_series(metrics: Metrics, stub: ChatServiceStub
 
 async def test_refused(metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine) -> None:
     """What asked the engine for nothing is counted by its reason; durations count it as well."""
-    engine.refusal = Overloaded("full", retry_after=1)
+    engine.refusal = Overloaded("full", Bound.REQUESTS, retry_after=1)
     with pytest.raises(grpc.aio.AioRpcError):
         await stub.CreateChatCompletion(chat(), metadata=key("first"))
     engine.refusal = None
@@ -143,6 +156,61 @@ async def test_refused(metrics: Metrics, stub: ChatServiceStub, engine: Scripted
     assert value(metrics, "requests_total", **outcome(method, "RESOURCE_EXHAUSTED")) == 1
     assert value(metrics, "requests_total", **outcome(method, "INVALID_ARGUMENT")) == 1
     assert value(metrics, "time_to_first_token_seconds_count") == 0
+
+
+@pytest.mark.parametrize("reached", Bound)
+async def test_overloaded(
+    metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine, reached: Bound
+) -> None:
+    """A refusal for overload counts for the bound that was reached; the others tell of 0."""
+    engine.refusal = Overloaded("full", reached, retry_after=1)
+    metadata = key("first")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.CreateChatCompletion(chat(), metadata=metadata)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.StreamChatCompletion(chat(), metadata=metadata).read()
+    assert overloaded(metrics) == dict.fromkeys(Bound, 0) | {reached: 2}
+    assert value(metrics, "refused_requests_total", reason="OVERLOADED") == 2
+
+
+async def test_too_many_rpcs(
+    metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine
+) -> None:
+    """The bound on RPCs under way is told apart from the engine's."""
+    running = [stub.CreateChatCompletion(chat(), metadata=key("first")) for _ in range(RPCS)]
+    while len(engine.requests) < RPCS:  # noqa: ASYNC110 - the fake has one event for all
+        await asyncio.sleep(0.01)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.CreateChatCompletion(chat(), metadata=key("first"))
+    assert overloaded(metrics) == dict.fromkeys(Bound, 0) | {Bound.RPCS: 1}
+    for call in running:
+        call.cancel()
+
+
+@pytest.mark.usefixtures("engine")
+async def test_other_refusals_are_no_overload(metrics: Metrics, stub: ChatServiceStub) -> None:
+    """What is wrong with a request is no bound of the service's."""
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.CreateChatCompletion(chat(max_tokens=-1), metadata=key("first"))
+    assert overloaded(metrics) == dict.fromkeys(Bound, 0)
+
+
+async def test_stuck_readers(metrics: Metrics, address: str, engine: ScriptedEngine) -> None:
+    """Who is given up for reading nothing is counted; who leaves is not."""
+    assert value(metrics, "stuck_readers_total") == 0
+    engine.script = [says(0, "x" * 20_000, tokens=MOST_MERGED) for _ in range(50)]
+    narrow = [("grpc.http2.bdp_probe", 0)]
+    async with grpc.aio.insecure_channel(address, narrow) as channel:
+        call = ChatServiceStub(channel).StreamChatCompletion(chat(), metadata=key("first"))
+        await call.read()
+        await settled(metrics, 1, "stuck_readers_total")
+        await settled(metrics, 1, "requests_total", **outcome("StreamChatCompletion", "ABORTED"))
+        engine.script = [says(0, "A")]
+        left = ChatServiceStub(channel).StreamChatCompletion(chat(), metadata=key("first"))
+        await left.read()
+        left.cancel()
+        await settled(metrics, 1, "requests_total", **outcome("StreamChatCompletion", "CANCELLED"))
+    assert value(metrics, "stuck_readers_total") == 1
 
 
 async def test_failed(metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine) -> None:
