@@ -43,6 +43,8 @@ class Gateway:
         self._untraced = Untraced()
         self._tracer = tracer or self._untraced
         self._upstream = Upstream(settings, self.metrics.follow)
+        if self._upstream.certificate is not None:
+            self.metrics.certificates.add("upstream_cert", self._upstream.certificate)
         self.doors = Doors()
         self._pages = Pages(self._upstream, self.doors)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="body")

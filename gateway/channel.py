@@ -19,21 +19,26 @@ class Channels:
         if settings.upstream_server_name:
             self._options.append(("grpc.ssl_target_name_override", settings.upstream_server_name))
         files = settings.upstream_files
-        self._credentials = Reloaded(files, channel_credentials) if files else None
+        self.certificate = Reloaded(files, channel_credentials) if files else None
+        self._used: grpc.ChannelCredentials | None = None
 
     @property
     def is_secure(self) -> bool:
-        return self._credentials is not None
+        return self.certificate is not None
 
     def renew(self) -> bool:
-        """Looks at the certificates; whether a channel from before has old ones."""
-        return self._credentials is not None and self._credentials.renew()
+        """Looks at the certificates; whether the channel that was opened last has old ones."""
+        if self.certificate is None:
+            return False
+        self.certificate.renew()
+        return self.certificate.value is not self._used
 
     def open(self) -> grpc.aio.Channel:
         """For the running event loop."""
-        if self._credentials is None:
+        if self.certificate is None:
             return grpc.aio.insecure_channel(self._target, self._options)
-        return grpc.aio.secure_channel(self._target, self._credentials.value, self._options)
+        self._used = self.certificate.value
+        return grpc.aio.secure_channel(self._target, self._used, self._options)
 
 
 def _options(max_response_bytes: int) -> list[tuple[str, int | str]]:

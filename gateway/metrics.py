@@ -9,6 +9,7 @@ import grpc
 from prometheus_client import Counter, Gauge, Histogram
 
 from gateway.exchange import Exchange
+from rapport_metrics.certificates import Certificates
 from rapport_metrics.registry import new_registry
 
 # Upper bounds of the buckets, in seconds.
@@ -22,6 +23,8 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = new_registry("gateway")
+        self.certificates = Certificates("rapport_gateway")
+        registry.register(self.certificates)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"rapport_gateway_{name}", text, labels, registry=registry)

@@ -23,6 +23,7 @@ from gateway.files import most_connections
 from gateway.tls import server_context
 from rapport_settings.base import warn_of_plain_keys
 from rapport_settings.process import tell_ready
+from rapport_settings.tls import Reloaded, TlsFiles
 
 logger = logging.getLogger("gateway")
 
@@ -101,7 +102,7 @@ def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
             delivery=Delivery(settings.reader_timeout, app.metrics.stuck_readers),
             read_timeout=settings.read_timeout,
         ),
-        ssl_context_factory=_context_factory(settings),
+        ssl_context_factory=_context_factory(app, settings),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -114,11 +115,15 @@ def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
     )
 
 
-def _context_factory(settings: GatewaySettings) -> Callable[..., ssl.SSLContext] | None:
+def _context_factory(
+    app: Gateway, settings: GatewaySettings
+) -> Callable[..., ssl.SSLContext] | None:
     if settings.http_tls is None:
         warn_of_plain_keys(settings, "http_host", settings.http_host)
         return None
-    context = server_context(settings.http_tls)
+    certificate = Reloaded(settings.http_tls, TlsFiles.context)
+    app.metrics.certificates.add("http_tls_cert", certificate)
+    context = server_context(certificate)
     return lambda *_: context
 
 

@@ -9,19 +9,14 @@ import grpc
 from rapport_settings.tls import Reloaded, TlsFiles
 
 
-def server_context(files: TlsFiles) -> ssl.SSLContext:
-    """A context that each new connection finds as the files are then.
-
-    Raises:
-        CertificateError: the files cannot be used.
-    """
-    reloaded = Reloaded(files, TlsFiles.context)
-    listening = reloaded.value
+def server_context(certificate: Reloaded[ssl.SSLContext]) -> ssl.SSLContext:
+    """A context that each new connection finds as the files are then."""
+    listening = certificate.value
 
     def renew(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         del name, context
-        reloaded.renew()
-        connection.context = reloaded.value
+        certificate.renew()
+        connection.context = certificate.value
 
     listening.sni_callback = renew
     return listening

@@ -48,6 +48,7 @@ class Upstream:
         self.target = settings.target
         self.channel: grpc.aio.Channel
         self._channels = Channels(settings)
+        self.certificate = self._channels.certificate
         self._ignore_unknown = settings.unknown_fields == "ignore"
         self._key_needed = settings.asks_for_key
         self._table: Table | None = None

@@ -7,13 +7,20 @@ import ssl
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import Generic, TypeVar
+
+from rapport_settings.x509 import not_after
 
 logger = logging.getLogger("rapport.tls")
 
 # Forward secrecy and authenticated encryption; of TLS 1.3 OpenSSL offers nothing else.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+# A certificate is warned of so long before its end.
+SOON = timedelta(days=14)
 
 _Made = TypeVar("_Made")
 
@@ -75,6 +82,20 @@ class TlsFiles:
     def stamps(self) -> tuple[object, ...]:
         """What changes when a file does."""
         return tuple(_stamp(path) for path in self.paths if path)
+
+    def expiry(self) -> float | None:
+        """When the certificate expires, in Unix time; None without one, or if it cannot be told.
+
+        Raises:
+            CertificateError: its file is missing.
+        """
+        if self.chain is None:
+            return None
+        try:
+            return not_after(self._read().chain)
+        except ValueError as error:
+            logger.warning("%s: cannot be told when it expires: %s", self.chain, error)
+            return None
 
     def warn_of_readers(self) -> None:
         """Logs a line if others than its owner may read the key."""
@@ -139,26 +160,41 @@ class Reloaded(Generic[_Made]):
 
     def __init__(self, files: TlsFiles, make: Callable[[TlsFiles], _Made]) -> None:
         """Raises CertificateError if the files cannot be used."""
-        self._files = files
+        self.files = files
         self._make = make
+        self._lock = Lock()
         self._stamps = files.stamps()
         self._is_broken = False
-        self.value = make(files)
+        self.value, self.expiry = make(files), files.expiry()
+        """What was made, and when its certificate expires, as `TlsFiles.expiry` has it."""
         files.warn_of_readers()
+        self._warn_of_expiry()
 
-    def renew(self) -> bool:
-        """Looks at the files, from any thread. Returns whether the value is a new one."""
-        stamps = self._files.stamps()
-        if stamps == self._stamps:
-            return False
+    def renew(self) -> None:
+        """Looks at the files, from any thread; if they have changed, the value is a new one."""
+        with self._lock:
+            stamps = self.files.stamps()
+            if stamps != self._stamps:
+                self._take(stamps)
+
+    def _take(self, stamps: tuple[object, ...]) -> None:
         try:
-            self.value = self._make(self._files)
+            self.value, self.expiry = self._make(self.files), self.files.expiry()
         except CertificateError as error:
             self._report(error)
-            return False
+            return
         self._stamps, self._is_broken = stamps, False
-        logger.info("%s has changed and is in use", self._files.chain or self._files.ca)
-        return True
+        logger.info("%s has changed and is in use", self.files.chain or self.files.ca)
+        self._warn_of_expiry()
+
+    def _warn_of_expiry(self) -> None:
+        """Logs a line if the certificate has expired or soon will."""
+        if self.expiry is None:
+            return
+        end, now = datetime.fromtimestamp(self.expiry, UTC), datetime.now(UTC)
+        if end - now <= SOON:
+            told = "expires" if end > now else "has expired"
+            logger.warning("%s %s: %s", self.files.chain, told, end.isoformat())
 
     def _report(self, error: CertificateError) -> None:
         """Logs that the files are broken once, not for each of their states."""

@@ -71,7 +71,7 @@ async def run(settings: ServiceSettings, folder: Path, tracer: Tracer) -> None:
     server = build_server(settings, lifecycle, trace_with(tracer), metrics.record)
     status: int | None = None
     try:
-        port = await listen(server, settings)
+        port = await listen(server, settings, metrics.certificates)
         logger.info("gRPC on %s:%s", settings.address, port)
         with exposed(metrics.registry, settings, settings.metrics_port):
             loading = asyncio.create_task(load(settings, folder))

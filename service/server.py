@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from rapport.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from rapport.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from rapport.v1.status_pb2_grpc import add_StatusServiceServicer_to_server
+from rapport_metrics.certificates import Certificates
 from rapport_settings.base import warn_of_plain_keys
 from service.access import log_access
 from service.backstop import bound_calls
@@ -39,7 +40,7 @@ from service.reflection import add_reflection
 from service.request import Defaults
 from service.services import CHAT_SERVICE, MODEL_SERVICE, STATUS_SERVICE
 from service.standing import StatusService
-from service.tls import server_credentials
+from service.tls import server_certificate, server_credentials
 
 # Beyond what may run or wait there are requests being read, and mistakes.
 SPARE_RPCS = 256
@@ -89,8 +90,10 @@ def build_server(
     return server
 
 
-async def listen(server: grpc.aio.Server, settings: ServiceSettings) -> int:
-    """Starts the server and returns the port.
+async def listen(
+    server: grpc.aio.Server, settings: ServiceSettings, certificates: Certificates
+) -> int:
+    """Starts the server and returns the port. Its certificate, if any, joins `certificates`.
 
     Raises:
         PortTakenError: something else listens there, or the address is not ours.
@@ -98,7 +101,7 @@ async def listen(server: grpc.aio.Server, settings: ServiceSettings) -> int:
     """
     address = f"{settings.address}:{settings.grpc_port}"
     try:
-        port = _add_port(server, settings, address)
+        port = _add_port(server, settings, address, certificates)
         if settings.grpc_socket is not None:
             address = f"unix:{settings.grpc_socket}"
             server.add_insecure_port(address)
@@ -108,9 +111,13 @@ async def listen(server: grpc.aio.Server, settings: ServiceSettings) -> int:
     return port
 
 
-def _add_port(server: grpc.aio.Server, settings: ServiceSettings, address: str) -> int:
+def _add_port(
+    server: grpc.aio.Server, settings: ServiceSettings, address: str, certificates: Certificates
+) -> int:
     if settings.grpc_tls is not None:
-        return server.add_secure_port(address, server_credentials(settings.grpc_tls))
+        certificate = server_certificate(settings.grpc_tls)
+        certificates.add("grpc_tls_cert", certificate)
+        return server.add_secure_port(address, server_credentials(certificate))
     warn_of_plain_keys(settings, "grpc_host", settings.grpc_host)
     return server.add_insecure_port(address)
 

@@ -6,24 +6,37 @@ import grpc
 
 from rapport_settings.tls import Reloaded, TlsFiles
 
+Certificate = Reloaded[grpc.ServerCertificateConfiguration]
 
-def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
-    """Credentials that each new connection finds as the files are then.
 
-    With a CA, callers must show a certificate of it.
+def server_certificate(files: TlsFiles) -> Certificate:
+    """The certificate of a server.
 
     Raises:
         CertificateError: the files cannot be used.
     """
-    reloaded = Reloaded(files, _configuration)
+    return Reloaded(files, _configuration)
+
+
+def server_credentials(certificate: Certificate) -> grpc.ServerCredentials:
+    """Credentials that each new connection finds as the files are then.
+
+    With a CA, callers must show a certificate of it.
+    """
+    shown = certificate.value
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
-        return reloaded.value if reloaded.renew() else None
+        nonlocal shown
+        certificate.renew()
+        if certificate.value is shown:
+            return None
+        shown = certificate.value
+        return shown
 
     return grpc.dynamic_ssl_server_credentials(
-        reloaded.value,
+        shown,
         renewed,  # type: ignore[arg-type] # None is for no change
-        require_client_authentication=files.ca is not None,
+        require_client_authentication=certificate.files.ca is not None,
     )
 
 

@@ -23,10 +23,12 @@ class Authority:
         self._ca = trustme.CA()
         self._ca.cert_pem.write_to_path(self.path)
 
-    def issue(self, name: str, *hosts: str, expired: bool = False) -> TlsFiles:
+    def issue(
+        self, name: str, *hosts: str, expired: bool = False, end: dt.datetime | None = None
+    ) -> TlsFiles:
         """A certificate chain and key, `<name>.pem` and `<name>.key`; again replaces them."""
         made = self._ca.issue_cert(
-            *(hosts or NAMES), not_before=BEGIN, not_after=A_DAY_LATER if expired else None
+            *(hosts or NAMES), not_before=BEGIN, not_after=A_DAY_LATER if expired else end
         )
         files = TlsFiles(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         assert files.chain

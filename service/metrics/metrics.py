@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rapport_metrics.certificates import Certificates
 from rapport_metrics.registry import new_registry
 from service.lifecycle import Lifecycle
 from service.metrics.engine import EngineCollector
@@ -14,4 +15,6 @@ class Metrics:
     def __init__(self, lifecycle: Lifecycle) -> None:
         self.registry = new_registry("service")
         self.registry.register(EngineCollector(lifecycle))
+        self.certificates = Certificates("rapport")
+        self.registry.register(self.certificates)
         self.record = RequestMetrics(self.registry).record

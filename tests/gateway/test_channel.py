@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 
+from gateway.app import Gateway
+from gateway.channel import Channels
 from gateway.config import GatewaySettings
 from gateway.metrics import Metrics
 from gateway.upstream import Upstream
 from rapport_settings.tls import CertificateError, TlsFiles
-from service.tls import server_credentials
+from service.tls import server_certificate, server_credentials
 from tests.certificates import Authority
 from tests.gateway.conftest import gateway, until_learned
 from tests.gateway.library import Library, serving
@@ -34,6 +38,11 @@ def clients(tmp_path: Path) -> Authority:
     return Authority(tmp_path, "clients")
 
 
+def showing(files: TlsFiles) -> grpc.ServerCredentials:
+    """Credentials of a service that has these files."""
+    return server_credentials(server_certificate(files))
+
+
 async def until_told(caplog: pytest.LogCaptureFixture, text: str) -> None:
     async with asyncio.timeout(10):
         while text not in caplog.text:  # noqa: ASYNC110 - the log has no event
@@ -49,7 +58,7 @@ async def until_ok(client: httpx.AsyncClient) -> None:
 async def test_trusted_by_its_ca(library: Library, ca: Authority) -> None:
     """A service with a certificate of the CA is served."""
     async with (
-        serving(library, credentials=server_credentials(ca.issue("service"))) as port,
+        serving(library, credentials=showing(ca.issue("service"))) as port,
         gateway(f"127.0.0.1:{port}", upstream_ca=ca.path) as client,
     ):
         await until_learned(client)
@@ -61,7 +70,7 @@ async def test_another_name(library: Library, ca: Authority) -> None:
     """A certificate for another name is good where that name is expected."""
     files = ca.issue("service", "chat.example.org")
     async with (
-        serving(library, credentials=server_credentials(files)) as port,
+        serving(library, credentials=showing(files)) as port,
         gateway(
             f"127.0.0.1:{port}", upstream_ca=ca.path, upstream_server_name="chat.example.org"
         ) as client,
@@ -82,7 +91,7 @@ async def test_not_trusted(
     files = ca.issue("service", host, expired=wrong == "expired")
     trusted = {"upstream_ca": clients.path if wrong == "ca" else ca.path}
     async with (
-        serving(library, credentials=server_credentials(files)) as port,
+        serving(library, credentials=showing(files)) as port,
         gateway(
             f"127.0.0.1:{port}", **({"upstream_tls": True} if wrong == "public" else trusted)
         ) as client,
@@ -99,7 +108,7 @@ async def test_not_trusted(
 async def test_client_certificate(library: Library, ca: Authority, clients: Authority) -> None:
     """A service that asks for a certificate is shown the gateway's."""
     server, own = ca.issue("service"), clients.issue("gateway")
-    credentials = server_credentials(TlsFiles(server.chain, server.key, clients.path))
+    credentials = showing(TlsFiles(server.chain, server.key, clients.path))
     settings = {"upstream_cert": own.chain, "upstream_key": own.key, "upstream_ca": ca.path}
     async with (
         serving(library, credentials=credentials) as port,
@@ -113,7 +122,7 @@ async def test_without_client_certificate(
 ) -> None:
     """Without one it is not served, and the log says so."""
     server = ca.issue("service")
-    credentials = server_credentials(TlsFiles(server.chain, server.key, clients.path))
+    credentials = showing(TlsFiles(server.chain, server.key, clients.path))
     async with (
         serving(library, credentials=credentials) as port,
         gateway(f"127.0.0.1:{port}", upstream_ca=ca.path) as client,
@@ -127,7 +136,7 @@ async def test_renewed_client_certificate(
 ) -> None:
     """A new certificate is shown from then on; a stream that began before goes on."""
     server, own = ca.issue("service"), clients.issue("gateway")
-    credentials = server_credentials(TlsFiles(server.chain, server.key, clients.path))
+    credentials = showing(TlsFiles(server.chain, server.key, clients.path))
     settings = {"upstream_cert": own.chain, "upstream_key": own.key, "upstream_ca": ca.path}
     async with (
         serving(library, credentials=credentials) as port,
@@ -148,10 +157,29 @@ async def test_renewed_client_certificate(
         assert (await stream).text.endswith("data: [DONE]\n\n")
 
 
+async def test_a_certificate_that_a_scrape_saw_first(ca: Authority) -> None:
+    """Its end is told, and a channel from before it still counts as an old one."""
+    end = dt.datetime(2048, 1, 1, tzinfo=dt.UTC)
+    own = ca.issue("gateway")
+    settings = GatewaySettings(upstream_cert=own.chain, upstream_key=own.key)
+    app, channels = Gateway(settings), Channels(settings)
+    await channels.open().close()
+    assert not channels.renew()
+    ca.issue("gateway", end=end)
+    name = "rapport_gateway_certificate_expiry_timestamp_seconds"
+    labels = {"setting": "upstream_cert"}
+    assert app.metrics.registry.get_sample_value(name, labels) == end.timestamp()
+    assert channels.certificate
+    channels.certificate.renew()
+    assert channels.renew()
+    await channels.open().close()
+    assert not channels.renew()
+
+
 async def test_ca_that_comes_later(library: Library, ca: Authority, clients: Authority) -> None:
     """A gateway that trusts the wrong CA recovers once the file holds the right one."""
     async with (
-        serving(library, credentials=server_credentials(ca.issue("service"))) as port,
+        serving(library, credentials=showing(ca.issue("service"))) as port,
         gateway(f"127.0.0.1:{port}", upstream_ca=clients.path) as client,
     ):
         assert (await client.get("/v1/books/7")).status_code == 503

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 import ssl
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import httpx
 import openai
 import pytest
 
+from gateway.metrics import Metrics
 from rapport_settings.tls import TlsFiles
 from tests.certificates import Authority
 from tests.gateway.conftest import Serve
@@ -55,6 +57,11 @@ def trust(ca: Authority, own: TlsFiles | None = None) -> ssl.SSLContext:
         assert own.chain
         context.load_cert_chain(own.chain, own.key)
     return context
+
+
+def expiry(metrics: Metrics) -> float | None:
+    name = "rapport_gateway_certificate_expiry_timestamp_seconds"
+    return metrics.registry.get_sample_value(name, {"setting": "http_tls_cert"})
 
 
 async def get(client: httpx.AsyncClient, context: ssl.SSLContext) -> int:
@@ -154,6 +161,23 @@ async def test_no_handshake(https: Https, data: bytes, caplog: pytest.LogCapture
         writer.close()
         assert caplog.text == ""
         assert (await client.get("/v1/books/7")).status_code == 200
+
+
+async def test_scrapes_and_connections_renew(
+    https: Https, ca: Authority, files: TlsFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks first, both see the new certificate: its end, and itself."""
+    metrics = Metrics()
+    monkeypatch.setattr("gateway.app.Metrics", lambda: metrics)
+    async with https() as client:
+        for day, scrape_first in enumerate((True, False, True), start=1):
+            end = dt.datetime(2048, 1, day, tzinfo=dt.UTC)
+            ca.issue("gateway", end=end)
+            if scrape_first:
+                assert expiry(metrics) == end.timestamp()
+            assert files.chain
+            assert files.chain.read_text().startswith(await shown(client))
+            assert expiry(metrics) == end.timestamp()
 
 
 async def test_swapped_under_load(https: Https, ca: Authority) -> None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import chain
 
 import grpc
 import httpx
 import pytest
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.server import Target
+from gateway.metrics import Metrics as GatewayMetrics
 from rapport_cli.scrape import Interval, Scrape, scrape
+from rapport_settings.tls import Reloaded, TlsFiles
+from service.lifecycle import Lifecycle
+from service.metrics.metrics import Metrics as ServiceMetrics
+from tests.certificates import Authority
 from tests.contract.callers import Grpc, Rest
 from tests.operations.asking import ask_all
 
@@ -61,24 +68,37 @@ def gateway(server: Target) -> Meter:
 
 
 @pytest.fixture(scope="session")
-def scrapes(server: Target, rest: Rest) -> tuple[Scrape, Scrape]:
-    """Of service and gateway, after requests of all kinds: every metric has its labels by then."""
-    ask_all(rest)
-    urls = (server.service_metrics, server.gateway_metrics)
-    one, other = (scrape(str(url)) for url in urls)
-    return one, other
+def certified(tmp_path_factory: pytest.TempPathFactory) -> list[Metric]:
+    """What parts with certificates tell of them; the served process has none."""
+    certificate = Reloaded(Authority(tmp_path_factory.mktemp("tls")).issue("a"), TlsFiles.read)
+    told: list[Metric] = []
+    for part in (ServiceMetrics(Lifecycle()), GatewayMetrics()):
+        part.certificates.add("a", certificate)
+        told += part.certificates.collect()
+    return told
 
 
 @pytest.fixture(scope="session")
-def families(server: Target, scrapes: tuple[Scrape, Scrape]) -> dict[str, tuple[str, set[str]]]:
+def scrapes(server: Target, rest: Rest, certified: list[Metric]) -> tuple[Scrape, ...]:
+    """Of service and gateway, after requests of all kinds: every metric has its labels by then."""
+    ask_all(rest)
+    urls = (server.service_metrics, server.gateway_metrics)
+    samples = tuple(sample for family in certified for sample in family.samples)
+    return *(scrape(str(url)) for url in urls), Scrape(samples)
+
+
+@pytest.fixture(scope="session")
+def families(
+    server: Target, scrapes: tuple[Scrape, ...], certified: list[Metric]
+) -> dict[str, tuple[str, set[str]]]:
     """Our metrics by their names as they are told: type, and labels."""
     del scrapes
+    urls = (server.service_metrics, server.gateway_metrics)
+    texts = (httpx.get(str(url), trust_env=False).text for url in urls)
     found: dict[str, tuple[str, set[str]]] = {}
-    for url in (server.service_metrics, server.gateway_metrics):
-        text = httpx.get(str(url), trust_env=False).text
-        for family in text_string_to_metric_families(text):
-            name = f"{family.name}_total" if family.type == "counter" else family.name
-            if name.startswith("rapport_"):
-                labels = {label for sample in family.samples for label in sample.labels}
-                found[name] = (family.type, labels - {"le"})
+    for family in (*chain(*map(text_string_to_metric_families, texts)), *certified):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        if name.startswith("rapport_"):
+            labels = {label for sample in family.samples for label in sample.labels}
+            found[name] = (family.type, labels - {"le"})
     return found

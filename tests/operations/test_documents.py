@@ -65,10 +65,10 @@ def nodes(expression: str) -> list[Any]:
     return found
 
 
-def series(scrapes: tuple[Scrape, Scrape], name: str) -> list[dict[str, str]]:
+def series(scrapes: tuple[Scrape, ...], name: str) -> list[dict[str, str]]:
     """The labels of each series of a name."""
-    both = (sample for scrape in scrapes for sample in scrape.samples)
-    return [sample.labels for sample in both if sample.name == name]
+    every = (sample for scrape in scrapes for sample in scrape.samples)
+    return [sample.labels for sample in every if sample.name == name]
 
 
 def selectors(expression: str) -> Iterator[Any]:
@@ -87,7 +87,7 @@ def check_matcher(matcher: Any, labels: list[dict[str, str]]) -> None:
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
-def test_queries_find_series(scrapes: tuple[Scrape, Scrape], name: str) -> None:
+def test_queries_find_series(scrapes: tuple[Scrape, ...], name: str) -> None:
     """Each name in a query is a series that a served process tells, with the labels asked for."""
     used = list(selectors(EXPRESSIONS[name]))
     assert used
@@ -102,7 +102,7 @@ def test_queries_find_series(scrapes: tuple[Scrape, Scrape], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
-def test_queries_group_by_labels_that_there_are(scrapes: tuple[Scrape, Scrape], name: str) -> None:
+def test_queries_group_by_labels_that_there_are(scrapes: tuple[Scrape, ...], name: str) -> None:
     """What is summed by a label has that label."""
     for node in nodes(EXPRESSIONS[name]):
         if isinstance(node, promql.AggregateExpr) and node.modifier is not None:
@@ -134,7 +134,7 @@ def test_every_metric_is_shown_or_watched() -> None:
     }
 
 
-def test_table(scrapes: tuple[Scrape, Scrape], families: dict[str, tuple[str, set[str]]]) -> None:
+def test_table(scrapes: tuple[Scrape, ...], families: dict[str, tuple[str, set[str]]]) -> None:
     """The table has each metric with its type and its labels, and no other."""
     del scrapes
     rows = {
@@ -169,7 +169,7 @@ def test_runbook_has_no_other_alerts() -> None:
     }
 
 
-def test_alerts_differ_from_a_quiet_server(scrapes: tuple[Scrape, Scrape]) -> None:
+def test_alerts_differ_from_a_quiet_server(scrapes: tuple[Scrape, ...]) -> None:
     """Each alert compares, so that it can be silent."""
     del scrapes
     comparisons = {">", "<", "==", "!=", ">=", "<="}

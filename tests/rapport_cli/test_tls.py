@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import ssl
 import subprocess
@@ -14,9 +15,11 @@ import httpx
 import pytest
 
 from bench.server import Server, free_ports
+from rapport_cli.scrape import scrape
 from rapport_settings.tls import TlsFiles
 from tests.certificates import Authority
 
+END = dt.datetime(2048, 5, 6, 7, 8, 9, tzinfo=dt.UTC)
 RAPPORT = str(Path(sys.executable).with_name("rapport"))
 
 
@@ -28,6 +31,8 @@ class Secure:
     caller: TlsFiles
     grpc: str
     rest: httpx.Client
+    metrics: tuple[str, str]
+    """Of service and gateway."""
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +40,14 @@ def secure(int4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """`rapport serve` with TLS on both ports and mTLS on gRPC; its certificate has another name."""
     del int4_folder
     ca = Authority(tmp_path_factory.mktemp("tls"))
-    own, caller = ca.issue("server", "chat.example.org", "127.0.0.1"), ca.issue("caller")
-    grpc_port, http_port = free_ports(2)
+    own = ca.issue("server", "chat.example.org", "127.0.0.1", end=END)
+    caller = ca.issue("caller")
+    grpc_port, http_port, *metrics_ports = free_ports(4)
     settings = {
         "GRPC_PORT": grpc_port,
         "HTTP_PORT": http_port,
+        "METRICS_PORT": metrics_ports[0],
+        "GATEWAY_METRICS_PORT": metrics_ports[1],
         "GRPC_TLS_CERT": own.chain,
         "GRPC_TLS_KEY": own.key,
         "GRPC_CLIENT_CA": ca.path,
@@ -52,7 +60,8 @@ def secure(int4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         Server([RAPPORT, "serve"], os.environ | variables, f"{url}/health", trust),
         httpx.Client(base_url=url, verify=trust, timeout=60) as client,
     ):
-        yield Secure(ca, caller, f"127.0.0.1:{grpc_port}", client)
+        one, other = (f"http://127.0.0.1:{port}/metrics" for port in metrics_ports)
+        yield Secure(ca, caller, f"127.0.0.1:{grpc_port}", client, (one, other))
 
 
 def chat(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -70,6 +79,14 @@ def test_parts_meet_without_more_settings(secure: Secure) -> None:
         "max_tokens": 2,
     }
     assert secure.rest.post("/v1/chat/completions", json=request).status_code == 200
+
+
+def test_ends_of_certificates(secure: Secure) -> None:
+    """Each part tells of its own, by the setting that names it."""
+    name = "certificate_expiry_timestamp_seconds"
+    service, gateway = map(scrape, secure.metrics)
+    assert service.total(name, setting="grpc_tls_cert") == END.timestamp()
+    assert gateway.total(f"gateway_{name}", setting="http_tls_cert") == END.timestamp()
 
 
 def test_chat(secure: Secure) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import ssl
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from rapport_settings.tls import CertificateError, Reloaded, TlsFiles, server_files
 from tests.certificates import Authority
+
+SOME_DAY = dt.datetime(2048, 5, 6, 7, 8, 9, tzinfo=dt.UTC)
 
 
 @pytest.fixture
@@ -119,6 +123,51 @@ def test_key_that_others_read(
     assert all(f"mode is {mode:o}" in record.getMessage() for record in caplog.records)
 
 
+def test_expiry(ca: Authority) -> None:
+    """That of the certificate in Unix time, not that of its CA; none where there is none."""
+    files = ca.issue("a", end=SOME_DAY)
+    assert files.expiry() == SOME_DAY.timestamp()
+    assert TlsFiles(ca=ca.path).expiry() is None
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (dt.timedelta(days=14, minutes=5), ""),
+        (dt.timedelta(days=13), "expires"),
+        (dt.timedelta(minutes=-5), "has expired"),
+    ],
+)
+def test_end_that_is_near(
+    ca: Authority, caplog: pytest.LogCaptureFixture, left: dt.timedelta, told: str
+) -> None:
+    """A certificate that ends within two weeks is warned of in one line, at start and renewal."""
+    files = ca.issue("a")
+    reloaded = Reloaded(files, TlsFiles.read)
+    assert not caplog.records
+    end = (dt.datetime.now(dt.UTC) + left).replace(microsecond=0)
+    ca.issue("a", end=end)
+    expected = [f"{files.chain} {told}: {end.isoformat()}"] if told else []
+    for look in (reloaded.renew, partial(Reloaded, files, TlsFiles.read)):
+        caplog.clear()
+        look()
+        assert [record.getMessage() for record in caplog.records] == expected
+    caplog.clear()
+    reloaded.renew()
+    assert not caplog.records
+
+
+def test_end_that_cannot_be_told(
+    ca: Authority, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate whose end cannot be read is served all the same, with a line in the log."""
+    monkeypatch.setattr("rapport_settings.tls.not_after", lambda _: int("no number"))
+    reloaded = Reloaded(ca.issue("a"), TlsFiles.read)
+    assert reloaded.value.chain
+    assert reloaded.expiry is None
+    assert "cannot be told when it expires" in caplog.text
+
+
 class TestReloaded:
     @pytest.fixture(autouse=True)
     def _log(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -128,17 +177,20 @@ class TestReloaded:
         """What has not changed is not read again."""
         reloaded = Reloaded(ca.issue("a"), TlsFiles.read)
         before = reloaded.value
-        assert not reloaded.renew()
+        reloaded.renew()
         assert reloaded.value is before
 
     def test_changed(self, ca: Authority) -> None:
         """A new pair takes the place of the old one, once."""
         files = ca.issue("a")
         reloaded = Reloaded(files, TlsFiles.read)
-        ca.issue("a")
-        assert reloaded.renew()
-        assert reloaded.value == files.read()
-        assert not reloaded.renew()
+        ca.issue("a", end=SOME_DAY)
+        reloaded.renew()
+        taken = reloaded.value
+        assert taken == files.read()
+        assert reloaded.expiry == SOME_DAY.timestamp()
+        reloaded.renew()
+        assert reloaded.value is taken
 
     def test_moved_link(self, tmp_path: Path) -> None:
         """Files behind a link that is moved, as Kubernetes does it, are new files."""
@@ -150,24 +202,25 @@ class TestReloaded:
         reloaded = Reloaded(TlsFiles(link / "a.pem", link / "a.key"), TlsFiles.read)
         (tmp_path / "next").symlink_to("new")
         (tmp_path / "next").rename(link)
-        assert reloaded.renew()
+        reloaded.renew()
         assert reloaded.value.chain == (tmp_path / "new" / "a.pem").read_bytes()
 
     def test_half_of_a_change(self, ca: Authority, caplog: pytest.LogCaptureFixture) -> None:
         """While the pair does not fit the old one stays; that is logged once, then the end."""
-        files = ca.issue("a")
+        files = ca.issue("a", end=SOME_DAY)
         chain, key = paths(files)
         reloaded = Reloaded(files, TlsFiles.read)
         before = reloaded.value
         new_chain, new_key = (path.read_bytes() for path in paths(ca.issue("b")))
         for half in (new_key[:50], new_key):
             key.write_bytes(half)
-            assert not reloaded.renew()
-            assert not reloaded.renew()
+            reloaded.renew()
+            reloaded.renew()
             assert reloaded.value is before
+            assert reloaded.expiry == SOME_DAY.timestamp()
         assert caplog.text.count("the certificate from before stays in use") == 1
         chain.write_bytes(new_chain)
-        assert reloaded.renew()
+        reloaded.renew()
         assert reloaded.value.chain == new_chain
         assert "a.pem has changed and is in use" in caplog.text
 
@@ -178,7 +231,7 @@ class TestReloaded:
         reloaded = Reloaded(files, TlsFiles.read)
         chain.unlink()
         key.unlink()
-        assert not reloaded.renew()
+        reloaded.renew()
         assert reloaded.value.chain
 
 

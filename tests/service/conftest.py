@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from rapport_metrics.certificates import Certificates
 from rapport_settings.base import load
 from rapport_telemetry.traces import Untraced
 from service.config import ServiceSettings
@@ -44,7 +45,8 @@ async def engine(lifecycle: Lifecycle) -> ScriptedEngine:
 @pytest.fixture
 async def address(settings: ServiceSettings, lifecycle: Lifecycle) -> AsyncIterator[str]:
     server = build_server(settings, lifecycle, trace_with(Untraced()))
-    yield f"127.0.0.1:{await listen(server, settings)}"
+    port = await listen(server, settings, Certificates("rapport"))
+    yield f"127.0.0.1:{port}"
     await server.stop(None)
 
 

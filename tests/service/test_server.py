@@ -4,6 +4,7 @@ import grpc
 import pytest
 
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from rapport_metrics.certificates import Certificates
 from rapport_settings.base import load
 from service.config import ServiceSettings
 from service.lifecycle import Lifecycle
@@ -16,7 +17,7 @@ async def test_port_in_use(address: str, lifecycle: Lifecycle) -> None:
     """A second server on the same port is refused in one line, not let share it."""
     settings = load(ServiceSettings, ["--grpc-port", address.rpartition(":")[2]])
     with pytest.raises(PortTakenError, match=f"cannot listen on {address}: is it in use?"):
-        await listen(build_server(settings, lifecycle), settings)
+        await listen(build_server(settings, lifecycle), settings, Certificates("rapport"))
 
 
 class TestLargeLimit:

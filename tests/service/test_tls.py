@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import socket
 import ssl
@@ -14,10 +15,12 @@ import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from rapport_metrics.certificates import Certificates
 from rapport_settings.base import load
 from rapport_settings.tls import TlsFiles
 from service.config import ServiceSettings
 from service.lifecycle import Lifecycle
+from service.metrics.metrics import Metrics
 from service.server import build_server, listen
 from tests.certificates import Authority
 from tests.service.requests import health
@@ -79,6 +82,11 @@ async def grpcurl(address: str, *flags: str) -> tuple[int | None, str, str]:
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
     out, error = await process.communicate()
     return process.returncode, out.decode(), error.decode()
+
+
+def expiry(metrics: Metrics) -> float | None:
+    name = "rapport_certificate_expiry_timestamp_seconds"
+    return metrics.registry.get_sample_value(name, {"setting": "grpc_tls_cert"})
 
 
 async def shown(address: str) -> str:
@@ -172,8 +180,26 @@ async def test_expired_service(ca: Authority, lifecycle: Lifecycle, files: TlsFi
     pair = ["--grpc-tls-cert", str(files.chain), "--grpc-tls-key", str(files.key)]
     settings = load(ServiceSettings, ["--grpc-port", "0", *pair])
     server = build_server(settings, lifecycle)
-    address = f"127.0.0.1:{await listen(server, settings)}"
-    assert "certificate has expired" in await asks(address, TlsFiles(ca=ca.path))
+    port = await listen(server, settings, Certificates("rapport"))
+    assert "certificate has expired" in await asks(f"127.0.0.1:{port}", TlsFiles(ca=ca.path))
+    await server.stop(None)
+
+
+async def test_scrapes_and_connections_renew(
+    settings: ServiceSettings, lifecycle: Lifecycle, ca: Authority
+) -> None:
+    """Whoever looks first, both see the new certificate: its end, and itself."""
+    metrics = Metrics(lifecycle)
+    server = build_server(settings, lifecycle)
+    address = f"127.0.0.1:{await listen(server, settings, metrics.certificates)}"
+    for day, scrape_first in enumerate((True, False, True), start=1):
+        end = dt.datetime(2048, 1, day, tzinfo=dt.UTC)
+        files = ca.issue("service", end=end)
+        if scrape_first:
+            assert expiry(metrics) == end.timestamp()
+        assert files.chain
+        assert files.chain.read_text().startswith(await shown(address))
+        assert expiry(metrics) == end.timestamp()
     await server.stop(None)
 
 
@@ -216,7 +242,7 @@ async def test_socket_beside_it(
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
     server = build_server(beside, lifecycle)
-    await listen(server, beside)
+    await listen(server, beside, Certificates("rapport"))
     async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
         assert await health(channel) == HealthCheckResponse.NOT_SERVING
     await server.stop(None)

@@ -48,7 +48,7 @@ async def address(
     settings: ServiceSettings, lifecycle: Lifecycle, metrics: Metrics
 ) -> AsyncIterator[str]:
     server = build_server(settings, lifecycle, metrics.record)
-    yield f"127.0.0.1:{await listen(server, settings)}"
+    yield f"127.0.0.1:{await listen(server, settings, metrics.certificates)}"
     await server.stop(None)
 
 
