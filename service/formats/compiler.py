@@ -44,7 +44,9 @@ class FormatCompiler:
         """
         work = self._threads.submit(self._compile, source)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(work), SECONDS)
+            # Unlike `wait_for` of Python 3.11, it keeps no cancellation to itself.
+            async with asyncio.timeout(SECONDS):
+                return await asyncio.wrap_future(work)
         except TimeoutError:
             # Work that can still be cancelled has not begun: it is not what takes long.
             if work.cancelled():

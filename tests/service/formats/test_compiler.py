@@ -89,6 +89,24 @@ async def test_stuck_compiles_hold_up_nobody(
     assert await formats.compile_format(WANTED) is not None
 
 
+async def test_a_cancellation_is_never_lost(
+    monkeypatch: pytest.MonkeyPatch, compiler: GrammarCompiler
+) -> None:
+    """Nor at the moment at which the grammar is there: who is gone must not get a slot."""
+    monkeypatch.setattr(compiler, "compile", lambda _source: None)
+    monkeypatch.setattr(module, "THREADS", 1)
+    formats = FormatCompiler(compiler)
+    for turns in range(20):
+        compiling = asyncio.create_task(formats.compile(partial(Source, "", "tools"), "tools"))
+        await asyncio.sleep(0)
+        formats._threads.submit(int).result()  # so the work is done, and the loop does not know
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reached = compiling.cancel()
+        await asyncio.wait([compiling])
+        assert compiling.cancelled() is reached
+
+
 async def test_nothing_is_compiled_once_closed(compiler: GrammarCompiler) -> None:
     """What waits at the end is left, so that the process can end."""
     formats, freed = FormatCompiler(compiler), Event()
