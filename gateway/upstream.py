@@ -58,7 +58,9 @@ class Upstream:
         self._is_fixed = settings.descriptor_set is not None
         self._follow = follow
         self._watchers: list[asyncio.Task[None]] = []
+        """Those of the channel in use."""
         self._tasks: set[asyncio.Task[None]] = set()
+        """All that have not ended."""
         self._reported: set[str | None] = set()
         if settings.descriptor_set is not None:
             self._adopt(*_read_descriptor_set(settings.descriptor_set))
@@ -88,7 +90,7 @@ class Upstream:
 
     async def close(self) -> None:
         """Cancels all calls."""
-        tasks = [*self._tasks, *self._watchers]
+        tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -113,9 +115,9 @@ class Upstream:
         self.channel = self._channels.open()
         for watcher in self._watchers:
             watcher.cancel()
-        self._watchers = [asyncio.create_task(self._follow(self.channel))]
+        self._watchers = [self._keep(self._follow(self.channel))]
         if not self._is_fixed:
-            self._watchers.append(asyncio.create_task(self._watch()))
+            self._watchers.append(self._keep(self._watch()))
 
     async def _renew(self) -> None:
         """Takes another channel when the certificates have changed."""
@@ -126,10 +128,11 @@ class Upstream:
                 self._connect()
                 self._keep(_retire(old))
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _watch(self) -> None:
         """Learns at each connection. It may have been made to another version."""

@@ -1,0 +1,158 @@
+"""Certificates of the upstream that change: another channel, and what becomes of the one before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from gateway.config import GatewaySettings
+from gateway.upstream import Upstream
+from service.tls import server_credentials
+from tests.certificates import Authority
+from tests.gateway.library import SERVICE, Library, message, serving
+
+RENEWALS = 4
+# Turns of the event loop after a renewal, up to where both channels are at rest.
+TURNS = 60
+PARALLEL_CALLS = 3
+
+
+class Followers:
+    """Who looks on at each channel, as the metrics do."""
+
+    def __init__(self) -> None:
+        self.channels: list[grpc.aio.Channel] = []
+        self.cancelled: list[grpc.aio.Channel] = []
+
+    async def follow(self, channel: grpc.aio.Channel) -> None:
+        self.channels.append(channel)
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            self.cancelled.append(channel)
+            raise
+
+
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.upstream.RENEW_S", 0.01)
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+async def port(library: Library, ca: Authority) -> AsyncIterator[int]:
+    async with serving(library, credentials=server_credentials(ca.issue("service"))) as port:
+        yield port
+
+
+@asynccontextmanager
+async def upstream(port: int, ca: Authority, followers: Followers) -> AsyncIterator[Upstream]:
+    """It has started, and leaves no task behind when it is closed."""
+    settings = GatewaySettings(upstream=f"127.0.0.1:{port}", upstream_ca=ca.path)
+    made = Upstream(settings, followers.follow)
+    made.start()
+    try:
+        yield made
+    finally:
+        await asyncio.wait_for(made.close(), 5)
+        assert not under_way()
+
+
+def under_way() -> list[str]:
+    """The tasks of an upstream. Others in the event loop are the service's."""
+    coroutines = (task.get_coro() for task in asyncio.all_tasks())
+    names = [getattr(coroutine, "__qualname__", "") for coroutine in coroutines]
+    return [name for name in names if name.startswith(("Upstream.", "_retire", "Followers."))]
+
+
+async def renewed(made: Upstream, ca: Authority) -> None:
+    """Changes the file of CAs and waits for the channel that comes of it."""
+    old = made.channel
+    ca.path.write_bytes(ca.path.read_bytes() + b"\n")
+    async with asyncio.timeout(5):
+        while made.channel is old:  # noqa: ASYNC110 - seen from outside
+            await asyncio.sleep(0)
+
+
+async def until_learned(made: Upstream) -> None:
+    async with asyncio.timeout(10):
+        while not made._learned:  # noqa: ASYNC110 - seen from outside
+            await asyncio.sleep(0.01)
+
+
+async def test_followers_go_along(port: int, ca: Authority) -> None:
+    """Each new channel is looked on at, and none that is no more in use."""
+    followers = Followers()
+    async with upstream(port, ca, followers) as made:
+        channels = [made.channel]
+        for _ in range(RENEWALS):
+            await asyncio.sleep(0.01)
+            await renewed(made, ca)
+            channels.append(made.channel)
+        await asyncio.sleep(0.01)
+        assert followers.channels == channels
+        assert followers.cancelled == channels[:-1]
+    assert followers.cancelled == channels
+
+
+async def test_calls_on_the_old_channel_end_in_peace(port: int, ca: Authority) -> None:
+    """Then nothing is left of it; new calls go through the new one."""
+    async with upstream(port, ca, Followers()) as made:
+        await until_learned(made)
+        old = made.channel
+        request = message("TellRequest")(count=PARALLEL_CALLS, pause_ms=100)
+        path = f"/{SERVICE}/StreamTell"
+        raw = request.SerializeToString()
+        streams = [old.unary_stream(path)(raw) for _ in range(PARALLEL_CALLS)]
+        firsts = [await stream.read() for stream in streams]
+        await renewed(made, ca)
+        new = made.channel
+        assert all(firsts)
+        for stream in streams:
+            assert len([piece async for piece in _rest(stream)]) == PARALLEL_CALLS - 1
+            assert await stream.code() is grpc.StatusCode.OK
+        async with asyncio.timeout(5):
+            while old.get_state() is not grpc.ChannelConnectivity.SHUTDOWN:  # noqa: ASYNC110 - seen from outside
+                await asyncio.sleep(0.01)
+        book = await new.unary_unary(f"/{SERVICE}/GetDefaultBook")(b"")
+        assert message("Book").FromString(book).title == "default"
+
+
+async def _rest(stream: grpc.aio.UnaryStreamCall[bytes, bytes]) -> AsyncIterator[object]:
+    while (piece := await stream.read()) is not grpc.aio.EOF:
+        yield piece
+
+
+async def test_closed_at_any_moment_of_a_renewal(port: int, ca: Authority) -> None:
+    """With a call on the old channel or none: it ends at once, and with it all that it began."""
+    request = message("TellRequest")(count=1, hang_after=0).SerializeToString()
+    for turns in range(TURNS):
+        async with upstream(port, ca, Followers()) as made:
+            if turns % 2:
+                await until_learned(made)
+                made.channel.unary_stream(f"/{SERVICE}/StreamTell")(request)
+            await renewed(made, ca)
+            for _ in range(turns // 2):
+                await asyncio.sleep(0)
+
+
+async def test_closed_while_the_old_channel_is_learned_from(
+    monkeypatch: pytest.MonkeyPatch, port: int, ca: Authority
+) -> None:
+    """Wherever its learning is given up, it ends with all others."""
+    monkeypatch.setattr("gateway.upstream.RENEW_S", 0)
+    for turns in range(TURNS):
+        async with upstream(port, ca, Followers()) as made:
+            await made.channel.channel_ready()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await renewed(made, ca)
