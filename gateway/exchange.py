@@ -20,6 +20,9 @@ _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 # A year. gRPC takes thousands of them for a time that has passed.
 LONGEST_TIMEOUT = 365 * 24 * 3600.0
+# Bytes of a whole body that are sent at once. TLS takes any number of them, and only at the next
+# ones tells that the client reads none.
+PIECE = 64 << 10
 
 
 class DisconnectedError(Exception):
@@ -110,8 +113,12 @@ class Exchange:
             await asyncio.gather(task, gone, return_exceptions=True)
 
     async def respond(self, status: int, body: bytes, headers: Headers) -> None:
+        """Sends all of a response; waits while the client reads slowly."""
         await self.start(status, {**headers, "content-length": str(len(body))})
-        await self.finish(body)
+        last = max(len(body) - 1, 0) // PIECE * PIECE
+        for begin in range(0, last, PIECE):
+            await self._put(body[begin : begin + PIECE], more=True)
+        await self.finish(body[last:])
 
     async def refuse(self, error: ApiError) -> None:
         headers = {"content-type": "application/json", **error.headers}
@@ -126,14 +133,16 @@ class Exchange:
     async def write(self, chunk: bytes) -> None:
         """Sends a piece of the body; waits while the client reads slowly."""
         self.streamed = True
-        self.sent_bytes += len(chunk)
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._put(chunk, more=True)
 
     async def finish(self, chunk: bytes) -> None:
         """Sends the last piece. A response that is begun and not finished is aborted."""
         self._finished = True
+        await self._put(chunk, more=False)
+
+    async def _put(self, chunk: bytes, *, more: bool) -> None:
         self.sent_bytes += len(chunk)
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
 
     async def _gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

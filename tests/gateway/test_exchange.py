@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import ApiError
-from gateway.exchange import DisconnectedError, Exchange
+from gateway.exchange import PIECE, DisconnectedError, Exchange
 
 
 def exchange(*events: dict[str, Any], **headers: str) -> Exchange:
@@ -97,3 +97,22 @@ async def test_failures_come_through() -> None:
 
     with pytest.raises(KeyError):
         await exchange().attend(work())
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 1])
+async def test_a_long_body_goes_in_pieces(size: int) -> None:
+    """Between them the connection can hold them back; together they are the body."""
+    one, sent = exchange(), []
+    one._send = lambda message: _keep(sent, message)
+    body = bytes(number % 251 for number in range(size))
+    await one.respond(200, body, {})
+    start, *pieces = sent
+    assert (b"content-length", str(size).encode()) in start["headers"]
+    assert b"".join(piece["body"] for piece in pieces) == body
+    assert all(0 < len(piece["body"]) <= PIECE for piece in pieces) or not size
+    assert [piece["more_body"] for piece in pieces] == [True] * (len(pieces) - 1) + [False]
+    assert one.sent_bytes == size
+
+
+async def _keep(sent: list[dict[str, Any]], message: dict[str, Any]) -> None:
+    sent.append(message)

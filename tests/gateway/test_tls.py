@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
 import logging
+import socket
 import ssl
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from gateway.metrics import Metrics
 from rapport_settings.tls import TlsFiles
 from tests.certificates import Authority
 from tests.gateway.conftest import Serve
+from tests.gateway.library import Library
 
 Https = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
@@ -228,3 +232,70 @@ async def test_streams_over_tls(https: Https) -> None:
     body = {"stream": True, "count": 3}
     async with https() as client:
         assert (await client.post("/v1/tell", json=body)).text.endswith("data: [DONE]\n\n")
+
+
+@asynccontextmanager
+async def unread(
+    client: httpx.AsyncClient, ca: Authority, body: dict[str, Any]
+) -> AsyncIterator[ssl.SSLSocket]:
+    """A connection on which a request was sent, and nothing is read of the answer."""
+    content = json.dumps(body).encode()
+    head = "POST /v1/tell HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    host, port = client.base_url.host, client.base_url.port or 0
+
+    def ask() -> ssl.SSLSocket:
+        plain = socket.create_connection((host, port), 10)
+        connected = trust(ca).wrap_socket(plain, server_hostname=host)
+        connected.sendall(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
+        return connected
+
+    with await asyncio.to_thread(ask) as connected:
+        yield connected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"stream": True, "count": 100_000, "size": 10_000}, {"size": 20_000_000}],
+    ids=["stream", "whole"],
+)
+async def test_stuck_reader_is_cut(
+    https: Https,
+    ca: Authority,
+    library: Library,
+    caplog: pytest.LogCaptureFixture,
+    body: dict[str, Any],
+) -> None:
+    """Who reads nothing is reset in time, and its call ends; others are answered meanwhile."""
+    caplog.set_level(logging.INFO)
+    async with https(reader_timeout=0.4) as client, unread(client, ca, body) as stuck:
+        await asyncio.wait_for(library.started.wait(), 5)
+        async with asyncio.timeout(10):
+            while "is cut: it read nothing for 0.4 s" not in caplog.text:
+                assert (await client.get("/v1/books/7")).status_code == 200
+                await asyncio.sleep(0.05)
+        await asyncio.wait_for(library.ended.wait(), 2)
+        # Python's TLS makes an end like any other of a reset.
+        with socket.socket(fileno=stuck.detach()) as plain, pytest.raises(ConnectionResetError):
+            await asyncio.to_thread(read_all, plain)
+        assert (await client.get("/v1/books/7")).status_code == 200
+    assert caplog.text.count("is cut") == 1
+
+
+def read_all(connected: socket.socket) -> None:
+    while connected.recv(1 << 16):
+        pass
+
+
+async def test_slow_reader_is_never_cut(
+    https: Https, ca: Authority, library: Library, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who reads a little now and then gets everything, in many times the patience."""
+    body = {"size": 4_000_000}
+    async with https(reader_timeout=0.4) as client, unread(client, ca, body) as slow:
+        received, began = 0, time.monotonic()
+        while received < body["size"]:
+            received += len(await asyncio.to_thread(slow.recv, 1 << 14))
+            await asyncio.sleep(0.005)
+        assert time.monotonic() - began > 3 * 0.4
+    assert library.ended.is_set()
+    assert "is cut" not in caplog.text

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import pytest
@@ -12,8 +14,10 @@ from grpc_status import rpc_status
 
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport_settings.base import load
+from rapport_settings.tls import TlsFiles
 from service.config import ServiceSettings
 from service.engine.generation import MOST_MERGED
+from tests.certificates import Authority
 from tests.service.fakes import ScriptedEngine, ends, says
 from tests.service.requests import chat
 
@@ -22,15 +26,29 @@ PATIENCE = 0.4
 LONG = [says(0, "x" * 20_000, tokens=MOST_MERGED) for _ in range(50)]
 
 
-@pytest.fixture
-def settings() -> ServiceSettings:
-    return load(ServiceSettings, ["--grpc-port", "0", "--reader-timeout", str(PATIENCE)])
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> TlsFiles | None:
+    """The service's certificate and its CA, where it has any."""
+    if not request.param:
+        return None
+    ca = Authority(tmp_path)
+    return replace(ca.issue("service"), ca=ca.path)
 
 
 @pytest.fixture
-async def narrow(address: str) -> grpc.aio.Channel:
+def settings(files: TlsFiles | None) -> ServiceSettings:
+    pair = ["--grpc-tls-cert", str(files.chain), "--grpc-tls-key", str(files.key)] if files else []
+    return load(ServiceSettings, ["--grpc-port", "0", "--reader-timeout", str(PATIENCE), *pair])
+
+
+@pytest.fixture
+async def narrow(address: str, files: TlsFiles | None) -> grpc.aio.Channel:
     """A channel that takes no more ahead than the protocol's first window."""
-    return grpc.aio.insecure_channel(address, [("grpc.http2.bdp_probe", 0)])
+    options = [("grpc.http2.bdp_probe", 0)]
+    if files is None:
+        return grpc.aio.insecure_channel(address, options)
+    credentials = grpc.ssl_channel_credentials(files.read().ca)
+    return grpc.aio.secure_channel(address, credentials, options)
 
 
 async def read_on(call: grpc.aio.UnaryStreamCall[object, object]) -> int:
