@@ -80,6 +80,7 @@ async def connected(client: httpx.AsyncClient) -> AsyncIterator[Client]:
     ("body", "end"),
     [
         ({"size": 2}, b'"text":"xx","metadata":'),
+        ({"size": 2_000_000}, b'xx","metadata":'),
         ({"stream": True, "count": 3, "pause_ms": 100}, b"data: [DONE]\n\n\r\n0\r\n\r\n"),
     ],
 )

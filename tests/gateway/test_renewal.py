@@ -11,7 +11,8 @@ import grpc
 import pytest
 
 from gateway.config import GatewaySettings
-from gateway.upstream import Upstream
+from gateway.metrics import Metrics
+from gateway.upstream import Follow, Upstream
 from service.tls import server_credentials
 from tests.certificates import Authority
 from tests.gateway.library import SERVICE, Library, message, serving
@@ -19,7 +20,7 @@ from tests.gateway.library import SERVICE, Library, message, serving
 RENEWALS = 4
 # Turns of the event loop after a renewal, up to where both channels are at rest.
 TURNS = 60
-PARALLEL_CALLS = 3
+STREAMS = 3
 
 
 class Followers:
@@ -55,10 +56,10 @@ async def port(library: Library, ca: Authority) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def upstream(port: int, ca: Authority, followers: Followers) -> AsyncIterator[Upstream]:
+async def upstream(port: int, ca: Authority, follow: Follow) -> AsyncIterator[Upstream]:
     """It has started, and leaves no task behind when it is closed."""
     settings = GatewaySettings(upstream=f"127.0.0.1:{port}", upstream_ca=ca.path)
-    made = Upstream(settings, followers.follow)
+    made = Upstream(settings, follow)
     made.start()
     try:
         yield made
@@ -71,7 +72,11 @@ def under_way() -> list[str]:
     """The tasks of an upstream. Others in the event loop are the service's."""
     coroutines = (task.get_coro() for task in asyncio.all_tasks())
     names = [getattr(coroutine, "__qualname__", "") for coroutine in coroutines]
-    return [name for name in names if name.startswith(("Upstream.", "_retire", "Followers."))]
+    return [
+        name
+        for name in names
+        if name.startswith(("Upstream.", "_retire", "Followers.", "Metrics."))
+    ]
 
 
 async def renewed(made: Upstream, ca: Authority) -> None:
@@ -92,7 +97,7 @@ async def until_learned(made: Upstream) -> None:
 async def test_followers_go_along(port: int, ca: Authority) -> None:
     """Each new channel is looked on at, and none that is no more in use."""
     followers = Followers()
-    async with upstream(port, ca, followers) as made:
+    async with upstream(port, ca, followers.follow) as made:
         channels = [made.channel]
         for _ in range(RENEWALS):
             await asyncio.sleep(0.01)
@@ -104,21 +109,38 @@ async def test_followers_go_along(port: int, ca: Authority) -> None:
     assert followers.cancelled == channels
 
 
+async def test_metrics_tell_of_the_new_channel(port: int, ca: Authority) -> None:
+    """Each is a connection; the end of the one before is not told as the state."""
+    metrics = Metrics()
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(f"rapport_gateway_upstream_{name}", labels)
+
+    async with upstream(port, ca, metrics.follow) as made:
+        for connects in range(1, RENEWALS + 1):
+            async with asyncio.timeout(5):
+                while value("connects_total") != connects:  # noqa: ASYNC110 - seen from outside
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            assert (value("state", state="ready"), value("state", state="shutdown")) == (1, 0)
+            await renewed(made, ca)
+
+
 async def test_calls_on_the_old_channel_end_in_peace(port: int, ca: Authority) -> None:
     """Then nothing is left of it; new calls go through the new one."""
-    async with upstream(port, ca, Followers()) as made:
+    async with upstream(port, ca, Followers().follow) as made:
         await until_learned(made)
         old = made.channel
-        request = message("TellRequest")(count=PARALLEL_CALLS, pause_ms=100)
+        request = message("TellRequest")(count=STREAMS, pause_ms=100)
         path = f"/{SERVICE}/StreamTell"
         raw = request.SerializeToString()
-        streams = [old.unary_stream(path)(raw) for _ in range(PARALLEL_CALLS)]
+        streams = [old.unary_stream(path)(raw) for _ in range(STREAMS)]
         firsts = [await stream.read() for stream in streams]
         await renewed(made, ca)
         new = made.channel
         assert all(firsts)
         for stream in streams:
-            assert len([piece async for piece in _rest(stream)]) == PARALLEL_CALLS - 1
+            assert len([piece async for piece in _rest(stream)]) == STREAMS - 1
             assert await stream.code() is grpc.StatusCode.OK
         async with asyncio.timeout(5):
             while old.get_state() is not grpc.ChannelConnectivity.SHUTDOWN:  # noqa: ASYNC110 - seen from outside
@@ -136,7 +158,7 @@ async def test_closed_at_any_moment_of_a_renewal(port: int, ca: Authority) -> No
     """With a call on the old channel or none: it ends at once, and with it all that it began."""
     request = message("TellRequest")(count=1, hang_after=0).SerializeToString()
     for turns in range(TURNS):
-        async with upstream(port, ca, Followers()) as made:
+        async with upstream(port, ca, Followers().follow) as made:
             if turns % 2:
                 await until_learned(made)
                 made.channel.unary_stream(f"/{SERVICE}/StreamTell")(request)
@@ -151,7 +173,7 @@ async def test_closed_while_the_old_channel_is_learned_from(
     """Wherever its learning is given up, it ends with all others."""
     monkeypatch.setattr("gateway.upstream.RENEW_S", 0)
     for turns in range(TURNS):
-        async with upstream(port, ca, Followers()) as made:
+        async with upstream(port, ca, Followers().follow) as made:
             await made.channel.channel_ready()
             for _ in range(turns):
                 await asyncio.sleep(0)
