@@ -89,7 +89,7 @@ class Upstream:
             self._keep(self._renew())
 
     async def close(self) -> None:
-        """Cancels all calls."""
+        """Cancels all calls but those that began with old certificates: their requests end them."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -126,7 +126,7 @@ class Upstream:
             if self._channels.renew():
                 old = self.channel
                 self._connect()
-                self._keep(_retire(old))
+                self._keep(old.close(RETIRE_S))
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -176,14 +176,6 @@ class Upstream:
         if text not in self._reported:
             self._reported.add(text)
             logger.warning("%s cannot be learned: %s", self.target, text or type(error).__name__)
-
-
-async def _retire(channel: grpc.aio.Channel) -> None:
-    """Closes a channel when its calls have ended; at once when cancelled."""
-    try:
-        await channel.close(RETIRE_S)
-    finally:
-        await channel.close()
 
 
 def _descriptors(services: list[str], files: FileDescriptorSet) -> list[ServiceDescriptor]:

@@ -70,13 +70,10 @@ async def upstream(port: int, ca: Authority, follow: Follow) -> AsyncIterator[Up
 
 def under_way() -> list[str]:
     """The tasks of an upstream. Others in the event loop are the service's."""
+    ours = ("Upstream.", "Channel.close", "Followers.", "Metrics.")
     coroutines = (task.get_coro() for task in asyncio.all_tasks())
     names = [getattr(coroutine, "__qualname__", "") for coroutine in coroutines]
-    return [
-        name
-        for name in names
-        if name.startswith(("Upstream.", "_retire", "Followers.", "Metrics."))
-    ]
+    return [name for name in names if name.startswith(ours)]
 
 
 async def renewed(made: Upstream, ca: Authority) -> None:
@@ -159,12 +156,15 @@ async def test_closed_at_any_moment_of_a_renewal(port: int, ca: Authority) -> No
     request = message("TellRequest")(count=1, hang_after=0).SerializeToString()
     for turns in range(TURNS):
         async with upstream(port, ca, Followers().follow) as made:
+            call = made.channel.unary_stream(f"/{SERVICE}/StreamTell")(request)
             if turns % 2:
                 await until_learned(made)
-                made.channel.unary_stream(f"/{SERVICE}/StreamTell")(request)
+            else:
+                call.cancel()
             await renewed(made, ca)
             for _ in range(turns // 2):
                 await asyncio.sleep(0)
+        call.cancel()  # as its request does
 
 
 async def test_closed_while_the_old_channel_is_learned_from(
