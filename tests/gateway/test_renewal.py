@@ -13,7 +13,7 @@ import pytest
 from gateway.config import GatewaySettings
 from gateway.metrics import Metrics
 from gateway.upstream import Follow, Upstream
-from service.tls import server_credentials
+from service.tls import server_certificate, server_credentials
 from tests.certificates import Authority
 from tests.gateway.library import SERVICE, Library, message, serving
 
@@ -51,7 +51,8 @@ def ca(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 async def port(library: Library, ca: Authority) -> AsyncIterator[int]:
-    async with serving(library, credentials=server_credentials(ca.issue("service"))) as port:
+    shown = server_credentials(server_certificate(ca.issue("service")))
+    async with serving(library, credentials=shown) as port:
         yield port
 
 
