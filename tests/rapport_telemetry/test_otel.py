@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -105,8 +106,11 @@ def deaf() -> Iterator[str]:
 def test_a_deaf_receiver_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The end is put off for no longer than is set."""
     monkeypatch.setattr(otel, "PATIENCE", 0.2)
+    before = {*threading.enumerate()}
     with deaf() as url:
         with traced(url) as tracer:
             begun(tracer, {}).end("ended", {})
             ending = time.monotonic()
         assert time.monotonic() - ending < 5
+    for thread in {*threading.enumerate()} - before:
+        thread.join()  # it draws its pauses from `random`, which hypothesis watches over
