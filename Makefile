@@ -26,9 +26,9 @@ run: .venv/.run ## Serve gRPC on 127.0.0.1:50051 and REST on 127.0.0.1:8080
 protos: .venv/.dev ## Generate the Python code of the protos
 	$(BIN)/python tools/protos.py
 
-# Many tests wait for processes to start. More workers would only crowd the model out.
+# Two at a time, whose servers then compute with a thread each, or they would wait for each other.
 test: lint ## Lint, then run the tests
-	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	RAPPORT_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 clients: .venv/.dev ## Run client programs of other makers against a server
 	$(BIN)/python tools/clients.py
