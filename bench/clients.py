@@ -51,6 +51,7 @@ class RestClient:
         try:
             async with self._http.stream("POST", PATH, content=_body(request)) as response:
                 if response.status_code != httpx.codes.OK:
+                    await response.aread()  # or the connection could not be used again
                     raise RequestFailed(f"HTTP {response.status_code}")
                 await _read_events(response, record)
         except httpx.HTTPError as error:
