@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Shows a frame each interval until Ctrl-C, or one. Returns the exit status."""
     options = parser().parse_args(arguments)
     console = Console()
+    # Also where it was started in the background, for which shells have Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if options.once:
             return show_one(console, options)

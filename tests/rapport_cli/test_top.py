@@ -120,11 +120,12 @@ def test_a_service_that_comes_and_goes() -> None:
 
 
 def test_until_ctrl_c(server: Target) -> None:
-    """Frames come until Ctrl-C, which is no failure."""
+    """Frames come until Ctrl-C, which is no failure, also to a background job that ignores it."""
     command = [sys.executable, "-m", "rapport_cli.top", "--interval", "0.1"]
     flags = ["--url", str(server.service_metrics), "--gateway-url", str(server.gateway_metrics)]
     environment = os.environ | {"FORCE_COLOR": "1", "TERM": "xterm"}  # as if in a terminal
-    process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, env=environment)
+    background = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command, *flags]
+    process = subprocess.Popen(background, stdout=subprocess.PIPE, env=environment)
     with process:
         assert process.stdout is not None
         seen = b""
