@@ -17,7 +17,7 @@ from tests.scale.conftest import Instant, Serve
 CALLERS = 32
 TOKENS = 2000
 # Seconds after which a caller leaves, at most: some have not been read, some wait, some run.
-PATIENCE = 0.2
+PATIENCE = 0.4
 
 
 async def leave_rest(instant: Instant, random: Random) -> None:
@@ -86,6 +86,6 @@ async def test_nothing_is_left_of_those_who_left(serve: Serve, count: int) -> No
         whole = await wire.receive_events(instant.rest, rest_body(10))
         assert whole.tokens == 10
     _, finished, cancelled, failed = instant.account()
-    assert cancelled > count / 4  # others left before they were let in
+    assert cancelled > count / 2
     assert finished >= 1
     assert failed == 0
