@@ -49,8 +49,10 @@ class QuantisedTable:
         return self.linears.packed(x, self.matrix, self.packed, self.quants, self.scales)
 
 
-def token_table(linears: Linears, matrix: Matrix) -> FloatTable | QuantisedTable:
-    packed = None if linears.exact_floats else quantised(matrix)
+def token_table(
+    linears: Linears, matrix: Matrix, *, exact_floats: bool
+) -> FloatTable | QuantisedTable:
+    packed = None if exact_floats else quantised(matrix)
     if packed is None or packed.bits != 8:  # noqa: PLR2004
         return FloatTable(linears, matrix)
     return QuantisedTable(linears, matrix, packed)

@@ -49,12 +49,15 @@ OUTPUTS = {
 class Precision:
     """How a graph computes: the type of activations and cache, and whether weights are floats.
 
-    With `int8_cache` the cache is made int8 afterwards (see int8_cache.py).
+    With `int8_cache` the cache is made int8 afterwards (see int8_cache.py). With `small_table` the
+    vectors of tokens stay quantised where the layers are floats: a slice of a prompt looks up few
+    of them, and has the scores of one token, so that floats would cost memory and gain nothing.
     """
 
     element: str
     exact_floats: bool
     int8_cache: bool = False
+    small_table: bool = False
 
 
 PRECISIONS = {
@@ -62,6 +65,7 @@ PRECISIONS = {
     "int4-kv8": Precision("float32", exact_floats=False, int8_cache=True),
     "float32": Precision("float32", exact_floats=True),
     "float16": Precision("float16", exact_floats=True),
+    "prefill": Precision("float32", exact_floats=True, small_table=True),
 }
 
 
@@ -74,11 +78,12 @@ class DecoderGraph:
         self.onnx = onnx
         self.element = np.dtype(precision.element)
         self.linears = Linears(onnx, self.element, exact_floats=precision.exact_floats)
+        self.float_table = precision.exact_floats and not precision.small_table
 
     def build(self, progress: Progress) -> ModelProto:
         self.add_shared_constants()
         embedding = self.file.matrix("token_embd.weight")
-        table = token_table(self.linears, embedding)
+        table = token_table(self.linears, embedding, exact_floats=self.float_table)
         hidden = table.vectors(self.onnx.node("Reshape", "input_ids", self.flat))
         normed = self.first_norm(hidden)
         for layer in range(self.arch.layers):

@@ -131,11 +131,11 @@ def prepare(settings: ServeSettings) -> Path:
 
 
 def prepare_prefill(settings: ServeSettings) -> Path | None:
-    """The folder of the model in float32, if its weights may take that much memory."""
+    """The folder of the model with float32 layers, if its weights may take that much memory."""
     if settings.float_prefill == 0:
         return None
     with progress_of(settings) as progress:
-        folder = ensure(settings.model, "float32", progress)
+        folder = ensure(settings.model, "prefill", progress)
     size = ByteSize((folder / "model.onnx.data").stat().st_size)
     if size <= settings.float_prefill:
         return folder

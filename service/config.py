@@ -39,7 +39,7 @@ class ServiceSettings(Settings, Limits):
     model_folder: Path | None = None
     """folder of the model to serve"""
     prefill_folder: Path | None = None
-    """folder of the same model in float32, to compute prompts with"""
+    """folder of the same model with float32 layers, to compute prompts with"""
     provider: Literal["auto", "cuda", "cpu"] = "auto"
     """where to decode"""
     slots: PositiveInt = 16

@@ -37,6 +37,12 @@ def float32_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def prefill_folder() -> Path:
+    """The default model with float32 layers, to compute prompts with."""
+    return ensure(MODEL, "prefill")
+
+
+@pytest.fixture(scope="session")
 def float16_folder() -> Path:
     """The default model as it is served on a GPU."""
     return ensure(MODEL, "float16")

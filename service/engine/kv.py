@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.engine.model import ModelSpec
+
+# Of a released slot the pages of so many tokens are lent to the kernel, which takes them when
+# it needs memory. Until then they are written again without a fault: new pages, zeroed, cost
+# three times as much as the copy of a prefix into them.
+LENT = 2048
 
 KV_TYPES = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
 
@@ -64,12 +70,17 @@ def bytes_per_token(spec: ModelSpec) -> int:
 
 
 class HostKeyValues(KeyValues):
-    """Slots in the host's memory. Pages that no token has touched take none."""
+    """Slots in the host's memory. Pages that no token has touched take none.
+
+    Of those that were used before, each may keep up to `LENT` tokens' pages (94 MB in float32
+    for the default model) that are the kernel's to take.
+    """
 
     def __init__(self, spec: ModelSpec, slots: int) -> None:
         super().__init__(spec, slots)
         size = int(np.prod(self.shape)) * np.dtype(self.type).itemsize
         self._maps = [anonymous_memory(size) for _ in self.past_names]
+        self._lending = lending_advice(self._maps[0])
         self._arrays = [np.frombuffer(m, self.type).reshape(self.shape) for m in self._maps]
 
     def bind(self, binding: ort.IOBinding, first: int, count: int) -> None:
@@ -100,12 +111,30 @@ class HostKeyValues(KeyValues):
         # Only whole pages can go; the bounds of a head's rows are page bounds where
         # capacity * head_size is a multiple of the page, as in all common models.
         row = self.spec.head_size * np.dtype(self.type).itemsize
-        used = -(-length * row // mmap.PAGESIZE) * mmap.PAGESIZE
+        used, lent = (whole_pages(tokens * row) for tokens in (length, min(length, LENT)))
         for head in range(self.spec.kv_heads):
             start = (slot * self.spec.kv_heads + head) * self.spec.context_length * row
             if start % mmap.PAGESIZE == 0:
                 for memory in self._maps:
-                    memory.madvise(mmap.MADV_DONTNEED, start, used)
+                    advise(memory, self._lending, start, lent)
+                    advise(memory, mmap.MADV_DONTNEED, start + lent, used - lent)
+
+
+def whole_pages(size: int) -> int:
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def advise(memory: mmap.mmap, advice: int, start: int, size: int) -> None:
+    if size:
+        memory.madvise(advice, start, size)
+
+
+def lending_advice(memory: mmap.mmap) -> int:
+    """How to lend pages to the kernel: kernels that cannot borrow take them at once."""
+    with suppress(OSError):
+        memory.madvise(mmap.MADV_FREE, 0, mmap.PAGESIZE)
+        return mmap.MADV_FREE
+    return mmap.MADV_DONTNEED
 
 
 def anonymous_memory(size: int) -> mmap.mmap:

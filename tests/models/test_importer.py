@@ -226,7 +226,7 @@ def test_unknown_names_are_refused(cache: Path) -> None:
     with pytest.raises(UnknownModelError, match="nonesuch"):
         ensure("nonesuch")
     with pytest.raises(
-        UnsupportedModelError, match="'int3'; known: int4, int4-kv8, float32, float16"
+        UnsupportedModelError, match="'int3'; known: int4, int4-kv8, float32, float16, prefill"
     ):
         ensure(DEFAULT_MODEL, "int3")
     assert not cache.exists()

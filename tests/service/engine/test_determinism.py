@@ -19,10 +19,13 @@ LONG = TURN.format("Repeat: the sea, the sky, the sand and the wind. " * 8)
 Choices = dict[int, list[TokenLogprob]]
 
 
-@pytest.fixture
-async def engine(int4_folder: Path) -> AsyncIterator[Engine]:
+@pytest.fixture(params=[False, True], ids=["int4", "float_prefill"])
+async def engine(
+    request: pytest.FixtureRequest, int4_folder: Path, prefill_folder: Path
+) -> AsyncIterator[Engine]:
     config = EngineConfig(slots=4, deterministic=True)
-    engine = await asyncio.to_thread(Engine.load, int4_folder, CPU, config)
+    prefill = prefill_folder if request.param else None
+    engine = await asyncio.to_thread(Engine.load, int4_folder, CPU, config, prefill)
     engine.start(lambda: None)
     yield engine
     await engine.stop()
