@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from bench.server import Target, rapport
 from models.importer import ensure
+from tests.certificates import Authority
 
 MODEL = "smollm2-135m-instruct"
 
@@ -46,6 +47,12 @@ def prefill_folder() -> Path:
 def float16_folder() -> Path:
     """The default model as it is served on a GPU."""
     return ensure(MODEL, "float16")
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> Authority:
+    """A CA of the test's own."""
+    return Authority(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,6 @@ Schema = dict[str, Any]
 
 _FLOAT_MAX = 3.4028235e38  # The largest, in as few digits as it is written with.
 _BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-_UNSIGNED = "^(0|[1-9][0-9]*)$"
-_SIGNED = "^(0|-?[1-9][0-9]*)$"
 _ANY = ["object", "array", "string", "number", "boolean"]
 
 _FORMATS = {
@@ -55,8 +53,28 @@ def key(field: FieldDescriptor) -> Schema:
     if field.type == FieldDescriptor.TYPE_BOOL:
         return {"enum": ["true", "false"]}
     if field.cpp_type in rules.INT_RANGES:
-        return {"pattern": _SIGNED if rules.INT_RANGES[field.cpp_type][0] else _UNSIGNED}
+        return {"pattern": _integers(*rules.INT_RANGES[field.cpp_type])}
     return {}
+
+
+def _integers(low: int, high: int) -> str:
+    """A pattern of the integers in a range that has zero in it, as decimals."""
+    negative = ["-" + _up_to(-low)] if low else []
+    return f"^({'|'.join(['0', _up_to(high), *negative])})$"
+
+
+def _up_to(most: int) -> str:
+    """A pattern of the decimals from 1 to `most`, which has two digits or more."""
+    digits = str(most)
+    shorter = f"[1-9][0-9]{{0,{len(digits) - 2}}}"
+    # As long as `most`, they have its first digits and then one that is less.
+    less = (
+        f"{digits[:place]}[{'0' if place else '1'}-{int(digit) - 1}]"
+        f"[0-9]{{{len(digits) - place - 1}}}"
+        for place, digit in enumerate(digits)
+        if int(digit) > (0 if place else 1)
+    )
+    return f"({'|'.join([shorter, *less, digits])})"
 
 
 def or_null(schema: Schema) -> Schema:

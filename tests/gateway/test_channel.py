@@ -28,11 +28,6 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def ca(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-@pytest.fixture
 def clients(tmp_path: Path) -> Authority:
     """The CA of those who may call."""
     return Authority(tmp_path, "clients")

@@ -28,11 +28,6 @@ Https = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 @pytest.fixture
-def ca(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-@pytest.fixture
 def clients(tmp_path: Path) -> Authority:
     """The CA of those who may call."""
     return Authority(tmp_path, "clients")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import datetime as dt
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -12,11 +11,6 @@ from rapport_settings.tls import Reloaded, TlsFiles
 from tests.certificates import Authority
 
 SOON, LATER = (dt.datetime(year, 2, 3, 4, 5, 6, tzinfo=dt.UTC) for year in (2047, 2048))
-
-
-@pytest.fixture
-def ca(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
 
 
 @pytest.fixture

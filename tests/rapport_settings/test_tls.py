@@ -22,11 +22,6 @@ from tests.certificates import Authority
 SOME_DAY = dt.datetime(2048, 5, 6, 7, 8, 9, tzinfo=dt.UTC)
 
 
-@pytest.fixture
-def ca(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
 def paths(files: TlsFiles) -> tuple[Path, Path]:
     assert files.chain
     assert files.key

@@ -29,11 +29,6 @@ GRPCURL = Path(sys.executable).with_name("grpcurl")
 
 
 @pytest.fixture
-def ca(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-@pytest.fixture
 def stranger(tmp_path: Path) -> Authority:
     """A CA that nobody here trusts."""
     return Authority(tmp_path, "stranger")
