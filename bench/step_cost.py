@@ -65,11 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     end_on_sigterm()
     print(f"a step of {given.rows} rows", file=sys.stderr)
-    steps = lone_steps(given.rows, given.seconds)
-    print(f"alone: {statistics.median(steps) * 1e3:.1f} ms, {min(steps) * 1e3:.1f} at best")
+    show_alone(given.rows, given.seconds)
     # Drafts would be for a lone stream, and what would wait in line is refused.
     with rapport(slots=given.rows, drafts=False, max_waiting=0) as (_, target):
         uvloop.run(measure(target, given.rows, given.seconds, given.refusals))
+    # Machines change their pace within minutes: this tells whether this one did.
+    show_alone(given.rows, given.seconds)
+
+
+def show_alone(rows: int, seconds: float) -> None:
+    steps = lone_steps(rows, seconds)
+    print(f"alone: {statistics.median(steps) * 1e3:.1f} ms, {min(steps) * 1e3:.1f} at best")
 
 
 def lone_steps(rows: int, seconds: float) -> list[float]:
