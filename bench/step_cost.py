@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def show_alone(rows: int, seconds: float) -> None:
+    """Prints a line of steps with nothing around them."""
     steps = lone_steps(rows, seconds)
     print(f"alone: {statistics.median(steps) * 1e3:.1f} ms, {min(steps) * 1e3:.1f} at best")
 

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from service.engine.model import ModelSpec
 
-# Of a released slot the pages of so many tokens are lent to the kernel, which takes them when
-# it needs memory. Until then they are written again without a fault: new pages, zeroed, cost
-# three times as much as the copy of a prefix into them.
-LENT = 2048
+# So many bytes of a released slot are lent to the kernel, which takes them when it needs memory.
+# Until then they are written again without a fault: new pages, zeroed, cost three times as much as
+# the copy of a prefix into them.
+LENT = 96 * 2**20
 
 KV_TYPES = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
 
@@ -72,8 +72,7 @@ def bytes_per_token(spec: ModelSpec) -> int:
 class HostKeyValues(KeyValues):
     """Slots in the host's memory. Pages that no token has touched take none.
 
-    Of those that were used before, each may keep up to `LENT` tokens' pages (94 MB in float32
-    for the default model) that are the kernel's to take.
+    Of those that were used before, each may keep up to `LENT` bytes that are the kernel's to take.
     """
 
     def __init__(self, spec: ModelSpec, slots: int) -> None:
@@ -81,6 +80,7 @@ class HostKeyValues(KeyValues):
         size = int(np.prod(self.shape)) * np.dtype(self.type).itemsize
         self._maps = [anonymous_memory(size) for _ in self.past_names]
         self._lending = lending_advice(self._maps[0])
+        self._lent_tokens = LENT // bytes_per_token(spec)
         self._arrays = [np.frombuffer(m, self.type).reshape(self.shape) for m in self._maps]
 
     def bind(self, binding: ort.IOBinding, first: int, count: int) -> None:
@@ -111,7 +111,8 @@ class HostKeyValues(KeyValues):
         # Only whole pages can go; the bounds of a head's rows are page bounds where
         # capacity * head_size is a multiple of the page, as in all common models.
         row = self.spec.head_size * np.dtype(self.type).itemsize
-        used, lent = (whole_pages(tokens * row) for tokens in (length, min(length, LENT)))
+        first = min(length, self._lent_tokens)
+        used, lent = (whole_pages(tokens * row) for tokens in (length, first))
         for head in range(self.spec.kv_heads):
             start = (slot * self.spec.kv_heads + head) * self.spec.context_length * row
             if start % mmap.PAGESIZE == 0:
