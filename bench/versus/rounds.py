@@ -10,7 +10,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.load import Open
 from bench.progress import tell
-from bench.versus.catalog import CAPACITY
+from bench.versus.catalog import CAPACITY, OPEN_MIX
 from bench.versus.figures import Workload
 from bench.versus.measuring import Contender, Run, measure
 
@@ -37,18 +37,28 @@ class Comparison:
     pilot_rounds: int = 2
     capacity: float | None = None
     """Requests of the open loop's mix that the peer can answer in a second."""
+    strongest: str | None = None
+    """The variant of the peer that can."""
 
     def choose(self, match: Match) -> None:
-        """Leaves one variant of the peer in the match: the one that does best in a pilot."""
+        """Leaves one variant of the peer in the match: the one that does best in a pilot.
+
+        For the open loop that is what bears the most of its mix: in the loop itself all variants
+        may be late with all answers.
+        """
         peers = [one for one in match.contenders if one.server != RAPPORT]
         if len(peers) > 1:
-            best = self._pilot(match.workload, peers)
+            if match.workload.name == OPEN_MIX and self.strongest is not None:
+                best = next(one for one in peers if one.variant == self.strongest)
+            else:
+                best = self._pilot(match.workload, peers)
             match.contenders = [one for one in match.contenders if one not in peers or one is best]
 
     def measure_capacity(self, peers: Sequence[Contender]) -> float:
         """Finds what the peer can bear of the open loop's mix."""
         best = self._pilot(CAPACITY, peers)
         runs = [run for run in self.runs if run.workload == CAPACITY.name]
+        self.strongest = best.variant
         self.capacity = medians([run for run in runs if run.variant == best.variant])[0]
         return self.capacity
 

@@ -8,6 +8,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.server import Target
+from bench.versus.catalog import OPEN_MIX
 from bench.versus.figures import Figure, Measured, Setup, Stage, Workload
 from bench.versus.measuring import Contender, Run
 from bench.versus.rounds import Comparison, Match
@@ -19,8 +20,8 @@ async def nothing(_: Stage) -> Measured:
     return Measured([1.0])
 
 
-def workload(**more: Any) -> Workload:
-    return Workload("w", "a workload", (SPEED,), (Setup(),), nothing, **more)
+def workload(name: str = "w", **more: Any) -> Workload:
+    return Workload(name, "a workload", (SPEED,), (Setup(),), nothing, **more)
 
 
 def contender(server: str, variant: str) -> Contender:
@@ -59,6 +60,24 @@ def test_the_pilot_leaves_the_best_variant(monkeypatch: pytest.MonkeyPatch) -> N
     assert [one.variant for one in match.contenders] == ["as it comes", "fast"]
     assert [run.variant for run in comparison.runs] == ["slow", "fast", "fast", "slow"]
     assert all(run.pilot for run in comparison.runs)
+
+
+def test_what_bears_most_of_the_mix_is_the_best_for_the_open_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The load is a part of what that variant bears, so nothing else is tried in the loop."""
+    bears = {"weak": 1.0, "strong": 2.0}
+
+    def measure(tried: Workload, one: Contender, number: int, *, pilot: bool, **_: Any) -> Run:
+        return Run(tried.name, "peer", one.variant, number, pilot, figures=[bears[one.variant]])
+
+    monkeypatch.setattr("bench.versus.rounds.measure", measure)
+    comparison = Comparison([], pilot_rounds=1)
+    assert comparison.measure_capacity([contender("peer", variant) for variant in bears]) == 2
+    match = Match(workload(OPEN_MIX), [contender("peer", variant) for variant in bears])
+    comparison.choose(match)
+    assert [one.variant for one in match.contenders] == ["strong"]
+    assert OPEN_MIX not in {run.workload for run in comparison.runs}
 
 
 def test_the_open_loop_bears_more_on_rapport(monkeypatch: pytest.MonkeyPatch) -> None:
