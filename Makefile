@@ -35,7 +35,7 @@ clients: .venv/.dev ## Run client programs of other makers against a server
 	$(BIN)/pytest -m clients tests/clients/test_programs.py $(ARGS)
 
 scale: .venv/.dev ## Run the tests under load, which take minutes
-	$(BIN)/pytest -m scale -s $(ARGS)
+	$(BIN)/pytest -m scale -s tests/scale $(ARGS)
 
 fuzz: .venv/.fuzz ## Fuzz what reads foreign bytes, a minute each (ARGS='gguf --seconds 600')
 	$(BIN)/python -m tests.fuzz $(ARGS)

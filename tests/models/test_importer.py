@@ -126,7 +126,6 @@ def test_killed_at_any_moment(cache: Path, index: Index) -> None:
     assert partials(cache) == []
 
 
-@pytest.mark.scale
 def test_killed_at_random_times(int4_folder: Path, cache: Path) -> None:
     """The real model's import, killed at random times, leaves nothing half-made."""
     source = int4_folder.parents[2] / "sources" / known_model(DEFAULT_MODEL).file_name

@@ -44,7 +44,7 @@ def violations(schema: Any) -> dict[str, str]:
     return {v.field.removeprefix(FIELD): v.description for v in caught.value.violations}
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(schemas, st.integers(0, 2**32), st.sampled_from([0, 0.3, 1.5, 100]))
 def test_output_is_valid(
     compiler: GrammarCompiler,
