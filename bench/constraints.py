@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models.importer import ensure
+from models.precision import cpu_precision
 from rapport.v1.format_pb2 import ResponseFormat
 from service.engine.constraint import Grammar, GrammarCompiler
 from service.engine.engine import Engine, EngineConfig
@@ -36,9 +37,9 @@ QUESTION = "<|im_start|>user\nDescribe a person as JSON.<|im_end|>\n<|im_start|>
 
 
 async def main() -> None:
-    """Measures on the model that is served by default."""
-    provider = choose_provider("auto")
-    folder = ensure("smollm2-135m-instruct", provider.precision)
+    """Measures on the model that the CPU is served with."""
+    provider = choose_provider("cpu")
+    folder = ensure("smollm2-135m-instruct", cpu_precision())
     engine = await asyncio.to_thread(Engine.load, folder, provider, EngineConfig(prefix_bytes=0))
     engine.start(lambda: None)
     grammar = compiled(folder, engine)

@@ -27,6 +27,7 @@ from bench.instant import STEP
 from bench.processes import Watch
 from bench.server import Server, free_ports
 from models.importer import ensure
+from models.precision import cpu_precision
 from rapport.v1 import chat_pb2, message_pb2
 
 MODEL = "smollm2-135m-instruct"
@@ -74,7 +75,7 @@ def serving(options: argparse.Namespace) -> Iterator[Target]:
         "RAPPORT_HTTP_PORT": str(http_port),
         "RAPPORT_METRICS_PORT": "0",
         "RAPPORT_GATEWAY_METRICS_PORT": "0",
-        "RAPPORT_MODEL_FOLDER": str(ensure(MODEL, "int4")),
+        "RAPPORT_MODEL_FOLDER": str(ensure(MODEL, cpu_precision())),
         "RAPPORT_SLOTS": str(options.streams + options.stuck),
         # No key and no value is ever kept.
         "RAPPORT_KV_BUDGET": "1TiB",

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.importer import ensure
+from models.precision import cpu_precision
 from rapport.v1.format_pb2 import ResponseFormat
 from service.engine.constraint import Grammar, GrammarCompiler
 from service.engine.engine import Engine, EngineConfig
@@ -35,9 +36,9 @@ SCHEMA = {"type": "object", "properties": PROPERTIES, "required": list(PROPERTIE
 
 
 async def main() -> None:
-    """Measures on the model that is served by default."""
-    provider = choose_provider("auto")
-    folder = ensure("smollm2-135m-instruct", provider.precision)
+    """Measures on the model that the CPU is served with."""
+    provider = choose_provider("cpu")
+    folder = ensure("smollm2-135m-instruct", cpu_precision())
     plain, drafting = [await started(folder, provider, drafts=on) for on in (False, True)]
     for name, request in requests(folder, plain).items():
         await compare(name, request, plain, drafting)

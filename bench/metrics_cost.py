@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from models.importer import ensure
+from models.precision import cpu_precision
 from service.engine.engine import Engine, EngineConfig
 from service.engine.providers import CPU
 from service.engine.request import GenerationRequest, Sampling
@@ -39,7 +40,7 @@ def main() -> None:
 async def measure(rounds: int, tokens: int) -> tuple[float, float]:
     """Medians of the seconds of CPU time per token, with the numbers and without."""
     config = EngineConfig(slots=1, threads=1, drafts=False)
-    engine = await asyncio.to_thread(Engine.load, ensure(MODEL, "int4"), CPU, config)
+    engine = await asyncio.to_thread(Engine.load, ensure(MODEL, cpu_precision()), CPU, config)
     engine.start(lambda: None)
     await answer(engine, tokens)
     spent: dict[bool, list[float]] = {True: [], False: []}

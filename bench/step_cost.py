@@ -32,6 +32,7 @@ from bench.versus.asks import alone
 from bench.workload import Workload
 from models.catalog import DEFAULT_MODEL
 from models.importer import ensure
+from models.precision import cpu_precision
 from service.engine.model import ModelSpec
 from service.engine.providers import choose_provider
 from service.engine.runner import load_runner
@@ -82,7 +83,7 @@ def show_alone(rows: int, seconds: float) -> None:
 def lone_steps(rows: int, seconds: float) -> list[float]:
     """What each of the steps took that follow one another for so long."""
     provider = choose_provider("cpu")
-    folder = ensure(DEFAULT_MODEL, provider.precision)
+    folder = ensure(DEFAULT_MODEL, cpu_precision())
     runner = load_runner(folder, ModelSpec.read(folder), provider, rows, threads=0)
     took: list[float] = []
     until = time.perf_counter() + seconds

@@ -11,8 +11,8 @@ from models import cache
 from models.catalog import DEFAULT_MODEL, KNOWN
 from models.errors import ModelError, UnknownModelError
 from models.folder import is_current
-from models.graph import PRECISIONS
 from models.importer import ensure, import_file
+from models.precision import PRECISIONS, cpu_precision
 from models.progress import shown
 
 
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     listing.set_defaults(command=list_models)
     for command in (fetching, locating):
         command.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL")
-        command.add_argument("--precision", choices=PRECISIONS, default="int4")
+        command.add_argument("--precision", choices=PRECISIONS, default=cpu_precision())
     return top
 
 

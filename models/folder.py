@@ -19,9 +19,10 @@ from tokenizers import Tokenizer
 
 from models import cache
 from models.gguf import Architecture, GgufFile
-from models.graph import INPUTS, OUTPUTS, PRECISIONS, DecoderGraph
+from models.graph import INPUTS, OUTPUTS, DecoderGraph
 from models.int8_cache import cache_scales, with_int8_cache
 from models.onnx_file import OnnxWriter
+from models.precision import PRECISIONS
 from models.progress import Progress
 from models.tokenizer import tokenizer_from
 

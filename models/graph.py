@@ -10,12 +10,10 @@ Outputs:
     logits                 float32 [R, vocab_size]
     present.N.key and .value  as the past; bind the same memory to write in place
 
-Hidden states are [B * S, hidden]: a quantised layer is then three nodes (see linear.py).
+Hidden states are [B * S, hidden]: a quantised layer is then one node or three (see linear.py).
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
@@ -25,6 +23,7 @@ from models.embedding import FloatTable, QuantisedTable, token_table
 from models.gguf import Architecture, GgufFile
 from models.linear import Linears
 from models.onnx_file import CONTRIB, OnnxWriter
+from models.precision import Precision
 from models.progress import Progress
 from models.weights import Floats, Matrix, stacked
 
@@ -45,30 +44,6 @@ OUTPUTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """How a graph computes: the type of activations and cache, and whether weights are floats.
-
-    With `int8_cache` the cache is made int8 afterwards (see int8_cache.py). With `small_table` the
-    vectors of tokens stay quantised where the layers are floats: a slice of a prompt looks up few
-    of them, and has the scores of one token, so that floats would cost memory and gain nothing.
-    """
-
-    element: str
-    exact_floats: bool
-    int8_cache: bool = False
-    small_table: bool = False
-
-
-PRECISIONS = {
-    "int4": Precision("float32", exact_floats=False),
-    "int4-kv8": Precision("float32", exact_floats=False, int8_cache=True),
-    "float32": Precision("float32", exact_floats=True),
-    "float16": Precision("float16", exact_floats=True),
-    "prefill": Precision("float32", exact_floats=True, small_table=True),
-}
-
-
 class DecoderGraph:
     """Builds the graph of a file's model; its weights go to the writer's data file."""
 
@@ -77,8 +52,8 @@ class DecoderGraph:
         self.arch = file.architecture
         self.onnx = onnx
         self.element = np.dtype(precision.element)
-        self.linears = Linears(onnx, self.element, exact_floats=precision.exact_floats)
-        self.float_table = precision.exact_floats and not precision.small_table
+        self.linears = Linears(onnx, self.element, precision.weights)
+        self.float_table = precision.weights == "floats" and not precision.small_table
 
     def build(self, progress: Progress) -> ModelProto:
         self.add_shared_constants()

@@ -18,7 +18,7 @@ from models.errors import (
 )
 from models.fetch import fetch, sha256_of
 from models.folder import Origin, is_current, write_folder
-from models.graph import PRECISIONS
+from models.precision import PRECISIONS
 from models.progress import Progress, silent
 
 

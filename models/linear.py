@@ -6,29 +6,36 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from models.onnx_file import OnnxWriter
-from models.weights import BLOCK, Matrix, Quantised, quantised
+from models.precision import Weights
+from models.weights import BLOCK, Q4_0, Q4_1, Matrix, Quantised, quantised, widened
 
 
 class Linears:
     """Adds linear layers to a graph.
 
-    `element` is the type of the activations. With `exact_floats` every matrix becomes floats of
-    that type; otherwise quantised ones stay quantised.
+    `element` is the type of the activations, and of floats that matrices become.
     """
 
-    def __init__(self, onnx: OnnxWriter, element: DTypeLike, *, exact_floats: bool) -> None:
+    def __init__(self, onnx: OnnxWriter, element: DTypeLike, weights: Weights) -> None:
         self.onnx = onnx
         self.element = np.dtype(element)
-        self.exact_floats = exact_floats
+        self.become = weights
         self.indicators: dict[int, str] = {}
 
     def add(self, x: str, matrix: Matrix) -> str:
-        packed = None if self.exact_floats else quantised(matrix)
+        packed = self.pack(matrix)
         if packed is None:
             return self.floats(x, self.weights(matrix))
         quants = self.onnx.constant(packed.quants)
         scales = self.onnx.constant(packed.scales)
         return self.packed(x, matrix, packed, quants, scales)
+
+    def pack(self, matrix: Matrix) -> Quantised | None:
+        if self.become == "floats":
+            return None
+        if self.become == "int8" and matrix.kind in (Q4_0, Q4_1):
+            return widened(matrix)
+        return quantised(matrix)
 
     def weights(self, matrix: Matrix) -> str:
         return self.onnx.constant(matrix.floats().astype(self.element, copy=False))
@@ -37,15 +44,17 @@ class Linears:
         return self.onnx.node("Gemm", x, weights, transB=1)
 
     def packed(self, x: str, matrix: Matrix, packed: Quantised, quants: str, scales: str) -> str:
+        zero_points = [] if packed.zero_points is None else [self.onnx.constant(packed.zero_points)]
         y = self.onnx.contrib(
             "MatMulNBits",
             x,
             quants,
             scales,
+            *zero_points,
             K=matrix.inputs,
             N=matrix.outputs,
             bits=packed.bits,
-            block_size=BLOCK,
+            block_size=packed.block,
             accuracy_level=4,  # int8 activations
         )
         if packed.offsets is None:

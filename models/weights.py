@@ -18,6 +18,10 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 BLOCK = 32
+# Half as many scales to multiply by as with GGUF's blocks. With 128 the error of the activations,
+# which are rounded by the same blocks, goes beyond what a model may lose (docs/performance.md).
+WIDE_BLOCK = 64
+HIGHEST = 255
 F32 = GGMLQuantizationType.F32
 F16 = GGMLQuantizationType.F16
 Q4_0 = GGMLQuantizationType.Q4_0
@@ -55,16 +59,19 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """A matrix for MatMulNBits, which computes scale * (quant - 2 ** (bits - 1)).
+    """A matrix for MatMulNBits, which computes scale * (quant - zero point).
 
-    `quants` is [outputs, blocks, BLOCK * bits / 8] uint8, `scales` is [outputs, blocks].
-    `offsets` [blocks, outputs] is what every weight of a block is greater by, where it is.
+    `quants` is [outputs, blocks, block * bits / 8] uint8, `scales` is [outputs, blocks], and so are
+    `zero_points`, which are 2 ** (bits - 1) where they are None. `offsets` [blocks, outputs] is
+    what every weight of a block is greater by, where it is.
     """
 
     bits: int
     quants: Bytes
     scales: Floats
-    offsets: Floats | None
+    offsets: Floats | None = None
+    block: int = BLOCK
+    zero_points: Bytes | None = None
 
 
 def stacked(matrices: Sequence[Matrix]) -> Matrix:
@@ -82,12 +89,31 @@ def quantised(matrix: Matrix) -> Quantised | None:
     blocks = matrix.rows.view(np.uint8).reshape(matrix.outputs, matrix.inputs // BLOCK, -1)
     scales = halves(blocks, 0)
     if matrix.kind == Q8_0:
-        return Quantised(8, blocks[:, :, 2:] ^ np.uint8(0x80), scales, None)
+        return Quantised(8, blocks[:, :, 2:] ^ np.uint8(0x80), scales)
     if matrix.kind == Q4_0:
-        return Quantised(4, interleaved(blocks[:, :, 2:]), scales, None)
+        return Quantised(4, interleaved(blocks[:, :, 2:]), scales)
     # Q4_1 is scale * quant + minimum. An integer zero point cannot hold minimum / scale.
     offsets = np.ascontiguousarray((halves(blocks, 2) + 8 * scales).T)
     return Quantised(4, interleaved(blocks[:, :, 4:]), scales, offsets)
+
+
+def widened(matrix: Matrix) -> Quantised:
+    """The matrix in 8 bits, each weight at most half a 255th of its block's range away.
+
+    A range includes 0, which is then kept exactly. The last block is filled up with zeros.
+    """
+    blocks = -(-matrix.inputs // WIDE_BLOCK)
+    padding = blocks * WIDE_BLOCK - matrix.inputs
+    filled = np.pad(matrix.floats(), ((0, 0), (0, padding)))
+    weights = filled.reshape(matrix.outputs, blocks, WIDE_BLOCK)
+    lowest, highest = weights.min(-1).clip(max=0), weights.max(-1).clip(min=0)
+    scales = (highest - lowest) / np.float32(HIGHEST)
+    scales[scales == 0] = 1
+    zero_points = np.rint(-lowest / scales)
+    quants = np.rint(weights / scales[:, :, None]) + zero_points[:, :, None]
+    # Both ends are rounded, so that one may be a step beyond.
+    quants = quants.clip(0, HIGHEST).astype(np.uint8)
+    return Quantised(8, quants, scales, block=WIDE_BLOCK, zero_points=zero_points.astype(np.uint8))
 
 
 def halves(blocks: Bytes, start: int) -> Floats:

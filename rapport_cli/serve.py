@@ -19,6 +19,7 @@ from pydantic_settings import SettingsConfigDict
 from gateway.config import GatewaySettings
 from models.errors import ModelError
 from models.importer import ensure
+from models.precision import CUDA_PRECISION, CpuWeights, cpu_precision
 from models.progress import Progress, logged, shown
 from rapport_cli.supervisor import Part, supervise
 from rapport_settings.base import SettingsError, load
@@ -42,6 +43,8 @@ class ServeSettings(GatewaySettings, ServiceSettings):
 
     model_config = SettingsConfigDict(cli_prog_name="rapport serve")
 
+    weights: CpuWeights = "auto"
+    """weights on the CPU, int4 or int8; auto: those that it multiplies faster"""
     float_prefill: ByteSize = ByteSize(0)
     """memory that float32 weights to compute prompts with may take; 0: none"""
     kv_type: Literal["float", "int8"] = "float"
@@ -121,13 +124,21 @@ def meeting(settings: ServeSettings) -> Iterator[dict[str, str]]:
 def prepare(settings: ServeSettings) -> Path:
     """The folder of the model, in the precision that suits the provider."""
     provider = choose_provider(settings.provider)
-    precision: str = provider.precision
-    if settings.kv_type == "int8":
-        if provider.name != "cpu":
-            raise ProviderError("kv_type int8 runs on the CPU only: set provider to cpu")
-        precision = "int4-kv8"
+    if provider.name == "cpu":
+        precision = cpu_precision(settings.weights, int8_cache=settings.kv_type == "int8")
+    else:
+        check_none_is_for_the_cpu(settings)
+        precision = CUDA_PRECISION
     with progress_of(settings) as progress:
         return ensure(settings.model, precision, progress)
+
+
+def check_none_is_for_the_cpu(settings: ServeSettings) -> None:
+    """Raises ProviderError for a setting that no GPU can follow."""
+    for name, anywhere in (("weights", "auto"), ("kv_type", "float")):
+        value = getattr(settings, name)
+        if value != anywhere:
+            raise ProviderError(f"{name} {value} runs on the CPU only: set provider to cpu")
 
 
 def prepare_prefill(settings: ServeSettings) -> Path | None:

@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from bench.server import Target, rapport
 from models.importer import ensure
+from models.precision import cpu_precision
 from tests.certificates import Authority
 
 MODEL = "smollm2-135m-instruct"
@@ -20,15 +21,27 @@ settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
+def cpu_folder() -> Path:
+    """The default model as it is served on this machine's CPU."""
+    return ensure(MODEL, cpu_precision())
+
+
+@pytest.fixture(scope="session")
 def int4_folder() -> Path:
-    """The default model as it is served on a CPU."""
+    """The default model with the 4-bit weights of its file."""
     return ensure(MODEL, "int4")
+
+
+@pytest.fixture(scope="session")
+def int8_folder() -> Path:
+    """The default model with weights of 8 bits."""
+    return ensure(MODEL, "int8")
 
 
 @pytest.fixture(scope="session")
 def int8_cache_folder() -> Path:
     """The default model with keys and values in int8."""
-    return ensure(MODEL, "int4-kv8")
+    return ensure(MODEL, cpu_precision(int8_cache=True))
 
 
 @pytest.fixture(scope="session")
@@ -56,8 +69,8 @@ def ca(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def server(int4_folder: Path) -> Iterator[Target]:
+def server(cpu_folder: Path) -> Iterator[Target]:
     """`rapport serve` as a real process on free ports, for tests that only call it."""
-    del int4_folder  # it is fetched before, so that the start is quick
+    del cpu_folder  # it is fetched before, so that the start is quick
     with rapport() as (_, target):
         yield target

@@ -21,6 +21,7 @@ import orjson
 from bench.genai.folder import write
 from bench.options import bounded
 from models.importer import ensure
+from models.precision import cpu_precision
 
 MODEL = "smollm2-135m-instruct"
 ENVIRONMENT = Path(".build/genai")
@@ -37,7 +38,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     python = environment()
     with TemporaryDirectory() as folder:
-        write(ensure(MODEL, "int4"), Path(folder), os.cpu_count() or 1)
+        write(ensure(MODEL, cpu_precision()), Path(folder), os.cpu_count() or 1)
         pairs = [(ours(), theirs(python, folder)) for _ in range(rounds)]
     print("| workload | Rapport, over HTTP | onnxruntime-genai, in its process | ratio |")
     print("|---|--:|--:|--:|")

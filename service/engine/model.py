@@ -32,7 +32,7 @@ class ModelSpec(BaseModel):
 
     format: Literal[1]
     id: str
-    precision: Literal["int4", "int4-kv8", "float32", "float16", "prefill"]
+    precision: Literal["int4", "int4-kv8", "int8", "int8-kv8", "float32", "float16", "prefill"]
     created: int
     owned_by: str
     context_length: int

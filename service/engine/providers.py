@@ -13,7 +13,6 @@ import onnxruntime as ort
 log = logging.getLogger(__name__)
 
 ProviderName = Literal["cpu", "cuda"]
-Precision = Literal["int4", "float16"]
 
 
 class ProviderError(Exception):
@@ -22,10 +21,9 @@ class ProviderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider and the precision of the model folder that suits it."""
+    """A provider, by its name."""
 
     name: ProviderName
-    precision: Precision
 
     @property
     def session_providers(self) -> list[str]:
@@ -34,8 +32,8 @@ class Provider:
         return ["CUDAExecutionProvider", *fallback] if self.name == "cuda" else fallback
 
 
-CPU = Provider("cpu", "int4")
-CUDA = Provider("cuda", "float16")
+CPU = Provider("cpu")
+CUDA = Provider("cuda")
 
 
 def choose_provider(wanted: Literal["auto", "cuda", "cpu"]) -> Provider:

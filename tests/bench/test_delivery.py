@@ -12,10 +12,10 @@ from bench.instant import FIRST, KINDS, InstantRunner
 
 
 def test_every_stream_is_counted(
-    int4_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cpu_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two rounds over REST and gRPC give figures of both processes, though one client is stuck."""
-    del int4_folder  # it is fetched before
+    del cpu_folder  # it is fetched before
     arguments = "delivery --streams 2 --tokens 20 --rounds 2 --stuck 1"
     monkeypatch.setattr("sys.argv", arguments.split())
     delivery.main()

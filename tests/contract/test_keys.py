@@ -33,10 +33,10 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def served(
-    int4_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    cpu_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Target, dict[str, str]]]:
     """A server with a file of keys, and the keys by their names."""
-    del int4_folder
+    del cpu_folder
     file = tmp_path_factory.mktemp("keys") / "keys.toml"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAPPORT_API_KEYS_FILE", str(file))

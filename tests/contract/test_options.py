@@ -29,9 +29,9 @@ NO_KEY = "The API key you provided is invalid."
 
 
 @pytest.fixture(scope="module")
-def callers(int4_folder: Path) -> Iterator[tuple[Rest, Grpc]]:
+def callers(cpu_folder: Path) -> Iterator[tuple[Rest, Grpc]]:
     """A server with other options than the defaults; REST callers have a key."""
-    del int4_folder
+    del cpu_folder
     with pytest.MonkeyPatch.context() as patch:
         for name, value in OPTIONS.items():
             patch.setenv(name, value)

@@ -44,12 +44,12 @@ Serve = Callable[..., AbstractContextManager[Serving]]
 
 
 @pytest.fixture(scope="session")
-def serve(int4_folder: Path) -> Serve:
+def serve(cpu_folder: Path) -> Serve:
     """Starts a server whose faults are those of a list. It must end cleanly."""
 
     @contextmanager
     def started(faults: str, **settings: object) -> Iterator[Serving]:
-        chosen = {"model_folder": int4_folder, "drafts": False, "inject_faults": True} | settings
+        chosen = {"model_folder": cpu_folder, "drafts": False, "inject_faults": True} | settings
         with (
             rapport(faults=faults, **chosen) as (server, target),
             httpx.Client(base_url=str(target.rest), timeout=60, trust_env=False) as http,

@@ -25,6 +25,7 @@ from gateway.config import GatewaySettings
 from models.errors import ModelError
 from models.gguf import GgufFile
 from models.importer import ensure
+from models.precision import cpu_precision
 from models.tokenizer import tokenizer_from
 from rapport.v1 import chat_pb2, model_pb2, tokenize_pb2
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
@@ -238,7 +239,7 @@ class Loaded:
     """Of the default model what reads requests."""
 
     def __init__(self) -> None:
-        folder = ensure(MODEL, "int4")
+        folder = ensure(MODEL, cpu_precision())
         spec = ModelSpec.read(folder)
         self.vocabulary = Vocabulary.read(folder, spec.vocab_size)
         self.prompts = PromptReader.load(folder, self.vocabulary, CONTEXT)

@@ -127,9 +127,9 @@ HTTP_ATTACKS = {
 
 
 @pytest.fixture(scope="module")
-def attacked(int4_folder: Path) -> Iterator[Target]:
+def attacked(cpu_folder: Path) -> Iterator[Target]:
     """A server of its own. At its end everything that was begun has ended."""
-    del int4_folder
+    del cpu_folder
     with rapport() as (server, target):
         yield target
     accepted, *ended = counted(r"(\d+) accepted, (\d+) finished, (\d+) cancel", server.last_words)

@@ -11,6 +11,8 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from models.importer import ensure
+from tests.conftest import MODEL
 from tests.models.conftest import Decoder
 
 TEXT = (Path(__file__).parent / "mixed_text.txt").read_text(encoding="utf-8")
@@ -27,9 +29,9 @@ def int4(int4_folder: Path, decoder: type[Decoder]) -> Decoder:
     return decoder(int4_folder, slots=2)
 
 
-@pytest.fixture(scope="module")
-def int8_cache(int8_cache_folder: Path, decoder: type[Decoder]) -> Decoder:
-    return decoder(int8_cache_folder)
+@pytest.fixture(scope="module", params=["int4", "int8", "int4-kv8", "int8-kv8"])
+def fast(request: pytest.FixtureRequest, decoder: type[Decoder]) -> Decoder:
+    return decoder(ensure(MODEL, request.param))
 
 
 @pytest.fixture(scope="module")
@@ -61,31 +63,25 @@ def prefilled(
         yield graph.run([ids[start:end]], [start], slot, rows=range(end - start))
 
 
-@pytest.mark.parametrize("fast", ["int4", "int8_cache"])
-def test_int4_is_near_float32(
-    fast: str, float32: Decoder, text_ids: list[int], request: pytest.FixtureRequest
-) -> None:
-    """Over mixed text, int4 departs from float32 by no more than int8 activations explain.
+def test_what_is_fast_is_near_float32(fast: Decoder, float32: Decoder, text_ids: list[int]) -> None:
+    """Over mixed text, it departs from float32 by no more than int8 activations explain.
 
-    Keys and values in int8 leave it within the same bound.
+    Weights, keys and values in 8 bits leave it within the same bound.
     """
-    graph: Decoder = request.getfixturevalue(fast)
     assert len(text_ids) >= 500
     cuts = list(range(128, len(text_ids), 128))
-    slices = zip(prefilled(float32, text_ids, cuts), prefilled(graph, text_ids, cuts), strict=True)
+    slices = zip(prefilled(float32, text_ids, cuts), prefilled(fast, text_ids, cuts), strict=True)
     divergences = np.concatenate([divergence(exact, other) for exact, other in slices])
     assert len(divergences) == len(text_ids)
     assert divergences.mean() <= 0.01
 
 
-@pytest.mark.parametrize("fast", ["int4", "int8_cache"])
-def test_int4_is_near_float32_step_by_step(
-    fast: str, float32: Decoder, text_ids: list[int], request: pytest.FixtureRequest
+def test_what_is_fast_is_near_float32_step_by_step(
+    fast: Decoder, float32: Decoder, text_ids: list[int]
 ) -> None:
     """Decoding token by token, which other kernels do than prefill, is as near."""
-    graph: Decoder = request.getfixturevalue(fast)
     ids = text_ids[:100]
-    steps = np.concatenate([graph.run([[token]], [past]) for past, token in enumerate(ids)])
+    steps = np.concatenate([fast.run([[token]], [past]) for past, token in enumerate(ids)])
     assert divergence(next(prefilled(float32, ids, [])), steps).mean() <= 0.01
 
 

@@ -83,7 +83,7 @@ def built(
 
 @pytest.mark.parametrize(
     ("precision", "tolerance"),
-    [("float32", 1e-4), ("float16", 0.05), ("int4", 0.15), ("int4-kv8", 0.2)],
+    [("float32", 1e-4), ("float16", 0.05), ("int4", 0.15), ("int8", 0.15), ("int4-kv8", 0.2)],
 )
 @pytest.mark.parametrize(
     "departures",
@@ -152,7 +152,7 @@ def test_rows_of_a_batch_are_independent(
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["int4", "int4-kv8", "float32", "float16"])
+@pytest.mark.parametrize("precision", ["int4", "int4-kv8", "int8", "float32", "float16"])
 def test_logits_for_no_row(built: Callable[..., tuple[Decoder, Reference]], precision: str) -> None:
     """A slice of a prompt may ask for no logits at all and still fills the cache."""
     graph, _ = built(precision)
@@ -175,7 +175,7 @@ def test_other_slots_are_left_alone(built: Callable[..., tuple[Decoder, Referenc
 
 def test_model_is_valid_onnx(cache: Path, built: Callable[..., object]) -> None:
     """ONNX's checker accepts the model, less the operators that are ONNX Runtime's own."""
-    for precision in ("int4", "int4-kv8", "float32", "float16"):
+    for precision in ("int4", "int4-kv8", "int8", "float32", "float16"):
         built(precision)
         path = cache / "models" / "tiny" / precision / "model.onnx"
         model = onnx.load(path, load_external_data=False)
@@ -188,18 +188,18 @@ def test_model_is_valid_onnx(cache: Path, built: Callable[..., object]) -> None:
 
 
 def test_nodes_of_a_layer(cache: Path, built: Callable[..., object]) -> None:
-    """A layer costs 20 nodes in int4 and 12 in floats: dispatching them is much of a step."""
-    for precision, nodes in (("int4", 20), ("float32", 12)):
+    """A layer costs 20 nodes in int4 and 12 otherwise: dispatching them is much of a step."""
+    for precision, nodes in (("int4", 20), ("int8", 12), ("float32", 12)):
         built(precision)
         path = cache / "models" / "tiny" / precision / "model.onnx"
         model = onnx.load(path, load_external_data=False)
-        fixed = {"int4": 13, "float32": 7}[precision]
+        fixed = {"int4": 13, "int8": 13, "float32": 7}[precision]
         assert len(model.graph.node) == 2 * nodes + fixed
 
 
 def test_tied_table_is_stored_once(cache: Path, built: Callable[..., object]) -> None:
     """The token embedding that is also the head takes its bytes on disk once."""
-    for precision in ("int4", "float32", "float16"):
+    for precision in ("int4", "int8", "float32", "float16"):
         _, reference = built(precision)
         path = cache / "models" / "tiny" / precision / "model.onnx"
         weights = onnx.load(path).graph.initializer

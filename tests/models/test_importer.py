@@ -126,9 +126,9 @@ def test_killed_at_any_moment(cache: Path, index: Index) -> None:
     assert partials(cache) == []
 
 
-def test_killed_at_random_times(int4_folder: Path, cache: Path) -> None:
+def test_killed_at_random_times(cpu_folder: Path, cache: Path) -> None:
     """The real model's import, killed at random times, leaves nothing half-made."""
-    source = int4_folder.parents[2] / "sources" / known_model(DEFAULT_MODEL).file_name
+    source = cpu_folder.parents[2] / "sources" / known_model(DEFAULT_MODEL).file_name
     (cache / "sources").mkdir(parents=True)
     (cache / "sources" / source.name).symlink_to(source)
     folder = cache / "models" / DEFAULT_MODEL / "int4"
@@ -226,7 +226,8 @@ def test_unknown_names_are_refused(cache: Path) -> None:
     with pytest.raises(UnknownModelError, match="nonesuch"):
         ensure("nonesuch")
     with pytest.raises(
-        UnsupportedModelError, match="'int3'; known: int4, int4-kv8, float32, float16, prefill"
+        UnsupportedModelError,
+        match="'int3'; known: int4, int4-kv8, int8, int8-kv8, float32, float16, prefill",
     ):
         ensure(DEFAULT_MODEL, "int3")
     assert not cache.exists()

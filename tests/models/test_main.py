@@ -12,6 +12,7 @@ import pytest
 from models import __main__ as command
 from models.__main__ import main
 from models.catalog import DEFAULT_MODEL
+from models.precision import cpu_precision
 
 
 @pytest.mark.usefixtures("index")
@@ -19,7 +20,7 @@ def test_import_prints_the_folder(cache: Path, capsys: pytest.CaptureFixture[str
     """Importing prints the folder, and progress apart from it."""
     assert main(["import", "tiny"]) == 0
     captured = capsys.readouterr()
-    assert captured.out == f"{cache}/models/tiny/int4\n"
+    assert captured.out == f"{cache}/models/tiny/{cpu_precision()}\n"
     assert "unpacking" in captured.err
 
 
@@ -35,11 +36,13 @@ def test_import_takes_a_file(
 def test_path_of_what_is_there(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The path is printed once the model is there; until then, what to run."""
     assert main(["path", "tiny"]) == 1
-    assert "run: rapport models import tiny --precision int4" in capsys.readouterr().err
+    assert (
+        f"run: rapport models import tiny --precision {cpu_precision()}" in capsys.readouterr().err
+    )
     assert main(["import", "tiny"]) == 0
     capsys.readouterr()
     assert main(["path", "tiny"]) == 0
-    assert capsys.readouterr().out == f"{cache}/models/tiny/int4\n"
+    assert capsys.readouterr().out == f"{cache}/models/tiny/{cpu_precision()}\n"
 
 
 @pytest.mark.usefixtures("cache", "index")

@@ -19,8 +19,8 @@ LETTERS = sorted(ByteLevel.alphabet())
 
 
 @pytest.fixture(scope="module")
-def tokenizer(int4_folder: Path) -> Tokenizer:
-    return Tokenizer.from_file(str(int4_folder / "tokenizer.json"))
+def tokenizer(cpu_folder: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(cpu_folder / "tokenizer.json"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from gguf.quants import dequantize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.weights import F16, F32, Matrix, Quantised, quantised, stacked
+from models.weights import F16, F32, Matrix, Quantised, quantised, stacked, widened
 
 
 def random_matrix(kind: GGMLQuantizationType, outputs: int, blocks: int, seed: int) -> Matrix:
@@ -29,7 +29,7 @@ def computed(packed: Quantised) -> np.ndarray:
     if packed.bits == 4:
         pairs = np.stack([quants & 0x0F, quants >> 4], axis=-1)
         quants = pairs.reshape(*quants.shape[:2], -1)
-    zero = 2 ** (packed.bits - 1)
+    zero = 2 ** (packed.bits - 1) if packed.zero_points is None else packed.zero_points[:, :, None]
     weights = packed.scales[:, :, None] * (quants.astype(np.float32) - zero)
     if packed.offsets is not None:
         weights += packed.offsets.T[:, :, None]
@@ -51,6 +51,41 @@ def test_quantised_keeps_values(kind: str, outputs: int, blocks: int, seed: int)
     expected = dequantize(matrix.rows, type_)
     np.testing.assert_allclose(computed(packed), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(matrix.floats(), expected)
+
+
+@given(
+    kind=st.sampled_from(["Q4_0", "Q4_1"]),
+    outputs=st.integers(1, 5),
+    blocks=st.integers(1, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_widened_weights_are_half_a_step_away(
+    kind: str, outputs: int, blocks: int, seed: int
+) -> None:
+    """In 8 bits a weight is within half a step of its block, and what fills up a block is zero."""
+    matrix = random_matrix(GGMLQuantizationType[kind], outputs, blocks, seed)
+    packed = widened(matrix)
+    assert packed.quants.shape == (outputs, -(-blocks // 2), 64)
+    wanted = np.zeros((outputs, packed.quants.shape[1] * 64), np.float32)
+    wanted[:, : matrix.inputs] = matrix.floats()
+    steps = np.repeat(packed.scales, 64, axis=1)
+    assert (np.abs(computed(packed) - wanted) <= 0.5001 * steps).all()
+    assert (computed(packed)[wanted == 0] == 0).all()
+
+
+def test_widened_steps_are_a_255th_of_the_range() -> None:
+    """They are no larger than the range of a block's weights and 0 makes them."""
+    matrix = random_matrix(GGMLQuantizationType.Q4_1, outputs=4, blocks=6, seed=1)
+    blocks = matrix.floats().reshape(4, 3, 64)
+    ranges = np.maximum(blocks.max(-1), 0) - np.minimum(blocks.min(-1), 0)
+    np.testing.assert_allclose(widened(matrix).scales, ranges / 255, rtol=1e-6)
+
+
+def test_zeros_are_widened_to_zeros() -> None:
+    """A block without a range has a scale nevertheless."""
+    packed = widened(Matrix(GGMLQuantizationType.Q4_0, np.zeros((2, 18), np.uint8)))
+    assert (packed.scales == 1).all()
+    assert (computed(packed) == 0).all()
 
 
 @pytest.mark.parametrize("kind", [F32, F16])

@@ -37,8 +37,8 @@ Running = tuple[Server, Target]
 
 
 @pytest.fixture
-def started(int4_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    del int4_folder
+def started(cpu_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    del cpu_folder
     # Others may share the machine: streams that are to finish should have the time.
     monkeypatch.setenv("RAPPORT_SHUTDOWN_GRACE", "60")
     with rapport() as running:
@@ -84,10 +84,10 @@ def test_running_streams_finish(started: Running) -> None:
 
 
 def test_a_stream_that_outlasts_the_grace_is_told_of(
-    int4_folder: Path, monkeypatch: pytest.MonkeyPatch
+    cpu_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the end of the grace a stream gets an error that says why, through both parts."""
-    del int4_folder
+    del cpu_folder
     monkeypatch.setenv("RAPPORT_SHUTDOWN_GRACE", "1")
     request = {**STREAM, "max_tokens": 8000}
     with rapport() as (server, target):
@@ -168,9 +168,9 @@ def serve_program(*flags: str, **environment: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("name", ["http", "grpc"])
-def test_a_port_that_is_taken_ends_the_start(int4_folder: Path, name: str) -> None:
+def test_a_port_that_is_taken_ends_the_start(cpu_folder: Path, name: str) -> None:
     """A part that cannot start is not tried for ever: one line says why, and the status is 1."""
-    del int4_folder
+    del cpu_folder
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = dict(zip(("grpc", "http"), free_ports(2), strict=True))
         ports[name] = taken.getsockname()[1]
@@ -201,9 +201,9 @@ def test_told_to_stop_while_importing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
 
 
-def test_a_disk_that_fills_up_ends_the_start(int4_folder: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_ends_the_start(cpu_folder: Path, tmp_path: Path) -> None:
     """Where the import finds no room, one line says what to do, and the next start makes it."""
-    (tmp_path / "sources").symlink_to(int4_folder.parents[2] / "sources")
+    (tmp_path / "sources").symlink_to(cpu_folder.parents[2] / "sources")
     limited = 'ulimit -f 40000; exec "$@"'  # in KiB; the weights take 112,000
     command = ["bash", "-c", limited, "sh", sys.executable, "-m", "rapport_cli.serve"]
     environment = os.environ | {"RAPPORT_CACHE": str(tmp_path)}
@@ -225,9 +225,9 @@ def test_parts_do_not_outlive_a_killed_parent(started: Running) -> None:
     assert gone(family, 10)
 
 
-def test_a_later_start_needs_no_network(int4_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_start_needs_no_network(cpu_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the model in the cache, no package index is asked."""
-    del int4_folder
+    del cpu_folder
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")
     with rapport() as (server, target):
@@ -235,14 +235,14 @@ def test_a_later_start_needs_no_network(int4_folder: Path, monkeypatch: pytest.M
         assert httpx.get(f"{target.rest}/health").json() == {"status": "ok"}
 
 
-def test_not_healthy_until_the_model_is_loaded(int4_folder: Path) -> None:
+def test_not_healthy_until_the_model_is_loaded(cpu_folder: Path) -> None:
     """The gateway answers before the model is loaded, and says that it is not there yet."""
     seen: list[int] = []
     with ExitStack() as stack:
         stack.enter_context(pytest.MonkeyPatch.context()).setattr(
             httpx.Client, "get", recorder(httpx.Client.get, seen)
         )
-        del int4_folder
+        del cpu_folder
         stack.enter_context(rapport())
     assert seen[-1] == 200
     assert 503 in seen
@@ -257,9 +257,9 @@ def recorder(get: Callable[..., httpx.Response], seen: list[int]) -> Callable[..
     return recording
 
 
-def test_all_of_a_log_of_json_is_json(int4_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_of_a_log_of_json_is_json(cpu_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both parts and this process write nothing but objects, also when a part is lost."""
-    del int4_folder
+    del cpu_folder
     monkeypatch.setenv("RAPPORT_LOG_FORMAT", "json")
     with rapport() as (server, target):
         part(server, "gateway").kill()
@@ -299,10 +299,21 @@ def test_int8_keys_and_values_are_a_folder_of_their_own(int8_cache_folder: Path)
     assert serve.prepare(settings) == int8_cache_folder
 
 
-def test_int8_keys_and_values_are_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where CUDA would run, int8 is refused with what to do instead."""
+@pytest.mark.parametrize("weights", ["int4", "int8"])
+def test_weights_are_those_asked_for(weights: str, request: pytest.FixtureRequest) -> None:
+    """Whatever this machine's CPU is faster with."""
+    folder: Path = request.getfixturevalue(f"{weights}_folder")
+    settings = load(serve.ServeSettings, ["--provider", "cpu", "--weights", weights])
+    assert serve.prepare(settings) == folder
+
+
+@pytest.mark.parametrize("flags", [["--kv-type", "int8"], ["--weights", "int4"]])
+def test_what_is_for_the_cpu_is_refused_elsewhere(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where CUDA would run, int8 and int4 are refused with what to do instead."""
     monkeypatch.setattr(serve, "choose_provider", lambda _: CUDA)
-    settings = load(serve.ServeSettings, ["--kv-type", "int8"])
+    settings = load(serve.ServeSettings, flags)
     with pytest.raises(ProviderError, match="set provider to cpu"):
         serve.prepare(settings)
 

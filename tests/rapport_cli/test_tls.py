@@ -36,9 +36,9 @@ class Secure:
 
 
 @pytest.fixture(scope="module")
-def secure(int4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+def secure(cpu_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     """`rapport serve` with TLS on both ports and mTLS on gRPC; its certificate has another name."""
-    del int4_folder
+    del cpu_folder
     ca = Authority(tmp_path_factory.mktemp("tls"))
     own = ca.issue("server", "chat.example.org", "127.0.0.1", end=END)
     caller = ca.issue("caller")

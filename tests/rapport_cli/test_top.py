@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Counter
 from rich.console import Console
 
 from bench.server import Target, free_ports
+from models.precision import cpu_precision
 from rapport_cli import top
 from rapport_metrics.endpoint import opened
 from rapport_metrics.registry import new_registry
@@ -64,7 +65,7 @@ def test_once(server: Target) -> None:
         seen = ran("--once", "--interval", "1", *urls)
         assert all(each.result().is_success for each in asked)
     assert (seen.returncode, seen.stderr) == (0, "")
-    assert f"serving, {MODEL} (int4) on cpu" in seen.stdout
+    assert f"serving, {MODEL} ({cpu_precision()}) on cpu" in seen.stdout
     for row in ("requests", "TTFT", "ITL", "slots", "waiting", "KV", "prefixes", "drafts"):
         assert re.search(rf"^{row} ", seen.stdout, re.MULTILINE), row
     assert re.search(r"^gateway .* service ready", seen.stdout, re.MULTILINE)

@@ -122,15 +122,15 @@ def run(folder: Path, model_folder: Path, **settings: str) -> Told:
 
 @pytest.fixture(scope="module")
 def json_told(
-    receiver: Receiver, tmp_path_factory: pytest.TempPathFactory, int4_folder: Path
+    receiver: Receiver, tmp_path_factory: pytest.TempPathFactory, cpu_folder: Path
 ) -> Told:
     folder = tmp_path_factory.mktemp("json")
-    return run(folder, int4_folder, log_format="json", otel_endpoint=receiver.url)
+    return run(folder, cpu_folder, log_format="json", otel_endpoint=receiver.url)
 
 
 @pytest.fixture(scope="module")
-def text_told(tmp_path_factory: pytest.TempPathFactory, int4_folder: Path) -> Told:
-    return run(tmp_path_factory.mktemp("text"), int4_folder)
+def text_told(tmp_path_factory: pytest.TempPathFactory, cpu_folder: Path) -> Told:
+    return run(tmp_path_factory.mktemp("text"), cpu_folder)
 
 
 @pytest.mark.parametrize("log_format", ["json_told", "text_told"])

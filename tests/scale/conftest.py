@@ -58,7 +58,7 @@ Serve = Callable[..., AbstractContextManager[Instant]]
 
 
 @pytest.fixture
-def serve(int4_folder: Path, tmp_path: Path) -> Serve:
+def serve(cpu_folder: Path, tmp_path: Path) -> Serve:
     """Starts both with settings by their names; a step takes `step` seconds."""
 
     @contextmanager
@@ -67,7 +67,7 @@ def serve(int4_folder: Path, tmp_path: Path) -> Serve:
         given = {
             "grpc_port": grpc_port,
             "http_port": http_port,
-            "model_folder": int4_folder,
+            "model_folder": cpu_folder,
             "kv_budget": "1TiB",  # no key and no value is ever kept
             "max_ttft": 0,
         }

@@ -26,8 +26,8 @@ WHOLE, REFUSED = "whole", "refused"
 
 
 @pytest.fixture
-def started(int4_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, Target]]:
-    del int4_folder
+def started(cpu_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, Target]]:
+    del cpu_folder
     # Tests, servers and whoever else share the machine.
     monkeypatch.setenv("RAPPORT_SHUTDOWN_GRACE", str(GRACE))
     monkeypatch.setattr("bench.server.LOG_LINES", 10_000)

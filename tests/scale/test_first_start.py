@@ -15,6 +15,7 @@ from bench.server import Server, Target, rapport
 from models.cache import PARTIAL
 from models.catalog import known_model
 from models.folder import FILES, is_current
+from models.precision import cpu_precision
 from tests.conftest import MODEL
 
 SERVERS = 2
@@ -22,9 +23,9 @@ ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_t
 
 
 @pytest.fixture
-def cache(int4_folder: Path, tmp_path: Path) -> Path:
+def cache(cpu_folder: Path, tmp_path: Path) -> Path:
     """A cache that holds the model's source, so that no network is needed, and nothing else."""
-    source = int4_folder.parents[2] / "sources" / known_model(MODEL).file_name
+    source = cpu_folder.parents[2] / "sources" / known_model(MODEL).file_name
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources" / source.name).symlink_to(source)
     return tmp_path
@@ -50,7 +51,7 @@ def test_servers_that_start_at_once_share_one_import(
     cache: Path, servers: list[tuple[Server, Target]]
 ) -> None:
     """The folder is whole, made once, and what both answer from."""
-    folder = cache / "models" / MODEL / "int4"
+    folder = cache / "models" / MODEL / cpu_precision()
     assert is_current(folder, known_model(MODEL).gguf_sha256)
     assert {path.name for path in folder.iterdir()} == set(FILES)
     assert not list(cache.rglob(f"*{PARTIAL}"))

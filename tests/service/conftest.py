@@ -57,11 +57,11 @@ async def channel(address: str) -> AsyncIterator[grpc.aio.Channel]:
 
 
 @pytest.fixture
-async def real_engine(int4_folder: Path, lifecycle: Lifecycle) -> AsyncIterator[Engine]:
+async def real_engine(cpu_folder: Path, lifecycle: Lifecycle) -> AsyncIterator[Engine]:
     """The real model's engine behind the server; all its requests must come to an end."""
     config = EngineConfig(slots=4)
-    engine = await asyncio.to_thread(Engine.load, int4_folder, choose_provider("cpu"), config)
-    await serve(Served.load(int4_folder, engine), lifecycle)
+    engine = await asyncio.to_thread(Engine.load, cpu_folder, choose_provider("cpu"), config)
+    await serve(Served.load(cpu_folder, engine), lifecycle)
     yield engine
     await engine.drain(0)
     await engine.stop()

@@ -101,11 +101,11 @@ Start = Callable[..., Service]
 
 
 @pytest.fixture
-def start(int4_folder: Path) -> Iterator[Start]:
+def start(cpu_folder: Path) -> Iterator[Start]:
     services: list[Service] = []
 
     def started(*flags: str, fault: str = "") -> Service:
-        services.append(Service("--model-folder", str(int4_folder), *flags, fault=fault))
+        services.append(Service("--model-folder", str(cpu_folder), *flags, fault=fault))
         return services[-1]
 
     yield started
@@ -119,7 +119,8 @@ def ready(start: Start) -> Callable[..., tuple[Service, str]]:
     def started(*flags: str, fault: str = "") -> tuple[Service, str]:
         service = start(*flags, fault=fault)
         address = service.wait_for(r"gRPC on (127\.0\.0\.1:\d+)$")
-        service.wait_for(r"serving (smollm2-135m-instruct) \(int4\) on cpu, ready in \d+\.\d s$")
+        model = r"smollm2-135m-instruct \(int[48]\)"
+        service.wait_for(rf"serving ({model}) on cpu, ready in \d+\.\d s$")
         return service, address
 
     return started
@@ -327,12 +328,12 @@ async def test_stacks_on_demand(ready: Ready) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_damaged_folder(int4_folder: Path, tmp_path: Path, name: str) -> None:
+def test_damaged_folder(cpu_folder: Path, tmp_path: Path, name: str) -> None:
     """Whichever file is cut short, one line says which folder cannot be used and why."""
     for file in FILES:
-        (tmp_path / file).symlink_to(int4_folder / file)
+        (tmp_path / file).symlink_to(cpu_folder / file)
     (tmp_path / name).unlink()
-    content = (int4_folder / name).read_bytes()
+    content = (cpu_folder / name).read_bytes()
     (tmp_path / name).write_bytes(content[: len(content) // 2])
     service = Service("--model-folder", str(tmp_path))
     assert service.end(within=30) == 1

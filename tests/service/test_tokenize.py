@@ -26,8 +26,8 @@ class Reading:
 
 
 @pytest.fixture(scope="module")
-def served(int4_folder: Path) -> Served:
-    reading: Any = Reading(int4_folder)
+def served(cpu_folder: Path) -> Served:
+    reading: Any = Reading(cpu_folder)
     return reading  # type: ignore[no-any-return]
 
 

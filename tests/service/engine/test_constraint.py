@@ -22,8 +22,8 @@ EXACT = 'start: "yes" | "no"'
 
 
 @pytest.fixture(scope="module")
-def tokenizer_json(int4_folder: Path) -> str:
-    return (int4_folder / "tokenizer.json").read_text(encoding="utf-8")
+def tokenizer_json(cpu_folder: Path) -> str:
+    return (cpu_folder / "tokenizer.json").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

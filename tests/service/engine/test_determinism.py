@@ -21,11 +21,11 @@ Choices = dict[int, list[TokenLogprob]]
 
 @pytest.fixture(params=[False, True], ids=["int4", "float_prefill"])
 async def engine(
-    request: pytest.FixtureRequest, int4_folder: Path, prefill_folder: Path
+    request: pytest.FixtureRequest, cpu_folder: Path, prefill_folder: Path
 ) -> AsyncIterator[Engine]:
     config = EngineConfig(slots=4, deterministic=True)
     prefill = prefill_folder if request.param else None
-    engine = await asyncio.to_thread(Engine.load, int4_folder, CPU, config, prefill)
+    engine = await asyncio.to_thread(Engine.load, cpu_folder, CPU, config, prefill)
     engine.start(lambda: None)
     yield engine
     await engine.stop()

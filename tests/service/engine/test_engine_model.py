@@ -30,8 +30,8 @@ QUESTIONS = [
 
 
 @pytest.fixture
-async def engine(int4_folder: Path) -> AsyncIterator[Engine]:
-    async with running(int4_folder) as engine:
+async def engine(cpu_folder: Path) -> AsyncIterator[Engine]:
+    async with running(cpu_folder) as engine:
         yield engine
 
 
@@ -94,7 +94,7 @@ async def test_a_long_prompt_does_not_stall_a_running_stream(engine: Engine) -> 
     await long
 
 
-@pytest.mark.parametrize("kind", ["int4_folder", "int8_cache_folder"])
+@pytest.mark.parametrize("kind", ["cpu_folder", "int8_cache_folder"])
 async def test_a_known_beginning_is_not_computed_again(
     kind: str, request: pytest.FixtureRequest
 ) -> None:

@@ -17,8 +17,8 @@ from service.engine.model import ModelSpec
 
 
 @pytest.fixture
-def key_values(int4_folder: Path) -> HostKeyValues:
-    return HostKeyValues(ModelSpec.read(int4_folder), slots=3)
+def key_values(cpu_folder: Path) -> HostKeyValues:
+    return HostKeyValues(ModelSpec.read(cpu_folder), slots=3)
 
 
 def fill(key_values: HostKeyValues, slot: int, length: int, value: float) -> None:
@@ -40,9 +40,9 @@ def faults() -> int:
     return getrusage(RUSAGE_SELF).ru_minflt
 
 
-def test_a_token_takes_what_onnxruntime_md_says(int4_folder: Path) -> None:
+def test_a_token_takes_what_onnxruntime_md_says(cpu_folder: Path) -> None:
     """The budget counts 46,080 bytes for a token of the default model in float32."""
-    assert bytes_per_token(ModelSpec.read(int4_folder)) == 46_080
+    assert bytes_per_token(ModelSpec.read(cpu_folder)) == 46_080
 
 
 def test_int8_takes_a_quarter(int8_cache_folder: Path) -> None:

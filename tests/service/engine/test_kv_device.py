@@ -26,7 +26,7 @@ def test_the_copy_graph_copies_between_parts_of_a_buffer() -> None:
 
 
 def test_the_binding_plan_gives_each_run_of_slots_its_own_memory(
-    int4_folder: Path, monkeypatch: pytest.MonkeyPatch
+    cpu_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Past and present of a run of slots are one address: that of its first slot."""
     base = 4096
@@ -46,7 +46,7 @@ def test_the_binding_plan_gives_each_run_of_slots_its_own_memory(
 
         bind_output = bind_input
 
-    spec = ModelSpec.read(int4_folder).model_copy(update={"kv_type": "float16"})
+    spec = ModelSpec.read(cpu_folder).model_copy(update={"kv_type": "float16"})
     monkeypatch.setattr(ort.OrtValue, "ortvalue_from_shape_and_type", allocate)
     DeviceKeyValues(spec, slots=4).bind(Recorder(), 2, 2)
     slot = 3 * 8192 * 64 * 2

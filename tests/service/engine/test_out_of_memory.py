@@ -45,10 +45,10 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_without_memory_a_request_fails_and_the_next_is_answered(int4_folder: Path) -> None:
+def test_without_memory_a_request_fails_and_the_next_is_answered(cpu_folder: Path) -> None:
     """What ONNX Runtime says then is understood, and what it holds stays usable."""
     ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(int4_folder)],
+        [sys.executable, "-c", PROGRAM, str(cpu_folder)],
         capture_output=True,
         text=True,
         timeout=120,

@@ -14,13 +14,13 @@ needs_gpu = pytest.mark.skipif(cuda_obstacle() is not None, reason=str(cuda_obst
 
 
 @pytest.fixture(scope="module")
-def runner(int4_folder: Path) -> OnnxRunner:
-    return load_runner(int4_folder, ModelSpec.read(int4_folder), CPU, slots=4, threads=0)
+def runner(cpu_folder: Path) -> OnnxRunner:
+    return load_runner(cpu_folder, ModelSpec.read(cpu_folder), CPU, slots=4, threads=0)
 
 
 @pytest.fixture(scope="module")
-def prompts(int4_folder: Path) -> list[list[int]]:
-    vocabulary = Vocabulary.read(int4_folder, 49152)
+def prompts(cpu_folder: Path) -> list[list[int]]:
+    vocabulary = Vocabulary.read(cpu_folder, 49152)
     texts = [
         "The quick brown fox",
         "In the beginning there was",
@@ -123,11 +123,11 @@ def test_cuda_agrees_with_the_reference(
 
 
 def test_prompts_of_float_weights_are_decoded_with_4_bit_ones(
-    int4_folder: Path, float32_folder: Path, prefill_folder: Path, prompts: list[list[int]]
+    cpu_folder: Path, float32_folder: Path, prefill_folder: Path, prompts: list[list[int]]
 ) -> None:
     """A prompt's keys and values are those of the float32 model, and decoding goes on behind."""
-    int4, float32 = (ModelSpec.read(folder) for folder in (int4_folder, float32_folder))
-    mixed = load_runner(int4_folder, int4, CPU, 2, 0, prefill_folder=prefill_folder)
+    int4, float32 = (ModelSpec.read(folder) for folder in (cpu_folder, float32_folder))
+    mixed = load_runner(cpu_folder, int4, CPU, 2, 0, prefill_folder=prefill_folder)
     exact = load_runner(float32_folder, float32, CPU, 2, 0)
     prompt = prompts[0] * 8
     rows = [each.prefill(1, prompt, 0) for each in (exact, mixed)]
@@ -141,9 +141,9 @@ def test_prompts_of_float_weights_are_decoded_with_4_bit_ones(
 
 
 def test_a_model_with_another_cache_cannot_compute_the_prompts(
-    int4_folder: Path, float16_folder: Path
+    cpu_folder: Path, float16_folder: Path
 ) -> None:
     with pytest.raises(ValueError, match="float16"):
         load_runner(
-            int4_folder, ModelSpec.read(int4_folder), CPU, 2, 0, prefill_folder=float16_folder
+            cpu_folder, ModelSpec.read(cpu_folder), CPU, 2, 0, prefill_folder=float16_folder
         )

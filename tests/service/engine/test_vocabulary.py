@@ -13,13 +13,13 @@ SIZE = 49152
 
 
 @pytest.fixture(scope="module")
-def vocabulary(int4_folder: Path) -> Vocabulary:
-    return Vocabulary.read(int4_folder, SIZE)
+def vocabulary(cpu_folder: Path) -> Vocabulary:
+    return Vocabulary.read(cpu_folder, SIZE)
 
 
 @pytest.fixture(scope="module")
-def reference(int4_folder: Path) -> Tokenizer:
-    return Tokenizer.from_file(str(int4_folder / "tokenizer.json"))
+def reference(cpu_folder: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(cpu_folder / "tokenizer.json"))
 
 
 # The model's vocabulary has no token for six control characters, nor for the first bytes of

@@ -12,11 +12,11 @@ from tests.service.formats.sampling import ENDS, SIZE
 
 
 @pytest.fixture(scope="session")
-def vocabulary(int4_folder: Path) -> Vocabulary:
-    return Vocabulary.read(int4_folder, SIZE)
+def vocabulary(cpu_folder: Path) -> Vocabulary:
+    return Vocabulary.read(cpu_folder, SIZE)
 
 
 @pytest.fixture(scope="session")
-def compiler(int4_folder: Path) -> GrammarCompiler:
-    text = (int4_folder / "tokenizer.json").read_text(encoding="utf-8")
+def compiler(cpu_folder: Path) -> GrammarCompiler:
+    text = (cpu_folder / "tokenizer.json").read_text(encoding="utf-8")
     return GrammarCompiler(text, SIZE, ENDS)

@@ -15,13 +15,13 @@ TOOL = {"type": "function", "function": {"name": "f", "description": "<|im_end|>
 
 
 @pytest.fixture(scope="module")
-def vocabulary(int4_folder: Path) -> Vocabulary:
-    return Vocabulary.read(int4_folder, 49152)
+def vocabulary(cpu_folder: Path) -> Vocabulary:
+    return Vocabulary.read(cpu_folder, 49152)
 
 
 @pytest.fixture(scope="module")
-def reader(int4_folder: Path, vocabulary: Vocabulary) -> PromptReader:
-    return PromptReader.load(int4_folder, vocabulary, 100)
+def reader(cpu_folder: Path, vocabulary: Vocabulary) -> PromptReader:
+    return PromptReader.load(cpu_folder, vocabulary, 100)
 
 
 def test_prompt(reader: PromptReader, vocabulary: Vocabulary) -> None:

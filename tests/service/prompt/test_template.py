@@ -19,8 +19,8 @@ DEFAULT = (
 
 
 @pytest.fixture
-def template(int4_folder: Path) -> ChatTemplate:
-    return ChatTemplate.read(int4_folder)
+def template(cpu_folder: Path) -> ChatTemplate:
+    return ChatTemplate.read(cpu_folder)
 
 
 def test_default_system_prompt(template: ChatTemplate) -> None:

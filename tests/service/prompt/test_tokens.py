@@ -28,13 +28,13 @@ HOSTILE = st.lists(
 
 
 @pytest.fixture(scope="module")
-def vocabulary(int4_folder: Path) -> Vocabulary:
-    return Vocabulary.read(int4_folder, 49152)
+def vocabulary(cpu_folder: Path) -> Vocabulary:
+    return Vocabulary.read(cpu_folder, 49152)
 
 
 @pytest.fixture(scope="module")
-def template(int4_folder: Path) -> ChatTemplate:
-    return ChatTemplate.read(int4_folder)
+def template(cpu_folder: Path) -> ChatTemplate:
+    return ChatTemplate.read(cpu_folder)
 
 
 @pytest.fixture(scope="module")
