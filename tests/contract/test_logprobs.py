@@ -34,7 +34,7 @@ def test_present_shape(caller: Caller, top: int | None) -> None:
 
 def test_tokens_are_the_text(caller: Caller) -> None:
     """Bytes and offsets of the tokens are those of the text, and their ids the answer's."""
-    answer = caller.whole(ask(logprobs=True, return_token_ids=True, max_tokens=8))
+    answer = caller.whole(ask(logprobs=True, return_token_ids=True, max_tokens=6))
     (choice,) = answer["choices"]
     entries = choice["logprobs"]["content"]
     said = bytes(byte for entry in entries for byte in entry["bytes"])
