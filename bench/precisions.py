@@ -15,6 +15,7 @@ import numpy as np
 from bench.options import bounded
 from models.catalog import DEFAULT_MODEL
 from models.importer import ensure
+from models.precision import PRECISIONS
 from service.engine.model import ModelSpec
 from service.engine.providers import CPU
 from service.engine.runner import OnnxRunner, load_runner
@@ -30,16 +31,24 @@ Run = Callable[[OnnxRunner], object]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures on this machine's processor."""
     parser = argparse.ArgumentParser("bench.precisions", description=__doc__.partition("\n")[0])
-    parser.add_argument("precisions", nargs="*", default=["int4", "int8"], help="%(default)s")
-    parser.add_argument("--rounds", type=bounded(int, 1, 1000), default=40, help="%(default)s")
+    add = parser.add_argument
+    add("precisions", nargs="*", type=known, default=["int4", "int8"], help="%(default)s")
+    add("--rounds", type=bounded(int, 1, 1000), default=40, help="%(default)s")
     given = parser.parse_args(arguments)
     runners = [loaded(precision) for precision in given.precisions]
     print("| | " + " | ".join(given.precisions) + " |")
     print("|---|" + "--:|" * len(runners))
     for name, run in runs().items():
-        taken = [[seconds(run, runner) for runner in runners] for _ in range(given.rounds)]
+        # A first run binds what the others only write to.
+        _, *taken = ([seconds(run, each) for each in runners] for _ in range(given.rounds + 1))
         quartiles = np.percentile(taken, QUARTILE, axis=0) * 1e3
         print(f"| {name} | " + " | ".join(f"{each:.1f}" for each in quartiles) + " |", flush=True)
+
+
+def known(precision: str) -> str:
+    if precision not in PRECISIONS:
+        raise argparse.ArgumentTypeError(f"{precision!r} is none of {', '.join(PRECISIONS)}")
+    return precision
 
 
 def loaded(precision: str) -> OnnxRunner:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,20 @@ from models.precision import PRECISIONS
 from models.progress import Progress, silent
 
 
-def ensure(model_id: str, precision: str = "int4", progress: Progress = silent) -> Path:
+def ensure_any(model_id: str, precisions: Sequence[str], progress: Progress = silent) -> Path:
+    """The folder of a model in the first of the precisions, or in a later one if need be.
+
+    That is for files of the user's own: what was imported elsewhere may be there in one alone.
+    Raises a ModelError.
+    """
+    if model_id not in KNOWN:
+        folders = (cache.model_folder(model_id, precision) for precision in precisions)
+        if folder := next(filter(is_current, folders), None):
+            return folder
+    return ensure(model_id, precisions[0], progress)
+
+
+def ensure(model_id: str, precision: str, progress: Progress = silent) -> Path:
     """The folder of a model; fetched and imported unless it is in the cache.
 
     A model that is there costs milliseconds and no network. Raises a ModelError otherwise, with
@@ -33,7 +46,7 @@ def ensure(model_id: str, precision: str = "int4", progress: Progress = silent) 
     wanted = KNOWN[model_id].gguf_sha256 if model_id in KNOWN else None
     if is_current(folder, wanted):
         return folder
-    model = known_model(model_id)
+    model = source_of(model_id, precision)
     with explained(f"{model_id} --precision {precision}"), cache.writing(progress):
         # Another process may have imported it while this one waited.
         if not is_current(folder, wanted):
@@ -41,7 +54,15 @@ def ensure(model_id: str, precision: str = "int4", progress: Progress = silent) 
     return folder
 
 
-def import_file(gguf: Path, precision: str = "int4", progress: Progress = silent) -> Path:
+def source_of(model_id: str, precision: str) -> KnownModel:
+    try:
+        return known_model(model_id)
+    except UnknownModelError as error:
+        again = f"rapport models import FILE.gguf --precision {precision}"
+        raise UnknownModelError(f"{error}; for a file of your own, run: {again}") from None
+
+
+def import_file(gguf: Path, precision: str, progress: Progress = silent) -> Path:
     """Import a GGUF file of the user's own. Its id is the file's name, in small letters.
 
     Returns the model folder, made anew even where there was one. Raises a ModelError.

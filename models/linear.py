@@ -13,13 +13,13 @@ from models.weights import BLOCK, Q4_0, Q4_1, Matrix, Quantised, quantised, wide
 class Linears:
     """Adds linear layers to a graph.
 
-    `element` is the type of the activations, and of floats that matrices become.
+    `element` is the type of the activations, and of floats; `weights` is what matrices become.
     """
 
     def __init__(self, onnx: OnnxWriter, element: DTypeLike, weights: Weights) -> None:
         self.onnx = onnx
         self.element = np.dtype(element)
-        self.become = weights
+        self.target = weights
         self.indicators: dict[int, str] = {}
 
     def add(self, x: str, matrix: Matrix) -> str:
@@ -31,9 +31,9 @@ class Linears:
         return self.packed(x, matrix, packed, quants, scales)
 
     def pack(self, matrix: Matrix) -> Quantised | None:
-        if self.become == "floats":
+        if self.target == "floats":
             return None
-        if self.become == "int8" and matrix.kind in (Q4_0, Q4_1):
+        if self.target == "int8" and matrix.kind in (Q4_0, Q4_1):
             return widened(matrix)
         return quantised(matrix)
 

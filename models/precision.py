@@ -19,7 +19,8 @@ BYTE_PRODUCTS = "avx512_vnni"
 class Precision:
     """How a graph computes: the type of its activations and cache, and what weights become.
 
-    `stored` keeps the bits of quantised weights, `int8` gives those of 4 bits 8 in larger blocks.
+    `stored` keeps the bits of quantised weights, `int8` gives those of 4 bits 8 in larger blocks;
+    either makes floats of matrices of different kinds that become one.
     With `int8_cache` the cache is made int8 afterwards (see int8_cache.py). With `small_table` the
     vectors of tokens stay quantised where the layers are floats: a slice of a prompt looks up few
     of them, and has the scores of one token, so that floats would cost memory and gain nothing.
@@ -44,11 +45,18 @@ PRECISIONS = {
 CUDA_PRECISION = "float16"
 
 
-def cpu_precision(weights: CpuWeights = "auto", *, int8_cache: bool = False) -> str:
-    """The precision to serve on this machine's CPU. `auto` takes the weights that are faster."""
-    if weights == "auto":
-        weights = "int8" if multiplies_bytes() else "int4"
-    return f"{weights}-kv8" if int8_cache else weights
+def cpu_precision() -> str:
+    """The precision that this machine's CPU is served with by default."""
+    return cpu_precisions()[0]
+
+
+def cpu_precisions(weights: CpuWeights = "auto", *, int8_cache: bool = False) -> list[str]:
+    """The precisions that can be served on this machine's CPU, the fastest first."""
+    if weights != "auto":
+        kinds = [weights]
+    else:
+        kinds = ["int8", "int4"] if multiplies_bytes() else ["int4", "int8"]
+    return [f"{kind}-kv8" if int8_cache else kind for kind in kinds]
 
 
 def multiplies_bytes() -> bool:

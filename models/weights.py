@@ -14,6 +14,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
+from models.errors import CorruptFileError
+
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -101,11 +103,15 @@ def widened(matrix: Matrix) -> Quantised:
     """The matrix in 8 bits, each weight at most half a 255th of its block's range away.
 
     A range includes 0, which is then kept exactly. The last block is filled up with zeros.
+    Raises CorruptFileError for weights that are no numbers.
     """
     blocks = -(-matrix.inputs // WIDE_BLOCK)
     padding = blocks * WIDE_BLOCK - matrix.inputs
-    filled = np.pad(matrix.floats(), ((0, 0), (0, padding)))
+    with np.errstate(invalid="ignore"):  # infinity times zero, of which the error below tells
+        filled = np.pad(matrix.floats(), ((0, 0), (0, padding)))
     weights = filled.reshape(matrix.outputs, blocks, WIDE_BLOCK)
+    if not np.isfinite(weights).all():
+        raise CorruptFileError("the file has weights that are no finite numbers")
     lowest, highest = weights.min(-1).clip(max=0), weights.max(-1).clip(min=0)
     scales = (highest - lowest) / np.float32(HIGHEST)
     scales[scales == 0] = 1

@@ -18,8 +18,8 @@ from pydantic_settings import SettingsConfigDict
 
 from gateway.config import GatewaySettings
 from models.errors import ModelError
-from models.importer import ensure
-from models.precision import CUDA_PRECISION, CpuWeights, cpu_precision
+from models.importer import ensure, ensure_any
+from models.precision import CUDA_PRECISION, CpuWeights, cpu_precisions
 from models.progress import Progress, logged, shown
 from rapport_cli.supervisor import Part, supervise
 from rapport_settings.base import SettingsError, load
@@ -54,6 +54,20 @@ class ServeSettings(GatewaySettings, ServiceSettings):
     def _prefill_into_floats(self) -> Self:
         if self.kv_type == "int8" and self.float_prefill:
             raise ValueError("float_prefill fills float keys and values: leave one of the two out")
+        return self
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """What is asked of the folder that is made for the CPU, if anything."""
+        usual = {"weights": "auto", "kv_type": "float"}
+        asked = {"weights": self.weights, "kv_type": self.kv_type}
+        return {name: value for name, value in asked.items() if value != usual[name]}
+
+    @model_validator(mode="after")
+    def _serve_a_folder_as_it_is(self) -> Self:
+        if self.model_folder is not None and self.chosen:
+            names = " and ".join(self.chosen)
+            raise ValueError(f"model_folder is served as it is: leave {names} out")
         return self
 
     @model_validator(mode="after")
@@ -125,20 +139,18 @@ def prepare(settings: ServeSettings) -> Path:
     """The folder of the model, in the precision that suits the provider."""
     provider = choose_provider(settings.provider)
     if provider.name == "cpu":
-        precision = cpu_precision(settings.weights, int8_cache=settings.kv_type == "int8")
+        precisions = cpu_precisions(settings.weights, int8_cache=settings.kv_type == "int8")
     else:
         check_none_is_for_the_cpu(settings)
-        precision = CUDA_PRECISION
+        precisions = [CUDA_PRECISION]
     with progress_of(settings) as progress:
-        return ensure(settings.model, precision, progress)
+        return ensure_any(settings.model, precisions, progress)
 
 
 def check_none_is_for_the_cpu(settings: ServeSettings) -> None:
     """Raises ProviderError for a setting that no GPU can follow."""
-    for name, anywhere in (("weights", "auto"), ("kv_type", "float")):
-        value = getattr(settings, name)
-        if value != anywhere:
-            raise ProviderError(f"{name} {value} runs on the CPU only: set provider to cpu")
+    for name, value in settings.chosen.items():
+        raise ProviderError(f"{name} {value} runs on the CPU only: set provider to cpu")
 
 
 def prepare_prefill(settings: ServeSettings) -> Path | None:

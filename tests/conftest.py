@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from bench.server import Target, rapport
 from models.importer import ensure
-from models.precision import cpu_precision
+from models.precision import cpu_precision, cpu_precisions
 from tests.certificates import Authority
 
 MODEL = "smollm2-135m-instruct"
@@ -41,7 +41,7 @@ def int8_folder() -> Path:
 @pytest.fixture(scope="session")
 def int8_cache_folder() -> Path:
     """The default model with keys and values in int8."""
-    return ensure(MODEL, cpu_precision(int8_cache=True))
+    return ensure(MODEL, cpu_precisions(int8_cache=True)[0])
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,12 @@ import pytest
 from bench import precisions
 
 
+def test_a_precision_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        precisions.main(["int3"])
+    assert "'int3' is none of int4" in capsys.readouterr().err
+
+
 def test_each_run_has_a_time_in_each_precision(
     int4_folder: Path, int8_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

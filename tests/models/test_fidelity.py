@@ -24,14 +24,9 @@ def tokenizer(int4_folder: Path) -> Tokenizer:
     return Tokenizer.from_file(str(int4_folder / "tokenizer.json"))
 
 
-@pytest.fixture(scope="module")
-def int4(int4_folder: Path, decoder: type[Decoder]) -> Decoder:
-    return decoder(int4_folder, slots=2)
-
-
 @pytest.fixture(scope="module", params=["int4", "int8", "int4-kv8", "int8-kv8"])
 def fast(request: pytest.FixtureRequest, decoder: type[Decoder]) -> Decoder:
-    return decoder(ensure(MODEL, request.param))
+    return decoder(ensure(MODEL, request.param), slots=2)
 
 
 @pytest.fixture(scope="module")
@@ -123,17 +118,17 @@ def test_slices_equal_the_whole(float32: Decoder, text_ids: list[int]) -> None:
     np.testing.assert_allclose(sliced, whole, atol=1e-3)
 
 
-def test_int4_slices_are_near_the_whole(int4: Decoder, text_ids: list[int]) -> None:
-    """In int4 too, in another slot, but for what rounding activations to int8 makes of an ulp."""
+def test_fast_slices_are_near_the_whole(fast: Decoder, text_ids: list[int]) -> None:
+    """There too, in another slot, but for what rounding activations to int8 makes of an ulp."""
     ids = text_ids[:200]
-    whole = next(prefilled(int4, ids, []))
-    sliced = np.concatenate(list(prefilled(int4, ids, [64, 65, 180], slot=1)))
+    whole = next(prefilled(fast, ids, []))
+    sliced = np.concatenate(list(prefilled(fast, ids, [64, 65, 180], slot=1)))
     assert divergence(whole, sliced).mean() <= 0.01
 
 
-def test_folder_describes_the_model(int4: Decoder) -> None:
+def test_folder_describes_the_model(float32: Decoder) -> None:
     """The engine is told the sizes, the tokens that end a turn and where it all came from."""
-    about = int4.about
+    about = float32.about
     sizes = ("layers", "heads", "kv_heads", "head_size", "vocab_size", "context_length")
     assert [about[size] for size in sizes] == [30, 9, 3, 64, 49152, 8192]
     assert about["eos_token_ids"] == [2, 0]

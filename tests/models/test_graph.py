@@ -11,6 +11,7 @@ import pytest
 
 from models.folder import Origin, write_folder
 from models.gguf import GgufFile
+from models.precision import PRECISIONS
 from models.progress import silent
 from tests.models.conftest import Decoder
 
@@ -83,7 +84,10 @@ def built(
 
 @pytest.mark.parametrize(
     ("precision", "tolerance"),
-    [("float32", 1e-4), ("float16", 0.05), ("int4", 0.15), ("int8", 0.15), ("int4-kv8", 0.2)],
+    [
+        *[("float32", 1e-4), ("float16", 0.05)],
+        *[("int4", 0.15), ("int8", 0.15), ("int4-kv8", 0.2), ("int8-kv8", 0.2)],
+    ],
 )
 @pytest.mark.parametrize(
     "departures",
@@ -152,7 +156,7 @@ def test_rows_of_a_batch_are_independent(
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["int4", "int4-kv8", "int8", "float32", "float16"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_logits_for_no_row(built: Callable[..., tuple[Decoder, Reference]], precision: str) -> None:
     """A slice of a prompt may ask for no logits at all and still fills the cache."""
     graph, _ = built(precision)
@@ -175,7 +179,7 @@ def test_other_slots_are_left_alone(built: Callable[..., tuple[Decoder, Referenc
 
 def test_model_is_valid_onnx(cache: Path, built: Callable[..., object]) -> None:
     """ONNX's checker accepts the model, less the operators that are ONNX Runtime's own."""
-    for precision in ("int4", "int4-kv8", "int8", "float32", "float16"):
+    for precision in PRECISIONS:
         built(precision)
         path = cache / "models" / "tiny" / precision / "model.onnx"
         model = onnx.load(path, load_external_data=False)

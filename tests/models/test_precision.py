@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from models import precision
-from models.precision import CUDA_PRECISION, PRECISIONS, CpuWeights, cpu_precision
+from models.precision import CUDA_PRECISION, PRECISIONS, cpu_precision, cpu_precisions
+from service.engine.model import ModelSpec
 
 FLAGS = "processor : 0\nflags\t\t: fpu avx2 {} avx512_bitalg\n"
 
@@ -28,7 +30,8 @@ def test_bytes_where_the_cpu_multiplies_them(cpu: Path, feature: str, weights: s
     """Weights have 8 bits where the instruction for them is there, else the 4 of the file."""
     cpu.write_text(FLAGS.format(feature), encoding="utf-8")
     assert cpu_precision() == weights
-    assert cpu_precision(int8_cache=True) == f"{weights}-kv8"
+    assert set(cpu_precisions()) == {"int4", "int8"}
+    assert cpu_precisions(int8_cache=True) == [f"{each}-kv8" for each in cpu_precisions()]
 
 
 def test_a_machine_that_tells_no_features_gets_4_bits(cpu: Path) -> None:
@@ -40,11 +43,14 @@ def test_a_machine_that_tells_no_features_gets_4_bits(cpu: Path) -> None:
 def test_weights_that_are_asked_for(cpu: Path, feature: str) -> None:
     """They are served whatever the CPU is fast with."""
     cpu.write_text(FLAGS.format(feature), encoding="utf-8")
-    assert [cpu_precision(weights) for weights in ("int4", "int8")] == ["int4", "int8"]
-    assert cpu_precision("int4", int8_cache=True) == "int4-kv8"
+    assert cpu_precisions("int4") == ["int4"]
+    assert cpu_precisions("int8", int8_cache=True) == ["int8-kv8"]
 
 
-@pytest.mark.parametrize("weights", ["int4", "int8"])
-@pytest.mark.parametrize("int8_cache", [False, True])
-def test_what_is_served_can_be_imported(weights: CpuWeights, int8_cache: bool) -> None:
-    assert {cpu_precision(weights, int8_cache=int8_cache), CUDA_PRECISION} <= PRECISIONS.keys()
+def test_what_is_served_can_be_imported() -> None:
+    served = {CUDA_PRECISION, *cpu_precisions(), *cpu_precisions(int8_cache=True)}
+    assert served <= PRECISIONS.keys()
+
+
+def test_the_engine_takes_what_can_be_imported() -> None:
+    assert set(get_args(ModelSpec.model_fields["precision"].annotation)) == PRECISIONS.keys()

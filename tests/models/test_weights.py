@@ -9,6 +9,7 @@ from gguf.quants import dequantize
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.errors import CorruptFileError
 from models.weights import F16, F32, Matrix, Quantised, quantised, stacked, widened
 
 
@@ -86,6 +87,14 @@ def test_zeros_are_widened_to_zeros() -> None:
     packed = widened(Matrix(GGMLQuantizationType.Q4_0, np.zeros((2, 18), np.uint8)))
     assert (packed.scales == 1).all()
     assert (computed(packed) == 0).all()
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_not_widened(scale: float) -> None:
+    rows = np.ones((1, 40), np.uint8)
+    rows[0, 20:22] = np.array([scale], np.float16).view(np.uint8)
+    with pytest.raises(CorruptFileError, match="no finite numbers"):
+        widened(Matrix(GGMLQuantizationType.Q4_1, rows))
 
 
 @pytest.mark.parametrize("kind", [F32, F16])

@@ -204,7 +204,7 @@ def test_told_to_stop_while_importing(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_ends_the_start(cpu_folder: Path, tmp_path: Path) -> None:
     """Where the import finds no room, one line says what to do, and the next start makes it."""
     (tmp_path / "sources").symlink_to(cpu_folder.parents[2] / "sources")
-    limited = 'ulimit -f 40000; exec "$@"'  # in KiB; the weights take 112,000
+    limited = 'ulimit -f 40000; exec "$@"'  # in KiB; the weights take 112,000 at least
     command = ["bash", "-c", limited, "sh", sys.executable, "-m", "rapport_cli.serve"]
     environment = os.environ | {"RAPPORT_CACHE": str(tmp_path)}
     ended = subprocess.run(
@@ -322,6 +322,9 @@ def test_what_is_for_the_cpu_is_refused_elsewhere(
     ("flags", "status"),
     [
         (["--kv-type", "int8", "--float-prefill", "1GiB"], 2),
+        (["--weights", "int3"], 2),
+        (["--weights", "int4", "--model-folder", "/folder"], 2),
+        (["--kv-type", "int8", "--model-folder", "/folder"], 2),
         (["--http-port", "x"], 2),
         (["--grpc-port", "0"], 2),
         (["--http-host", "0.0.0.0"], 2),  # noqa: S104 - that it is refused is the point

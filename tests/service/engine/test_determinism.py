@@ -19,13 +19,14 @@ LONG = TURN.format("Repeat: the sea, the sky, the sand and the wind. " * 8)
 Choices = dict[int, list[TokenLogprob]]
 
 
-@pytest.fixture(params=[False, True], ids=["int4", "float_prefill"])
+@pytest.fixture(params=["int4", "int8", "float_prefill"])
 async def engine(
-    request: pytest.FixtureRequest, cpu_folder: Path, prefill_folder: Path
+    request: pytest.FixtureRequest, int4_folder: Path, int8_folder: Path, prefill_folder: Path
 ) -> AsyncIterator[Engine]:
     config = EngineConfig(slots=4, deterministic=True)
-    prefill = prefill_folder if request.param else None
-    engine = await asyncio.to_thread(Engine.load, cpu_folder, CPU, config, prefill)
+    prefill = prefill_folder if request.param == "float_prefill" else None
+    folder = int8_folder if request.param == "int8" else int4_folder
+    engine = await asyncio.to_thread(Engine.load, folder, CPU, config, prefill)
     engine.start(lambda: None)
     yield engine
     await engine.stop()

@@ -56,7 +56,7 @@ def ask(
 async def test_eight_at_once_say_what_each_says_alone(float32_folder: Path) -> None:
     """Greedy requests give the same text alone and together, each its own.
 
-    In float32: the 4-bit kernel for one row rounds otherwise than that for several.
+    In float32: some kernels for one row of quantised weights round otherwise than for several.
     """
     async with running(float32_folder) as engine:
         requests = [ask(engine, question, 16, temperature=0) for question in QUESTIONS]

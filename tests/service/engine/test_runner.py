@@ -37,7 +37,7 @@ def greedy(runner: OnnxRunner, slot: int, prompt: list[int]) -> int:
 def test_slots_decode_as_they_would_alone(runner: OnnxRunner, prompts: list[list[int]]) -> None:
     """Decoded together, each of four slots gives what its own prompt calls for.
 
-    Not to the bit: the 4-bit kernel for one row rounds otherwise than that for several.
+    Not to the bit: some kernels for one row round otherwise than those for several.
     """
     alone = []
     for prompt in prompts:
@@ -122,12 +122,12 @@ def test_cuda_agrees_with_the_reference(
     np.testing.assert_allclose(device.decode([5, 6, 7, 8], lengths), wanted, atol=0.2)
 
 
-def test_prompts_of_float_weights_are_decoded_with_4_bit_ones(
+def test_prompts_of_float_weights_are_decoded_with_quantised_ones(
     cpu_folder: Path, float32_folder: Path, prefill_folder: Path, prompts: list[list[int]]
 ) -> None:
     """A prompt's keys and values are those of the float32 model, and decoding goes on behind."""
-    int4, float32 = (ModelSpec.read(folder) for folder in (cpu_folder, float32_folder))
-    mixed = load_runner(cpu_folder, int4, CPU, 2, 0, prefill_folder=prefill_folder)
+    quantised, float32 = (ModelSpec.read(folder) for folder in (cpu_folder, float32_folder))
+    mixed = load_runner(cpu_folder, quantised, CPU, 2, 0, prefill_folder=prefill_folder)
     exact = load_runner(float32_folder, float32, CPU, 2, 0)
     prompt = prompts[0] * 8
     rows = [each.prefill(1, prompt, 0) for each in (exact, mixed)]
