@@ -16,7 +16,7 @@ const chat = client.chat.completions;
 const question = [{ role: "user", content: "What is the capital of France?" }];
 const greedy = { model, messages: question, temperature: 0, max_tokens: 12 };
 // The helpers take an answer that was cut short for an error.
-const ending = { ...greedy, stop: [","], max_tokens: 60 };
+const ending = { ...greedy, stop: [" "], max_tokens: 60 };
 
 const City = z.object({ name: z.enum(["Paris", "Rome"]), millions: z.int().min(1).max(9) });
 const described = {

@@ -17,8 +17,9 @@ QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 GREEDY: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 12}
 LONG = GREEDY | {"max_tokens": 160}
 WEATHER_QUESTION = [{"role": "user", "content": "What will the weather be in Rome?"}]
-# The helpers take an answer that was cut short for an error.
-ENDING = GREEDY | {"messages": QUESTION, "stop": [","], "max_tokens": 60}
+# The helpers take an answer that was cut short for an error: this one ends at its first space,
+# whatever the weights make the model say.
+ENDING = GREEDY | {"messages": QUESTION, "stop": [" "], "max_tokens": 60}
 CALL_ID = re.compile(r"call_[A-Za-z0-9]{24}")
 
 client = openai.OpenAI(base_url=HOME, api_key="none", max_retries=0)
@@ -122,7 +123,7 @@ def case_stream_helper() -> None:
     assert deltas == done == final.choices[0].message.content
     whole = chat.create(**ENDING)
     assert done == whole.choices[0].message.content
-    assert done.endswith(",")
+    assert done.index(" ") == len(done) - 1
     assert counts(final.usage) == counts(whole.usage)
 
 
