@@ -57,7 +57,7 @@ class InstantRunner:
     def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:
         """There is nothing in a slot."""
 
-    def release(self, slot: int, length: int) -> None:
+    def release(self, slot: int, length: int, kept: int = 0) -> None:
         """There is nothing in a slot."""
 
 

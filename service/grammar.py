@@ -22,9 +22,11 @@ async def grammar_for(
     """
     if not tools.functions:
         return await formats.compile_format(request.response_format)
+    exact = repr(tools)
     try:
-        return await formats.compile(partial(calls_source, tools), "tools")
+        return await formats.compile(partial(calls_source, tools), "tools", exact.encode())
     except InvalidRequest:
         if tools.exact:
             raise
-    return await formats.compile(partial(calls_source, tools, loose=True), "tools")
+    loose = f"loose {exact}"
+    return await formats.compile(partial(calls_source, tools, loose=True), "tools", loose.encode())

@@ -44,10 +44,10 @@ class Row:
     peer: float | None = None
     peer_variant: str = ""
     ratio: float | None = None
-    """How many times as good Rapport's median is as the peer's."""
+    """How many times as good Rapport is as the peer, in the median of the rounds: a round's
+    servers run one after the other, while the machine's pace drifts over hours."""
     ratio_p25: float | None = None
     ratio_p75: float | None = None
-    """Of the ratios within rounds."""
     rounds: int = 0
     """In which both were measured, or the only one was."""
 
@@ -105,9 +105,8 @@ def _row(empty: Row, figure: Figure, rapport: Values, peer: Values, variant: str
     if ours is None or theirs is None or not both:
         return replace(row, rounds=len(rapport or peer))
     ratios = [figure.ratio(rapport[number], peer[number]) for number in both]
-    low, high = np.percentile(ratios, [25, 75]).tolist()
-    ratio = figure.ratio(ours, theirs)
-    return replace(row, ratio=ratio, ratio_p25=low, ratio_p75=high, rounds=len(both))
+    low, middle, high = np.percentile(ratios, [25, 50, 75]).tolist()
+    return replace(row, ratio=middle, ratio_p25=low, ratio_p75=high, rounds=len(both))
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from secrets import token_hex
 from threading import Lock
 
 import numpy as np
@@ -143,7 +145,9 @@ class GrammarCompiler:
         most: int = 128,
         most_bytes: int = 8 << 20,
     ) -> None:
-        self._tokenizer = LLTokenizer(tokenizer_json, n_vocab=size, eos_token=list(ends))
+        self._tokenizer = LLTokenizer(
+            without_special_names(tokenizer_json), n_vocab=size, eos_token=list(ends)
+        )
         self._words = -(-size // WORD_BITS)
         self.compile_times = Tally(COMPILE_BOUNDS)
         """Seconds that compiling took, of the grammars that were refused as well."""
@@ -201,6 +205,23 @@ class GrammarCompiler:
             while len(self._recent) > self._most or (self._room < 0 and self._recent):
                 forgotten, _ = self._recent.popitem(last=False)
                 self._room += len(forgotten)
+
+
+def without_special_names(tokenizer_json: str) -> str:
+    """The tokenizer with other names for its special tokens, which nobody can know.
+
+    The grammar engine splits text that alone can come by the tokenizer, which would take the
+    name of a special token for that token, and then refuse it as no text.
+    """
+    tokenizer = json.loads(tokenizer_json)
+    vocabulary, secret = tokenizer["model"]["vocab"], token_hex(16)
+    for token in tokenizer["added_tokens"]:
+        if token["special"]:
+            name = f"{secret} {token['id']}"
+            vocabulary.pop(token["content"], None)
+            vocabulary[name] = token["id"]
+            token["content"] = name
+    return json.dumps(tokenizer)
 
 
 def try_out(grammar: Grammar) -> None:

@@ -68,7 +68,7 @@ class Lookup:
         Once a place was right it is followed, until it is wrong. Where what followed
         reaches up to now it goes on repeating.
         """
-        if self._cursor is None or self._cursor == len(self._text):
+        if self._cursor is None:
             grams = (self._tail[-length:] for length in GRAMS if len(self._tail) >= length)
             self._cursor = next((self._next[gram] for gram in grams if gram in self._next), None)
         if self._cursor is None:

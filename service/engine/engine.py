@@ -105,7 +105,7 @@ class Engine:
             self._prefixes,
             self._deliver,
             deterministic=config.deterministic,
-            # Verifying rounds otherwise than decoding, and how much is drafted depends on time.
+            # Verifying rounds otherwise than decoding, and only a lone answer is drafted for.
             drafts=config.drafts and not config.deterministic,
         )
         self.stats = self._worker.stats

@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from service.engine.drafts import MAX_DRAFT
 from service.engine.model import ModelSpec
 
 # So many bytes of a released slot are lent to the kernel, which takes them when it needs memory.
@@ -51,8 +52,11 @@ class KeyValues(ABC):
         """Copies the first `length` tokens of a slot to another."""
 
     @abstractmethod
-    def release(self, slot: int, length: int) -> None:
-        """Gives back the memory of the first `length` tokens of a slot."""
+    def release(self, slot: int, length: int, kept: int = 0) -> None:
+        """Gives back the memory of the first `length` tokens of a slot, less the first `kept`.
+
+        With it goes what a draft that was dropped left behind them.
+        """
 
     def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:
         """Exchanges the contents of two slots."""
@@ -61,6 +65,8 @@ class KeyValues(ABC):
         self.copy(other, one, other_length)
         self.copy(spare, other, one_length)
         self.release(spare, one_length)
+        self.release(one, one_length, kept=other_length)
+        self.release(other, other_length, kept=one_length)
 
 
 def bytes_per_token(spec: ModelSpec) -> int:
@@ -107,27 +113,29 @@ class HostKeyValues(KeyValues):
         for place, array in enumerate(self._arrays):
             array[slot, :, start : start + count] = tokens[place, :, :count]
 
-    def release(self, slot: int, length: int) -> None:
-        # Only whole pages can go; the bounds of a head's rows are page bounds where
-        # capacity * head_size is a multiple of the page, as in all common models.
+    def release(self, slot: int, length: int, kept: int = 0) -> None:
         row = self.spec.head_size * np.dtype(self.type).itemsize
-        first = min(length, self._lent_tokens)
-        used, lent = (whole_pages(tokens * row) for tokens in (length, first))
+        capacity = self.spec.context_length * row
         for head in range(self.spec.kv_heads):
-            start = (slot * self.spec.kv_heads + head) * self.spec.context_length * row
-            if start % mmap.PAGESIZE == 0:
-                for memory in self._maps:
-                    advise(memory, self._lending, start, lent)
-                    advise(memory, mmap.MADV_DONTNEED, start + lent, used - lent)
+            # Only whole pages can go: none that the next head begins in, or that has kept tokens.
+            start = (slot * self.spec.kv_heads + head) * capacity
+            first = page_from(start + kept * row)
+            lent = page_from(start + self._lent_tokens * row)
+            last = page_from(start + (length + MAX_DRAFT) * row)
+            last = min(last, (start + capacity) // mmap.PAGESIZE * mmap.PAGESIZE)
+            for memory in self._maps:
+                advise(memory, self._lending, first, min(lent, last))
+                advise(memory, mmap.MADV_DONTNEED, max(first, lent), last)
 
 
-def whole_pages(size: int) -> int:
-    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+def page_from(place: int) -> int:
+    """Where the first page begins that has nothing before a place."""
+    return -(-place // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def advise(memory: mmap.mmap, advice: int, start: int, size: int) -> None:
-    if size:
-        memory.madvise(advice, start, size)
+def advise(memory: mmap.mmap, advice: int, start: int, end: int) -> None:
+    if start < end:
+        memory.madvise(advice, start, end - start)
 
 
 def lending_advice(memory: mmap.mmap) -> int:

@@ -44,7 +44,7 @@ class DeviceKeyValues(KeyValues):
             binding.bind_output(present, "cuda", 0, self.type, shape, goal)
         self._copier.run_with_iobinding(binding)
 
-    def release(self, slot: int, length: int) -> None:
+    def release(self, slot: int, length: int, kept: int = 0) -> None:
         """Nothing to do: the memory is allocated whole."""
 
     @property

@@ -56,8 +56,8 @@ class Runner(Protocol):
     def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:
         """Exchanges the contents of two slots."""
 
-    def release(self, slot: int, length: int) -> None:
-        """Gives back the memory of the first `length` tokens of a slot."""
+    def release(self, slot: int, length: int, kept: int = 0) -> None:
+        """Gives back the memory of the first `length` tokens of a slot, less the first `kept`."""
 
 
 class OnnxRunner:

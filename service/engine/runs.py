@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence as Many
 
-from service.engine.constraint import ConstraintFailed
 from service.engine.draw import Drawn, draw
-from service.engine.errors import failure_of
+from service.engine.errors import EngineError, failure_of
 from service.engine.pace import CROWDED_SHARE, FAIR_SHARE, GRAIN, Pace
 from service.engine.runner import MAX_SLICE, Floats, Runner
 from service.engine.scheduler import Scheduler
@@ -35,7 +34,7 @@ class Runs:
         self._deterministic = deterministic
         self._drafts = drafts
 
-    def decode(self, sequences: Many[Sequence]) -> list[Drawn | ConstraintFailed]:
+    def decode(self, sequences: Many[Sequence]) -> list[Drawn | EngineError]:
         """Runs the last token of each, and draws its next.
 
         Raises:

@@ -7,12 +7,15 @@ what its request asks.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.request import Sampling
+
+log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -22,6 +25,8 @@ HEAD = 1024
 # A draw sums the weights in strides first: a cumulative sum of all costs five times as much.
 STRIDE = 256
 LOG2_E = float(np.log2(np.e))
+# No surprise comes near it, and no step of a bound within it is more than a float can hold.
+MOST_SURPRISE = 1e100
 
 
 class Sampler:
@@ -34,7 +39,7 @@ class Sampler:
         self._bias = bias_of(sampling, size)
         self._counts = np.zeros(size, np.int32) if counts_tokens(sampling) else None
         self._seen = self._seen_in(prompt, size)
-        self._surprise_bound = 2 * (sampling.mirostat_target or 0)
+        self._surprise_bound = min(2 * (sampling.mirostat_target or 0), MOST_SURPRISE)
         self.greedy = sampling.temperature == 0
         self.plain = self._bias is None and self._counts is None and self._seen is None
 
@@ -96,19 +101,32 @@ class Sampler:
         # The most probable token stays, however surprising.
         ids = np.flatnonzero(surprises <= max(self._surprise_bound, surprises.min()))
         token = int(ids[pick(weights[ids], self._random)])
-        self._surprise_bound -= self._sampling.mirostat_lr * (surprises[token] - target)
+        step = self._sampling.mirostat_lr * (float(surprises[token]) - target)
+        bound = self._surprise_bound - step
+        self._surprise_bound = min(max(bound, -MOST_SURPRISE), MOST_SURPRISE)
         return token
 
 
-def draw_all(logits: Floats, samplers: Sequence[Sampler]) -> list[int]:
-    """Draws a token for each row of `logits` [rows, vocabulary], which it may overwrite."""
+def draw_all(logits: Floats, samplers: Sequence[Sampler]) -> list[int | Exception]:
+    """Draws a token for each row of `logits` [rows, vocabulary], which it may overwrite.
+
+    Where that fails there is the error in its place, which is no other row's.
+    """
     # A plain greedy row counts nothing: the maximum, taken for all rows at once, is all it needs.
     plain = [sampler.greedy and sampler.plain for sampler in samplers]
     best = logits.argmax(axis=1).tolist() if any(plain) else []
     return [
-        best[row] if plain[row] else sampler.draw(logits[row])
+        best[row] if plain[row] else drawn(logits[row], sampler)
         for row, sampler in enumerate(samplers)
     ]
+
+
+def drawn(logits: Floats, sampler: Sampler) -> int | Exception:
+    try:
+        return sampler.draw(logits)
+    except Exception as error:
+        log.exception("a token could not be drawn")
+        return error
 
 
 def counts_tokens(sampling: Sampling) -> bool:

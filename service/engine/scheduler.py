@@ -141,19 +141,31 @@ class Scheduler:
         if sequence.job.waiting:
             self.waiting.append(sequence.job)
 
-    def finish(self, sequence: Sequence) -> Sequence | None:
-        """Takes a decoding sequence out.
+    def hand_over(self, sequence: Sequence) -> Sequence | None:
+        """Gives a finished choice's place and slot to the next one of its job, which it returns.
 
-        While it is the last to hold a prompt that other choices need, the next of them
-        takes its place and slot at once, and is returned.
+        That is while it is the last to hold a prompt that other choices need; else it is for
+        `finish` to take out. Where the next one cannot be made, the job has to be dropped.
         """
-        job = sequence.job
+        job, computed = sequence.job, len(sequence.job.request.prompt)
+        if not job.waiting or job.running != [sequence]:
+            return None
+        heir = self._sequence(job, sequence.slot)
+        heir.computed = computed
         job.running.remove(sequence)
-        if job.waiting and not job.running:
-            return self._hand_over(sequence)
+        self.counters.released += 1
+        self.counters.taken += 1
+        self.decoding[heir.slot] = heir
+        self._runner.release(heir.slot, sequence.computed, kept=computed)
+        if not (job.waiting or job.parked):
+            self.waiting.remove(job)
+        return heir
+
+    def finish(self, sequence: Sequence) -> None:
+        """Takes a decoding sequence out."""
+        sequence.job.running.remove(sequence)
         self._vacate(sequence)
-        self._budget += job.tokens
-        return None
+        self._budget += sequence.job.tokens
 
     def drop(self, job: Job) -> None:
         """Takes a job out, wherever it is."""
@@ -219,9 +231,14 @@ class Scheduler:
         if job.parked or job.waiting:
             self.waiting.append(job)
 
-    def _take_slot(self, job: Job, slot: int | None = None) -> Sequence:
-        slot = self._occupy(min(self._free) if slot is None else slot)
+    def _take_slot(self, job: Job) -> Sequence:
+        # Made first: should that fail, no slot is taken.
+        sequence = self._sequence(job, min(self._free))
+        self._occupy(sequence.slot)
         self._budget -= job.tokens
+        return sequence
+
+    def _sequence(self, job: Job, slot: int) -> Sequence:
         return Sequence(job, slot, self._vocabulary, self._ends)
 
     def _occupy(self, slot: int) -> int:
@@ -230,31 +247,22 @@ class Scheduler:
         return slot
 
     def _release_slot(self, sequence: Sequence) -> None:
-        self._runner.release(sequence.slot, sequence.computed)
+        # A prefix that could be written in part alone is not counted as computed.
+        written = max(sequence.computed, len(sequence.job.request.prompt))
+        self._runner.release(sequence.slot, written)
         self._free.add(sequence.slot)
         self.counters.released += 1
 
     def _fork(self, job: Job) -> Sequence:
-        computed, slot = len(job.request.prompt), min(self._free)
-        self._runner.copy(job.running[0].slot, slot, computed)
-        sequence = self._take_slot(job, slot)
+        computed = len(job.request.prompt)
+        self._runner.copy(job.running[0].slot, min(self._free), computed)
+        sequence = self._take_slot(job)
         sequence.computed = computed
         self._place(sequence)
         if job.waiting:
             # Behind the others, so that one job with many choices does not hold them up.
             self.waiting.append(job)
         return sequence
-
-    def _hand_over(self, sequence: Sequence) -> Sequence:
-        self._budget += sequence.job.tokens
-        self.counters.released += 1
-        self._free.add(sequence.slot)
-        heir = self._take_slot(sequence.job, sequence.slot)
-        heir.computed = len(sequence.job.request.prompt)
-        self.decoding[heir.slot] = heir
-        if not (heir.job.waiting or heir.job.parked):
-            self.waiting.remove(heir.job)
-        return heir
 
     def _place(self, sequence: Sequence) -> None:
         """Appends to the decoding sequences, moving the slot behind theirs."""

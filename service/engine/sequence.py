@@ -68,6 +68,8 @@ class Sequence:
         """Made once it is needed: taking in a long prompt takes milliseconds."""
         self.constraint = request.grammar.start() if request.grammar is not None else None
         self.sampler = Sampler(request.sampling, request.prompt, self.index, vocabulary.size)
+        self.unwanted = [*ends] if request.ignore_eos else []
+        """Tokens that a grammar may leave, which would then end the text before its time."""
         self._ends = () if request.ignore_eos else ends
         self._detokenizer = Detokenizer(vocabulary.token_bytes)
         self._matcher = StopMatcher(request.stop, inclusive=request.stop_in_output)

@@ -198,13 +198,12 @@ class Worker:
                 return
             if sequence.job.waiting:
                 sequence.job.prompt_logits = logits.copy()
-            (drawn,) = draw(logits.reshape(1, -1), [sequence], self.stats.mask)
         except Exception as error:
             log.exception("a prefill step failed")
             self._fail({sequence.job}, error)
             return
         self._scheduler.promote(sequence)
-        self._accept(sequence, drawn)
+        self._draw_next(sequence, logits)
         self._settle_heirs()
 
     def _run_slice(self, sequence: Sequence) -> Floats:
@@ -215,7 +214,7 @@ class Worker:
         self._reuse.save(sequence)
         return logits
 
-    def _accept(self, sequence: Sequence, drawn: Drawn | ConstraintFailed) -> None:
+    def _accept(self, sequence: Sequence, drawn: Drawn | EngineError) -> None:
         """Gives a sequence its token; one that it finishes may have an heir, ready for its first.
 
         A sequence whose job has ended in this step, because another choice of it failed,
@@ -224,7 +223,8 @@ class Worker:
         job = sequence.job
         if job.generation not in self._jobs:
             return
-        if isinstance(drawn, ConstraintFailed):
+        if isinstance(drawn, EngineError):
+            self.stats.failed_steps += not isinstance(drawn, ConstraintFailed)
             self._end(job.generation, drawn)
             return
         try:
@@ -239,13 +239,24 @@ class Worker:
         self.stats.completion_tokens += len(delta.token_ids)
         self._scheduler.ledger.charge(sequence.tenant, output=len(delta.token_ids))
         self._events.append(partial(job.generation.add, delta))
-        if delta.finish_reason is None:
-            return
+        if delta.finish_reason is not None:
+            self._finish(sequence)
+
+    def _finish(self, sequence: Sequence) -> None:
+        """Frees the slot of a choice that has its last token, or gives it to an heir."""
+        job = sequence.job
         self._reuse.save(sequence, ended=True)
-        heir = self._scheduler.finish(sequence)
+        try:
+            heir = self._scheduler.hand_over(sequence)
+        except Exception as error:
+            log.exception("a slot could not be handed over")
+            self._fail({job}, error)
+            return
         if heir is not None:
             self._heirs.append(heir)
-        elif job.done:
+            return
+        self._scheduler.finish(sequence)
+        if job.done:
             self._close(job.generation)
 
     def _settle_heirs(self) -> None:

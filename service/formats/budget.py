@@ -8,7 +8,8 @@ UNITS = 200_000
 # so many squares take a unit; of patterns, a square takes so many units.
 SQUARES_A_UNIT = 25
 UNITS_A_SQUARE = 20
-# And on a pattern with the square of its length.
+# And on a pattern with the square of its length, if it is long.
+UNITS_A_PATTERN = 200
 SQUARES_OF_LENGTH_A_UNIT = 5000
 
 
@@ -46,4 +47,4 @@ class Budget:
         Raises:
             TooLarge: there is not enough left.
         """
-        self.spend(length**2 // SQUARES_OF_LENGTH_A_UNIT)
+        self.spend(UNITS_A_PATTERN + length**2 // SQUARES_OF_LENGTH_A_UNIT)

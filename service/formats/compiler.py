@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from weakref import WeakValueDictionary
 
 from rapport.v1.format_pb2 import ResponseFormat
 from service.engine.constraint import Grammar, GrammarCompiler, GrammarError
@@ -23,6 +25,8 @@ class FormatCompiler:
 
     def __init__(self, compiler: GrammarCompiler) -> None:
         self._compiler = compiler
+        self._known: WeakValueDictionary[bytes, Grammar] = WeakValueDictionary()
+        """By the hash of their form, as long as they are remembered or in use."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="format")
 
     async def compile_format(self, wanted: ResponseFormat) -> Grammar | None:
@@ -34,25 +38,36 @@ class FormatCompiler:
         """
         if wanted.WhichOneof("kind") in (None, "text"):
             return None
-        return await self.compile(lambda: source_of(wanted), "response_format")
+        form = wanted.SerializeToString(deterministic=True)
+        return await self.compile(lambda: source_of(wanted), "response_format", form)
 
-    async def compile(self, source: Callable[[], Source | None], field: str) -> Grammar | None:
+    async def compile(
+        self, source: Callable[[], Source | None], field: str, form: bytes
+    ) -> Grammar | None:
         """The grammar of what `source` makes, which is called in a thread too.
+
+        The same `form` stands for the same source: what was compiled lately waits for no thread.
 
         Raises:
             InvalidRequest, Overloaded: as `compile_format`; `field` names what takes too long.
         """
+        key = sha256(form).digest()
+        if (known := self._known.get(key)) and self._compiler.recall(known.source):
+            return known
         work = self._threads.submit(self._compile, source)
         try:
             # Unlike `wait_for` of Python 3.11, it keeps no cancellation to itself.
             async with asyncio.timeout(SECONDS):
-                return await asyncio.wrap_future(work)
+                grammar = await asyncio.wrap_future(work)
         except TimeoutError:
             # Work that can still be cancelled has not begun: it is not what takes long.
             if work.cancelled():
                 text = "other grammars are being compiled"
                 raise Overloaded(text, Bound.GRAMMARS, SECONDS) from None
             raise refused(field, f"Compiling the grammar takes over {SECONDS:g} s") from None
+        if grammar is not None:
+            self._known[key] = grammar
+        return grammar
 
     def close(self) -> None:
         """Compiles no more. What a thread is at goes on to its end."""

@@ -31,14 +31,14 @@ def test_a_ratio_above_one_is_ahead_whichever_way_is_better() -> None:
 
 
 def test_a_row_has_medians_and_the_ratios_within_rounds() -> None:
-    """The ratio is of medians, its spread of rounds; pilots and failures are left out."""
-    runs = [run(COLD, "rapport", n, value) for n, value in enumerate([1.0, 2.0, 30.0])]
-    runs += [run(COLD, "llama-server", n, value) for n, value in enumerate([4.0, 4.0, 6.0])]
+    """The ratio is the median of those of the rounds; pilots and failures are left out."""
+    runs = [run(COLD, "rapport", n, value) for n, value in enumerate([1.0, 2.0, 9.0])]
+    runs += [run(COLD, "llama-server", n, value) for n, value in enumerate([3.0, 8.0, 9.0])]
     runs += [run(COLD, "rapport", 3, 99.0, error="failed")]
     runs += [run(COLD, "llama-server", 0, 99.0, pilot=True)]
     (row,) = rows_of(COLD, runs)
-    assert (row.rapport, row.peer, row.ratio, row.rounds) == (2.0, 4.0, 2.0, 3)
-    assert (row.ratio_p25, row.ratio_p75) == pytest.approx((1.1, 3.0))
+    assert (row.rapport, row.peer, row.ratio, row.rounds) == (2.0, 8.0, 3.0, 3)
+    assert (row.ratio_p25, row.ratio_p75) == pytest.approx((2.0, 3.5))
 
 
 def test_of_the_peer_the_better_variant_counts() -> None:

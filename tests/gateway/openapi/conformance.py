@@ -12,7 +12,6 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import CHECKS
-from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 Tame = Callable[[Case], Case]
 
@@ -41,9 +40,7 @@ def explore(
     500 and above (but the one allowed), a good request refused and a bad one taken.
     """
     document = _unlimited(_closed(httpx.get(f"{url}/openapi.json").json()))
-    # It is imported above, or from_dict would import it in this thread: CPython 3.11 does not
-    # survive two threads that parse modules.
-    operations: OpenApiSchema = schemathesis.openapi.from_dict(document).include(path_regex=paths)
+    operations = schemathesis.openapi.from_dict(document).include(path_regex=paths)
     seen: Counter[tuple[str, int]] = Counter()
     names = {*CHECKS.get_all_names()} - {*excluded, "not_a_server_error"}
     checks = CHECKS.get_by_names(sorted(names))

@@ -83,9 +83,9 @@ class FakeRunner:
         contents = self.contents
         contents[one], contents[other] = contents[other][:other_length], contents[one][:one_length]
 
-    def release(self, slot: int, length: int) -> None:
-        assert len(self.contents[slot]) >= length
-        self.contents[slot] = []
+    def release(self, slot: int, length: int, kept: int = 0) -> None:
+        assert len(self.contents[slot]) <= length + MAX_DRAFT, "something is left behind"
+        self.contents[slot] = self.contents[slot][:kept]
 
     def read(self, slot: int, start: int, count: int) -> NDArray[Any]:
         assert len(self.contents[slot]) >= start + count

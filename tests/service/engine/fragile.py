@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from service.engine.constraint import Constraint, Grammar
 from tests.service.engine.fake import FakeRunner
 
 
@@ -51,6 +52,16 @@ class FragileBytes(Sequence[bytes]):
 
     def __len__(self) -> int:
         return len(self._table)
+
+
+class FragileGrammar(Grammar):
+    def __init__(self, grammar: Grammar, trap: Trap) -> None:
+        super().__init__(grammar._matcher, grammar._words, grammar.source)
+        self._trap = trap
+
+    def start(self) -> Constraint:
+        self._trap("start")
+        return super().start()
 
 
 class AtOnce:

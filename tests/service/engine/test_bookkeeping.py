@@ -37,7 +37,13 @@ from tests.service.engine.fake import (
     fake_spec,
     greedy,
 )
-from tests.service.engine.fragile import AtOnce, FragileBytes, FragileRunner, Trap
+from tests.service.engine.fragile import (
+    AtOnce,
+    FragileBytes,
+    FragileGrammar,
+    FragileRunner,
+    Trap,
+)
 
 SLOTS = 3
 MAX_WAITING = 4
@@ -52,7 +58,7 @@ CONFIG = EngineConfig(
 STEM = "0123456789abcdefghijklmnopqrstuv"
 GRAMMARS = ['start: "yes" | "no"', "start: /[a-m]{1,20}/", "start: /(ab|cd)+/"]
 # What fails, and of whose step it then was: of all that decode, or of one request.
-POINTS = ("decode", "verify", "prefill", "read", "write", "text")
+POINTS = ("decode", "verify", "prefill", "read", "write", "start", "text")
 ERRORS: dict[type[Exception], type[EngineError]] = {
     RuntimeError: StepFailed,
     MemoryError: OutOfMemory,
@@ -164,7 +170,9 @@ class Books(RuleBasedStateMachine):
         options: dict[str, Any],
     ) -> None:
         constraint = None if grammar is None else grammars()[grammar]
-        request = greedy(STEM * stem + rest, max_tokens, n=n, grammar=constraint, **options)
+        request = sound = greedy(STEM * stem + rest, max_tokens, n=n, grammar=constraint, **options)
+        if constraint is not None:
+            request = replace(sound, grammar=FragileGrammar(constraint, self.trap))
         fits = len(request.prompt) + max_tokens <= CONTEXT
         accepted, waiting = self.engine.counters.accepted, self.engine.waiting
         try:
@@ -174,7 +182,7 @@ class Books(RuleBasedStateMachine):
             assert waiting or not fits
             return
         assert fits
-        self.live.append(Watched(generation, alone(request)))
+        self.live.append(Watched(generation, alone(sound)))
         self.outcomes["accepted"] += 1
 
     @precondition(lambda self: self.live)
@@ -268,6 +276,7 @@ class Books(RuleBasedStateMachine):
         assert scheduler.counters.taken - scheduler.counters.released == len(running)
         used = [sequence.slot for sequence in running]
         assert sorted([*used, *scheduler._free]) == list(range(SLOTS))
+        assert not any(self.runner.contents[slot] for slot in scheduler._free)
         parked = [each for job in self.engine._worker._jobs.values() for each in job.parked]
         reserved = sum(sequence.job.tokens for sequence in (*running, *parked))
         assert scheduler._budget == CONFIG.kv_budget_bytes // BYTES_PER_TOKEN - reserved >= 0

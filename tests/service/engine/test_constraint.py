@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -87,6 +88,21 @@ def test_special_tokens_are_no_text(compiler: GrammarCompiler, vocabulary: Vocab
     constraint = compiler.compile(r"start: /(?s:.*)/").start()
     special = set(vocabulary.special_tokens.values())
     assert special & set(constraint.allowed()) == set(ENDS)
+
+
+@pytest.mark.parametrize("name", ["<|im_end|>", "<|endoftext|>", "<|im_start|>", "<repo_name>"])
+@pytest.mark.parametrize("place", ["{}", "so {}", "{} so"])
+def test_text_that_names_a_special_token_is_text(
+    compiler: GrammarCompiler, vocabulary: Vocabulary, name: str, place: str
+) -> None:
+    """Where it alone can come, it is foretold and comes in tokens of text."""
+    text = place.format(name)
+    constraint = compiler.compile(f"start: {json.dumps(text)}").start()
+    assert constraint.forced() == vocabulary.encode_text(text)
+    for token in vocabulary.encode_text(text):
+        assert token in constraint.allowed()
+        constraint.accept(token)
+    assert constraint.finished
 
 
 def test_choices_go_their_own_ways(compiler: GrammarCompiler, vocabulary: Vocabulary) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from service.engine.constraint import ConstraintFailed
 from service.engine.draw import Drawn, draw
+from service.engine.errors import EngineError, OutOfMemory, StepFailed
 from service.engine.logprobs import observe
 from service.engine.request import Sampling
 from service.engine.sampler import Sampler
@@ -21,27 +23,37 @@ from service.engine.stats import MASK_BOUNDS, Tally
 Floats = NDArray[np.float32]
 
 
-class Only:
-    """A constraint that allows one token."""
-
-    def __init__(self, token: int) -> None:
-        self.token = token
-
-    def mask(self, logits: Floats) -> None:
-        logits[np.arange(len(logits)) != self.token] = -np.inf
-
-
 class Broken:
     """A constraint that cannot be followed."""
 
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
     def mask(self, _: Floats) -> None:
-        raise ConstraintFailed("too much")
+        raise self.error
 
 
-def sequence(constraint: Any = None, logprobs: int | None = None, **sampling: Any) -> Sequence:
+class Among:
+    """A constraint that allows some tokens."""
+
+    def __init__(self, *tokens: int) -> None:
+        self.tokens = tokens
+
+    def mask(self, logits: Floats) -> None:
+        logits[[token for token in range(len(logits)) if token not in self.tokens]] = -np.inf
+
+
+def sequence(
+    constraint: Any = None,
+    logprobs: int | None = None,
+    unwanted: tuple[int, ...] = (),
+    **sampling: Any,
+) -> Sequence:
     drawer = Sampler(Sampling(**({"temperature": 0} | sampling)), [], 0, 4)
     job = SimpleNamespace(request=SimpleNamespace(logprobs=logprobs))
-    made: Any = SimpleNamespace(constraint=constraint, sampler=drawer, job=job)
+    made: Any = SimpleNamespace(
+        constraint=constraint, sampler=drawer, job=job, unwanted=list(unwanted)
+    )
     return made  # type: ignore[no-any-return]
 
 
@@ -55,21 +67,47 @@ def masks() -> Tally:
 
 def test_each_row_keeps_to_its_own_grammar() -> None:
     """A grammar narrows its own row and no other."""
-    rows = [sequence(), sequence(Only(0)), sequence(Only(1), temperature=1)]
+    rows = [sequence(), sequence(Among(0)), sequence(Among(1), temperature=1)]
     assert draw(logits(), rows, masks()) == [Drawn(3, None), Drawn(0, None), Drawn(1, None)]
 
 
-def test_a_grammar_that_fails_costs_only_its_own_row() -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ConstraintFailed("too much"), ConstraintFailed),
+        (MemoryError(), OutOfMemory),
+        (ValueError(), StepFailed),
+    ],
+)
+def test_a_grammar_that_fails_costs_only_its_own_row(
+    error: Exception, told: type[EngineError]
+) -> None:
     """Where a grammar cannot be followed the others still get their tokens."""
-    first, failure, last = draw(logits(), [sequence(), sequence(Broken()), sequence()], masks())
+    rows = [sequence(), sequence(Broken(error)), sequence()]
+    first, failure, last = draw(logits(), rows, masks())
     assert first == last == Drawn(3, None)
-    assert isinstance(failure, ConstraintFailed)
+    assert type(failure) is told
+
+
+@pytest.mark.parametrize(("error", "told"), [(MemoryError, OutOfMemory), (IndexError, StepFailed)])
+def test_a_sampler_that_fails_costs_only_its_own_row(
+    error: type[Exception], told: type[EngineError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = sequence(temperature=1)
+    monkeypatch.setattr(failing.sampler, "take", Mock(side_effect=error))
+    first, failure, last = draw(logits(), [sequence(), failing, sequence()], masks())
+    assert first == last == Drawn(3, None)
+    assert type(failure) is told
 
 
 def test_the_time_of_each_mask_is_counted() -> None:
     """A row with a grammar counts once, whether it could be followed or not; others do not."""
     times = masks()
-    draw(logits(), [sequence(), sequence(Only(0)), sequence(Broken())], times)
+    draw(
+        logits(),
+        [sequence(), sequence(Among(0)), sequence(Broken(ConstraintFailed("too much")))],
+        times,
+    )
     assert sum(times.counts) == 2
     assert times.sum > 0
 
@@ -77,7 +115,7 @@ def test_the_time_of_each_mask_is_counted() -> None:
 def test_log_probabilities_are_the_models_own() -> None:
     """Neither bias, temperature nor grammar changes what is reported."""
     biased = {"logit_bias": {0: 100.0}, "temperature": 0.5, "seed": 1}
-    rows = [sequence(None, 2, **biased), sequence(Only(1), 2), sequence(None, 0)]
+    rows = [sequence(None, 2, **biased), sequence(Among(1), 2), sequence(None, 0)]
     drawn = draw(logits(), rows, masks())
     plain = logits()[0]
     assert [d.logprob for d in drawn if isinstance(d, Drawn)] == [
@@ -85,6 +123,12 @@ def test_log_probabilities_are_the_models_own() -> None:
         observe(plain, 1, 2),
         observe(plain, 3, 0),
     ]
+
+
+def test_a_token_that_is_not_wanted_comes_where_no_other_can() -> None:
+    """The end of a turn, where the text is to go on: only once nothing else is allowed."""
+    rows = [sequence(Among(*allowed), None, (2, 3)) for allowed in ((0, 1, 3), (1, 2, 3), (2,))]
+    assert draw(logits(), rows, masks()) == [Drawn(1, None), Drawn(1, None), Drawn(2, None)]
 
 
 @given(

@@ -12,6 +12,7 @@ import onnxruntime as ort
 import psutil
 import pytest
 
+from service.engine.drafts import MAX_DRAFT
 from service.engine.kv import LENT, HostKeyValues, bytes_per_token, lending_advice
 from service.engine.model import ModelSpec
 
@@ -113,6 +114,44 @@ def test_kernels_that_cannot_borrow_take_the_pages(key_values: HostKeyValues) ->
     fill(key_values, 0, 100, 1)
     key_values.release(0, 100)
     assert held(key_values, 0, 100) == {0}
+
+
+def test_what_stands_behind_the_kept_tokens_goes_back(key_values: HostKeyValues) -> None:
+    """A slot handed over keeps the prompt, and two that are exchanged what they hold."""
+    key_values._lent_tokens = 0
+    fill(key_values, 0, 4000, 1)
+    key_values.release(0, 4000, kept=100)
+    assert held(key_values, 0, 100) == {1}
+    assert not any(array[0, :, 112:4000].any() for array in key_values._arrays)
+    fill(key_values, 1, 2000, 2)
+    key_values.exchange(0, 100, 1, 2000)
+    assert held(key_values, 0, 2000) == {2}
+    assert held(key_values, 1, 100) == {1}
+    assert not any(array[1, :, 112:2000].any() for array in key_values._arrays)
+
+
+def test_what_a_dropped_draft_left_behind_goes_too(key_values: HostKeyValues) -> None:
+    key_values._lent_tokens = 0
+    fill(key_values, 0, 160 + MAX_DRAFT, 1)
+    key_values.release(0, 160)
+    assert held(key_values, 0, 200) == {0}
+
+
+@pytest.mark.parametrize("context", [1500, 1501, 16, 1])
+def test_where_slots_and_pages_do_not_meet_the_neighbours_keep_theirs(
+    cpu_folder: Path, context: int
+) -> None:
+    """Whichever slot goes back whole: pages that it shares with another head stay."""
+    spec = ModelSpec.read(cpu_folder).model_copy(update={"context_length": context})
+    key_values = HostKeyValues(spec, slots=4)
+    key_values._lent_tokens = 0
+    for slot in range(4):
+        fill(key_values, slot, context, slot + 1)
+    for slot in range(3):
+        key_values.release(slot, context)
+        assert all(held(key_values, other, context) == {other + 1} for other in range(slot + 1, 4))
+        rows = sum(np.count_nonzero(array[slot].any(-1)) for array in key_values._arrays)
+        assert rows <= len(key_values._arrays) * spec.kv_heads * 2 * PAGESIZE / 256
 
 
 def test_bound_windows_are_the_slots_memory(key_values: HostKeyValues) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -209,10 +210,12 @@ def test_mirostat_holds_to_the_surprise(target: float) -> None:
     assert np.mean(surprise[200:]) == pytest.approx(target, abs=0.3)
 
 
-@pytest.mark.parametrize("target", [0.0, 1e9])
-def test_mirostat_survives_a_target_out_of_reach(target: float) -> None:
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("target", [0.0, 5.0, 1e9, sys.float_info.max])
+@pytest.mark.parametrize("rate", [0.0, 1e6, 1e308, sys.float_info.max])
+def test_mirostat_survives_a_target_out_of_reach(target: float, rate: float) -> None:
     """A surprise that the model cannot give moves the bound for ever, and nothing overflows."""
-    drawer = sampler(3, seed=1, mirostat_target=target, mirostat_lr=1e6)
+    drawer = sampler(3, seed=1, mirostat_target=target, mirostat_lr=rate)
     row = np.array([1, 2, 3], np.float32)
     assert {drawer.draw(row.copy()) for _ in range(200)} <= {0, 1, 2}
 

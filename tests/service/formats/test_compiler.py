@@ -15,6 +15,7 @@ from service.formats import compiler as module
 from service.formats.compiler import FormatCompiler
 from service.formats.response_format import Source
 
+KNOWN = ResponseFormat(regex="known|before")
 WANTED = ResponseFormat(json_object=JsonObjectFormat(schema='{"type": "null"}'))
 
 
@@ -66,7 +67,7 @@ async def test_compiling_ends_in_time(
     monkeypatch.setattr(module, "SECONDS", 0.1)
     monkeypatch.setattr(compiler, "compile", lambda _source: time.sleep(0.5))
     formats = FormatCompiler(compiler)
-    refusal = asyncio.create_task(formats.compile(partial(Source, "", "tools"), "tools"))
+    refusal = asyncio.create_task(formats.compile(partial(Source, "", "tools"), "tools", b""))
     await asyncio.sleep(0.01)
     assert not refusal.done()
     with pytest.raises(InvalidRequest, match=r"takes over 0\.1 s, field: 'tools'"):
@@ -76,11 +77,17 @@ async def test_compiling_ends_in_time(
 async def test_stuck_compiles_hold_up_nobody(
     monkeypatch: pytest.MonkeyPatch, compiler: GrammarCompiler
 ) -> None:
-    """While all threads are stuck, others are told so in time; afterwards they are served."""
+    """While all threads are stuck, new forms are told so in time; afterwards they are served.
+
+    A form that came before is served all the while.
+    """
     monkeypatch.setattr(module, "SECONDS", 0.1)
     formats, freed = FormatCompiler(compiler), Event()
-    stuck = [formats.compile(partial(stay, freed), "tools") for _ in range(module.THREADS)]
-    results = await asyncio.gather(*stuck, formats.compile_format(WANTED), return_exceptions=True)
+    known = await formats.compile_format(KNOWN)
+    stuck = [formats.compile(partial(stay, freed), "tools", b"") for _ in range(module.THREADS)]
+    waiting = [formats.compile_format(WANTED), formats.compile_format(KNOWN)]
+    *results, again = await asyncio.gather(*stuck, *waiting, return_exceptions=True)
+    assert again is known is not None
     assert [type(result) for result in results] == [InvalidRequest] * module.THREADS + [Overloaded]
     assert isinstance(results[-1], Overloaded)
     assert results[-1].bound is Bound.GRAMMARS
@@ -97,7 +104,7 @@ async def test_a_cancellation_is_never_lost(
     monkeypatch.setattr(module, "THREADS", 1)
     formats = FormatCompiler(compiler)
     for turns in range(20):
-        compiling = asyncio.create_task(formats.compile(partial(Source, "", "tools"), "tools"))
+        compiling = asyncio.create_task(formats.compile(partial(Source, "", "tools"), "tools", b""))
         await asyncio.sleep(0)
         formats._threads.submit(int).result()  # so the work is done, and the loop does not know
         for _ in range(turns):
@@ -110,7 +117,7 @@ async def test_a_cancellation_is_never_lost(
 async def test_nothing_is_compiled_once_closed(compiler: GrammarCompiler) -> None:
     """What waits at the end is left, so that the process can end."""
     formats, freed = FormatCompiler(compiler), Event()
-    stuck = [formats.compile(partial(stay, freed), "tools") for _ in range(module.THREADS)]
+    stuck = [formats.compile(partial(stay, freed), "tools", b"") for _ in range(module.THREADS)]
     running = [asyncio.create_task(each) for each in (*stuck, formats.compile_format(WANTED))]
     await asyncio.sleep(0.05)
     formats.close()
