@@ -11,7 +11,7 @@ from models import cache
 from models.catalog import DEFAULT_MODEL, KNOWN
 from models.errors import ModelError, UnknownModelError
 from models.folder import is_current
-from models.importer import ensure, import_file
+from models.importer import ensure, import_file, pinned
 from models.precision import PRECISIONS, cpu_precision
 from models.progress import shown
 
@@ -56,7 +56,7 @@ def import_model(options: argparse.Namespace) -> Iterator[str]:
 
 def locate(options: argparse.Namespace) -> Iterator[str]:
     folder = cache.model_folder(options.model, options.precision)
-    if not is_current(folder):
+    if not is_current(folder, pinned(options.model)):
         again = f"rapport models import {options.model} --precision {options.precision}"
         raise UnknownModelError(f"{folder} is not there; run: {again}")
     yield str(folder)
@@ -65,7 +65,11 @@ def locate(options: argparse.Namespace) -> Iterator[str]:
 def list_models(_: argparse.Namespace) -> Iterator[str]:
     """One line for each model: its id and the precisions that are in the cache."""
     folders = cache.cache_root().glob("models/*/*")
-    present = sorted((path.parent.name, path.name) for path in folders if is_current(path))
+    present = sorted(
+        (path.parent.name, path.name)
+        for path in folders
+        if path.name in PRECISIONS and is_current(path, pinned(path.parent.name))
+    )
     for model_id in sorted({model_id for model_id, _ in present} | KNOWN.keys()):
         precisions = [precision for id_, precision in present if id_ == model_id]
         yield f"{model_id}  {', '.join(precisions) or 'not in the cache'}"

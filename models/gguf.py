@@ -17,6 +17,10 @@ from models.weights import SUPPORTED, Floats, Matrix
 ARCHITECTURE = "llama"
 # Beyond what any model says of itself.
 MOST = 1 << 24
+# The graph holds a table of the angles of as many tokens.
+MOST_CONTEXT = 1 << 20
+# What GroupQueryAttention wants a head's size to be a multiple of.
+HEAD_UNIT = 8
 CONTROL, USER_DEFINED = 3, 4  # token types
 T = TypeVar("T")
 LAYER_NORMS = ("attn_norm", "ffn_norm")
@@ -93,7 +97,7 @@ class GgufFile:
         """Every tensor has the shape that the graph will take it to have."""
         expected = shapes(self.architecture)
         for name, tensor in self.tensors.items():
-            shape = tuple(reversed(tensor.shape.tolist()))
+            shape = shape_of(tensor)
             part = name.removesuffix(".weight").rpartition(".")[2]
             if shape != expected[part]:
                 raise self.corrupt(f"tensor {name} is {shape}, not {expected[part]}")
@@ -130,10 +134,10 @@ class GgufFile:
             raise self.corrupt(f"{key} is no list of {kind.__name__}")
         return found
 
-    def count(self, key: str, default: int | None = None) -> int:
+    def count(self, key: str, default: int | None = None, most: int = MOST) -> int:
         number = self.value(key, int, default)
-        if not 0 < number < MOST:
-            raise self.corrupt(f"{key} is {number}, not from 1 to {MOST - 1}")
+        if not 0 < number <= most:
+            raise self.corrupt(f"{key} is {number}, not from 1 to {most}")
         return number
 
     def positive(self, key: str, default: float | None = None) -> float:
@@ -155,8 +159,8 @@ class GgufFile:
             kv_heads=self.kv_heads(heads),
             head_size=head_size,
             feed_forward=self.count("llama.feed_forward_length"),
-            context_length=self.count("llama.context_length"),
-            vocab_size=self.matrix("token_embd.weight").outputs,
+            context_length=self.count("llama.context_length", most=MOST_CONTEXT),
+            vocab_size=self.vocab_size,
             rope_base=self.positive("llama.rope.freq_base", 10000.0),
             epsilon=self.positive("llama.attention.layer_norm_rms_epsilon"),
         )
@@ -168,6 +172,13 @@ class GgufFile:
             raise self.corrupt(f"it has {layers} layers and {len(self.tensors)} tensors")
         return layers
 
+    @property
+    def vocab_size(self) -> int:
+        shape = shape_of(self.tensor("token_embd.weight"))
+        if len(shape) != 2:  # noqa: PLR2004 - a matrix
+            raise self.corrupt(f"tensor token_embd.weight is {shape}, not a matrix")
+        return shape[0]
+
     def kv_heads(self, heads: int) -> int:
         kv_heads = self.count("llama.attention.head_count_kv", heads)
         if heads % kv_heads:
@@ -175,8 +186,8 @@ class GgufFile:
         return kv_heads
 
     def check_rotary(self, head_size: int) -> None:
-        if head_size % 2:
-            raise self.corrupt(f"{head_size} dimensions of a head cannot be rotated in pairs")
+        if head_size % HEAD_UNIT:
+            raise self.unsupported(f"a head of {head_size} dimensions", f"multiples of {HEAD_UNIT}")
         rotated = self.value("llama.rope.dimension_count", int, head_size)
         if rotated != head_size:
             raise self.unsupported(f"rotating {rotated} of {head_size} dimensions", "all")
@@ -224,10 +235,13 @@ class GgufFile:
 
     def matrix(self, name: str) -> Matrix:
         tensor = self.tensor(name)
-        return Matrix(tensor.tensor_type, tensor.data)
+        matrix = Matrix(tensor.tensor_type, tensor.data)
+        if not matrix.finite:
+            raise self.corrupt(f"tensor {name} has weights that are no finite numbers")
+        return matrix
 
     def vector(self, name: str) -> Floats:
-        return np.asarray(self.tensor(name).data, dtype=np.float32)
+        return self.matrix(name).floats()
 
     def query_or_key(self, layer: int, part: str, heads: int) -> Matrix:
         """The matrix with its rows as they were trained.
@@ -237,6 +251,11 @@ class GgufFile:
         matrix = self.matrix(f"blk.{layer}.{part}.weight")
         rows = np.arange(matrix.outputs).reshape(heads, -1, 2)
         return matrix.reordered(rows.swapaxes(1, 2).reshape(-1))
+
+
+def shape_of(tensor: ReaderTensor) -> tuple[int, ...]:
+    """Outputs before inputs."""
+    return tuple(reversed(tensor.shape.tolist()))
 
 
 def shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:

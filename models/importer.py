@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,18 +22,27 @@ from models.folder import Origin, is_current, write_folder
 from models.precision import PRECISIONS
 from models.progress import Progress, silent
 
+logger = logging.getLogger("rapport.models")
+
 
 def ensure_any(model_id: str, precisions: Sequence[str], progress: Progress = silent) -> Path:
     """The folder of a model in the first of the precisions, or in a later one if need be.
 
-    That is for files of the user's own: what was imported elsewhere may be there in one alone.
-    Raises a ModelError.
+    A file of the user's own may have been imported in one alone. A known model is made in the
+    first, but where that cannot be, as in a cache that is for reading only, another one that is
+    there does. Raises a ModelError.
     """
-    if model_id not in KNOWN:
-        folders = (cache.model_folder(model_id, precision) for precision in precisions)
-        if folder := next(filter(is_current, folders), None):
-            return folder
-    return ensure(model_id, precisions[0], progress)
+    folders = (cache.model_folder(model_id, precision) for precision in precisions)
+    present = next((folder for folder in folders if is_current(folder, pinned(model_id))), None)
+    if present is not None and model_id not in KNOWN:
+        return present
+    try:
+        return ensure(model_id, precisions[0], progress)
+    except (CacheError, FetchError) as error:
+        if present is None:
+            raise
+        logger.warning("%s is served in %s: %s", model_id, present.name, error)
+        return present
 
 
 def ensure(model_id: str, precision: str, progress: Progress = silent) -> Path:
@@ -42,8 +52,7 @@ def ensure(model_id: str, precision: str, progress: Progress = silent) -> Path:
     nothing half-made left behind.
     """
     check_precision(precision)
-    folder = cache.model_folder(model_id, precision)
-    wanted = KNOWN[model_id].gguf_sha256 if model_id in KNOWN else None
+    folder, wanted = cache.model_folder(model_id, precision), pinned(model_id)
     if is_current(folder, wanted):
         return folder
     model = source_of(model_id, precision)
@@ -70,12 +79,27 @@ def import_file(gguf: Path, precision: str, progress: Progress = silent) -> Path
     check_precision(precision)
     if not gguf.is_file():
         raise UnknownModelError(f"there is no file {gguf}")
-    model_id = re.sub(r"[^a-z0-9._-]+", "-", gguf.stem.lower()).lstrip(".")
+    model_id = id_of(gguf)
     folder = cache.model_folder(model_id, precision)
     with explained(f"{gguf} --precision {precision}"), cache.writing(progress):
-        source = {"file": str(gguf.resolve()), "gguf_sha256": sha256_of(gguf)}
+        sha256 = sha256_of(gguf)
+        source = {"file": str(gguf.resolve()), "gguf_sha256": sha256}
+        if pinned(model_id) not in (None, sha256):
+            raise UnsupportedModelError(f"{gguf}: {model_id} is another model: rename the file")
         write_folder(Origin(model_id, "local", gguf, source), precision, folder, progress)
     return folder
+
+
+def id_of(gguf: Path) -> str:
+    model_id = re.sub(r"[^a-z0-9._-]+", "-", gguf.stem.lower()).lstrip(".")
+    if not re.search("[a-z0-9]", model_id):
+        raise UnsupportedModelError(f"{gguf}: no letter or digit for an id: rename the file")
+    return model_id
+
+
+def pinned(model_id: str) -> str | None:
+    """The hash of a known model's GGUF file, None for those of the user's own."""
+    return KNOWN[model_id].gguf_sha256 if model_id in KNOWN else None
 
 
 def check_precision(precision: str) -> None:

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
+from models.errors import UnsupportedModelError
 from models.gguf import Architecture
 from models.graph import INPUTS, OUTPUTS
 from models.weights import Floats
@@ -27,10 +28,13 @@ PASTS, PRESENTS, FIRST_SCALE = slice(3, 5), slice(1, 3), 12
 def cache_scales(graph: Path, tokenizer: Tokenizer, arch: Architecture) -> dict[str, Floats]:
     """The scales [kv_heads, head_size] of each past of a graph with a float32 cache, by name.
 
-    Runs the graph over the calibration text, or as much of it as the context holds.
+    Runs the graph over the calibration text, or as much of it as the context holds. Raises
+    UnsupportedModelError where the vocabulary has none of it.
     """
     text = CALIBRATION_TEXT.read_text(encoding="utf-8")
     ids = tokenizer.encode(text, add_special_tokens=False).ids[: arch.context_length]
+    if not ids:
+        raise UnsupportedModelError("keys and values cannot be measured: no text has any token")
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     feeds = {
         "input_ids": np.array([ids], np.int64),

@@ -14,8 +14,6 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
-from models.errors import CorruptFileError
-
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -50,6 +48,20 @@ class Matrix:
     def inputs(self) -> int:
         weights, size = GGML_QUANT_SIZES[self.kind]
         return int(self.rows.shape[1] * self.rows.itemsize // size * weights)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        if self.kind in (F32, F16):
+            return bool(np.isfinite(self.rows).all())
+        blocks = self.blocks
+        parts = [halves(blocks, 0), halves(blocks, 2)] if self.kind == Q4_1 else [halves(blocks, 0)]
+        return all(np.isfinite(part).all() for part in parts)
+
+    @property
+    def blocks(self) -> Bytes:
+        """The rows of a quantised kind as [outputs, blocks, bytes of a block]."""
+        return self.rows.view(np.uint8).reshape(self.outputs, self.inputs // BLOCK, -1)
 
     def floats(self) -> Floats:
         """The weights as float32 [outputs, inputs]."""
@@ -88,7 +100,7 @@ def quantised(matrix: Matrix) -> Quantised | None:
     """The matrix for MatMulNBits with its values unchanged, or None where it holds floats."""
     if matrix.kind not in (Q4_0, Q4_1, Q8_0):
         return None
-    blocks = matrix.rows.view(np.uint8).reshape(matrix.outputs, matrix.inputs // BLOCK, -1)
+    blocks = matrix.blocks
     scales = halves(blocks, 0)
     if matrix.kind == Q8_0:
         return Quantised(8, blocks[:, :, 2:] ^ np.uint8(0x80), scales)
@@ -103,15 +115,11 @@ def widened(matrix: Matrix) -> Quantised:
     """The matrix in 8 bits, each weight at most half a 255th of its block's range away.
 
     A range includes 0, which is then kept exactly. The last block is filled up with zeros.
-    Raises CorruptFileError for weights that are no numbers.
     """
     blocks = -(-matrix.inputs // WIDE_BLOCK)
     padding = blocks * WIDE_BLOCK - matrix.inputs
-    with np.errstate(invalid="ignore"):  # infinity times zero, of which the error below tells
-        filled = np.pad(matrix.floats(), ((0, 0), (0, padding)))
+    filled = np.pad(matrix.floats(), ((0, 0), (0, padding)))
     weights = filled.reshape(matrix.outputs, blocks, WIDE_BLOCK)
-    if not np.isfinite(weights).all():
-        raise CorruptFileError("the file has weights that are no finite numbers")
     lowest, highest = weights.min(-1).clip(max=0), weights.max(-1).clip(min=0)
     scales = (highest - lowest) / np.float32(HIGHEST)
     scales[scales == 0] = 1

@@ -52,15 +52,20 @@ class ServeSettings(GatewaySettings, ServiceSettings):
 
     @model_validator(mode="after")
     def _prefill_into_floats(self) -> Self:
-        if self.kv_type == "int8" and self.float_prefill:
-            raise ValueError("float_prefill fills float keys and values: leave one of the two out")
+        for name in ("float_prefill", "prefill_folder"):
+            if self.kv_type == "int8" and getattr(self, name):
+                raise ValueError(f"{name} fills float keys and values: leave it or kv_type out")
         return self
 
     @property
     def chosen(self) -> dict[str, str]:
         """What is asked of the folder that is made for the CPU, if anything."""
-        usual = {"weights": "auto", "kv_type": "float"}
-        asked = {"weights": self.weights, "kv_type": self.kv_type}
+        usual = {"weights": "auto", "kv_type": "float", "float_prefill": "0B"}
+        asked = {
+            "weights": self.weights,
+            "kv_type": self.kv_type,
+            "float_prefill": self.float_prefill.human_readable(),
+        }
         return {name: value for name, value in asked.items() if value != usual[name]}
 
     @model_validator(mode="after")

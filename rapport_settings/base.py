@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="RAPPORT_",
         env_ignore_empty=True,
+        allow_inf_nan=False,
         extra="ignore",  # the file has settings of other processes, too
         frozen=True,
         hide_input_in_errors=True,  # a rejected key must not be shown

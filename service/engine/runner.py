@@ -194,8 +194,9 @@ def load_runner(
 
 def check_alike(spec: ModelSpec, other: ModelSpec) -> None:
     """Raises ValueError unless both models can share keys and values."""
-    one, two = (each.model_dump(exclude={"precision", "created"}) for each in (spec, other))
-    if one != two:
+    apart = {"precision", "created", "source"}
+    one, two = (each.model_dump(exclude=apart) for each in (spec, other))
+    if one != two or spec.source.get("gguf_sha256") != other.source.get("gguf_sha256"):
         raise ValueError(
             f"{other.id} ({other.precision}) cannot compute the prompts of "
             f"{spec.id} ({spec.precision}): their keys and values differ"

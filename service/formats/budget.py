@@ -9,7 +9,7 @@ UNITS = 200_000
 SQUARES_A_UNIT = 25
 UNITS_A_SQUARE = 20
 # And on a pattern with the square of its length, if it is long.
-UNITS_A_PATTERN = 200
+UNITS_A_PATTERN = 300
 SQUARES_OF_LENGTH_A_UNIT = 5000
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFReader
 
 from models.errors import CorruptFileError, UnsupportedModelError
 from models.gguf import GgufFile
@@ -94,8 +95,9 @@ def test_lying_files_are_refused(tmp_path: Path, content: bytes) -> None:
     [
         ("llama.block_count", 255, "it has 255 layers and 20 tensors"),
         ("llama.block_count", 0, "llama.block_count is 0, not from 1 to"),
-        ("llama.attention.head_count", 5, "5 heads cannot share 2 of keys and values"),
+        ("llama.attention.head_count", 1, "1 heads cannot share 2 of keys and values"),
         ("llama.attention.head_count", 0xFFFFFFFF, "head_count is 4294967295, not from 1 to"),
+        ("llama.context_length", 1 << 21, "llama.context_length is 2097152, not from 1 to 1048576"),
         ("llama.embedding_length", 128, r"tensor .* is \(.*\), not \("),
         ("llama.feed_forward_length", 32, r"tensor .*ffn.* is \(.*\), not \("),
         ("tokenizer.ggml.eos_token_id", 261, "the end token 261 is none of 261 tokens"),
@@ -110,6 +112,46 @@ def test_sizes_must_fit(tiny_gguf: Callable[..., Path], key: str, value: int, to
     path.write_bytes(content)
     with pytest.raises(CorruptFileError, match=told):
         _ = GgufFile(path).end_tokens
+
+
+def test_a_head_has_a_size_that_attention_knows(tiny_gguf: Callable[..., Path]) -> None:
+    """16 heads of 4 dimensions would fit, and fail at the first prompt."""
+    path = tiny_gguf()
+    content = bytearray(path.read_bytes())
+    key = b"llama.attention.head_count"
+    place = content.index(number(len(key)) + key) + 8 + len(key) + len(UINT32)
+    content[place : place + 4] = number(16, 4)
+    path.write_bytes(content)
+    with pytest.raises(UnsupportedModelError, match="a head of 4 dimensions is not supported"):
+        GgufFile(path)
+
+
+@pytest.mark.parametrize("name", ["blk.1.ffn_down.weight", "blk.0.attn_norm.weight"])
+def test_weights_are_finite_numbers(tiny_gguf: Callable[..., Path], name: str) -> None:
+    """One that is none is named, whatever the weights are to become."""
+    path = tiny_gguf(kind="F32")
+    content = bytearray(path.read_bytes())
+    reader = GGUFReader(path)
+    (tensor,) = [each for each in reader.tensors if each.name == name]
+    content[tensor.data_offset : tensor.data_offset + 4] = np.float32(np.nan).tobytes()
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError, match=f"tensor {name} has weights that are no finite"):
+        GgufFile(path).matrix(name)
+
+
+@pytest.mark.parametrize("dimensions", [0, 1])
+def test_the_embedding_is_a_matrix(tiny_gguf: Callable[..., Path], dimensions: int) -> None:
+    path = tiny_gguf()
+    content = bytearray(path.read_bytes())
+    name = b"token_embd.weight"
+    place = content.index(number(len(name)) + name) + 8 + len(name)
+    kind_and_offset = content[place + 4 + 16 : place + 4 + 16 + 12]
+    content[place : place + 4 + 16 + 12] = (
+        number(dimensions, 4) + number(64) * dimensions + kind_and_offset
+    )
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError, match=r"tiny\.gguf"):
+        GgufFile(path)
 
 
 def test_values_must_be_of_their_type(tiny_gguf: Callable[..., Path]) -> None:

@@ -268,6 +268,48 @@ def test_a_file_that_was_not_imported_says_how(cache: Path) -> None:
         ensure_any("mine", ["int8", "int4"])
 
 
+@pytest.mark.parametrize("name", ["..gguf", "....gguf", "日本.gguf", "-_.gguf"])
+def test_a_name_must_leave_an_id(cache: Path, tiny_gguf: Callable[..., Path], name: str) -> None:
+    """Files whose names leave nothing would all be the same model."""
+    gguf = tiny_gguf().rename(cache.parent / name)
+    with pytest.raises(UnsupportedModelError, match="rename the file"):
+        import_file(gguf, "int4")
+    assert not cache.exists()
+
+
+def test_a_known_models_name_is_its_own(
+    cache: Path, index: Index, tiny_gguf: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Another file of that name would never be served; the same file is."""
+    known = tiny_gguf()
+    assert import_file(known, "int4") == ensure("tiny", "int4")
+    other = tiny_gguf(kind="Q8_0").rename(tmp_path / "Tiny.gguf")
+    with pytest.raises(UnsupportedModelError, match="tiny is another model: rename the file"):
+        import_file(other, "int4")
+    assert is_current(ensure("tiny", "int4"), index.model.gguf_sha256)
+    assert not partials(cache)
+
+
+def test_a_known_model_is_served_as_it_is_there_where_it_cannot_be_made(
+    cache: Path,
+    index: Index,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In an image, say, whose cache was filled elsewhere and is for reading only."""
+    model_id = index.model.id
+    there = ensure(model_id, "int4")
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(cache / ".lock"))
+
+    monkeypatch.setattr(cache_module, "try_lock", read_only)
+    assert ensure_any(model_id, ["int8", "int4"]) == there
+    assert "tiny is served in int4: cannot use" in caplog.text
+    with pytest.raises(CacheError, match="Read-only"):
+        ensure_any(model_id, ["int8", "float32"])
+
+
 def test_a_known_model_is_made_in_the_first_precision(cache: Path, index: Index) -> None:
     """Though a later one is there."""
     ensure(index.model.id, "int4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 
 from models import __main__ as command
 from models.__main__ import main
+from models.cache import PARTIAL, cache_root
 from models.catalog import DEFAULT_MODEL
 from models.precision import cpu_precision
 
@@ -50,6 +52,8 @@ def test_list_tells_known_from_present(capsys: pytest.CaptureFixture[str]) -> No
     """Each known model is listed with the precisions that are in the cache."""
     main(["import", "tiny", "--precision", "float32"])
     main(["import", "tiny", "--precision", "int4"])
+    folder = cache_root() / "models" / "tiny" / "int4"
+    shutil.copytree(folder, folder.with_name(f".int4.0{PARTIAL}"))  # of an import that was killed
     capsys.readouterr()
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -9,7 +9,6 @@ from gguf.quants import dequantize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.errors import CorruptFileError
 from models.weights import F16, F32, Matrix, Quantised, quantised, stacked, widened
 
 
@@ -89,12 +88,26 @@ def test_zeros_are_widened_to_zeros() -> None:
     assert (computed(packed) == 0).all()
 
 
-@pytest.mark.parametrize("scale", [np.nan, np.inf])
-def test_weights_that_are_no_numbers_are_not_widened(scale: float) -> None:
-    rows = np.ones((1, 40), np.uint8)
-    rows[0, 20:22] = np.array([scale], np.float16).view(np.uint8)
-    with pytest.raises(CorruptFileError, match="no finite numbers"):
-        widened(Matrix(GGMLQuantizationType.Q4_1, rows))
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("kind", "place"), [("Q4_0", 18), ("Q4_1", 20), ("Q4_1", 22), ("Q8_0", 34)]
+)
+def test_a_scale_or_offset_that_is_no_number_is_found(kind: str, place: int, value: float) -> None:
+    """In the second of two blocks, here."""
+    type_ = GGMLQuantizationType[kind]
+    rows = np.ones((1, 2 * GGML_QUANT_SIZES[type_][1]), np.uint8)
+    assert Matrix(type_, rows).finite
+    rows[0, place : place + 2] = np.array([value], np.float16).view(np.uint8)
+    assert not Matrix(type_, rows).finite
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", [F32, F16])
+def test_a_float_that_is_no_number_is_found(kind: GGMLQuantizationType, value: float) -> None:
+    rows = np.ones((2, 32), np.float32 if kind == F32 else np.float16)
+    assert Matrix(kind, rows).finite
+    rows[1, 31] = value
+    assert not Matrix(kind, rows).finite
 
 
 @pytest.mark.parametrize("kind", [F32, F16])

@@ -307,7 +307,9 @@ def test_weights_are_those_asked_for(weights: str, request: pytest.FixtureReques
     assert serve.prepare(settings) == folder
 
 
-@pytest.mark.parametrize("flags", [["--kv-type", "int8"], ["--weights", "int4"]])
+@pytest.mark.parametrize(
+    "flags", [["--kv-type", "int8"], ["--weights", "int4"], ["--float-prefill", "1GiB"]]
+)
 def test_what_is_for_the_cpu_is_refused_elsewhere(
     flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +324,9 @@ def test_what_is_for_the_cpu_is_refused_elsewhere(
     ("flags", "status"),
     [
         (["--kv-type", "int8", "--float-prefill", "1GiB"], 2),
+        (["--kv-type", "int8", "--prefill-folder", "/folder"], 2),
+        (["--float-prefill", "1GiB", "--model-folder", "/folder"], 2),
+        (["--itl-target", "inf"], 2),
         (["--weights", "int3"], 2),
         (["--weights", "int4", "--model-folder", "/folder"], 2),
         (["--kv-type", "int8", "--model-folder", "/folder"], 2),

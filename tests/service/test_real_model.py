@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from rapport.v1.chat_pb2 import FinishReason, StopSequences
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from rapport.v1.format_pb2 import ResponseFormat
 from service.engine.engine import Engine
 from tests.service.requests import chat, message, user
 
@@ -83,6 +85,27 @@ async def test_usage_and_length(stub: ChatServiceAsyncStub) -> None:
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (37, 10, 47)
     reasons = [choice.finish_reason for choice in whole.choices]
     assert reasons == [FinishReason.FINISH_REASON_LENGTH] * 2
+
+
+async def test_without_ends_an_answer_is_as_long_as_it_may_be(stub: ChatServiceAsyncStub) -> None:
+    """Also where a grammar lets it end, and where the model would."""
+    wanted = ResponseFormat(regex="[a-z ]+")
+    whole = await stub.CreateChatCompletion(
+        chat(FRANCE, **GREEDY, ignore_eos=True, logit_bias={2: 100}, response_format=wanted)
+    )
+    assert whole.usage.completion_tokens == GREEDY["max_tokens"]
+    assert whole.choices[0].finish_reason == FinishReason.FINISH_REASON_LENGTH
+
+
+async def test_text_that_names_a_special_token_can_be_enforced(stub: ChatServiceAsyncStub) -> None:
+    """In the middle of a document and beyond what a new grammar is tried with."""
+    schema = """{"type": "object", "required": ["a", "b"], "properties": {
+        "a": {"type": "string", "maxLength": 8}, "b": {"const": "<|im_end|>"}}}"""
+    wanted = ResponseFormat(json_schema=schema)
+    fields: dict[str, Any] = {"response_format": wanted, "max_tokens": 60}
+    whole = await text(stub, FRANCE, **fields)
+    assert json.loads(whole)["b"] == "<|im_end|>"
+    assert await streamed(stub, FRANCE, **fields) == [whole]
 
 
 async def test_roles(stub: ChatServiceAsyncStub) -> None:

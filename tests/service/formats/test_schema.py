@@ -288,6 +288,15 @@ def patterned(parts: int, keys: int) -> dict[str, Any]:
         {"const": {f"k{i}": i for i in range(8000)}},
         {"const": [[i] for i in range(20_000)]},
         {"type": "string", "pattern": "(a|b)?" * 10_000},
+        *(
+            {
+                "properties": {
+                    f"p{i}": {"type": "string", "pattern": f"^[a-z]{{1,{i + 1}}}x$"}
+                    for i in range(count)
+                }
+            }
+            for count in (550, 800)
+        ),
         {"properties": {f"p{i}": {} for i in range(1500)}, "minProperties": 1},
         {
             "properties": {f"p{i}": {} for i in range(2000)},
