@@ -17,9 +17,14 @@ def test_a_precision_that_is_none_is_refused(capsys: pytest.CaptureFixture[str])
 
 
 def test_each_run_has_a_time_in_each_precision(
-    int4_folder: Path, int8_folder: Path, capsys: pytest.CaptureFixture[str]
+    int4_folder: Path,
+    int8_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     del int4_folder, int8_folder  # they are imported before
+    monkeypatch.setattr(precisions, "ROWS", (1, 2))
+    monkeypatch.setattr(precisions, "SLICES", (8,))
     precisions.main(["int4", "int8", "--rounds", "1"])
     head, rule, *rows = capsys.readouterr().out.splitlines()
     assert (head, rule) == ("| | int4 | int8 |", "|---|--:|--:|")
