@@ -12,7 +12,7 @@ import numpy as np
 from gguf import GGUFReader, ReaderTensor
 
 from models.errors import CorruptFileError, UnsupportedModelError
-from models.weights import SUPPORTED, Floats, Matrix
+from models.weights import FLOATS, SUPPORTED, Floats, Matrix
 
 ARCHITECTURE = "llama"
 # Beyond what any model says of itself.
@@ -89,8 +89,9 @@ class GgufFile:
         for name in sorted(self.tensors.keys() - self.known_tensors()):
             raise self.unsupported(f"tensor {name}", "those of a plain llama model")
         for name, tensor in self.tensors.items():
-            if tensor.tensor_type not in SUPPORTED:
-                kinds = ", ".join(kind.name for kind in SUPPORTED)
+            known = SUPPORTED if len(shape_of(tensor)) > 1 else FLOATS
+            if tensor.tensor_type not in known:
+                kinds = ", ".join(kind.name for kind in known)
                 raise self.unsupported(f"type {tensor.tensor_type.name} of tensor {name}", kinds)
 
     def check_shapes(self) -> None:

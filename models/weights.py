@@ -27,7 +27,8 @@ F16 = GGMLQuantizationType.F16
 Q4_0 = GGMLQuantizationType.Q4_0
 Q4_1 = GGMLQuantizationType.Q4_1
 Q8_0 = GGMLQuantizationType.Q8_0
-SUPPORTED = (F32, F16, Q4_0, Q4_1, Q8_0)
+FLOATS = (F32, F16)
+SUPPORTED = (*FLOATS, Q4_0, Q4_1, Q8_0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Matrix:
     @property
     def finite(self) -> bool:
         """Whether every weight is a finite number."""
-        if self.kind in (F32, F16):
+        if self.kind in FLOATS:
             return bool(np.isfinite(self.rows).all())
         blocks = self.blocks
         parts = [halves(blocks, 0), halves(blocks, 2)] if self.kind == Q4_1 else [halves(blocks, 0)]

@@ -22,11 +22,13 @@ async def grammar_for(
     """
     if not tools.functions:
         return await formats.compile_format(request.response_format)
-    exact = repr(tools)
+    exact, loose = f"{tools}".encode(), f"loose {tools}".encode()
+    # The loose one is compiled only where the exact one cannot be.
+    if known := formats.recall(loose):
+        return known
     try:
-        return await formats.compile(partial(calls_source, tools), "tools", exact.encode())
+        return await formats.compile(partial(calls_source, tools), "tools", exact)
     except InvalidRequest:
         if tools.exact:
             raise
-    loose = f"loose {exact}"
-    return await formats.compile(partial(calls_source, tools, loose=True), "tools", loose.encode())
+    return await formats.compile(partial(calls_source, tools, loose=True), "tools", loose)

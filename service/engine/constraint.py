@@ -208,19 +208,19 @@ class GrammarCompiler:
 
 
 def without_special_names(tokenizer_json: str) -> str:
-    """The tokenizer with other names for its special tokens, which nobody can know.
+    """A byte-pair tokenizer with other names for its special tokens, which nobody can know.
 
     The grammar engine splits text that alone can come by the tokenizer, which would take the
     name of a special token for that token, and then refuse it as no text.
     """
     tokenizer = json.loads(tokenizer_json)
     vocabulary, secret = tokenizer["model"]["vocab"], token_hex(16)
-    for token in tokenizer["added_tokens"]:
+    for token in tokenizer.get("added_tokens", []):
         if token["special"]:
-            name = f"{secret} {token['id']}"
             vocabulary.pop(token["content"], None)
-            vocabulary[name] = token["id"]
-            token["content"] = name
+            token["content"] = f"{secret} {token['id']}"
+        # Added tokens that it lacks would be numbered anew.
+        vocabulary[token["content"]] = token["id"]
     return json.dumps(tokenizer)
 
 

@@ -25,44 +25,60 @@ class Drawn(NamedTuple):
     logprob: TokenLogprob | None
 
 
+class Seen(NamedTuple):
+    """A row as the model gave it, and how many alternatives to its token are wanted."""
+
+    row: Floats | None
+    alternatives: int
+
+
 def draw(logits: Floats, sequences: Rows[Sequence], masks: Tally) -> list[Drawn | EngineError]:
     """Draws from `logits` [rows, vocabulary], a row for each sequence, overwriting them.
 
     A sequence whose grammar or sampler fails gets the reason in place of a token, which is no
     matter of the others'. `masks` gets the time that each grammar took, in seconds.
     """
-    rows = list(zip(logits, sequences, strict=True))
-    seen = [observed(row, sequence) for row, sequence in rows]
-    failures = [constrain(row, sequence, masks) for row, sequence in rows]
+    rows = zip(logits, sequences, strict=True)
+    seen = [prepare(row, sequence, masks) for row, sequence in rows]
     tokens = draw_all(logits, [sequence.sampler for sequence in sequences])
-    return [
-        failure or outcome(token, raw, count)
-        for failure, token, (raw, count) in zip(failures, tokens, seen, strict=True)
-    ]
+    return [outcome(*each) for each in zip(seen, tokens, strict=True)]
 
 
-def outcome(token: int | Exception, raw: Floats | None, count: int) -> Drawn | EngineError:
+def prepare(row: Floats, sequence: Sequence, masks: Tally) -> Seen | EngineError:
+    """Leaves the tokens that the sequence's grammar allows. Returns what was there before."""
+    try:
+        seen = observed(row, sequence)
+        constrain(row, sequence, masks)
+    except ConstraintFailed as failure:
+        return failure
+    except Exception as error:
+        log.exception("a token could not be prepared")
+        return failure_of(error)
+    return seen
+
+
+def outcome(seen: Seen | EngineError, token: int | Exception) -> Drawn | EngineError:
+    if isinstance(seen, EngineError):
+        return seen
     if isinstance(token, Exception):
         return failure_of(token)
-    return Drawn(token, None if raw is None else observe(raw, token, count))
+    try:
+        logprob = None if seen.row is None else observe(seen.row, token, seen.alternatives)
+    except Exception as error:
+        log.exception("a log probability could not be computed")
+        return failure_of(error)
+    return Drawn(token, logprob)
 
 
-def constrain(row: Floats, sequence: Sequence, masks: Tally) -> EngineError | None:
-    """Leaves the tokens that the sequence's grammar allows, or tells why it cannot."""
+def constrain(row: Floats, sequence: Sequence, masks: Tally) -> None:
     if sequence.constraint is None:
-        return None
+        return
     began = time.perf_counter()
     try:
         sequence.constraint.mask(row)
         forbid(row, sequence.unwanted)
-    except ConstraintFailed as failure:
-        return failure
-    except Exception as error:
-        log.exception("a grammar could not be followed")
-        return failure_of(error)
     finally:
         masks.since(began)
-    return None
 
 
 def forbid(row: Floats, tokens: Rows[int]) -> None:
@@ -74,7 +90,6 @@ def forbid(row: Floats, tokens: Rows[int]) -> None:
             row[tokens] = kept
 
 
-def observed(row: Floats, sequence: Sequence) -> tuple[Floats | None, int]:
-    """The row as the model gave it, kept where its log probabilities are wanted."""
+def observed(row: Floats, sequence: Sequence) -> Seen:
     count = sequence.job.request.logprobs
-    return (None, 0) if count is None else (row.copy(), count)
+    return Seen(None, 0) if count is None else Seen(row.copy(), count)

@@ -55,7 +55,7 @@ class KeyValues(ABC):
     def release(self, slot: int, length: int, kept: int = 0) -> None:
         """Gives back the memory of the first `length` tokens of a slot, less the first `kept`.
 
-        With it goes what a draft that was dropped left behind them.
+        With it goes what a draft that was dropped left behind them, up to `MAX_DRAFT` tokens.
         """
 
     def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:

@@ -57,7 +57,10 @@ class Runner(Protocol):
         """Exchanges the contents of two slots."""
 
     def release(self, slot: int, length: int, kept: int = 0) -> None:
-        """Gives back the memory of the first `length` tokens of a slot, less the first `kept`."""
+        """Gives back the memory of the first `length` tokens of a slot, less the first `kept`.
+
+        With it goes what a draft that was dropped left behind them, up to `MAX_DRAFT` tokens.
+        """
 
 
 class OnnxRunner:

@@ -25,7 +25,7 @@ HEAD = 1024
 # A draw sums the weights in strides first: a cumulative sum of all costs five times as much.
 STRIDE = 256
 LOG2_E = float(np.log2(np.e))
-# No surprise comes near it, and no step of a bound within it is more than a float can hold.
+# No surprise comes near it. A bound within it stays a number, however large a step it makes.
 MOST_SURPRISE = 1e100
 
 

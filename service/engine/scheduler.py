@@ -254,9 +254,13 @@ class Scheduler:
         self.counters.released += 1
 
     def _fork(self, job: Job) -> Sequence:
-        computed = len(job.request.prompt)
-        self._runner.copy(job.running[0].slot, min(self._free), computed)
-        sequence = self._take_slot(job)
+        computed, slot = len(job.request.prompt), min(self._free)
+        self._runner.copy(job.running[0].slot, slot, computed)
+        try:
+            sequence = self._take_slot(job)
+        except BaseException:
+            self._runner.release(slot, computed)
+            raise
         sequence.computed = computed
         self._place(sequence)
         if job.waiting:

@@ -272,12 +272,7 @@ class Worker:
 
     def _draw_next(self, sequence: Sequence, logits: Floats) -> None:
         """Gives a sequence the token of `logits` [vocabulary], which are overwritten."""
-        try:
-            (drawn,) = draw(logits.reshape(1, -1), [sequence], self.stats.mask)
-        except Exception as error:
-            log.exception("a token could not be drawn")
-            self._fail({sequence.job}, error)
-            return
+        (drawn,) = draw(logits.reshape(1, -1), [sequence], self.stats.mask)
         self._accept(sequence, drawn)
 
     def _begin(self, job: Job) -> None:

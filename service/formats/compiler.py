@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from rapport.v1.format_pb2 import ResponseFormat
 from service.engine.constraint import Grammar, GrammarCompiler, GrammarError
@@ -17,6 +18,7 @@ from service.formats.strict_json import refused
 # One compiles what takes long while the other still serves; more would starve the model.
 THREADS = 2
 SECONDS = 2.0
+MOST_FORMS = 512
 SCHEMA_FIELD_ENDS = ("schema", "parameters")
 
 
@@ -25,8 +27,8 @@ class FormatCompiler:
 
     def __init__(self, compiler: GrammarCompiler) -> None:
         self._compiler = compiler
-        self._known: WeakValueDictionary[bytes, Grammar] = WeakValueDictionary()
-        """By the hash of their form, as long as they are remembered or in use."""
+        self._known: OrderedDict[bytes, ref[Grammar]] = OrderedDict()
+        """By the hash of their form. Many forms may have the same grammar."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="format")
 
     async def compile_format(self, wanted: ResponseFormat) -> Grammar | None:
@@ -51,8 +53,7 @@ class FormatCompiler:
         Raises:
             InvalidRequest, Overloaded: as `compile_format`; `field` names what takes too long.
         """
-        key = sha256(form).digest()
-        if (known := self._known.get(key)) and self._compiler.recall(known.source):
+        if known := self.recall(form):
             return known
         work = self._threads.submit(self._compile, source)
         try:
@@ -66,8 +67,19 @@ class FormatCompiler:
                 raise Overloaded(text, Bound.GRAMMARS, SECONDS) from None
             raise refused(field, f"Compiling the grammar takes over {SECONDS:g} s") from None
         if grammar is not None:
-            self._known[key] = grammar
+            self._note(form, grammar)
         return grammar
+
+    def recall(self, form: bytes) -> Grammar | None:
+        """The grammar of a form that was compiled lately."""
+        known = self._known.get(sha256(form).digest())
+        grammar = None if known is None else known()
+        return grammar and self._compiler.recall(grammar.source)
+
+    def _note(self, form: bytes, grammar: Grammar) -> None:
+        self._known[sha256(form).digest()] = ref(grammar)
+        if len(self._known) > MOST_FORMS:
+            self._known.popitem(last=False)
 
     def close(self) -> None:
         """Compiles no more. What a thread is at goes on to its end."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGUFReader
+from gguf import GGMLQuantizationType, GGUFReader
 
 from models.errors import CorruptFileError, UnsupportedModelError
 from models.gguf import GgufFile
@@ -137,6 +137,19 @@ def test_weights_are_finite_numbers(tiny_gguf: Callable[..., Path], name: str) -
     path.write_bytes(content)
     with pytest.raises(CorruptFileError, match=f"tensor {name} has weights that are no finite"):
         GgufFile(path).matrix(name)
+
+
+def test_a_norm_is_of_floats(tiny_gguf: Callable[..., Path]) -> None:
+    path = tiny_gguf()
+    content = bytearray(path.read_bytes())
+    name = b"blk.0.attn_norm.weight"
+    place = content.index(number(len(name)) + name) + 8 + len(name) + 4 + 8
+    content[place : place + 4] = number(GGMLQuantizationType.Q8_0, 4)
+    path.write_bytes(content)
+    with pytest.raises(
+        UnsupportedModelError, match=r"type Q8_0 of tensor .*attn_norm.* known: F32, F16"
+    ):
+        GgufFile(path)
 
 
 @pytest.mark.parametrize("dimensions", [0, 1])

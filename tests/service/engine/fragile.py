@@ -55,7 +55,7 @@ class FragileBytes(Sequence[bytes]):
 
 
 class FragileGrammar(Grammar):
-    def __init__(self, grammar: Grammar, trap: Trap) -> None:
+    def __init__(self, grammar: Grammar, trap: Callable[[str], object]) -> None:
         super().__init__(grammar._matcher, grammar._words, grammar.source)
         self._trap = trap
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from service.engine import draw as module
 from service.engine.constraint import ConstraintFailed
 from service.engine.draw import Drawn, draw
 from service.engine.errors import EngineError, OutOfMemory, StepFailed
@@ -21,6 +22,7 @@ from service.engine.sequence import Sequence
 from service.engine.stats import MASK_BOUNDS, Tally
 
 Floats = NDArray[np.float32]
+ALTERNATIVES = 4
 
 
 class Broken:
@@ -98,6 +100,26 @@ def test_a_sampler_that_fails_costs_only_its_own_row(
     first, failure, last = draw(logits(), [sequence(), failing, sequence()], masks())
     assert first == last == Drawn(3, None)
     assert type(failure) is told
+
+
+@pytest.mark.parametrize("what", ["observed", "observe"])
+def test_a_log_probability_that_fails_costs_only_its_own_row(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy of the row that it is taken from, or its computation."""
+    real = getattr(module, what)
+    failing = sequence(logprobs=ALTERNATIVES)
+
+    def fail(*given: Any) -> Any:
+        if given[1] is failing or given[-1] == ALTERNATIVES:
+            raise MemoryError
+        return real(*given)
+
+    monkeypatch.setattr(module, what, fail)
+    first, failure, last = draw(logits(), [sequence(logprobs=1), failing, sequence()], masks())
+    assert isinstance(first, Drawn)
+    assert last == Drawn(3, None)
+    assert type(failure) is OutOfMemory
 
 
 def test_the_time_of_each_mask_is_counted() -> None:

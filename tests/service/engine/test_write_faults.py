@@ -1,4 +1,4 @@
-"""Keys and values that cannot be written into a slot: of what was parked, and of a prefix."""
+"""Slots that cannot be filled: with what was parked, with a prefix, with a choice."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from service.engine.generation import Generation
 from service.engine.pace import GRAIN
 from service.engine.request import Tenant
 from tests.service.engine.fake import expected, greedy
-from tests.service.engine.fragile import FragileRunner, Trap
-from tests.service.engine.test_bookkeeping import BYTES_PER_TOKEN, CONFIG, SLOTS, by_hand
+from tests.service.engine.fragile import FragileGrammar, FragileRunner, Trap
+from tests.service.engine.test_bookkeeping import (
+    BYTES_PER_TOKEN,
+    CONFIG,
+    SLOTS,
+    by_hand,
+    grammars,
+)
 
 ERRORS = pytest.mark.parametrize(
     ("error", "told"), [(RuntimeError, StepFailed), (MemoryError, OutOfMemory)]
@@ -119,6 +125,28 @@ def test_a_request_with_a_choice_that_cannot_be_resumed_fails_whole(
     again = desk.ask("many", GREEDY, n=3)
     desk.finish(*visitors, again)
     assert all(map(is_right, (*visitors, again)))
+    desk.check_books()
+
+
+@ERRORS
+@pytest.mark.parametrize("slots_for_others", [0, SLOTS - 1], ids=["forked", "handed over"])
+@pytest.mark.parametrize("choice", [0, 1, 2])
+def test_a_choice_that_cannot_begin_fails_its_request(
+    desk: Desk, error: type[Exception], told: type[EngineError], slots_for_others: int, choice: int
+) -> None:
+    """The first, in a slot of its own, or another, in a copied or handed over one."""
+    others = [desk.ask(letter, VISITOR, 60) for letter in "abc"[:slots_for_others]]
+    if others:
+        desk.step(8)
+    begins = iter(range(10))
+    grammar = FragileGrammar(grammars()[1], lambda _: _fail(error) if next(begins) == choice else 0)
+    failing = desk.engine.submit(greedy("some", 6, n=3, grammar=grammar))
+    while not failing.ended:
+        desk.step()
+    assert type(failing.error) is told
+    again = desk.ask("some", GREEDY, n=3)
+    desk.finish(*others, again)
+    assert all(map(is_right, (*others, again)))
     desk.check_books()
 
 

@@ -36,6 +36,18 @@ async def test_the_same_form_is_compiled_once(formats: FormatCompiler) -> None:
     assert await formats.compile_format(WANTED) is first
 
 
+async def test_forms_of_one_grammar_leave_few_traces(
+    monkeypatch: pytest.MonkeyPatch, formats: FormatCompiler
+) -> None:
+    """However many there are: the last are known, and none is kept for ever."""
+    monkeypatch.setattr(module, "MOST_FORMS", 3)
+    forms = [bytes([number]) for number in range(10)]
+    same = partial(Source, 'start: "same"', "tools")
+    grammars = [await formats.compile(same, "tools", form) for form in forms]
+    assert all(grammar is grammars[0] for grammar in grammars)
+    assert [formats.recall(form) for form in forms] == [None] * 7 + grammars[:3]
+
+
 @pytest.mark.parametrize(
     ("wanted", "field", "text"),
     [
