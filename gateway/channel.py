@@ -8,6 +8,8 @@ from gateway.config import GatewaySettings
 from gateway.tls import channel_credentials
 from rapport_settings.tls import Reloaded
 
+MOST_METADATA = 128 << 10
+
 
 class Channels:
     """Opens channels to the service with the certificates of the time."""
@@ -44,6 +46,9 @@ class Channels:
 def _options(max_response_bytes: int) -> list[tuple[str, int | str]]:
     return [
         ("grpc.max_receive_message_length", max_response_bytes),
+        # Errors come with their details in trailers.
+        ("grpc.max_metadata_size", MOST_METADATA),
+        ("grpc.absolute_max_metadata_size", MOST_METADATA + MOST_METADATA // 4),
         # With it, gRPC reads megabytes ahead of a client that does not read.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.keepalive_time_ms", 30_000),

@@ -19,9 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-# A status travels in trailers, of which clients read no more than 8 KiB.
+# A status travels in trailers, of which clients read no more than 8 KiB: the message, where most
+# characters that are not ASCII's take three bytes for one, and details, in base64, with the message
+# again and each violation. So many bytes may be of the message, and of one and of all violations.
 MOST_TOLD = 10
+MOST_MESSAGE = 1500
+MOST_FIELD = 300
+MOST_DESCRIPTION = 600
+MOST_OF_ALL = 2000
+CUT = " ..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +51,11 @@ class InvalidRequest(ServiceError):
     """The request breaks the contract."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        super().__init__(_summary(violations))
-        self.violations = tuple(violations[:MOST_TOLD])
+        told = [_bounded(violation) for violation in violations[:MOST_TOLD]]
+        super().__init__(shortened(_summary(told, len(violations)), MOST_MESSAGE))
+        sizes = accumulate(len(str(violation).encode()) for violation in told)
+        fit = sum(size <= MOST_OF_ALL for size in sizes)
+        self.violations = tuple(told[: max(fit, 1)])
 
 
 class PromptTooLong(InvalidRequest):
@@ -122,10 +133,25 @@ class ReaderStuck(ServiceError):
         super().__init__(f"Nothing of the answer was read for {seconds:g} s")
 
 
-def _summary(violations: Sequence[Violation]) -> str:
-    if len(violations) == 1:
-        return str(violations[0])
-    listed = "; ".join(map(str, violations[:MOST_TOLD]))
-    more = len(violations) - MOST_TOLD
-    rest = f"; and {more} more" if more > 0 else ""
-    return f"{len(violations)} request validation errors: {listed}{rest}"
+def shortened(text: str, most: int) -> str:
+    """As much of a text as takes `most` bytes in gRPC's message, whatever is in it.
+
+    Halves of surrogate pairs, which no message may have, are written out.
+    """
+    text = text[: most + 1].encode("utf-8", "backslashreplace").decode()
+    sizes = accumulate(1 if " " <= c <= "~" and c != "%" else 3 * len(c.encode()) for c in text)
+    fit = sum(size <= most for size in sizes)
+    return text if fit == len(text) else f"{text[: max(fit - len(CUT), 0)]}{CUT}"
+
+
+def _bounded(violation: Violation) -> Violation:
+    field = shortened(violation.field, MOST_FIELD)
+    return Violation(field, shortened(violation.description, MOST_DESCRIPTION))
+
+
+def _summary(told: Sequence[Violation], count: int) -> str:
+    if count == 1:
+        return str(told[0])
+    listed = "; ".join(map(str, told))
+    rest = f"; and {count - len(told)} more" if count > len(told) else ""
+    return f"{count} request validation errors: {listed}{rest}"

@@ -45,6 +45,7 @@ from service.tls import server_certificate, server_credentials
 # Beyond what may run or wait there are requests being read, and mistakes.
 SPARE_RPCS = 256
 HANDSHAKE_MS = 20_000
+MOST_METADATA = 128 << 10
 CHANNELZ_SERVICE = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 
 
@@ -131,6 +132,9 @@ def transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[st
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
+        # As much as the gateway takes of a head, and hands on in part.
+        ("grpc.max_metadata_size", MOST_METADATA),
+        ("grpc.absolute_max_metadata_size", MOST_METADATA + MOST_METADATA // 4),
         # Who connects and says nothing, or half of a handshake, is let go.
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         # Calls that this process has not looked at for so many seconds are cancelled without its

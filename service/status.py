@@ -22,6 +22,7 @@ from service.engine.errors import (
     Unserviceable,
 )
 from service.errors import (
+    MOST_MESSAGE,
     InvalidRequest,
     ModelForbidden,
     ModelNotFound,
@@ -33,6 +34,7 @@ from service.errors import (
     Unauthenticated,
     Unreadable,
     Violation,
+    shortened,
 )
 
 DOMAIN = "rapport.v1"
@@ -84,7 +86,8 @@ def status_of(error: Exception) -> Status:
     kind = kind_of(error)
     code: int = kind.code.value[0]
     details = [_packed(detail) for detail in _details(error, kind)]
-    return Status(code=code, message=kind.bland or str(error), details=details)
+    message = shortened(kind.bland or str(error), MOST_MESSAGE)
+    return Status(code=code, message=message, details=details)
 
 
 def _details(error: Exception, kind: Kind) -> Iterator[Message]:

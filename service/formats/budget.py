@@ -11,6 +11,7 @@ UNITS_A_SQUARE = 20
 # And on a pattern with the square of its length, if it is long.
 UNITS_A_PATTERN = 300
 SQUARES_OF_LENGTH_A_UNIT = 5000
+VALUES_A_UNIT = 50
 
 
 class TooLarge(Exception):
@@ -40,6 +41,14 @@ class Budget:
             TooLarge: there is not enough left.
         """
         self.spend(names**2 // SQUARES_A_UNIT + patterns**2 * UNITS_A_SQUARE)
+
+    def spend_on_values(self, count: int) -> None:
+        """Pays for looking up so many constants.
+
+        Raises:
+            TooLarge: there is not enough left.
+        """
+        self.spend(count // VALUES_A_UNIT)
 
     def spend_on_pattern(self, length: int) -> None:
         """Pays for a regular expression.

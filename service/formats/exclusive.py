@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from service.formats.budget import Budget
-from service.formats.facts import NUMBERS, FactFinder, Facts, key_of, type_of
+from service.formats.facts import NUMBERS, FactFinder, Facts
 from service.formats.scope import Role, Scope
 
 # How far properties inside of properties are looked into.
@@ -61,6 +61,7 @@ class Exclusion:
 
     def _disjoint(self, one: Facts, other: Facts, reach: int) -> bool:
         self._budget.spend(UNITS_A_PAIR)
+        self._budget.spend_on_values(len(one.values or ()) + len(other.values or ()))
         if types_apart(one, other) or values_apart(one, other):
             return True
         if not reach or {"object"} not in (one.types, other.types):
@@ -91,11 +92,11 @@ def types_apart(one: Facts, other: Facts) -> bool:
 
 def types_of(facts: Facts) -> set[str] | None:
     if facts.values is not None:
-        return set(map(type_of, facts.values))
+        return set(facts.values.values())
     return facts.types
 
 
 def values_apart(one: Facts, other: Facts) -> bool:
     if one.values is None or other.values is None:
         return False
-    return not set(map(key_of, one.values)) & set(map(key_of, other.values))
+    return one.values.keys().isdisjoint(other.values)

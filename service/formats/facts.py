@@ -12,6 +12,7 @@ from service.formats.keywords import SHAPES, meaning
 from service.formats.references import References, UnresolvedError
 
 NUMBERS = {"integer", "number"}
+CHARACTERS_A_UNIT = 100
 
 
 @dataclass(slots=True)
@@ -19,7 +20,8 @@ class Facts:
     """A schema together with its `allOf`s and `$ref`s; alternatives are kept apart."""
 
     types: set[str] | None = None
-    values: list[Any] | None = None
+    values: dict[str, str] | None = None
+    """The constants that are left: their types by their keys, see `key_of`."""
     properties: dict[str, list[Any]] = field(default_factory=dict)
     patterns: dict[str, None] = field(default_factory=dict)
     required: dict[str, None] = field(default_factory=dict)
@@ -48,13 +50,35 @@ class FactFinder:
         self._references = references
         self._budget = budget
         self._found: dict[int, Facts] = {}
+        self._constants: dict[int, tuple[Any, dict[str, str]]] = {}
+        """By the place of a constant or a list of them, which it keeps in place."""
 
     def facts(self, schema: Any) -> Facts:
         if id(schema) not in self._found:
             facts = self._found[id(schema)] = Facts()
             for part in self._parts(schema):
+                self._add_constants(facts, part)
                 add(facts, part)
         return self._found[id(schema)]
+
+    def _add_constants(self, facts: Facts, part: dict[str, Any]) -> None:
+        if "const" in part or "enum" in part:
+            values = self._constants_of(part)
+            facts.values = values if facts.values is None else self._common(facts.values, values)
+
+    def _constants_of(self, part: dict[str, Any]) -> dict[str, str]:
+        """Taken once, though many schemas may refer to the part."""
+        said = part["const"] if "const" in part else part["enum"]
+        if id(said) not in self._constants:
+            values = [said] if "const" in part else said
+            keyed = {key_of(value): type_of(value) for value in values}
+            self._budget.spend(sum(map(len, keyed)) // CHARACTERS_A_UNIT)
+            self._constants[id(said)] = said, keyed
+        return self._constants[id(said)][1]
+
+    def _common(self, ones: dict[str, str], others: dict[str, str]) -> dict[str, str]:
+        self._budget.spend_on_values(len(ones))
+        return {key: kind for key, kind in ones.items() if key in others}
 
     def _parts(self, schema: Any) -> Iterator[dict[str, Any]]:
         seen: set[int] = set()
@@ -83,9 +107,6 @@ def add(facts: Facts, part: dict[str, Any]) -> None:
     if "type" in part:
         types = part["type"] if isinstance(part["type"], list) else [part["type"]]
         facts.types = common_types(facts.types, set(types))
-    values = [part["const"]] if "const" in part else part.get("enum")
-    if values is not None:
-        facts.values = values if facts.values is None else common(facts.values, values)
     for name, schema in part.get("properties", {}).items():
         facts.properties.setdefault(name, []).append(schema)
     facts.patterns |= dict.fromkeys(part.get("patternProperties", {}))
@@ -110,20 +131,18 @@ def common_types(known: set[str] | None, types: set[str]) -> set[str]:
     return both | integers if known & NUMBERS and types & NUMBERS else both
 
 
-def common(known: list[Any], values: list[Any]) -> list[Any]:
-    keys = set(map(key_of, values))
-    return [value for value in known if key_of(value) in keys]
-
-
 def key_of(value: Any) -> str:
     """Equal for values that JSON Schema takes as equal: 1 and 1.0, but not 1 and true."""
-    if isinstance(value, dict | list):
-        items = sorted(value.items()) if isinstance(value, dict) else enumerate(value)
-        inner = [(name, key_of(item)) for name, item in items]
-        return json.dumps([type(value).__name__, inner])
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return json.dumps(value)
+    return json.dumps(plain(value), sort_keys=True)
+
+
+def plain(value: Any) -> Any:
+    """The same with whole numbers as integers."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return list(map(plain, value))
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def type_of(value: Any) -> str:

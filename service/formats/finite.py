@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.formats.budget import Budget
+
 
 class Finiteness:
     """Answers for one translated document."""
 
-    def __init__(self, definitions: dict[str, Any]) -> None:
+    def __init__(self, definitions: dict[str, Any], budget: Budget) -> None:
+        """Raises TooLarge where that takes too much."""
         self._definitions = definitions
+        self._budget = budget
         self._finite: set[str] = set()
-        while found := {name for name in self._unknown() if self.ends(definitions[name])}:
-            self._finite |= found
+        # The last are mostly those that the others refer to.
+        unknown = list(reversed(definitions))
+        while left := [name for name in unknown if not self._settle(name)]:
+            if len(left) == len(unknown):
+                break
+            unknown = left
 
     def ends(self, schema: Any) -> bool:
-        """Whether some value of the schema ends, as far as is known."""
+        """Whether some value of the schema ends, as far as is known.
+
+        Raises:
+            TooLarge: finding out takes too much.
+        """
+        self._budget.spend()
         if isinstance(schema, bool):
             return schema
         return (
@@ -26,8 +39,10 @@ class Finiteness:
             and (self._needs_no("array", schema) or self._array_ends(schema))
         )
 
-    def _unknown(self) -> set[str]:
-        return self._definitions.keys() - self._finite
+    def _settle(self, name: str) -> bool:
+        if self.ends(self._definitions[name]):
+            self._finite.add(name)
+        return name in self._finite
 
     def _reference_ends(self, schema: dict[str, Any]) -> bool:
         reference = schema.get("$ref")

@@ -233,7 +233,7 @@ class Parser:
 
 
 def counted(digits: str) -> int:
-    number = int(digits[: len(str(MOST_REPEATED)) + 1] or 0)
+    number = int(digits.lstrip("0")[: len(str(MOST_REPEATED)) + 1] or 0)
     if number > MOST_REPEATED:
         raise GbnfError(f"repetitions should be at most {MOST_REPEATED}")
     return number

@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import unquote
 
 DEFINITIONS = ("$defs", "definitions")
+# Of the number of an item; Python takes no numbers of thousands.
+MOST_DIGITS = 9
 
 
 class UnresolvedError(Exception):
@@ -73,8 +75,8 @@ def dotted(reference: str) -> str:
 def child(value: Any, step: str) -> Any:
     if isinstance(value, dict):
         return value.get(step)
-    if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
-        return value[int(step)]
+    if isinstance(value, list) and step.isdecimal() and len(step) <= MOST_DIGITS:
+        return value[int(step)] if int(step) < len(value) else None
     return None
 
 

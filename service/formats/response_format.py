@@ -51,7 +51,7 @@ def source_of(wanted: ResponseFormat) -> Source | None:
 def _json_object(wanted: JsonObjectFormat) -> Source:
     field = f"{FIELD}.schema"
     schema = _json(wanted.schema, field) if wanted.HasField("schema") else OBJECT
-    return Source(schema_grammar(schema or OBJECT, field), field)
+    return Source(schema_grammar(OBJECT if schema == {} else schema, field), field)
 
 
 def _json_schema(text: str) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Never
 
@@ -19,7 +20,8 @@ def parse(text: str, field: str) -> Any:
     """The value of a JSON text, with object keys in their order.
 
     Raises:
-        InvalidRequest: it is too long or no JSON, or a key occurs twice in an object.
+        InvalidRequest: it is too long or no JSON, a key occurs twice in an object, or a string
+            in it is no Unicode.
     """
     if len(text.encode(errors="surrogatepass")) > MOST_BYTES:
         raise refused(field, f"JSON text should have at most {MOST_BYTES} bytes")
@@ -28,8 +30,12 @@ def parse(text: str, field: str) -> Any:
             text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_constant
         )
         _check_depth(value)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise refused(field, TOO_DEEP) from None
+    except UnicodeEncodeError:
+        raise refused(field, "Strings should be valid Unicode") from None
     except ValueError as error:
         raise refused(field, f"Input should be valid JSON: {error}") from None
     return value
@@ -57,8 +63,7 @@ def _items(value: Any) -> Iterable[Any]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
         raise ValueError(f"the key {json.dumps(twice)} occurs twice in an object")
     return value
 

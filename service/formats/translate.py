@@ -64,11 +64,11 @@ class Translator:
         """
         try:
             body = self.schema(self._root, self._field, PLACE)
+            body = body if isinstance(body, dict) else {"allOf": [body]}
+            if not (self.violations or Finiteness(self._definitions, self.budget).ends(body)):
+                self.refuse(self._field, "no value of the schema ends, or there is none")
         except TooLarge:
             raise InvalidRequest([Violation(self._field, TOO_LARGE)]) from None
-        body = body if isinstance(body, dict) else {"allOf": [body]}
-        if not (self.violations or Finiteness(self._definitions).ends(body)):
-            self.refuse(self._field, "no value of the schema ends, or there is none")
         return {**body, "$defs": self._definitions}
 
     def refuse(self, path: str, why: str) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import base64
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service import errors
 from service.engine.errors import Bound, EngineError, Overloaded, StepFailed, Unavailable
@@ -72,6 +76,30 @@ def test_no_end_of_violations() -> None:
     assert status.message.endswith("; and 4990 more")
     assert len(details(status)[BadRequest].field_violations) == 10
     assert status.ByteSize() < 2000
+
+
+@given(
+    st.lists(
+        st.builds(
+            Violation,
+            field=st.text(st.sampled_from("a%ä漢😀\ud800\n"), max_size=4).map(lambda t: t * 700),
+            description=st.text(st.sampled_from("b %ä漢😀\udfff"), max_size=4).map(
+                lambda t: t * 700
+            ),
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_a_status_fits_the_trailers(violations: list[Violation]) -> None:
+    """Whatever callers name their fields: clients read no more than 8 KiB."""
+    status = status_of(errors.InvalidRequest(violations))
+    message = quote(status.message, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
+    details_bin = base64.b64encode(status.SerializeToString())
+    assert len(message) + len(details_bin) < 8000
+    first, *_ = details(status)[BadRequest].field_violations
+    assert first.field.startswith(violations[0].field[:1].replace("\ud800", "\\ud800"))
+    assert str(len(violations)) in status.message or len(violations) == 1
 
 
 def test_prompt_too_long() -> None:

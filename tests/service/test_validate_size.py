@@ -103,7 +103,7 @@ def call(**fields: str) -> CreateChatCompletionRequest:
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        (chat(metadata={LONG: ""}), f"1024 characters, field: 'metadata.{LONG[:-1]}'"),
+        (chat(metadata={LONG: ""}), f"1024 characters, field: 'metadata.{LONG[:287]} ...'"),
         (chat(metadata={"a": LONG}), "1024 characters, field: 'metadata.a'"),
         (call(id=LONG), "1024 characters, field: 'messages[0].tool_calls[0].id'"),
         (

@@ -68,8 +68,8 @@ def widened(inner: st.SearchStrategy[tuple[str, str]]) -> st.SearchStrategy[tupl
     return st.one_of(
         pairs.map(lambda p: (f"{p[0][0]} {p[1][0]}", p[0][1] + p[1][1])),
         pairs.map(lambda p: (f"({p[0][0]} | {p[1][0]})", f"(?:{p[0][1]}|{p[1][1]})")),
-        st.tuples(inner, st.sampled_from(["*", "+", "?", "{2}", "{1,2}", "{2,}"])).map(
-            lambda p: (f"({p[0][0]}){p[1]}", f"(?:{p[0][1]}){p[1]}")
+        st.tuples(inner, st.sampled_from(["*", "+", "?", "{2}", "{1,2}", "{2,}", "{0000002}"])).map(
+            lambda p: (f"({p[0][0]}){p[1]}", f"(?:{p[0][1]}){p[1].replace('000000', '')}")
         ),
     )
 

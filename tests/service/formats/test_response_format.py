@@ -83,6 +83,14 @@ def test_a_regular_expression(compiler: GrammarCompiler, vocabulary: Vocabulary)
             ResponseFormat(json_object=JsonObjectFormat(schema='{"not": {}}')),
             "response_format.schema.not",
         ),
+        *(
+            (ResponseFormat(json_object=JsonObjectFormat(schema=text)), "response_format.schema")
+            for text in ("[]", "0", '""', "false", "null")
+        ),
+        (
+            ResponseFormat(json_schema=r'{"type": "object", "\ud800": 1}'),
+            "response_format.json_schema",
+        ),
         (ResponseFormat(grammar="root = 1"), "response_format.grammar"),
         (ResponseFormat(grammar=""), "response_format.grammar"),
         (ResponseFormat(regex=""), "response_format.regex"),

@@ -216,10 +216,15 @@ def test_wrong_values_of_keywords() -> None:
     }
 
 
-@pytest.mark.parametrize("reference", ["https://example.com/x", "#/$defs/none", "#none", "#/type"])
+@pytest.mark.parametrize(
+    "reference",
+    ["https://example.com/x", "#/$defs/none", "#none", "#/type", f"#/required/{'1' * 5000}"],
+)
 def test_references_that_lead_nowhere(reference: str) -> None:
     """A reference out of the document or to nothing is refused; nothing is fetched."""
-    found = violations({"type": "object", "properties": {"a": {"$ref": reference}}})
+    found = violations(
+        {"type": "object", "properties": {"a": {"$ref": reference}}, "required": ["a"]}
+    )
     assert found[".properties.a.$ref"].startswith("Error resolving schema reference")
 
 
@@ -268,6 +273,22 @@ def overlapping(count: int, keys: int) -> dict[str, Any]:
     }
 
 
+def nested(depth: int, inside: Any) -> Any:
+    for _ in range(depth):
+        inside = [inside]
+    return inside
+
+
+def in_a_row(count: int) -> dict[str, Any]:
+    """Definitions of which each needs the one before, listed from the last."""
+    links = {
+        f"d{i}": {"type": "array", "minItems": 1, "prefixItems": [{"$ref": f"#/$defs/d{i - 1}"}]}
+        for i in range(1, count)
+    }
+    last_first = [{"$ref": f"#/$defs/d{i}"} for i in reversed(range(count))]
+    return {"$defs": {"d0": {"type": "null"}, **links}, "prefixItems": last_first[::-1]}
+
+
 def patterned(parts: int, keys: int) -> dict[str, Any]:
     return {
         "allOf": [
@@ -287,6 +308,14 @@ def patterned(parts: int, keys: int) -> dict[str, Any]:
         patterned(20, 20),
         {"const": {f"k{i}": i for i in range(8000)}},
         {"const": [[i] for i in range(20_000)]},
+        {"oneOf": [{"const": nested(60, [])}, {"const": nested(60, 1)}]},
+        {"allOf": [{"enum": [nested(60, {"a": n}), n]} for n in range(2)]},
+        {"oneOf": [{"enum": [[i, n] for n in range(200)]} for i in range(120)]},
+        in_a_row(3000),
+        {
+            "anyOf": [{"allOf": [{"$ref": "#/$defs/e"}]}] * 2000,
+            "$defs": {"e": {"enum": [*range(9000)]}},
+        },
         {"type": "string", "pattern": "(a|b)?" * 10_000},
         *(
             {
