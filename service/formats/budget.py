@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 # A unit is some microseconds, here or in the grammar engine.
 UNITS = 200_000
 # The engine's work on an object grows with the square of its keys: of those with a name,
@@ -12,6 +14,8 @@ UNITS_A_SQUARE = 20
 UNITS_A_PATTERN = 300
 SQUARES_OF_LENGTH_A_UNIT = 5000
 VALUES_A_UNIT = 50
+# Of computing: callers wait no longer, and others want the thread.
+SECONDS = 2.0
 
 
 class TooLarge(Exception):
@@ -19,10 +23,11 @@ class TooLarge(Exception):
 
 
 class Budget:
-    """What is left to spend on one document."""
+    """What is left to spend on one document, in the thread that makes it."""
 
     def __init__(self, units: int = UNITS) -> None:
         self._left = units
+        self._until = time.thread_time() + SECONDS
 
     def spend(self, units: int = 1) -> None:
         """Pays for some work.
@@ -31,7 +36,7 @@ class Budget:
             TooLarge: there is not enough left.
         """
         self._left -= units
-        if self._left < 0:
+        if self._left < 0 or time.thread_time() > self._until:
             raise TooLarge
 
     def spend_on_keys(self, names: int, patterns: int = 0) -> None:

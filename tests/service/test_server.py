@@ -20,6 +20,15 @@ async def test_port_in_use(address: str, lifecycle: Lifecycle) -> None:
         await listen(build_server(settings, lifecycle), settings, Certificates("rapport"))
 
 
+async def test_metadata_beyond_grpcs_usual_limit(
+    channel: grpc.aio.Channel, engine: ScriptedEngine
+) -> None:
+    """What the gateway takes of a head it can hand on: a key is looked at, however long."""
+    engine.script = [ends(0)]
+    call = ChatServiceStub(channel).CreateChatCompletion
+    await call(chat("Hi"), metadata=[("x-long", "x" * 60_000)])
+
+
 class TestLargeLimit:
     @pytest.fixture
     def settings(self) -> ServiceSettings:

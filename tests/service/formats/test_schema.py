@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from service.engine.constraint import Grammar, GrammarCompiler, GrammarError
 from service.engine.vocabulary import Vocabulary
 from service.errors import InvalidRequest
+from service.formats import budget
 from service.formats.schema import enforceable, schema_grammar
 from service.formats.strict_json import parse
 from tests.service.formats.sampling import accepts, sample
@@ -296,6 +297,12 @@ def patterned(parts: int, keys: int) -> dict[str, Any]:
             for part in range(parts)
         ]
     }
+
+
+def test_computing_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is that takes long: the thread is needed for others."""
+    monkeypatch.setattr(budget, "SECONDS", -1)
+    assert "too large or too intricate" in violations({"type": "string"})[""]
 
 
 @pytest.mark.parametrize(
