@@ -98,14 +98,22 @@ class WordReader:
 
 
 class Uncompiled:
-    """Grammars that are their sources."""
+    """Grammars that are their sources. Each form is known once it came."""
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, Grammar] = {}
 
     async def compile_format(self, wanted: ResponseFormat) -> Grammar | None:
         kind = wanted.WhichOneof("kind")
         return None if kind is None else self._grammar(kind)
 
-    async def compile(self, source: Callable[[], Source], _field: str) -> Grammar | None:
-        return self._grammar(source().text)
+    async def compile(
+        self, source: Callable[[], Source], _field: str, form: bytes
+    ) -> Grammar | None:
+        return self.known.setdefault(form, self._grammar(source().text))
+
+    def recall(self, form: bytes) -> Grammar | None:
+        return self.known.get(form)
 
     def _grammar(self, source: str) -> Grammar:
         return SimpleNamespace(source=source)  # type: ignore[return-value]

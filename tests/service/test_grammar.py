@@ -18,10 +18,13 @@ CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required"
 class Limited(Uncompiled):
     """Refuses grammars that have properties."""
 
-    async def compile(self, source: Any, field: str) -> Any:
+    tries = 0
+
+    async def compile(self, source: Any, field: str, form: bytes) -> Any:
+        self.tries += 1
         if "properties" in source().text:
             raise refused(field, "Grammar not supported: too large")
-        return await super().compile(source, field)
+        return await super().compile(source, field, form)
 
 
 def use(**how: Any) -> ToolUse:
@@ -57,6 +60,17 @@ async def test_too_large() -> None:
     for tools in (use(forced=True), use(strict=True)):
         with pytest.raises(InvalidRequest, match="too large"):
             await source(tools, Limited())
+
+
+async def test_too_large_once() -> None:
+    """What was found too large is not tried again while what stands for it is known."""
+    formats = Limited()
+    first = await source(use(), formats)
+    assert formats.tries == 2
+    assert await source(use(), formats) == first
+    assert formats.tries == 2
+    with pytest.raises(InvalidRequest):
+        await source(use(strict=True), formats)
 
 
 async def test_no_parameters() -> None:
