@@ -28,7 +28,7 @@ from rapport_telemetry.traces import Tracer, Untraced
 logger = logging.getLogger(__name__)
 
 # Reading a megabyte takes up to a second, and fifty times its size in memory: the event loop
-# does not wait for it, and no more than two are read at once.
+# does not wait for it, and no more than two are read at once, large replies among them.
 SMALL_BODY = 64 << 10
 THREADS = 2
 CLIENT_CLOSED_REQUEST = 499  # Nobody sees it but the log.
@@ -141,6 +141,7 @@ class Gateway:
             timeout=own if is_own else limit,
             own_deadline=is_own,
             keepalive=self._settings.sse_keepalive,
+            threads=self._threads,
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +23,16 @@ logger = logging.getLogger(__name__)
 # Request headers that the service gets as metadata; x-request-id and the trace besides.
 FORWARDED = ("authorization", "x-session-affinity")
 JSON = {"content-type": "application/json"}
+# Rendering a megabyte takes up to half a second: the event loop does not wait for it.
+SMALL_REPLY = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of an RPC for one HTTP request. Times are in seconds, None for no limit."""
+    """One call of an RPC for one HTTP request. Times are in seconds, None for no limit.
+
+    `threads` do what would hold up the event loop.
+    """
 
     exchange: Exchange
     channel: grpc.aio.Channel
@@ -34,6 +41,7 @@ class Call:
     timeout: float | None
     own_deadline: bool
     keepalive: float | None
+    threads: Executor
 
     async def answer(self) -> None:
         """Calls and answers; cancelled, it cancels the call.
@@ -53,8 +61,13 @@ class Call:
             headers = response_headers(await call.initial_metadata())
         finally:
             call.cancel()
-        body = self.method.renderer(self.request)(reply)
-        await self.exchange.respond(200, body, {**JSON, **headers})
+        await self.exchange.respond(200, await self._rendered(reply), {**JSON, **headers})
+
+    async def _rendered(self, reply: bytes) -> bytes:
+        render = self.method.renderer(self.request)
+        if len(reply) <= SMALL_REPLY:
+            return render(reply)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, render, reply)
 
     async def _stream(self) -> None:
         rpc: Any = self.channel.unary_stream(self.method.path)

@@ -5,6 +5,7 @@ The whole answer is its pieces put together, so the two cannot differ.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator
@@ -16,10 +17,14 @@ from rapport.v1.chat_pb2 import (
     StreamChatCompletionResponse,
 )
 from rapport.v1.usage_pb2 import PerfMetrics, PromptTokensDetails, Usage
-from service.choices import ChoiceWriter, joined
+from service.choices import ChoiceJoiner, ChoiceWriter
 from service.engine.generation import Generation
 from service.engine.request import Delta
 from service.transcript import Transcript
+
+# With log probabilities so many tokens take a hundredth of a second or two.
+UNBROKEN = 256
+"""Tokens that are put together before others have their turn, however many have gathered."""
 
 
 @dataclass(slots=True)
@@ -43,18 +48,22 @@ class Answer:
 
     async def whole(self, generation: Generation) -> CreateChatCompletionResponse:
         """The answer in one message."""
-        pieces = [piece async for delta in generation for piece in self._written(delta)]
-        choices = [joined(index, pieces) for index in range(len(self.writers))]
-        return CreateChatCompletionResponse(
+        # Its choices grow in their place: to put them there at the end is to copy all at once.
+        whole = CreateChatCompletionResponse(
             id=self.id,
             object="chat.completion",
             created=self.created,
             model=self.model,
-            choices=choices,
-            usage=usage_of(generation),
-            perf_metrics=self.metrics(generation) if self.with_metrics else None,
             prompt_token_ids=self.prompt_token_ids,
         )
+        joiners = [ChoiceJoiner(whole.choices.add(index=i)) for i in range(len(self.writers))]
+        async for delta in _in_turns(generation):
+            for piece in self._written(delta):
+                joiners[piece.index].add(piece)
+        for joiner in joiners:
+            joiner.end()
+        self._account(whole, generation)
+        return whole
 
     async def pieces(
         self, generation: Generation, *, usage_apart: bool
@@ -104,7 +113,11 @@ class Answer:
                 self.transcript.end(piece.index, piece.finish_reason)
             yield piece
 
-    def _account(self, piece: StreamChatCompletionResponse, generation: Generation) -> None:
+    def _account(
+        self,
+        piece: CreateChatCompletionResponse | StreamChatCompletionResponse,
+        generation: Generation,
+    ) -> None:
         piece.usage.CopyFrom(usage_of(generation))
         if self.with_metrics:
             piece.perf_metrics.CopyFrom(self.metrics(generation))
@@ -114,6 +127,17 @@ class Answer:
         return StreamChatCompletionResponse(
             id=self.id, object="chat.completion.chunk", created=self.created, model=self.model
         )
+
+
+async def _in_turns(generation: Generation) -> AsyncGenerator[Delta]:
+    """The deltas; between some, others have their turn, also where nothing is waited for."""
+    unbroken = 0
+    async for delta in generation:
+        yield delta
+        unbroken += len(delta.token_ids)
+        if unbroken >= UNBROKEN:
+            unbroken = 0
+            await asyncio.sleep(0)
 
 
 def usage_of(generation: Generation) -> Usage:

@@ -90,14 +90,14 @@ class ChatService(ChatServiceServicer):
         self, request: CreateChatCompletionRequest, *, streaming: bool
     ) -> tuple[Answer, GenerationRequest]:
         ours = account.current()
+        # Here, so that a huge one does not wait for a thread.
+        check_size(request)
         if self._log_content:
             ours.transcript.keep(request.messages)
         served = self._lifecycle.served
         understand = partial(self._asked, request, served, ours.tenant, streaming=streaming)
         loop = asyncio.get_running_loop()
         with served.engine.expect(ours.tenant):
-            # Here, so that a huge one does not wait for a thread.
-            check_size(request)
             tools, asked = await loop.run_in_executor(self._threads, understand)
             grammar = await grammar_for(request, tools, served.formats)
         asked = replace(asked, grammar=grammar)

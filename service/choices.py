@@ -7,6 +7,7 @@ from typing import Protocol
 
 from rapport.v1.chat_pb2 import Choice, ChoiceDelta, FinishReason, MessageDelta
 from rapport.v1.message_pb2 import Role
+from rapport.v1.tool_pb2 import ToolCallDelta
 from rapport.v1.usage_pb2 import RawOutput
 from service.engine import request as engine
 from service.logprobs import LogprobsWriter
@@ -138,16 +139,26 @@ class Spell(Protocol):
     def __call__(self, tokens: Iterable[int]) -> str: ...
 
 
-def joined(index: int, pieces: Iterable[ChoiceDelta]) -> Choice:
-    """The choice that the pieces of this index make together."""
-    choice = Choice(index=index)
-    said: list[str] = []
-    for piece in pieces:
-        if piece.index != index:
-            continue
+class ChoiceJoiner:
+    """Puts the pieces of one choice together in a message as they come.
+
+    A piece costs what is in it: texts are joined at the end, for to append to a text is to
+    copy all of it.
+    """
+
+    def __init__(self, choice: Choice) -> None:
+        self._choice = choice
+        self._said: list[str] = []
+        self._arguments: list[list[str]] = []
+        """Of each call."""
+
+    def add(self, piece: ChoiceDelta) -> None:
+        """Takes the next piece of this choice."""
+        choice = self._choice
         if piece.delta.HasField("content"):
-            said.append(piece.delta.content)
-        join_calls(choice, piece.delta)
+            self._said.append(piece.delta.content)
+        for fragment in piece.delta.tool_calls:
+            self._add_call(fragment)
         choice.message.role = piece.delta.role or choice.message.role
         choice.finish_reason = piece.finish_reason or choice.finish_reason
         choice.token_ids.extend(piece.token_ids)
@@ -155,19 +166,22 @@ def joined(index: int, pieces: Iterable[ChoiceDelta]) -> Choice:
             choice.logprobs.MergeFrom(piece.logprobs)
         if piece.HasField("raw_output"):
             choice.raw_output.CopyFrom(piece.raw_output)
-    if said or not choice.message.tool_calls:
-        choice.message.content = "".join(said)
-    return choice
 
+    def end(self) -> None:
+        """Completes the choice, now that no more pieces come."""
+        message = self._choice.message
+        for call, arguments in zip(message.tool_calls, self._arguments, strict=True):
+            call.function.arguments = "".join(arguments)
+        if self._said or not message.tool_calls:
+            message.content = "".join(self._said)
 
-def join_calls(choice: Choice, delta: MessageDelta) -> None:
-    """Adds fragments of calls to the calls that they belong to."""
-    calls = choice.message.tool_calls
-    for fragment in delta.tool_calls:
+    def _add_call(self, fragment: ToolCallDelta) -> None:
+        calls = self._choice.message.tool_calls
         while len(calls) <= fragment.index:
             calls.add(index=len(calls))
+            self._arguments.append([])
         call = calls[fragment.index]
         call.id += fragment.id
         call.type = fragment.type or call.type
         call.function.name += fragment.function.name
-        call.function.arguments += fragment.function.arguments
+        self._arguments[fragment.index].append(fragment.function.arguments)

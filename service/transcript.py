@@ -11,8 +11,9 @@ from service.engine.request import Delta
 from service.prompt.turns import text_of
 
 MOST_CHARACTERS = 8000
-"""Kept of all messages, and of all answers; of messages the last ones."""
+"""Kept of all messages, and of all answers; of messages the last ones, an empty one as one."""
 CUT = "…"
+ROLES = {number: name.removeprefix("ROLE_").lower() for name, number in Role.items()}
 
 
 @dataclass(slots=True)
@@ -33,16 +34,16 @@ class Transcript:
     def keep(self, messages: Sequence[ChatMessage]) -> None:
         """Keeps the messages, and from now on the answers."""
         self._said = {}
-        self.messages = []
+        last_first: list[dict[str, str]] = []
         room = MOST_CHARACTERS
         for message in reversed(messages):
             text = text_of(message.content)
-            role = Role.Name(message.role) if message.role in Role.values() else str(message.role)
-            said = role.removeprefix("ROLE_").lower()
-            self.messages.insert(0, {"role": said, "content": _cut(text, room)})
-            room -= len(text)
+            role = ROLES.get(message.role) or str(message.role)
+            last_first.append({"role": role, "content": _cut(text, room)})
+            room -= max(len(text), 1)
             if room <= 0:
-                return
+                break
+        self.messages = last_first[::-1]
 
     def add(self, delta: Delta) -> None:
         """Notes what a step of the engine added to a choice."""

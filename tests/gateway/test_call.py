@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
 import httpx
+import orjson
 import pytest
 
+from gateway.app import THREADS
 from tests.gateway.conftest import Serve
 from tests.gateway.library import Library
 
 STUCK = 48
+LARGE = 1 << 20
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -41,6 +45,37 @@ async def test_unary(client: httpx.AsyncClient) -> None:
         reply = await client.post("/v1/tell", json={"size": 2, **body})
         assert reply.headers["content-type"] == "application/json"
         assert (reply.json()["text"], reply.json()["total"]) == ("xx", 0)
+
+
+class HeldBack:
+    """Stands for orjson where replies are rendered; a large one waits until it may go on."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.may_go_on = threading.Event()
+        self.went_on: list[bool] = []
+
+    def dumps(self, value: Any) -> bytes:
+        if len(value["text"]) == LARGE:
+            self.begun.release()
+            self.went_on.append(self.may_go_on.wait(5))
+        return orjson.dumps(value)
+
+
+async def test_a_large_reply_holds_up_nobody(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While large replies are rendered, as many as there are threads, small ones are sent."""
+    held = HeldBack()
+    monkeypatch.setattr("gateway.methods.orjson", held)
+    asked = [client.post("/v1/tell", json={"size": LARGE}) for _ in range(THREADS)]
+    large = [asyncio.create_task(reply) for reply in asked]
+    for _ in large:
+        assert await asyncio.to_thread(held.begun.acquire, timeout=5)
+    assert (await client.post("/v1/tell", json={"size": 1})).json()["text"] == "x"
+    held.may_go_on.set()
+    assert [(await reply).json()["text"] for reply in large] == ["x" * LARGE] * THREADS
+    assert held.went_on == [True] * THREADS
 
 
 async def test_stream_is_exact(client: httpx.AsyncClient) -> None:

@@ -9,17 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.v1.chat_pb2 import ChoiceDelta, StreamChatCompletionResponse
+from rapport.v1.chat_pb2 import ChoiceDelta, MessageDelta, StreamChatCompletionResponse
 from rapport.v1.chat_pb2 import FinishReason as Wire
 from rapport.v1.message_pb2 import Role
-from service.answer import Answer
-from service.choices import ChoiceWriter, PlainSpeech, joined
+from service.answer import UNBROKEN, Answer
+from service.choices import ChoiceWriter, PlainSpeech
 from service.engine.generation import Generation
 from service.engine.logprobs import TokenLogprob
 from service.engine.request import Delta, FinishReason, GenerationRequest
 from service.logprobs import PresentLogprobs
 from tests.service.engine.fake import byte_vocabulary
 from tests.service.fakes import ends, says
+from tests.service.joining import joined
 
 Pieces = list[StreamChatCompletionResponse]
 
@@ -135,6 +136,57 @@ async def test_joined_pieces_are_the_whole(said: list[tuple[int, str]]) -> None:
         texts[piece.choices[0].index] += piece.choices[0].delta.content
     whole = await answer(3).whole(generated(*deltas, n=3))
     assert [texts[c.index] for c in whole.choices] == [c.message.content for c in whole.choices]
+
+
+class CountedPiece:
+    """A piece that notes each question for its choice."""
+
+    def __init__(self, piece: ChoiceDelta, asked: list[int]) -> None:
+        self._piece = piece
+        self._asked = asked
+
+    @property
+    def index(self) -> int:
+        self._asked.append(self._piece.index)
+        return self._piece.index
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._piece, name)
+
+
+class CountingWriter(ChoiceWriter):
+    """Writes counted pieces."""
+
+    def __init__(self, index: int, asked: list[int]) -> None:
+        super().__init__(index, PlainSpeech())
+        self._asked = asked
+
+    def _piece(self, message: MessageDelta) -> Any:
+        return CountedPiece(super()._piece(message), self._asked)
+
+
+async def test_a_whole_answer_is_put_together_in_one_pass() -> None:
+    """A piece is looked at a few times at most, however many choices there are."""
+    n, said = 50, 4
+    deltas = [says(index, "a") for index in range(n) for _ in range(said)]
+    asked: list[int] = []
+    many = Answer("m", [CountingWriter(index, asked) for index in range(n)])
+    whole = await many.whole(script(*deltas, *(ends(index) for index in range(n)), n=n))
+    assert [choice.message.content for choice in whole.choices] == ["a" * said] * n
+    pieces = n * (1 + said + 1)
+    assert len(asked) <= 3 * pieces
+
+
+async def test_others_have_their_turn_while_an_answer_is_put_together() -> None:
+    """What has gathered for a whole answer is not put together in one go."""
+    deltas = [says(index, "a", tokens=UNBROKEN) for index in range(9)]
+    gathered = generated(*deltas, *(ends(index) for index in range(9)), n=9)
+    whole = asyncio.create_task(answer(9).whole(gathered))
+    turns = 0
+    while not whole.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 9
 
 
 def rich_answer() -> Answer:

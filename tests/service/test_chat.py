@@ -18,8 +18,10 @@ from service import account, headers
 from service.account import Account
 from service.chat import ChatService
 from service.engine.errors import Bound, EngineError, Overloaded, Unserviceable
+from service.errors import InvalidRequest
 from service.lifecycle import Lifecycle
 from service.request import Defaults
+from service.validate_size import MOST_MESSAGES
 from tests.service.fakes import CONTEXT, ScriptedEngine, ends, says
 from tests.service.requests import chat
 
@@ -181,6 +183,31 @@ async def test_long_requests_do_not_hold_up_the_loop(
         longest = max(longest, time.perf_counter() - began)
     assert "field: 'n'" in str(waiting.exception())
     assert longest < 0.2
+
+
+async def test_content_of_a_request_over_the_size(lifecycle: Lifecycle) -> None:
+    """Of a request that holds too much nothing is kept for the log: it would cost too much."""
+    context: Any = None
+    ours = Account("", "")
+    account.begin(ours)
+    service = ChatService(lifecycle, Defaults(), log_content=True)
+    with pytest.raises(InvalidRequest):
+        await service.CreateChatCompletion(chat(*[""] * (MOST_MESSAGES + 1)), context)
+    assert ours.transcript.messages is None
+
+
+async def test_content_of_what_the_engine_refuses(
+    lifecycle: Lifecycle, engine: ScriptedEngine
+) -> None:
+    """What was asked is kept for the log also where there is no room for the request."""
+    engine.refusal = Overloaded("full", Bound.REQUESTS, retry_after=1)
+    context: Any = None
+    ours = Account("", "")
+    account.begin(ours)
+    service = ChatService(lifecycle, Defaults(), log_content=True)
+    with pytest.raises(Overloaded):
+        await service.CreateChatCompletion(chat("question"), context)
+    assert ours.transcript.messages == [{"role": "user", "content": "question"}]
 
 
 async def test_connection_lost(address: str, engine: ScriptedEngine) -> None:

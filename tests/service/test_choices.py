@@ -6,9 +6,10 @@ from typing import Any
 from rapport.v1.chat_pb2 import ChoiceDelta, FinishReason, MessageDelta
 from rapport.v1.message_pb2 import Role
 from rapport.v1.tool_pb2 import FunctionCallDelta, ToolCallDelta, ToolType
-from service.choices import ChoiceWriter, PlainSpeech, RawWriter, joined
+from service.choices import ChoiceWriter, PlainSpeech, RawWriter
 from service.engine.request import Delta
 from tests.service.fakes import ends, says
+from tests.service.joining import joined
 
 
 class LateSpeech(PlainSpeech):
@@ -100,10 +101,3 @@ def test_fragments_join_to_calls() -> None:
     ]
     assert calls == [(0, "call_0", "f", '{"a":1}'), (1, "call_1", "g", "{}")]
     assert {c.type for c in choice.message.tool_calls} == {ToolType.TOOL_TYPE_FUNCTION}
-
-
-def test_a_choice_takes_only_its_own_pieces() -> None:
-    """Pieces of other choices do not touch it."""
-    pieces = [ChoiceDelta(index=i, delta=MessageDelta(content=str(i))) for i in (0, 1, 0)]
-    assert joined(0, pieces).message.content == "00"
-    assert joined(1, pieces).message.content == "1"

@@ -7,11 +7,12 @@ import pytest
 
 from rapport.v1.chat_pb2 import ChoiceDelta
 from rapport.v1.logprobs_pb2 import LogprobsRequest
-from service.choices import ChoiceWriter, PlainSpeech, joined
+from service.choices import ChoiceWriter, PlainSpeech
 from service.engine.logprobs import TokenLogprob
 from service.engine.request import Delta, FinishReason
 from service.engine.vocabulary import Vocabulary
 from service.logprobs import logprobs_writer, wanted_logprobs
+from tests.service.joining import joined
 from tests.service.requests import chat
 
 EURO = "€".encode()

@@ -21,8 +21,8 @@ from rapport.v1.tool_pb2 import (
     ToolChoice,
     ToolChoiceMode,
 )
-from service.choices import joined
 from service.engine.engine import Engine
+from tests.service.joining import joined
 from tests.service.requests import chat, message, user
 
 if TYPE_CHECKING:

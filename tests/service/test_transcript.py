@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import UserList
+from typing import Any
+
 import pytest
 
 from rapport.v1.chat_pb2 import FinishReason
@@ -49,6 +52,26 @@ def test_last_messages_are_kept() -> None:
         {"role": "user", "content": LONG[3:] + CUT},
         {"role": "user", "content": "end"},
     ]
+
+
+def test_empty_messages_are_bounded() -> None:
+    """A message without text takes room, too, and those that find none are not looked at."""
+    given = Watched([message("lost"), *[message("")] * (2 * MOST_CHARACTERS), message("end")])
+    transcript = Transcript()
+    transcript.keep(given)
+    empty = {"role": "user", "content": ""}
+    assert transcript.messages == [*[empty] * (MOST_CHARACTERS - 3), {**empty, "content": "end"}]
+    assert given.looks == len(transcript.messages)
+
+
+class Watched(UserList[ChatMessage]):
+    """Counts how often one of its messages is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(place)
 
 
 def test_answers_are_bounded(kept: Transcript) -> None:

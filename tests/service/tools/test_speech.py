@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from rapport.v1.chat_pb2 import Choice, ChoiceDelta, FinishReason, MessageDelta
 from rapport.v1.tool_pb2 import ToolType
-from service.choices import ChoiceWriter, joined
+from service.choices import ChoiceWriter
 from service.engine.request import Delta
 from service.engine.request import FinishReason as EngineReason
 from service.tools import form
 from service.tools.speech import ToolSpeech, new_id
 from service.tools.use import NO_PARAMETERS, Function, ToolUse
+from tests.service.joining import joined
 
 TOOLS = tuple(Function(name, NO_PARAMETERS, "tools") for name in ("f", "g"))
 STOP = FinishReason.FINISH_REASON_STOP
