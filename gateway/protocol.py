@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import uuid
 from http import HTTPStatus
 from typing import Any
 
@@ -118,6 +119,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 (b"content-type", b"application/json"),
                 (b"content-length", str(len(body)).encode()),
                 (b"connection", b"close"),
+                (b"x-request-id", str(uuid.uuid4()).encode()),
             ]
             head = b"".join(b"%s: %s\r\n" % line for line in lines)
             self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + body)

@@ -22,6 +22,7 @@ ENDLESS = {"stream": True, "count": 100_000, "size": 10_000}
 CALM = {"stream": True, "count": 100, "pause_ms": 50}
 UNBEGUN = {"stream": True, "count": 1, "hang_after": 0}
 SILENT = {"stream": True, "count": 3, "hang_after": 2}
+MUTE = {"hang_after": 0}
 
 
 def request(body: dict[str, Any], version: str = "1.1") -> bytes:
@@ -122,7 +123,7 @@ async def test_half_closed_pipeline(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize("leave", [Client.close, Client.reset])
 @pytest.mark.parametrize(
     "body",
-    [{"hang_after": 0}, {"stream": True, "count": 1, "hang_after": 0}, SILENT, CALM],
+    [MUTE, UNBEGUN, SILENT, CALM],
     ids=str,
 )
 async def test_a_client_that_is_gone_ends_its_call(
@@ -135,6 +136,49 @@ async def test_a_client_that_is_gone_ends_its_call(
         await asyncio.sleep(0.1)
         leave(raw)
         await asyncio.wait_for(library.ended.wait(), 2)
+
+
+NEXT = request({"size": 1})
+# The two pieces that come one after the other, behind the first request.
+BEHIND = [(NEXT, b""), (b"", NEXT), (NEXT, request(CALM)), (b"", NEXT[:-4])]
+
+
+@pytest.mark.parametrize("leave", [Client.close, Client.reset])
+@pytest.mark.parametrize("behind", BEHIND, ids=[f"{len(a)}-{len(b)}" for a, b in BEHIND])
+@pytest.mark.parametrize("body", [MUTE, SILENT, CALM], ids=str)
+async def test_a_client_that_is_gone_with_requests_in_line(
+    client: httpx.AsyncClient,
+    library: Library,
+    body: dict[str, Any],
+    behind: tuple[bytes, bytes],
+    leave: Any,
+) -> None:
+    """The call under way ends also if other requests wait behind it, which never begin."""
+    async with connected(client) as raw:
+        await raw.send(request(body) + behind[0])
+        await asyncio.wait_for(library.started.wait(), 5)
+        await asyncio.sleep(0.1)
+        await raw.send(behind[1])
+        await asyncio.sleep(0.1)
+        library.started.clear()
+        leave(raw)
+        await asyncio.wait_for(library.ended.wait(), 2)
+        await asyncio.sleep(0.05)
+        assert not library.started.is_set()
+
+
+async def test_half_closed_while_its_requests_wait(client: httpx.AsyncClient) -> None:
+    """Nothing is read while requests wait; whoever half closes meanwhile has all its answers."""
+    async with connected(client) as raw:
+        await raw.send(request({"stream": True, "count": 5, "pause_ms": 100}))
+        await raw.until(b"data: ")
+        for size in (1, 2, 3):
+            await raw.send(request({"size": size}))
+            await asyncio.sleep(0.02)
+        raw.half_close()
+        answer = await raw.receive()
+    assert [answer.count(text) for text in (b'"x"', b'"xx"', b'"xxx"')] == [1, 1, 1]
+    assert answer.index(b"data: [DONE]") < answer.index(b'"x"') < answer.index(b'"xxx"')
 
 
 async def test_gone_after_a_half_close(client: httpx.AsyncClient, library: Library) -> None:

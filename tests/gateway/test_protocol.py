@@ -79,6 +79,7 @@ async def test_head_that_never_ends(connect: Connect, begin: bytes, rest: bytes)
             assert head.startswith(b"HTTP/1.1 400 ")  # xxxx is no method
             return
         assert head.startswith(b"HTTP/1.1 408 ")
+        assert b"\r\nx-request-id: " in head
         assert b"connection: close" in head
         assert json.loads(body)["error"]["message"] == "The request did not come within 0.4 s"
 

@@ -248,6 +248,17 @@ async def unread(
         yield connected
 
 
+async def test_gone_with_a_request_in_line(https: Https, ca: Authority, library: Library) -> None:
+    """A call ends with its client also while nothing is read, as another request waits."""
+    async with https() as client, unread(client, ca, {"hang_after": 0}) as connected:
+        await asyncio.wait_for(library.started.wait(), 5)
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(connected.sendall, b"GET /v1/books/7 HTTP/1.1\r\nhost: x\r\n\r\n")
+        await asyncio.sleep(0.1)
+        connected.close()
+        await asyncio.wait_for(library.ended.wait(), 2)
+
+
 @pytest.mark.parametrize(
     "body",
     [{"stream": True, "count": 100_000, "size": 10_000}, {"size": 20_000_000}],
