@@ -14,6 +14,9 @@ from bench.measure import Summary
 from bench.processes import Watch
 from bench.versus.wire import Answer, Wire
 
+# Beyond it a figure says that the other one is none. With it medians of few rounds are numbers.
+MOST_RATIO = 100.0
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -26,9 +29,14 @@ class Figure:
     higher_is_better: bool = True
 
     def ratio(self, rapport: float, peer: float) -> float:
-        """How many times as good Rapport is: above 1 it is ahead, whichever way is better."""
+        """How many times as good Rapport is: above 1 it is ahead, whichever way is better.
+
+        At most `MOST_RATIO` times; 1 where both did nothing.
+        """
         better, worse = (rapport, peer) if self.higher_is_better else (peer, rapport)
-        return better / worse if worse else float("nan")
+        if better == worse:
+            return 1.0
+        return min(better / worse, MOST_RATIO) if worse else MOST_RATIO
 
 
 @dataclass(frozen=True, slots=True)
