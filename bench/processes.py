@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Self
@@ -13,6 +15,7 @@ from typing import Self
 import psutil
 
 INTERVAL = 0.25
+LENT = re.compile(r"LazyFree:\s+(\d+) kB")
 KNOWN_PARTS = ("service", "gateway", "serve")
 
 Parts = dict[str, list[psutil.Process]]
@@ -103,6 +106,15 @@ class Watch:
                 seen.cores = seen.cpu_seconds / elapsed
                 seen.rss_peak = max(seen.rss_peak, rss)
                 seen.rss_end = rss
+
+
+def lent(process: psutil.Process) -> int:
+    """Resident bytes that a process has lent to the kernel, to take when it needs memory."""
+    try:
+        told = LENT.search(Path(f"/proc/{process.pid}/smaps_rollup").read_text())
+    except OSError:  # not on Linux
+        return 0
+    return 1024 * int(told[1]) if told else 0
 
 
 def _usage(processes: list[psutil.Process]) -> tuple[float, int]:

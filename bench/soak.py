@@ -24,7 +24,7 @@ import httpx
 import orjson
 import psutil
 
-from bench.processes import Parts
+from bench.processes import Parts, lent
 from bench.progress import tell
 from bench.server import rapport
 from bench.workload import WORDS
@@ -67,7 +67,11 @@ ACCOUNT = re.compile(
 
 @dataclass(slots=True)
 class Tally:
-    """How requests ended for their callers, and the memory of each part over time."""
+    """How requests ended for their callers, and the memory of each part over time.
+
+    That is resident memory less what is lent to the kernel: each slot lends up to the most that
+    it ever held, which takes longer to come than a soak.
+    """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     memory: dict[str, list[int]] = field(default_factory=dict)
@@ -156,8 +160,8 @@ async def keep_calling(call: Any, random: Random, tally: Tally, until: float) ->
 async def watch(parts: Parts, tally: Tally) -> None:
     while True:
         for name, processes in parts.items():
-            resident = sum(process.memory_info().rss for process in processes)
-            tally.memory.setdefault(name, []).append(resident)
+            own = sum(process.memory_info().rss - lent(process) for process in processes)
+            tally.memory.setdefault(name, []).append(own)
         await asyncio.sleep(SAMPLE)
 
 

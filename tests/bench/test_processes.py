@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import mmap
 import socket
+import sys
 import time
 
 import psutil
 import pytest
 
-from bench.processes import Watch, listening_parts, part_of
+from bench.processes import Watch, lent, listening_parts, part_of
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,15 @@ async def test_watch_sees_cpu_and_memory() -> None:
     assert used.cpu_seconds >= 0.15
     assert 0 < used.cores < 4
     assert used.rss_peak >= used.rss_end > len(block)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_is_lent_to_the_kernel_is_told() -> None:
+    """Pages that were written and lent count as resident, and as lent."""
+    ours, size = psutil.Process(), 32 << 20
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.write(b"x" * size)
+    before = lent(ours)
+    memory.madvise(mmap.MADV_FREE)
+    assert lent(ours) - before == pytest.approx(size, rel=0.05)
+    memory.close()
