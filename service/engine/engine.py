@@ -12,6 +12,7 @@ from threading import Thread
 
 from service.engine.admission import Admission, Limits
 from service.engine.errors import Cancelled, EngineError, Unavailable, Unserviceable
+from service.engine.events import Event
 from service.engine.faults import Fault, FaultyRunner, spoil
 from service.engine.generation import Generation
 from service.engine.kv import bytes_per_token
@@ -25,7 +26,7 @@ from service.engine.runner import Runner, load_runner
 from service.engine.scheduler import Scheduler
 from service.engine.stats import Occupancy, PrefixStats
 from service.engine.vocabulary import Vocabulary
-from service.engine.worker import Event, Worker
+from service.engine.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)

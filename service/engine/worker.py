@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from service.engine.constraint import ConstraintFailed
 from service.engine.draw import Drawn, draw
 from service.engine.errors import EngineError, OutOfMemory, failure_of
+from service.engine.events import Event, Outbox
 from service.engine.generation import Generation
 from service.engine.pace import Pace
 from service.engine.prefix import Prefixes
@@ -24,9 +25,6 @@ from service.engine.sequence import Job, Sequence
 from service.engine.stats import Stats
 
 log = logging.getLogger(__name__)
-
-Event = Callable[[], None]
-"""News for one generation, to be called in the event loop."""
 
 
 class Worker:
@@ -52,9 +50,8 @@ class Worker:
         self._runs = Runs(
             runner, scheduler, pace, self.stats, deterministic=deterministic, drafts=drafts
         )
-        self._deliver = deliver
+        self._outbox = Outbox(deliver)
         self._jobs: dict[Generation, Job] = {}
-        self._events: list[Event] = []
         self._heirs: list[Sequence] = []
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopped = False
@@ -99,19 +96,13 @@ class Worker:
         self._take_in()
         if self._scheduler.newcomer:
             self._prefill()
-            self._tell()
+            self._outbox.send()
         self._decode()
         self._take_in()
         if self._scheduler.prefilling:
-            self._tell()
+            self._outbox.send()  # a slice may take as long as a step
             self._prefill()
-        self._tell()
-
-    def _tell(self) -> None:
-        """Delivers what there is; what comes now may take as long as a step."""
-        if self._events:
-            self._deliver(self._events)
-            self._events = []
+        self._outbox.send()
 
     def _take_in(self) -> None:
         while not self._mail.empty():
@@ -166,7 +157,7 @@ class Worker:
             return
         accepted = self._accept_draft(sequence, draft, logits)
         # Ahead of the last token's event: with that the answer may be read.
-        self._events.insert(0, partial(sequence.job.generation.judge, len(draft), accepted))
+        self._outbox.add_first(partial(sequence.job.generation.judge, len(draft), accepted))
         if sequence.drafter is not None:
             sequence.drafter.judge(accepted=accepted, drafted=len(draft))
             self.stats.judge(len(draft), accepted, forced=sequence.drafter.forced)
@@ -209,7 +200,7 @@ class Worker:
     def _run_slice(self, sequence: Sequence) -> Floats:
         if reused := self._reuse.load(sequence):
             self.stats.cached_tokens += reused
-            self._events.append(partial(sequence.job.generation.reuse, reused))
+            self._outbox.add(partial(sequence.job.generation.reuse, reused))
         logits = self._runs.prefill(sequence)
         self._reuse.save(sequence)
         return logits
@@ -238,7 +229,7 @@ class Worker:
             return
         self.stats.completion_tokens += len(delta.token_ids)
         self._scheduler.ledger.charge(sequence.tenant, output=len(delta.token_ids))
-        self._events.append(partial(job.generation.add, delta))
+        self._outbox.add(partial(job.generation.add, delta))
         if delta.finish_reason is not None:
             self._finish(sequence)
 
@@ -278,7 +269,7 @@ class Worker:
     def _begin(self, job: Job) -> None:
         self.stats.prompt_tokens += len(job.request.prompt)
         # The event arrives after the step, which may take long with a slice of the prompt.
-        self._events.append(partial(job.generation.begin, time.monotonic()))
+        self._outbox.add(partial(job.generation.begin, time.monotonic()))
 
     def _fail(self, jobs: set[Job], error: Exception) -> None:
         self.stats.failed_steps += 1
@@ -296,7 +287,7 @@ class Worker:
         if job is not None:
             self._scheduler.drop(job)
             self._close(generation)
-            self._events.append(partial(generation.fail, error))
+            self._outbox.add(partial(generation.fail, error))
 
     def _close(self, generation: Generation) -> None:
         del self._jobs[generation]

@@ -14,7 +14,7 @@ from service.engine.engine import Counters, Engine
 from service.engine.errors import EngineError
 from service.engine.generation import Generation
 from service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
-from service.engine.scheduler import SlotCounters
+from service.engine.slots import SlotCounters
 from service.engine.stats import COMPILE_BOUNDS, Occupancy, PrefixStats, Stats, Tally
 from service.formats.compiler import FormatCompiler
 from service.formats.response_format import Source

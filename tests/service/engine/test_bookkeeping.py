@@ -275,8 +275,8 @@ class Books(RuleBasedStateMachine):
         running = [*scheduler.decoding, *scheduler.prefilling]
         assert scheduler.counters.taken - scheduler.counters.released == len(running)
         used = [sequence.slot for sequence in running]
-        assert sorted([*used, *scheduler._free]) == list(range(SLOTS))
-        assert not any(self.runner.contents[slot] for slot in scheduler._free)
+        assert sorted([*used, *scheduler._places.free]) == list(range(SLOTS))
+        assert not any(self.runner.contents[slot] for slot in scheduler._places.free)
         parked = [each for job in self.engine._worker._jobs.values() for each in job.parked]
         reserved = sum(sequence.job.tokens for sequence in (*running, *parked))
         assert scheduler._budget == CONFIG.kv_budget_bytes // BYTES_PER_TOKEN - reserved >= 0

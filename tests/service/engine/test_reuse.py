@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from numpy.typing import NDArray
 
+from service.engine.events import Event
 from service.engine.generation import Generation
 from service.engine.prefix import Prefixes, PrefixStore
 from service.engine.scheduler import Scheduler
-from service.engine.worker import Event, Worker
+from service.engine.worker import Worker
 from tests.service.engine.fake import END, FakeRunner, ShortSlices, byte_vocabulary, greedy
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from service.engine.events import Event
 from service.engine.generation import Generation
 from service.engine.pace import GRAIN
 from service.engine.request import Tenant
 from service.engine.scheduler import RESERVED, Scheduler
-from service.engine.worker import Event, Worker
+from service.engine.worker import Worker
 from tests.service.engine.fake import (
     END,
     FakeRunner,

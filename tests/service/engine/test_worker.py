@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from service.engine.errors import Cancelled
+from service.engine.events import Event
 from service.engine.generation import Generation
 from service.engine.prefix import BLOCK, Prefixes, PrefixStore
 from service.engine.request import Tenant, Tier
 from service.engine.scheduler import Scheduler
-from service.engine.worker import Event, Worker
+from service.engine.worker import Worker
 from tests.service.engine.fake import (
     END,
     FakeRunner,
@@ -117,7 +118,7 @@ class Bookkeeping(RuleBasedStateMachine):
     def every_slot_is_free_or_has_one_sequence(self) -> None:
         sequences = [*self.scheduler.decoding, *self.scheduler.prefilling]
         used = [sequence.slot for sequence in sequences]
-        assert sorted([*used, *self.scheduler._free]) == list(range(SLOTS))
+        assert sorted([*used, *self.scheduler._places.free]) == list(range(SLOTS))
 
     @invariant()
     def reserved_tokens_are_those_of_running_sequences(self) -> None:

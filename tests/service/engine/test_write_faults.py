@@ -57,7 +57,7 @@ class Desk:
         """All that was taken has been given back."""
         assert self.scheduler.idle
         assert self.scheduler.counters.taken == self.scheduler.counters.released
-        assert self.scheduler._free == set(range(SLOTS))
+        assert self.scheduler._places.free == set(range(SLOTS))
         assert self.scheduler.reserved == 0
         assert self.scheduler.budget == CONFIG.kv_budget_bytes // BYTES_PER_TOKEN
         assert len(self.scheduler.ledger) == 0

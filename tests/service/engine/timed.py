@@ -13,11 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine import generation, line, load, runs, scheduler, sequence, stats, worker
+from service.engine.events import Event
 from service.engine.generation import Generation
 from service.engine.pace import Pace
 from service.engine.request import Tenant
 from service.engine.scheduler import Scheduler
-from service.engine.worker import Event, Worker
+from service.engine.worker import Worker
 from tests.service.engine.fake import END, FakeRunner, byte_vocabulary, greedy
 
 VOCABULARY = byte_vocabulary()
