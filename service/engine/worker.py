@@ -214,9 +214,11 @@ class Worker:
         job = sequence.job
         if job.generation not in self._jobs:
             return
-        if isinstance(drawn, EngineError):
-            self.stats.failed_steps += not isinstance(drawn, ConstraintFailed)
+        if isinstance(drawn, ConstraintFailed):
             self._end(job.generation, drawn)
+            return
+        if isinstance(drawn, EngineError):
+            self._fail({job}, drawn)
             return
         try:
             delta = sequence.accept(*drawn)

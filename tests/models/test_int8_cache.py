@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
+from models.errors import UnsupportedModelError
 from models.folder import Origin, write_folder
-from models.int8_cache import CALIBRATION_TEXT, rotated_peaks, scale_of
+from models.int8_cache import CALIBRATION_TEXT, cache_scales, rotated_peaks, scale_of
 from models.progress import silent
 from tests.models.conftest import Decoder
 from tests.models.test_fidelity import TEXT
@@ -27,6 +31,13 @@ def folders(tiny_gguf: Callable[..., Path], cache: Path) -> dict[str, Path]:
     for precision, folder in made.items():
         write_folder(Origin("tiny", "tests", tiny_gguf(), {}), precision, folder, silent)
     return made
+
+
+def test_a_vocabulary_without_text_is_refused(folders: dict[str, Path]) -> None:
+    """Where the text that keys and values are measured with has no token, nothing is measured."""
+    empty, architecture = Tokenizer(BPE(vocab={}, merges=[])), Mock(context_length=128)
+    with pytest.raises(UnsupportedModelError, match="no text has any token"):
+        cache_scales(folders["int4"] / "model.onnx", empty, architecture)
 
 
 def test_the_cache_is_rounded_to_its_scales(
