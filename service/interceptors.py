@@ -125,11 +125,13 @@ class Around(grpc.aio.ServerInterceptor):
                 self._entered(method, context, streamed=True) as call,
                 aclosing(behaviour(call.request, context)) as pieces,
             ):
-                async for piece in pieces:
-                    if not call.answered:
-                        await call.answer()
-                    with self._readers.waiting(call.fail, call.account.request_id):
+                with self._readers.watched(call.fail, call.account.request_id) as reader:
+                    async for piece in pieces:
+                        if not call.answered:
+                            await call.answer()
+                        reader.sending()
                         yield piece
+                        reader.sent()
 
         return stream
 

@@ -66,6 +66,8 @@ class Scheduler:
 
     def admit(self) -> Iterator[Job]:
         """The jobs that may have a slot; `start` gives it to each before the next is asked for."""
+        if not self.waiting:
+            return  # as in most steps: who holds what need not be counted
         for newcomers_only in (False, True):
             # Those behind one that does not fit must not take what it waits for, but what is
             # kept for those who hold no slot is not that.

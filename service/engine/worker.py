@@ -80,6 +80,7 @@ class Worker:
         try:
             while not self._stopped:
                 self.step()
+            self._outbox.send()
         except BaseException:  # a panic in Rust is no Exception
             log.exception("the engine thread died")
             on_death()
@@ -92,17 +93,15 @@ class Worker:
         self.began = None
         if self._scheduler.idle:
             self._mail.get()()
-        self.began = time.monotonic()
+        began = self.began = time.monotonic()
         self._take_in()
         if self._scheduler.newcomer:
             self._prefill()
             self._outbox.send()
         self._decode()
         self._take_in()
-        if self._scheduler.prefilling:
-            self._outbox.send()  # a slice may take as long as a step
-            self._prefill()
-        self._outbox.send()
+        self._prefill()
+        self._outbox.send_spaced(len(self._scheduler.decoding), began)
 
     def _take_in(self) -> None:
         while not self._mail.empty():
@@ -183,6 +182,7 @@ class Worker:
         sequence = self._scheduler.next_prefill()
         if sequence is None:
             return
+        self._outbox.send()  # a slice may take as long as a step
         try:
             logits = self._run_slice(sequence)
             if sequence.remaining_prompt:

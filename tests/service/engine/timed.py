@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine import generation, line, load, runs, scheduler, sequence, stats, worker
+from service.engine import events, generation, line, load, runs, scheduler, sequence, stats, worker
 from service.engine.events import Event
 from service.engine.generation import Generation
 from service.engine.pace import Pace
@@ -32,7 +32,7 @@ class Clock:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         simulated = SimpleNamespace(monotonic=lambda: self.now, perf_counter=lambda: self.now)
-        for module in (generation, line, load, runs, scheduler, sequence, stats, worker):
+        for module in (events, generation, line, load, runs, scheduler, sequence, stats, worker):
             monkeypatch.setattr(module, "time", simulated)
 
     def at(self, when: float, go_off: Callable[[], None]) -> None:
