@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from service.engine.vectors import largest, total_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +22,8 @@ class TokenLogprob:
 
 def observe(logits: NDArray[np.float32], token: int, count: int) -> TokenLogprob:
     """Of `logits` [vocabulary], those of a token and of the `count` most probable ones."""
-    wide = logits.astype(np.float64)
-    highest = wide.max()
-    normaliser = highest + np.log(np.exp(wide - highest).sum())
-    best = np.argpartition(wide, -count)[-count:] if count else np.arange(0)
-    best = best[np.argsort(-wide[best], kind="stable")]
-    top = tuple((int(each), float(wide[each] - normaliser)) for each in best)
-    return TokenLogprob(token, float(wide[token] - normaliser), top)
+    highest = logits.max()
+    normaliser = float(highest) + math.log(total_of(np.exp(logits - highest)))
+    best = largest(logits, count).tolist() if count else []
+    top = tuple((each, float(logits[each]) - normaliser) for each in best)
+    return TokenLogprob(token, float(logits[token]) - normaliser, top)

@@ -96,7 +96,7 @@ def test_a_sampler_that_fails_costs_only_its_own_row(
     error: type[Exception], told: type[EngineError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = sequence(temperature=1)
-    monkeypatch.setattr(failing.sampler, "take", Mock(side_effect=error))
+    monkeypatch.setattr(failing.sampler, "draw", Mock(side_effect=error))
     first, failure, last = draw(logits(), [sequence(), failing, sequence()], masks())
     assert first == last == Drawn(3, None)
     assert type(failure) is told

@@ -7,84 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from numpy.typing import NDArray
 
 from service.engine.request import Sampling
-from service.engine.sampler import STRIDE, Sampler, candidates, draw_all, pick
-
-Floats = NDArray[np.float32]
-
-# Apart by more than rounding, so that the order of the most probable is certain.
-distinct = st.lists(st.integers(-1280, 1280), min_size=2, max_size=60, unique=True)
-# The largest is the largest that a generator gives.
-SHARES = st.floats(0, 1 - 2**-53) | st.sampled_from([0.0, 1 - 2**-53])
-logit_rows = distinct.map(lambda values: np.array(values, np.float32) / 64)
+from service.engine.sampler import Sampler, draw_all
+from tests.service.engine.softmax import softmax
 
 
 def sampler(size: int, prompt: Sequence[int] = (), choice: int = 0, **options: Any) -> Sampler:
     return Sampler(Sampling(**options), prompt, choice, size)
 
 
-def kept(logits: Floats, **options: Any) -> set[int]:
-    ids, _ = candidates(logits - logits.max(), Sampling(**options))
-    return set(ids.tolist())
-
-
-def softmax(logits: Floats) -> NDArray[np.float64]:
-    weights = np.exp(logits.astype(np.float64) - float(logits.max()))
-    return np.asarray(weights / weights.sum())
-
-
 def test_greedy_takes_the_lowest_id_among_equals() -> None:
     """Temperature 0 takes the most probable token, and the lowest id of a tie."""
     logits = np.array([[0, 3, 3, 1], [5, 0, 0, 5]], np.float32)
     assert draw_all(logits, [sampler(4, temperature=0)] * 2) == [1, 0]
-
-
-@given(logit_rows, st.integers(1, 100))
-def test_top_k_keeps_the_k_most_probable(logits: Floats, k: int) -> None:
-    """top_k keeps the k largest logits."""
-    assert kept(logits, top_k=k) == set(np.argsort(-logits)[:k].tolist())
-
-
-@given(logit_rows, st.floats(0.01, 0.99))
-def test_top_p_keeps_the_smallest_nucleus(logits: Floats, p: float) -> None:
-    """top_p keeps the fewest most probable tokens that reach the mass."""
-    ids = kept(logits, top_p=p)
-    mass = np.sort(softmax(logits))[::-1].cumsum()
-    assert ids == set(np.argsort(-logits)[: len(ids)].tolist())
-    assert mass[len(ids) - 1] >= p - 1e-5
-    assert len(ids) == 1 or mass[len(ids) - 2] < p + 1e-5
-
-
-def test_top_p_reaches_beyond_the_head() -> None:
-    """A flat distribution needs more than the head that is looked at first."""
-    assert len(kept(np.zeros(4096, np.float32), top_p=0.5)) == pytest.approx(2048, abs=1)
-
-
-@given(logit_rows, st.floats(0.01, 0.99))
-def test_min_p_is_relative_to_the_most_probable(logits: Floats, p: float) -> None:
-    """min_p keeps tokens at least that probable relative to the first."""
-    probabilities = softmax(logits)
-    relative = probabilities / probabilities.max()
-    ids = kept(logits, min_p=p)
-    assert {i for i, value in enumerate(relative) if value > p * 1.001} <= ids
-    assert ids <= {i for i, value in enumerate(relative) if value > p * 0.999}
-
-
-@given(logit_rows, st.floats(0.05, 0.95))
-def test_typical_p_keeps_the_least_surprising_surprises(logits: Floats, p: float) -> None:
-    """typical_p keeps tokens whose surprise is nearest to the entropy, up to the mass."""
-    probabilities = softmax(logits)
-    surprise = -np.log(np.maximum(probabilities, 1e-30))
-    oddness = np.abs(surprise - (probabilities * surprise).sum())
-    ids = kept(logits, typical_p=p)
-    assert probabilities[list(ids)].sum() >= p - 1e-4
-    outside = [i for i in range(len(logits)) if i not in ids]
-    assert not outside or oddness[list(ids)].max() <= oddness[outside].min() + 1e-3
 
 
 def test_samples_follow_the_distribution() -> None:
@@ -94,35 +33,6 @@ def test_samples_follow_the_distribution() -> None:
     counts = Counter(drawer.draw(logits.copy()) for _ in range(20_000))
     shares = [counts[token] / 20_000 for token in range(4)]
     assert shares == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.015)
-
-
-class Always(np.random.Generator):
-    """Draws the same share every time."""
-
-    def __init__(self, share: float) -> None:
-        super().__init__(np.random.PCG64())
-        self.share = share
-
-    def random(self) -> float:  # type: ignore[override] - only this form is used
-        return self.share
-
-
-@given(
-    st.lists(st.sampled_from([0.0, 1e-30, 0.5, 1.0]), min_size=1, max_size=300),
-    st.integers(1, STRIDE),
-    SHARES,
-)
-def test_a_share_falls_on_the_token_that_covers_it(
-    some: list[float], times: int, share: float
-) -> None:
-    """Over as many strides as there are; and never on a token without any weight."""
-    assume(any(some))
-    weights = np.array(some * times, np.float32)
-    drawn = pick(weights, Always(share))
-    assert weights[drawn] > 0
-    shares = weights / weights.sum(dtype=np.float64)
-    upto = shares.cumsum()[drawn]
-    assert upto - shares[drawn] - 1e-9 <= share <= upto + 1e-9
 
 
 def test_temperature_sharpens_and_flattens() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.constraint import Grammar
-from service.engine.sampler import pick
+from service.engine.vectors import pick
 
 Floats = NDArray[np.float32]
 
