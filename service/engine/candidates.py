@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.engine.request import Sampling
-from service.engine.vectors import Floats, Ids, all_places, largest, total_of
-
-# Of a distribution so many of the first tokens are looked at, then so many, then all.
-HEADS = (128, 1024)
-# The surprise of a token that is refused, in nats: an infinite one times no weight is no number.
-REFUSED = 1e4
+from service.engine.vectors import SPAN, Floats, Ids, largest, total_of, until
 
 
 class Candidates(NamedTuple):
@@ -33,17 +28,24 @@ def candidates(logits: Floats, sampling: Sampling) -> Candidates:
 
     `logits` [vocabulary] have their maximum at 0.
     """
-    left = Candidates(all_places(len(logits)), logits)
+    left = Candidates(every_id(len(logits)), logits)
     if sampling.top_k > 0:
         left = left.keep(largest(logits, sampling.top_k))
     if sampling.typical_p < 1:
         left = left.keep(typical(left.logits, sampling.typical_p))
     if sampling.top_p < 1:
-        left = left.keep(nucleus(left.logits, np.exp(left.logits), sampling.top_p))
+        weights = np.exp(left.logits)
+        left = left.keep(until(left.logits, weights, sampling.top_p * total_of(weights)))
     if sampling.min_p > 0:
         least = left.logits.max() + np.float32(math.log(sampling.min_p))
         left = left.keep(np.flatnonzero(left.logits >= least))
     return left
+
+
+@lru_cache(maxsize=1)
+def every_id(size: int) -> Ids:
+    """Those of a vocabulary: to make them again takes as long as a draw."""
+    return np.arange(size)
 
 
 def narrows(sampling: Sampling) -> bool:
@@ -58,17 +60,7 @@ def typical(logits: Floats, share: float) -> Ids:
     """
     weights = np.exp(logits)
     total = total_of(weights)
-    surprises = np.minimum(np.float32(math.log(total)) - logits, np.float32(REFUSED))
+    # That of a token that is refused is infinite, which times no weight is no number.
+    surprises = np.minimum(np.float32(math.log(total)) - logits, np.float32(SPAN))
     entropy = (weights * surprises).sum(dtype=np.float64) / total
-    return np.sort(nucleus(-np.abs(surprises - np.float32(entropy)), weights, share))
-
-
-def nucleus(keys: NDArray[np.floating], weights: Floats, share: float) -> Ids:
-    """Places of the largest keys, until their weights reach a share of all; at least one."""
-    mass = share * total_of(weights)
-    for count in (*HEADS, len(keys)):
-        places = largest(keys, count)
-        reached = int(weights[places].cumsum(dtype=np.float64).searchsorted(mass))
-        if reached < len(places):
-            break
-    return places[: reached + 1]
+    return np.sort(until(-np.abs(surprises - np.float32(entropy)), weights, share * total))

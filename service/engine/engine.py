@@ -256,7 +256,7 @@ class Engine:
         self._worker.end(generation, Cancelled("the caller left"))
 
     def _deliver(self, events: list[Event]) -> None:
-        """Called in the worker's thread: wakes the loop once for all events of a step."""
+        """Called in the worker's thread: wakes the loop once for all the events."""
         assert self._loop is not None, "the worker runs only after the start"  # noqa: S101 - an invariant
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._dispatch, events)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine.vectors import largest, total_of
+from service.engine.vectors import largest, ranked, total_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,6 @@ def observe(logits: NDArray[np.float32], token: int, count: int) -> TokenLogprob
     """Of `logits` [vocabulary], those of a token and of the `count` most probable ones."""
     highest = logits.max()
     normaliser = float(highest) + math.log(total_of(np.exp(logits - highest)))
-    best = largest(logits, count).tolist() if count else []
+    best = ranked(logits, largest(logits, count)).tolist() if count else []
     top = tuple((each, float(logits[each]) - normaliser) for each in best)
     return TokenLogprob(token, float(logits[token]) - normaliser, top)

@@ -69,6 +69,12 @@ class Runs:
         self._stats.verify.since(started)
         return logits
 
+    def judge(self, sequence: Sequence, draft: list[int], accepted: int) -> None:
+        """Notes how many tokens of a draft came out as drafted."""
+        if sequence.drafter is not None:
+            sequence.drafter.judge(accepted=accepted, drafted=len(draft))
+            self._stats.judge(len(draft), accepted, forced=sequence.drafter.forced)
+
     def prefill(self, sequence: Sequence) -> Floats:
         """Runs the next slice of a prompt. Returns the logits behind it [vocabulary]."""
         past = sequence.computed

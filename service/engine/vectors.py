@@ -5,31 +5,43 @@ A sort of all, or a sum in double precision, takes longer than all else that is 
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
+# Most distributions have their mass in so many tokens, or in so many.
+HEADS = (128, 1024)
+# So many are soon sorted.
+FEW = 256
+# In nats: below it a weight beside one of 1 is none in single precision.
+SPAN = 200.0
 # Of so many keys that are apart by the same distance the largest is found first.
 DEPTH = 16
 # Weights are summed so many at a time, in single precision, and these sums in double.
 STRIDE = 256
 
 
-def largest(keys: NDArray[np.floating], count: int) -> Ids:
-    """Places of the `count` largest keys, largest first, the first place among equals."""
-    if count < len(keys):
-        places = np.flatnonzero(keys >= bound(keys, count))
-    else:
-        places = all_places(len(keys))
-    return places[np.argsort(-keys[places], kind="stable")[:count]]
+def largest(keys: Floats, count: int) -> Ids:
+    """Places of the `count` largest keys, the first places among equals; in order of place."""
+    if count >= len(keys):
+        return np.arange(len(keys))
+    places = np.flatnonzero(keys >= bound(keys, count))
+    found = keys[places]
+    least = np.partition(found, -count)[-count]
+    above = places[found > least]
+    equal = places[found == least]
+    return np.sort(np.append(above, equal[: count - len(above)]))
 
 
-def bound(keys: NDArray[np.floating], count: int) -> np.floating:
-    """A key that at least `count` keys reach, and not many more."""
+def ranked(keys: Floats, places: Ids) -> Ids:
+    """Places by falling key, the first among equals first."""
+    return places[np.argsort(-keys[places], kind="stable")]
+
+
+def bound(keys: Floats, count: int) -> np.floating:
+    """A key that at least `count` keys reach: the last of them, or one that is sooner found."""
     columns = len(keys) // DEPTH
     if columns >= 2 * count:
         # As many columns reach it as keys that are the largest of theirs.
@@ -38,11 +50,41 @@ def bound(keys: NDArray[np.floating], count: int) -> np.floating:
     return reached
 
 
-@cache
-def all_places(count: int) -> Ids:
-    places = np.arange(count)
-    places.flags.writeable = False
-    return places
+def until(keys: Floats, weights: Floats, mass: float) -> Ids:
+    """Places of the largest keys: as many as it takes for their weights to reach a mass.
+
+    At least one; the first among equals. Keys that are more than `SPAN` apart from the largest
+    have no weight.
+    """
+    for count in HEADS:
+        head = ranked(keys, largest(keys, count))
+        if weights[head].sum(dtype=np.float64) >= mass or count >= len(keys):
+            return head[: needed(weights[head], mass)]
+    low, high = bracket(keys, weights, mass)
+    certain = np.flatnonzero(keys >= high)
+    rest = ranked(keys, np.flatnonzero((keys >= low) & (keys < high)))
+    mass -= float(weights[certain].sum(dtype=np.float64))
+    return np.append(certain, rest[: needed(weights[rest], mass)])
+
+
+def needed(weights: Floats, mass: float) -> int:
+    """How many of the first weights reach a mass; at least one."""
+    return int(weights.cumsum(dtype=np.float64).searchsorted(mass)) + 1
+
+
+def bracket(keys: Floats, weights: Floats, mass: float) -> tuple[np.float32, np.float32]:
+    """Two keys. What reaches the higher weighs less than a mass, what reaches the lower does not.
+
+    Between them are at most `FEW` keys, or equal ones: to sort a vocabulary takes much longer.
+    """
+    high = np.nextafter(keys.max(), np.float32(np.inf))
+    low = max(keys.min(), high - np.float32(SPAN))
+    between = len(keys)
+    while between > FEW and low < (middle := low + (high - low) / 2) < high:
+        above = keys >= middle
+        low, high = (middle, high) if total_of(weights * above) >= mass else (low, middle)
+        between = int(np.count_nonzero((keys >= low) & (keys < high)))
+    return low, high
 
 
 def pick(weights: Floats, random: np.random.Generator) -> int:

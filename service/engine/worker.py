@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import zip_longest
 from queue import SimpleQueue
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Steps while there is work; `deliver` gets the events of a step, all at once.
+    """Steps while there is work; `deliver` gets the events of a step or of some, all at once.
 
     The public methods may be called from any thread, and take effect before the next step.
     """
@@ -83,6 +84,8 @@ class Worker:
             self._outbox.send()
         except BaseException:  # a panic in Rust is no Exception
             log.exception("the engine thread died")
+            with suppress(Exception):  # it may be what failed
+                self._outbox.send()
             on_death()
 
     def step(self) -> None:
@@ -101,7 +104,7 @@ class Worker:
         self._decode()
         self._take_in()
         self._prefill()
-        self._outbox.send_spaced(len(self._scheduler.decoding), began)
+        self._outbox.end_step(len(self._scheduler.decoding), began)
 
     def _take_in(self) -> None:
         while not self._mail.empty():
@@ -111,6 +114,7 @@ class Worker:
         self._settle_heirs()
 
     def _start(self, job: Job) -> None:
+        self._outbox.send()  # what is copied may take as long as a step, and so may a slice
         try:
             sequence = self._scheduler.start(job, self._begin)
         except Exception as error:
@@ -121,8 +125,7 @@ class Worker:
             self._accept_first(sequence)
 
     def _decode(self) -> None:
-        sequences = tuple(self._scheduler.decoding)
-        if not sequences:
+        if not (sequences := tuple(self._scheduler.decoding)):
             return
         try:
             draft = self._runs.draft()
@@ -157,9 +160,7 @@ class Worker:
         accepted = self._accept_draft(sequence, draft, logits)
         # Ahead of the last token's event: with that the answer may be read.
         self._outbox.add_first(partial(sequence.job.generation.judge, len(draft), accepted))
-        if sequence.drafter is not None:
-            sequence.drafter.judge(accepted=accepted, drafted=len(draft))
-            self.stats.judge(len(draft), accepted, forced=sequence.drafter.forced)
+        self._runs.judge(sequence, draft, accepted)
 
     def _accept_draft(self, sequence: Sequence, draft: list[int], logits: Floats) -> int:
         """Draws tokens as long as they come out as drafted. Returns how many did.
@@ -179,10 +180,9 @@ class Worker:
         return accepted
 
     def _prefill(self) -> None:
-        sequence = self._scheduler.next_prefill()
-        if sequence is None:
+        if (sequence := self._scheduler.next_prefill()) is None:
             return
-        self._outbox.send()  # a slice may take as long as a step
+        self._outbox.send()
         try:
             logits = self._run_slice(sequence)
             if sequence.remaining_prompt:
@@ -231,8 +231,10 @@ class Worker:
             return
         self.stats.completion_tokens += len(delta.token_ids)
         self._scheduler.ledger.charge(sequence.tenant, output=len(delta.token_ids))
-        self._outbox.add(partial(job.generation.add, delta))
-        if delta.finish_reason is not None:
+        ended = delta.finish_reason is not None
+        urgent = ended or len(sequence.output) == 1
+        self._outbox.add(partial(job.generation.add, delta), urgent=urgent)
+        if ended:
             self._finish(sequence)
 
     def _finish(self, sequence: Sequence) -> None:
@@ -247,10 +249,10 @@ class Worker:
             return
         if heir is not None:
             self._heirs.append(heir)
-            return
-        self._scheduler.finish(sequence)
-        if job.done:
-            self._close(job.generation)
+        else:
+            self._scheduler.finish(sequence)
+            if job.done:
+                self._close(job.generation)
 
     def _settle_heirs(self) -> None:
         """First tokens for those who took over a slot; each may finish at once and have an heir."""
@@ -259,8 +261,7 @@ class Worker:
 
     def _accept_first(self, sequence: Sequence) -> None:
         logits = sequence.job.prompt_logits
-        if logits is None:
-            raise RuntimeError("a choice forks only from a prompt that was computed")
+        assert logits is not None, "its prompt was computed"  # noqa: S101 - an invariant
         self._draw_next(sequence, logits.copy())
 
     def _draw_next(self, sequence: Sequence, logits: Floats) -> None:

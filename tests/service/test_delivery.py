@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport_settings.base import load
 from rapport_settings.tls import TlsFiles
 from service.config import ServiceSettings
+from service.delivery import Reader
 from service.engine.generation import MOST_MERGED
 from tests.certificates import Authority
 from tests.service.fakes import ScriptedEngine, ends, says
@@ -93,6 +95,33 @@ async def test_slow_reader_gets_everything(
             pieces += 1
             await asyncio.sleep(PATIENCE / 8)
     assert pieces == len(LONG) + 2
+
+
+async def test_silent_model_is_waited_for(narrow: grpc.aio.Channel, engine: ScriptedEngine) -> None:
+    """A caller reads all that there is, however long nothing comes before and between."""
+    engine.script = []
+    async with narrow as channel:
+        call = ChatServiceStub(channel).StreamChatCompletion(chat())
+        reading = asyncio.create_task(read_on(call))
+        for delta in (says(0, "a"), says(0, "b"), ends(0)):
+            await asyncio.sleep(2 * PATIENCE)
+            engine.generations[0].add(delta)
+        # One more that has the role.
+        assert await reading == 4
+        assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_patience_begins_with_each_message() -> None:
+    """It ends as long after a message that began just behind a look as after any."""
+    given_up = asyncio.Event()
+    reader = Reader(1.0, given_up.set)
+    reader.sending()
+    reader.sent()
+    await asyncio.sleep(1.1)
+    reader.sending()
+    began = time.monotonic()
+    await asyncio.wait_for(given_up.wait(), 10)
+    assert 1.0 <= time.monotonic() - began < 1.6
 
 
 async def test_a_caller_that_went_while_stuck_leaves_nothing(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import pytest
 
-from service.engine.events import Event, Outbox
+from service.engine.events import MOST_SPACING, Event, Outbox
 from service.engine.generation import Generation
 from service.engine.scheduler import Scheduler
+from service.engine.vectors import Floats
 from service.engine.worker import Worker
 from tests.service.engine.fake import (
     END,
@@ -18,69 +20,94 @@ from tests.service.engine.fake import (
     expected,
     greedy,
 )
+from tests.service.engine.timed import Clock
 
-MANY = 1000
-"""Readers to whom messages go every half of a second."""
-
-
-@pytest.fixture
-def delivered() -> list[list[Event]]:
-    return []
+SLOTS = 32
+"""So many readers get a message every 16 ms."""
+STEP = 0.001
 
 
 @pytest.fixture
-def outbox(delivered: list[list[Event]]) -> Outbox:
-    """One that has just sent something, and has an event to send."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def nothing() -> None:
+    """An event."""
+
+
+def sends(clock: Clock, readers: int, step: float, steps: int) -> list[float]:
+    """When something is delivered where each step has a token that can wait."""
+    sent: list[float] = []
+    outbox = Outbox(lambda _: sent.append(clock.now))
+    for _ in range(steps):
+        began = clock.now
+        clock.work(step)
+        outbox.add(nothing, urgent=False)
+        outbox.end_step(readers, began)
+    return sent
+
+
+def gaps(times: Sequence[float]) -> list[float]:
+    return [later - sooner for sooner, later in pairwise(times)]
+
+
+@pytest.mark.parametrize("step", [0.0005, 0.001, 0.003])
+def test_many_readers_of_a_fast_model_get_messages_of_several_steps(
+    clock: Clock, step: float
+) -> None:
+    """Half a millisecond apart for each of them at most, and at least half of that."""
+    between = gaps(sends(clock, readers=16, step=step, steps=200))
+    assert 0.004 <= min(between) <= max(between) <= 0.008
+
+
+def test_however_many_readers_there_are_none_stutters(clock: Clock) -> None:
+    between = gaps(sends(clock, readers=1000, step=0.001, steps=200))
+    assert MOST_SPACING / 2 <= min(between) <= max(between) <= MOST_SPACING
+
+
+@pytest.mark.parametrize(("readers", "step"), [(1, 0.001), (4, 0.0015), (16, 0.005), (64, 0.02)])
+def test_others_get_each_token_by_itself(clock: Clock, readers: int, step: float) -> None:
+    """Where the model is slower than messages are."""
+    assert len(sends(clock, readers, step, steps=20)) == 20
+
+
+def test_what_is_urgent_takes_all_with_it(clock: Clock) -> None:
+    delivered: list[list[Event]] = []
     outbox = Outbox(delivered.append)
-    outbox.add(lambda: None)
+    outbox.add(nothing)
     outbox.send()
-    outbox.add(lambda: None)
-    delivered.clear()
-    return outbox
+    outbox.add(nothing, urgent=False)
+    outbox.end_step(SLOTS, clock.now)
+    outbox.add(nothing)
+    outbox.end_step(SLOTS, clock.now)
+    outbox.end_step(0, clock.now)
+    assert [len(events) for events in delivered] == [1, 2]
 
 
-def test_events_of_fast_steps_wait_for_each_other(
-    outbox: Outbox, delivered: list[list[Event]]
-) -> None:
-    """Messages to many readers would take what the next step needs."""
-    outbox.send_spaced(MANY, time.monotonic())
-    assert not delivered
-    outbox.add(lambda: None)
-    outbox.send()
-    assert [len(events) for events in delivered] == [2]
+class FastRunner(FakeRunner):
+    """Takes a millisecond for whatever it does."""
 
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(SLOTS)
+        self._clock = clock
 
-def test_slow_step_is_told_of_at_once(outbox: Outbox, delivered: list[list[Event]]) -> None:
-    """Where another step like it would end too late."""
-    outbox.send_spaced(MANY, time.monotonic() - 1)
-    assert [len(events) for events in delivered] == [1]
+    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:
+        self._clock.work(STEP)
+        return super().decode(tokens, pasts)
 
-
-def test_few_readers_do_not_wait(outbox: Outbox, delivered: list[list[Event]]) -> None:
-    """Steps of five milliseconds come one by one to four readers, and the last step to all."""
-    outbox.send_spaced(4, time.monotonic() - 0.005)
-    outbox.add(lambda: None)
-    outbox.send_spaced(0, time.monotonic())
-    assert [len(events) for events in delivered] == [1, 1]
-
-
-def test_nothing_is_sent_where_there_is_nothing(
-    outbox: Outbox, delivered: list[list[Event]]
-) -> None:
-    """The loop is woken for events only."""
-    outbox.send()
-    outbox.send()
-    outbox.send_spaced(0, 0)
-    assert len(delivered) == 1
+    def copy(self, source: int, target: int, length: int) -> None:
+        self.before("copy")
+        super().copy(source, target, length)
 
 
 class Waking:
-    """A worker with a model that takes no time; notes how often it wakes the loop."""
+    """A worker with a fast model; notes how often it wakes the loop."""
 
-    def __init__(self, slots: int) -> None:
-        self.runner = FakeRunner(slots)
-        scheduler = Scheduler(self.runner, byte_vocabulary(), {END}, budget=64 * slots)
-        self.worker = Worker(self.runner, scheduler, ShortSlices(), None, self._deliver)
+    def __init__(self, clock: Clock) -> None:
+        self.runner = FastRunner(clock)
+        self.scheduler = Scheduler(self.runner, byte_vocabulary(), {END}, budget=64 * SLOTS)
+        self.worker = Worker(self.runner, self.scheduler, ShortSlices(), None, self._deliver)
         self.wakes = 0
 
     def ask(self, prompt: str, max_tokens: int) -> Generation:
@@ -88,43 +115,111 @@ class Waking:
         self.worker.add(generation)
         return generation
 
+    def fill(self, max_tokens: int, but: int = 0) -> list[Generation]:
+        """Requests in all slots but some, each of which has its first token."""
+        made = [self.ask("ab", max_tokens) for _ in range(SLOTS - but)]
+        for _ in made:
+            self.worker.step()
+        return made
+
     def _deliver(self, events: list[Event]) -> None:
         self.wakes += 1
         for event in events:
             event()
 
 
-def test_fast_model_wakes_the_loop_less_often_than_it_steps() -> None:
-    """And no token is lost, whenever each answer ends."""
-    waking = Waking(slots=32)
-    made = [waking.ask("ab", max_tokens=20 + number) for number in range(32)]
-    for _ in made:
-        waking.worker.step()
+@pytest.fixture
+def waking(clock: Clock) -> Waking:
+    return Waking(clock)
+
+
+def said(generation: Generation) -> list[int]:
+    return [token for delta in generation._pending for token in delta.token_ids]
+
+
+def test_fast_model_wakes_the_loop_less_often_than_it_steps(waking: Waking) -> None:
+    """And no token is lost."""
+    made = waking.fill(max_tokens=60)
     before, steps = waking.wakes, 0
     while not all(generation.ended for generation in made):
         waking.worker.step()
         steps += 1
-    assert waking.wakes - before < steps
-    said = [[token for delta in one._pending for token in delta.token_ids] for one in made]
-    assert said == [expected(b"ab", 20 + number) for number in range(32)]
+    ends = SLOTS  # one after the other, as they began
+    assert waking.wakes - before <= ends + steps / 16 + 1 < ends + steps
+    assert [said(generation) for generation in made] == [expected(b"ab", 60)] * SLOTS
 
 
-def test_tokens_do_not_wait_for_a_prompt() -> None:
-    """A slice of it may take long: what was held up is sent before."""
-    waking = Waking(slots=32)
-    made = [waking.ask("ab", max_tokens=60) for _ in range(31)]
-    for _ in made:
-        waking.worker.step()
-    waking.ask("c" * 30, max_tokens=1)
-    known: list[tuple[int, int]] = []
+def test_first_and_last_tokens_are_told_of_at_once(waking: Waking) -> None:
+    waking.fill(max_tokens=60, but=1)
+    late = waking.ask("c", max_tokens=3)
+    waking.worker.step()
+    assert said(late) == expected(b"c", 1)
+    waking.worker.step()
+    waking.worker.step()
+    assert late.ended
+    assert said(late) == expected(b"c", 3)
 
-    def note(kind: str) -> None:
-        if kind == "prefill":
-            decoded = len(waking.runner.contents[0]) - len("ab") + 1
-            known.append((made[0].completion_tokens, decoded))
+
+def told_all(waking: Waking) -> bool:
+    """Whether everybody who is alone in a request knows all of its tokens."""
+    return all(
+        sequence.job.generation.completion_tokens == len(sequence.output)
+        for sequence in waking.scheduler.decoding
+        if sequence.job.request.n == 1
+    )
+
+
+@pytest.mark.parametrize("kind", ["prefill", "copy"])
+def test_tokens_do_not_wait_for_a_newcomer(waking: Waking, kind: str) -> None:
+    """A slice of a prompt may take long, and so may a copy: what was held up is sent before.
+
+    The second choice gets its copy when one of the others has ended.
+    """
+    waking.fill(max_tokens=50, but=1)
+    waking.worker.step()
+    waking.worker.add(Generation(greedy("c" * 30, 34, n=2), lambda _: None))
+    known: list[bool] = []
+
+    def note(what: str) -> None:
+        if what == kind:
+            known.append(told_all(waking))
 
     waking.runner.before = note
-    for _ in range(3):
+    while not known:
         waking.worker.step()
-    assert known
-    assert all(told == decoded for told, decoded in known)
+    assert all(known)
+
+
+def strike(waking: Waking, blow: Callable[[], None]) -> None:
+    """Runs the worker's thread until a blow that comes while tokens are held up ends it."""
+    steps = 0
+
+    def note(what: str) -> None:
+        nonlocal steps
+        steps += what == "decode"
+        if steps == 5:
+            assert not told_all(waking)
+            blow()
+
+    waking.runner.before = note
+    waking.worker.start(lambda: None).join(10)
+
+
+def test_what_is_held_up_is_sent_at_the_end(waking: Waking) -> None:
+    waking.fill(max_tokens=60)
+    strike(waking, waking.worker.stop)
+    assert told_all(waking)
+
+
+class Panic(BaseException):
+    """As Rust's."""
+
+
+def test_what_is_held_up_is_sent_when_the_thread_dies(waking: Waking) -> None:
+    waking.fill(max_tokens=60)
+
+    def panic() -> None:
+        raise Panic
+
+    strike(waking, panic)
+    assert told_all(waking)

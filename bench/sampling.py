@@ -1,0 +1,89 @@
+"""What it takes to draw a row's token, for each way to ask: `python -m bench.sampling`.
+
+The rows are logits of the default model behind different prompts. Prints the median time of a row,
+in microseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from bench.options import bounded
+from models.catalog import DEFAULT_MODEL
+from models.importer import ensure
+from models.precision import cpu_precision
+from service.engine.logprobs import observe
+from service.engine.model import ModelSpec
+from service.engine.providers import CPU
+from service.engine.request import Sampling
+from service.engine.runner import load_runner
+from service.engine.sampler import Sampler, draw_all
+from service.engine.vectors import Floats
+
+ROWS = 16
+PROMPT = range(1000, 1100)
+
+WAYS = {
+    "temperature 0": Sampling(temperature=0),
+    "temperature 1": Sampling(),
+    "temperature 0.7": Sampling(temperature=0.7),
+    "top_k 40": Sampling(temperature=0.7, top_k=40),
+    "top_p 0.9": Sampling(temperature=0.7, top_p=0.9),
+    "top_k 40, top_p 0.95, min_p 0.05": Sampling(0.8, top_k=40, top_p=0.95, min_p=0.05),
+    "min_p 0.05": Sampling(temperature=0.7, min_p=0.05),
+    "typical_p 0.9": Sampling(temperature=0.7, typical_p=0.9),
+    "mirostat_target 5": Sampling(mirostat_target=5),
+    "repetition_penalty 1.1": Sampling(repetition_penalty=1.1),
+    "frequency_penalty 0.5": Sampling(frequency_penalty=0.5),
+    "logit_bias": Sampling(logit_bias={1000: 1.0}),
+}
+
+Run = Callable[[Floats], object]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures on this machine's processor."""
+    parser = argparse.ArgumentParser("bench.sampling", description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=bounded(int, 1, 10_000), default=50, help="%(default)s")
+    rounds = parser.parse_args(arguments).rounds
+    logits = rows_of_logits()
+    for name, run in runs(logits.shape[1]).items():
+        taken = [seconds(run, logits.copy()) for _ in range(rounds)]
+        print(f"| {name} | {np.median(taken) / ROWS * 1e6:.0f} |", flush=True)
+
+
+def rows_of_logits() -> Floats:
+    """Behind prompts of one token to as many as there are rows [rows, vocabulary]."""
+    folder = ensure(DEFAULT_MODEL, cpu_precision())
+    spec = ModelSpec.read(folder)
+    runner = load_runner(folder, spec, CPU, slots=1, threads=0)
+    prompts = (PROMPT[:length] for length in range(1, ROWS + 1))
+    return np.stack([runner.prefill(0, prompt, 0).copy() for prompt in prompts])
+
+
+def runs(size: int) -> dict[str, Run]:
+    """A draw for each row in each way, and what log probabilities take."""
+
+    def drawing(sampling: Sampling) -> Run:
+        samplers = [Sampler(sampling, PROMPT, row, size) for row in range(ROWS)]
+        return lambda logits: draw_all(logits, samplers)
+
+    def observing(count: int) -> Run:
+        return lambda logits: [observe(row, 0, count) for row in logits]
+
+    ways = {name: drawing(sampling) for name, sampling in WAYS.items()}
+    return ways | {f"top_logprobs {count}": observing(count) for count in (0, 5)}
+
+
+def seconds(run: Run, logits: Floats) -> float:
+    began = time.perf_counter()
+    run(logits)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
