@@ -116,7 +116,7 @@ async def test_required(stub: ChatServiceAsyncStub, parallel: bool) -> None:
     "fields",
     [
         {"tool_choice": WEATHER_ONLY, "temperature": 0},
-        {"tool_choice": REQUIRED, "temperature": 1.5},
+        {"tool_choice": REQUIRED, "temperature": 1.5, "max_tokens": 50},
         {"tool_choice": REQUIRED, "max_tokens": 25},
         {"temperature": 0.5, "max_tokens": 40},
         {"tool_choice": WEATHER_ONLY, "logprobs": LogprobsRequest(enabled=True)},
