@@ -24,9 +24,10 @@ MAX_DRAFT = 15
 
 # Lengths of the last tokens that are looked up, the longest first.
 GRAMS = (3, 2)
-# What one more token in a run costs, in steps of one: a sixth with 8-bit weights, a fifth or a quarter
-# with 4-bit ones, for which a lower one does no worse, as drafts that are right go on being right.
-# It is not learned as times are, or the time of day would decide which kernels round a token's logits.
+# What one more token in a run costs, in steps of one: a sixth with 8-bit weights, a fifth or a
+# quarter with 4-bit ones, for which a lower one does no worse, as drafts that are right go on being
+# right. It is not learned as times are, or the time of day would decide which kernels round a
+# token's logits.
 COST = 0.15
 # What is held of drafts of which nothing is known, and how much one token changes of it.
 FIRST_ACCEPTANCE = 0.5
