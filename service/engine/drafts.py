@@ -45,12 +45,16 @@ class Lookup:
         self._next: dict[tuple[int, ...], int] = {}
         self._tail: tuple[int, ...] = ()
         self._cursor: int | None = None
+        self._expected_end = 0
 
     def extend(self, tokens: Iterable[int]) -> None:
         """Takes in tokens that came behind the others."""
         for token in tokens:
             if self._cursor is not None:
-                self._cursor = self._cursor + 1 if self._text[self._cursor] == token else None
+                right = self._text[self._cursor] == token
+                # Behind what was expected nothing is: what comes then stands there by chance.
+                more = self._cursor + 1 != self._expected_end
+                self._cursor = self._cursor + 1 if right and more else None
             for length in GRAMS:
                 if len(self._tail) >= length:
                     self._next[self._tail[-length:]] = len(self._text)
@@ -62,18 +66,21 @@ class Lookup:
         tail, start = self._tail, len(self._text)
         self.extend(tokens)
         self._tail, self._cursor = tail, start if tokens else None
+        self._expected_end = len(self._text) if tokens else 0
 
     def guess(self, count: int) -> list[int]:
-        """`count` tokens that followed the last ones elsewhere, or none.
+        """Up to `count` tokens that followed the last ones elsewhere, or none.
 
-        Once a place was right it is followed, until it is wrong. Where what followed
-        reaches up to now it goes on repeating.
+        Once a place was right it is followed, until it is wrong, or what was expected ends.
+        Where what followed reaches up to now it goes on repeating.
         """
         if self._cursor is None:
             grams = (self._tail[-length:] for length in GRAMS if len(self._tail) >= length)
             self._cursor = next((self._next[gram] for gram in grams if gram in self._next), None)
         if self._cursor is None:
             return []
+        if self._cursor < self._expected_end:
+            return self._text[self._cursor : min(self._cursor + count, self._expected_end)]
         span = len(self._text) - self._cursor
         return [self._text[self._cursor + place % span] for place in range(count)]
 
