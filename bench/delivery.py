@@ -32,6 +32,7 @@ from rapport.v1 import chat_pb2, message_pb2
 
 MODEL = "smollm2-135m-instruct"
 SAID = "Say something long."
+LONG = 7000
 STOP_LIMIT = 15.0
 
 Receive = Callable[[], Awaitable[wire.Received]]
@@ -109,8 +110,7 @@ async def measure(options: argparse.Namespace, target: Target) -> None:
     async with AsyncExitStack() as stack:
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(target.grpc))
         for _ in range(options.stuck):
-            long = rest_body(tokens=7000)
-            await stack.enter_async_context(wire.stuck(target.rest, long))
+            await stack.enter_async_context(wire.stuck(target.rest, unread_body()))
         ways: dict[str, Receive] = {
             "REST": lambda: wire.receive_events(target.rest, body),
             "gRPC": lambda: wire.receive_messages(channel, message),
@@ -136,7 +136,7 @@ async def measure_once(name: str, receive: Receive, streams: int, target: Target
     print(line, flush=True)
 
 
-def rest_body(tokens: int) -> bytes:
+def rest_body(tokens: int, **more: object) -> bytes:
     return orjson.dumps(
         {
             "model": MODEL,
@@ -145,7 +145,13 @@ def rest_body(tokens: int) -> bytes:
             "temperature": 0,
             "stream": True,
         }
+        | more
     )
+
+
+def unread_body() -> bytes:
+    """Asks for more than sockets and windows hold (megabytes), however tokens are merged."""
+    return rest_body(LONG, logprobs=True, top_logprobs=5)
 
 
 def grpc_request(tokens: int) -> bytes:

@@ -19,7 +19,7 @@ from service.engine import engine
 from service.engine.model import ModelSpec
 from service.engine.prefix import SlotMemory
 from service.engine.providers import Provider
-from service.engine.runner import Floats
+from service.engine.vectors import Floats
 
 STEP = "RAPPORT_BENCH_STEP"
 # Common pieces of English in the vocabulary of the default model, none of them special.

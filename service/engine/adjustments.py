@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.request import Sampling
+from service.engine.vectors import Floats
 
 
 class Adjustments:
@@ -23,7 +24,7 @@ class Adjustments:
         self.none = self._seen is None and self._added is None
         """Whether logits stay as they are."""
 
-    def apply(self, logits: NDArray[np.float32]) -> None:
+    def apply(self, logits: Floats) -> None:
         """Changes `logits` [vocabulary]: repetition first, then what is added or taken off."""
         if self._seen is not None:
             penalty = np.float32(max(self._sampling.repetition_penalty, 1e-6))
@@ -50,7 +51,7 @@ def seen_in(prompt: Sequence[int], size: int) -> NDArray[np.bool_]:
     return seen
 
 
-def bias_of(sampling: Sampling, size: int) -> NDArray[np.float32]:
+def bias_of(sampling: Sampling, size: int) -> Floats:
     bias = np.zeros(size, np.float32)
     bias[list(sampling.logit_bias)] = list(sampling.logit_bias.values())
     return bias

@@ -12,10 +12,10 @@ from threading import Lock
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
-from numpy.typing import NDArray
 
 from service.engine.errors import EngineError
 from service.engine.stats import COMPILE_BOUNDS, Tally
+from service.engine.vectors import Floats, Ids
 
 WORD_BITS = 32
 REFUSED = np.float32(-np.inf)
@@ -74,7 +74,7 @@ class Constraint:
             self._check()
             self._ready = True
 
-    def mask(self, logits: NDArray[np.float32]) -> None:
+    def mask(self, logits: Floats) -> None:
         """Sets `logits` [vocabulary] to -inf where the token may not come next.
 
         Tokens that end a turn may come exactly where the text is complete.
@@ -88,7 +88,7 @@ class Constraint:
         ).view(np.bool_)
         np.copyto(logits, REFUSED, where=refused)
 
-    def allowed(self) -> NDArray[np.int64]:
+    def allowed(self) -> Ids:
         """The tokens that may come next.
 
         Raises:

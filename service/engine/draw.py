@@ -10,10 +10,10 @@ from typing import NamedTuple
 from service.engine.constraint import REFUSED, ConstraintFailed
 from service.engine.errors import EngineError, failure_of
 from service.engine.logprobs import TokenLogprob, observe
-from service.engine.runner import Floats
 from service.engine.sampler import draw_all
 from service.engine.sequence import Sequence
 from service.engine.stats import Tally
+from service.engine.vectors import Floats
 
 log = logging.getLogger(__name__)
 

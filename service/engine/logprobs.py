@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from service.engine.vectors import largest, ranked, total_of
+from service.engine.vectors import Floats, largest, ranked, total_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,7 @@ class TokenLogprob:
     top: tuple[tuple[int, float], ...]
 
 
-def observe(logits: NDArray[np.float32], token: int, count: int) -> TokenLogprob:
+def observe(logits: Floats, token: int, count: int) -> TokenLogprob:
     """Of `logits` [vocabulary], those of a token and of the `count` most probable ones."""
     highest = logits.max()
     normaliser = float(highest) + math.log(total_of(np.exp(logits - highest)))

@@ -17,8 +17,7 @@ from service.engine.kv_device import DeviceKeyValues
 from service.engine.model import ModelSpec
 from service.engine.prefix import SlotMemory
 from service.engine.providers import Provider
-
-Floats = NDArray[np.float32]
+from service.engine.vectors import Floats
 
 # The longest slice of a prompt that is run at once: longer ones are no faster per token.
 MAX_SLICE = 256

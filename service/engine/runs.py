@@ -8,10 +8,11 @@ from collections.abc import Sequence as Many
 from service.engine.draw import Drawn, draw
 from service.engine.errors import EngineError, failure_of
 from service.engine.pace import CROWDED_SHARE, FAIR_SHARE, GRAIN, Pace
-from service.engine.runner import MAX_SLICE, Floats, Runner
+from service.engine.runner import MAX_SLICE, Runner
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import Sequence
 from service.engine.stats import Stats
+from service.engine.vectors import Floats
 
 
 class Runs:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.detokenize import Detokenizer
@@ -16,6 +15,7 @@ from service.engine.logprobs import TokenLogprob
 from service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
 from service.engine.sampler import Sampler
 from service.engine.stopping import StopMatcher
+from service.engine.vectors import Floats
 from service.engine.vocabulary import Vocabulary
 
 
@@ -31,7 +31,7 @@ class Job:
         """How many choices have been given a slot."""
         self.parked: list[Sequence] = []
         """Choices that gave their slot to another tenant and will go on."""
-        self.prompt_logits: NDArray[np.float32] | None = None
+        self.prompt_logits: Floats | None = None
         """Logits after the prompt, once it is computed, while choices wait for them."""
 
     @property

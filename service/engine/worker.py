@@ -19,11 +19,12 @@ from service.engine.generation import Generation
 from service.engine.pace import Pace
 from service.engine.prefix import Prefixes
 from service.engine.reuse import Reuse
-from service.engine.runner import Floats, Runner
+from service.engine.runner import Runner
 from service.engine.runs import Runs
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import Job, Sequence
 from service.engine.stats import Stats
+from service.engine.vectors import Floats
 
 log = logging.getLogger(__name__)
 
@@ -286,8 +287,7 @@ class Worker:
 
     def _end(self, generation: Generation, error: EngineError) -> None:
         # A request that has just finished is no longer here: its cancellation comes too late.
-        job = self._jobs.get(generation)
-        if job is not None:
+        if (job := self._jobs.get(generation)) is not None:
             self._scheduler.drop(job)
             self._close(generation)
             self._outbox.add(partial(generation.fail, error))

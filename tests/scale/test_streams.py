@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from bench import wire
-from bench.delivery import grpc_request, rest_body
+from bench.delivery import grpc_request, rest_body, unread_body
 from bench.server import host_and_port
 from rapport.v1.status_pb2 import GetStatusRequest
 from rapport.v1.status_pb2_grpc import StatusServiceStub
@@ -19,7 +19,6 @@ from tests.scale.conftest import Instant, Serve
 # Of so many streams, one is stuck, one is slow and one is over gRPC.
 ONE_IN = 10
 TOKENS = 200
-LONG = 7000
 SLOW_READ, SLOW_PAUSE = 2048, 0.1
 # What a stream may take in either process, the row of logits in the service aside.
 MOST_BYTES = 400_000
@@ -48,7 +47,7 @@ async def hold(instant: Instant, count: int) -> dict[str, int]:
     async with AsyncExitStack() as stack:
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(instant.grpc))
         for _ in range(some):
-            await stack.enter_async_context(wire.stuck(instant.rest, rest_body(LONG)))
+            await stack.enter_async_context(wire.stuck(instant.rest, unread_body()))
         slow = [read_slowly(instant.rest, body) for _ in range(some)]
         rpcs = [wire.receive_messages(channel, grpc_request(TOKENS)) for _ in range(some)]
         rest = [wire.receive_events(instant.rest, body) for _ in range(count - 3 * some)]

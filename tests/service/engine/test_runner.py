@@ -7,7 +7,8 @@ import pytest
 
 from service.engine.model import ModelSpec
 from service.engine.providers import CPU, CUDA, cuda_obstacle
-from service.engine.runner import MAX_SLICE, Floats, OnnxRunner, load_runner
+from service.engine.runner import MAX_SLICE, OnnxRunner, load_runner
+from service.engine.vectors import Floats
 from service.engine.vocabulary import Vocabulary
 
 needs_gpu = pytest.mark.skipif(cuda_obstacle() is not None, reason=str(cuda_obstacle()))
