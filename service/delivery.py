@@ -17,8 +17,21 @@ logger = logging.getLogger(__name__)
 # Seconds between two looks at least: uvloop's timers know no less, and are early by as much.
 TICK = 0.001
 
+# Says of a caller that went while it was sent a message that a servicer raised this.
+GRPC_LOG, GONE = "grpc._cython.cygrpc", "ExecuteBatchError"
+
 Fail = Callable[[Exception], Awaitable[None]]
 """Ends an RPC with the status of an error."""
+
+
+def log_no_goodbyes() -> None:
+    """Leaves callers that went in the middle of a message to the access log, from now on."""
+    logging.getLogger(GRPC_LOG).addFilter(_is_an_error)
+
+
+def _is_an_error(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != GONE
 
 
 class Reader:

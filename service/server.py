@@ -19,7 +19,7 @@ from service.backstop import bound_calls
 from service.catalog import ModelService
 from service.chat import ChatService
 from service.config import ServiceSettings
-from service.delivery import Readers
+from service.delivery import Readers, log_no_goodbyes
 from service.interceptors import (
     Around,
     Closing,
@@ -63,6 +63,7 @@ def build_server(
     Raises:
         KeysFileError: the file of API keys cannot be used.
     """
+    log_no_goodbyes()
     rpcs = most_rpcs(settings)
     readers = Readers(settings.reader_timeout)
     server = grpc.aio.server(

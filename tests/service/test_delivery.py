@@ -136,3 +136,23 @@ async def test_a_caller_that_went_while_stuck_leaves_nothing(
         call.cancel()
         engine.script = [ends(0)]
         await ChatServiceStub(channel).CreateChatCompletion(chat())
+
+
+async def test_who_leaves_in_the_middle_of_a_message_is_no_error(
+    narrow: grpc.aio.Channel, engine: ScriptedEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Callers that are gone are for the access log alone."""
+    caplog.set_level(logging.INFO)
+    engine.script = LONG
+    async with narrow as channel:
+        stub = ChatServiceStub(channel)
+        calls = [stub.StreamChatCompletion(chat()) for _ in range(8)]
+        for call in calls:
+            await call.read()
+        await asyncio.sleep(PATIENCE / 4)
+        for call in calls:
+            call.cancel()
+        async with asyncio.timeout(10):
+            while caplog.text.count("StreamChatCompletion CANCELLED") < len(calls):  # noqa: ASYNC110 - it is a log
+                await asyncio.sleep(0.01)
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
