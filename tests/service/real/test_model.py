@@ -11,7 +11,6 @@ import grpc
 import pytest
 
 from rapport.v1.chat_pb2 import FinishReason, StopSequences
-from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.format_pb2 import ResponseFormat
 from service.engine.engine import Engine
 from tests.service.requests import chat, message, user
@@ -19,16 +18,10 @@ from tests.service.requests import chat, message, user
 if TYPE_CHECKING:
     from rapport.v1.chat_pb2_grpc import ChatServiceAsyncStub
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 GREEDY = {"temperature": 0, "max_tokens": 16}
 FRANCE = "What is the capital of France?"
-
-
-@pytest.fixture
-async def stub(
-    channel: grpc.aio.Channel,
-    real_engine: Engine,  # noqa: ARG001 - it is behind the channel
-) -> ChatServiceAsyncStub:
-    return ChatServiceStub(channel)
 
 
 async def text(stub: ChatServiceAsyncStub, *texts: str, **fields: Any) -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import pytest
 from jsonschema import validate
 
 from rapport.v1.chat_pb2 import Choice, ChoiceDelta, CreateChatCompletionRequest, FinishReason
-from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.format_pb2 import ResponseFormat
 from rapport.v1.logprobs_pb2 import LogprobsRequest
 from rapport.v1.message_pb2 import ChatMessage, Role
@@ -21,12 +19,13 @@ from rapport.v1.tool_pb2 import (
     ToolChoice,
     ToolChoiceMode,
 )
-from service.engine.engine import Engine
 from tests.service.joining import joined
 from tests.service.requests import chat, message, user
 
 if TYPE_CHECKING:
     from rapport.v1.chat_pb2_grpc import ChatServiceAsyncStub
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WEATHER = {
     "type": "object",
@@ -48,14 +47,6 @@ REQUIRED = ToolChoice(mode=ToolChoiceMode.TOOL_CHOICE_MODE_REQUIRED)
 WEATHER_ONLY = ToolChoice(named=NamedToolChoice(name="get_weather"))
 CALLS = FinishReason.FINISH_REASON_TOOL_CALLS
 ASKED = "What is the weather in Paris?"
-
-
-@pytest.fixture
-async def stub(
-    channel: grpc.aio.Channel,
-    real_engine: Engine,  # noqa: ARG001 - it is behind the channel
-) -> ChatServiceAsyncStub:
-    return ChatServiceStub(channel)
 
 
 def asking(*texts: str, **fields: Any) -> CreateChatCompletionRequest:

@@ -1,0 +1,46 @@
+"""The real model, which takes seconds to load: once for all tests of a module."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest_asyncio
+
+from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from rapport_settings.base import load
+from service.config import ServiceSettings
+from service.engine.engine import Engine
+from service.lifecycle import Lifecycle
+from tests.service.running import listening, loaded_engine
+
+if TYPE_CHECKING:
+    from rapport.v1.chat_pb2_grpc import ChatServiceAsyncStub
+
+shared = partial(pytest_asyncio.fixture, scope="module", loop_scope="module")
+
+
+@shared()
+async def lifecycle() -> Lifecycle:
+    lifecycle = Lifecycle()
+    await lifecycle.begin()
+    return lifecycle
+
+
+@shared()
+async def real_engine(cpu_folder: Path, lifecycle: Lifecycle) -> AsyncIterator[Engine]:
+    async with loaded_engine(cpu_folder, lifecycle) as engine:
+        yield engine
+
+
+@shared()
+async def stub(real_engine: Engine, lifecycle: Lifecycle) -> AsyncIterator[ChatServiceAsyncStub]:
+    del real_engine  # it is behind the channel
+    async with (
+        listening(load(ServiceSettings, ["--grpc-port", "0"]), lifecycle) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield ChatServiceStub(channel)

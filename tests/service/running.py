@@ -1,0 +1,40 @@
+"""A real server, and the real model's engine behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from rapport_metrics.certificates import Certificates
+from rapport_telemetry.traces import Untraced
+from service.config import ServiceSettings
+from service.engine.engine import Engine, EngineConfig
+from service.engine.providers import choose_provider
+from service.lifecycle import Lifecycle, Served
+from service.process import serve
+from service.server import build_server, listen
+from service.spans import trace_with
+
+
+@asynccontextmanager
+async def listening(settings: ServiceSettings, lifecycle: Lifecycle) -> AsyncIterator[str]:
+    """Gives the server's address."""
+    server = build_server(settings, lifecycle, trace_with(Untraced()))
+    port = await listen(server, settings, Certificates("rapport"))
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
+@asynccontextmanager
+async def loaded_engine(folder: Path, lifecycle: Lifecycle) -> AsyncIterator[Engine]:
+    """All its requests must come to an end."""
+    config = EngineConfig(slots=4)
+    engine = await asyncio.to_thread(Engine.load, folder, choose_provider("cpu"), config)
+    await serve(Served.load(folder, engine), lifecycle)
+    yield engine
+    await engine.drain(0)
+    await engine.stop()
+    counters = engine.counters
+    assert counters.accepted == counters.finished + counters.cancelled + counters.failed
