@@ -1,7 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := service gateway models rapport_cli rapport_metrics rapport_settings rapport_telemetry \
-        bench tools tests
+CODE := common models service gateway cli bench tools tests
 
 .PHONY: help setup protos run test clients scale fuzz lint audit format bench bench-versus clean
 
@@ -10,14 +9,14 @@ help: ## List the targets
 
 setup: .venv/.dev ## Install everything for development
 
-.venv/.run: pyproject.toml constraints.txt
+.venv/.run: pyproject.toml protos/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ./protos --editable .
 	@touch $@
 
 .venv/.dev: .venv/.run
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ./protos --editable '.[dev]'
 	@touch $@
 
 run: .venv/.run ## Serve gRPC on 127.0.0.1:50051 and REST on 127.0.0.1:8080
@@ -41,7 +40,7 @@ fuzz: .venv/.fuzz ## Fuzz what reads foreign bytes, a minute each (ARGS='gguf --
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 .venv/.fuzz: .venv/.dev
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ./protos --editable '.[fuzz]'
 	@touch $@
 
 lint: .venv/.dev ## Style, types, import rules, protos

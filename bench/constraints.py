@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from models.importer import ensure
-from models.precision import cpu_precision
+from rapport.models.importer import ensure
+from rapport.models.onnx.precision import cpu_precision
+from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.request import GenerationRequest, Sampling
+from rapport.service.engine.runtime.providers import choose_provider
+from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
+from rapport.service.structured_output.response_format import source_of
 from rapport.v1.format_pb2 import ResponseFormat
-from service.engine.constraint import Grammar, GrammarCompiler
-from service.engine.engine import Engine, EngineConfig
-from service.engine.providers import choose_provider
-from service.engine.request import GenerationRequest, Sampling
-from service.formats.response_format import source_of
 
 ROUNDS = 9
 TOKENS = 96

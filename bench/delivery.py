@@ -26,8 +26,8 @@ from bench import wire
 from bench.instant import STEP
 from bench.processes import Watch
 from bench.server import Server, free_ports
-from models.importer import ensure
-from models.precision import cpu_precision
+from rapport.models.importer import ensure
+from rapport.models.onnx.precision import cpu_precision
 from rapport.v1 import chat_pb2, message_pb2
 
 MODEL = "smollm2-135m-instruct"
@@ -84,7 +84,7 @@ def serving(options: argparse.Namespace) -> Iterator[Target]:
     }
     with (
         child([sys.executable, "-m", "bench.instant"], environment) as service,
-        Server([sys.executable, "-m", "gateway"], environment, f"{rest}/health") as gateway,
+        Server([sys.executable, "-m", "rapport.gateway"], environment, f"{rest}/health") as gateway,
     ):
         parts = {"service": [psutil.Process(service)], "gateway": [psutil.Process(gateway.pid)]}
         yield Target(rest, f"127.0.0.1:{grpc_port}", parts)

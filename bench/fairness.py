@@ -30,7 +30,7 @@ from bench.options import bounded
 from bench.progress import tell
 from bench.server import end_on_sigterm, rapport
 from bench.workload import Workload
-from models.catalog import DEFAULT_MODEL
+from rapport.models.cache.catalog import DEFAULT_MODEL
 
 GREED = 50
 ROUNDS = 3

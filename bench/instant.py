@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from service import __main__ as process
-from service.engine import engine
-from service.engine.model import ModelSpec
-from service.engine.prefix import SlotMemory
-from service.engine.providers import Provider
-from service.engine.vectors import Floats
+from rapport.service import __main__ as process
+from rapport.service.engine import engine
+from rapport.service.engine.kv.prefix_cache import SlotMemory
+from rapport.service.engine.model import ModelSpec
+from rapport.service.engine.runtime.providers import Provider
+from rapport.service.engine.sampling.top_k import Floats
 
 STEP = "RAPPORT_BENCH_STEP"
 # Common pieces of English in the vocabulary of the default model, none of them special.

@@ -14,12 +14,12 @@ from timeit import repeat
 from typing import Any
 from unittest.mock import patch
 
-from models.importer import ensure
-from models.precision import cpu_precision
-from service.engine.engine import Engine, EngineConfig
-from service.engine.providers import CPU
-from service.engine.request import GenerationRequest, Sampling
-from service.engine.stats import Stats, Tally
+from rapport.models.importer import ensure
+from rapport.models.onnx.precision import cpu_precision
+from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.request import GenerationRequest, Sampling
+from rapport.service.engine.runtime.providers import CPU
+from rapport.service.engine.stats import Stats, Tally
 
 MODEL = "smollm2-135m-instruct"
 PROMPT = tuple(range(100, 140))

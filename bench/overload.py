@@ -33,7 +33,7 @@ from bench.scenario import Limits, Session
 from bench.server import end_on_sigterm, rapport
 from bench.table import console
 from bench.workload import Workload
-from models.catalog import DEFAULT_MODEL
+from rapport.models.cache.catalog import DEFAULT_MODEL
 
 FACTORS = (1, 2, 10)
 # As many clients as keep all slots busy, and each so many requests.

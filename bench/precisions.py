@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bench.options import bounded
-from models.catalog import DEFAULT_MODEL
-from models.importer import ensure
-from models.precision import PRECISIONS
-from service.engine.model import ModelSpec
-from service.engine.providers import CPU
-from service.engine.runner import OnnxRunner, load_runner
+from rapport.models.cache.catalog import DEFAULT_MODEL
+from rapport.models.importer import ensure
+from rapport.models.onnx.precision import PRECISIONS
+from rapport.service.engine.model import ModelSpec
+from rapport.service.engine.runtime.providers import CPU
+from rapport.service.engine.runtime.runner import OnnxRunner, load_runner
 
 CONTEXT = 100
 ROWS = (1, 2, 4, 8, 16)

@@ -13,16 +13,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bench.options import bounded
-from models.catalog import DEFAULT_MODEL
-from models.importer import ensure
-from models.precision import cpu_precision
-from service.engine.logprobs import observe
-from service.engine.model import ModelSpec
-from service.engine.providers import CPU
-from service.engine.request import Sampling
-from service.engine.runner import load_runner
-from service.engine.sampler import Sampler, draw_all
-from service.engine.vectors import Floats
+from rapport.models.cache.catalog import DEFAULT_MODEL
+from rapport.models.importer import ensure
+from rapport.models.onnx.precision import cpu_precision
+from rapport.service.engine.model import ModelSpec
+from rapport.service.engine.request import Sampling
+from rapport.service.engine.runtime.providers import CPU
+from rapport.service.engine.runtime.runner import load_runner
+from rapport.service.engine.sampling.logprobs import observe
+from rapport.service.engine.sampling.sampler import Sampler, draw_all
+from rapport.service.engine.sampling.top_k import Floats
 
 ROWS = 16
 PROMPT = range(1000, 1100)

@@ -30,12 +30,12 @@ from bench.scenario import Limits, Session
 from bench.server import Target, end_on_sigterm, rapport
 from bench.versus.asks import alone
 from bench.workload import Workload
-from models.catalog import DEFAULT_MODEL
-from models.importer import ensure
-from models.precision import cpu_precision
-from service.engine.model import ModelSpec
-from service.engine.providers import choose_provider
-from service.engine.runner import load_runner
+from rapport.models.cache.catalog import DEFAULT_MODEL
+from rapport.models.importer import ensure
+from rapport.models.onnx.precision import cpu_precision
+from rapport.service.engine.model import ModelSpec
+from rapport.service.engine.runtime.providers import choose_provider
+from rapport.service.engine.runtime.runner import load_runner
 
 # Tokens of context of each row: about what the streams have in the middle of the measurement.
 CONTEXT = 200

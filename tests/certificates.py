@@ -7,7 +7,7 @@ from pathlib import Path
 
 import trustme
 
-from rapport_settings.tls import TlsFiles
+from rapport.common.tls import TlsFiles
 
 BEGIN = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 A_DAY_LATER = BEGIN + dt.timedelta(days=1)

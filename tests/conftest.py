@@ -9,8 +9,8 @@ import pytest
 from hypothesis import settings
 
 from bench.server import Target, rapport
-from models.importer import ensure
-from models.precision import cpu_precision, cpu_precisions
+from rapport.models.importer import ensure
+from rapport.models.onnx.precision import cpu_precision, cpu_precisions
 from tests.certificates import Authority
 
 MODEL = "smollm2-135m-instruct"

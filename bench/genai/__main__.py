@@ -20,8 +20,8 @@ import orjson
 
 from bench.genai.folder import write
 from bench.options import bounded
-from models.importer import ensure
-from models.precision import cpu_precision
+from rapport.models.importer import ensure
+from rapport.models.onnx.precision import cpu_precision
 
 MODEL = "smollm2-135m-instruct"
 ENVIRONMENT = Path(".build/genai")

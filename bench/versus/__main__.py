@@ -110,7 +110,7 @@ def found_peer(options: Options) -> Peer | None:
 
 def versions_with(peer: Peer | None) -> dict[str, str]:
     """Of both servers and of what Rapport computes with."""
-    found = {"rapport": version("rapport"), "onnxruntime": onnxruntime.__version__}
+    found = {"rapport": version("rapport-server"), "onnxruntime": onnxruntime.__version__}
     return found | ({PEER: peers.llama_version(peer.program)} if peer else {})
 
 

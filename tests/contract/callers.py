@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest
 from grpc_status import rpc_status
 
-from gateway.codec.decode import decoder
-from gateway.codec.encode import encoder
+from rapport.gateway.transcoding.codec.decode import decoder
+from rapport.gateway.transcoding.codec.encode import encoder
 from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
     CreateChatCompletionResponse,

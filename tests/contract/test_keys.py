@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from bench.server import Target, rapport
-from rapport_cli import keys
+from rapport.cli import keys
 from tests.conftest import MODEL
 from tests.contract.callers import Json, Rest, ask, events
 

@@ -16,7 +16,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 
 from bench.server import Server, Target, free_ports
-from rapport_settings.tls import TlsFiles
+from rapport.common.tls import TlsFiles
 from tests.certificates import Authority
 from tests.contract.callers import Grpc, Rest, ask, to_proto, unpacked
 from tests.faults.conftest import Serving

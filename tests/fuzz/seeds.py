@@ -8,9 +8,9 @@ from pathlib import Path
 
 import orjson
 
+from rapport.service.tools import hermes_format as form
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.tool_pb2 import FunctionDefinition, Tool
-from service.tools import form
 from tests.conftest import MODEL
 from tests.contract.offers import TOOLS
 from tests.models.conftest import Tiny, write_tiny

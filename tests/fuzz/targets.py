@@ -17,32 +17,32 @@ import orjson
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import DecodeError
 
-from gateway.app import Gateway
-from gateway.codec.decode import decoder
-from gateway.codec.encode import encoder
-from gateway.codec.violations import InvalidError
-from gateway.config import GatewaySettings
-from models.errors import ModelError
-from models.gguf import GgufFile
-from models.importer import ensure
-from models.precision import cpu_precision
-from models.tokenizer import tokenizer_from
+from rapport.gateway.app import Gateway
+from rapport.gateway.config import GatewaySettings
+from rapport.gateway.transcoding.codec.decode import decoder
+from rapport.gateway.transcoding.codec.encode import encoder
+from rapport.gateway.transcoding.codec.violations import InvalidError
+from rapport.models.errors import ModelError
+from rapport.models.gguf.reader import GgufFile
+from rapport.models.gguf.tokenizer import tokenizer_from
+from rapport.models.importer import ensure
+from rapport.models.onnx.precision import cpu_precision
+from rapport.service.engine.model import ModelSpec
+from rapport.service.engine.sampling.constraint import GrammarCompiler, GrammarError
+from rapport.service.engine.text.vocabulary import Vocabulary
+from rapport.service.errors import InvalidRequest, ModelNotFound
+from rapport.service.prompt.prompt import PromptReader
+from rapport.service.prompt.template import ChatTemplate
+from rapport.service.prompt.turns import Conversation, Turn
+from rapport.service.request.fields import check
+from rapport.service.request.limits import check_size
+from rapport.service.request.parse import Defaults, generation_request, prediction_of
+from rapport.service.structured_output.response_format import source_of
+from rapport.service.tools.grammar import calls_source
+from rapport.service.tools.tool_call_parser import Argued, Called, CallReader, Event, Said
+from rapport.service.tools.tool_choice import tool_use
 from rapport.v1 import chat_pb2, model_pb2, tokenize_pb2
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
-from service.engine.constraint import GrammarCompiler, GrammarError
-from service.engine.model import ModelSpec
-from service.engine.vocabulary import Vocabulary
-from service.errors import InvalidRequest, ModelNotFound
-from service.formats.response_format import source_of
-from service.prompt.prompt import PromptReader
-from service.prompt.template import ChatTemplate
-from service.prompt.turns import Conversation, Turn
-from service.request import Defaults, generation_request, prediction_of
-from service.tools.grammar import calls_source
-from service.tools.reader import Argued, Called, CallReader, Event, Said
-from service.tools.use import tool_use
-from service.validate import check
-from service.validate_size import check_size
 from tests.conftest import MODEL
 
 Target = Callable[[bytes], object]

@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.__main__ import hold_back
-from gateway.app import Gateway
-from gateway.config import GatewaySettings
-from gateway.server import Server
+from rapport.gateway.__main__ import hold_back
+from rapport.gateway.app import Gateway
+from rapport.gateway.config import GatewaySettings
+from rapport.gateway.http1.server import Server
 from tests.gateway.library import Library, serving
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]

@@ -10,8 +10,8 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from gateway.codec import rules
-from gateway.codec.encode import encoder
+from rapport.gateway.transcoding.codec import rules
+from rapport.gateway.transcoding.codec.encode import encoder
 
 DEPTH = 4  # Deeper messages are left empty where that is allowed.
 

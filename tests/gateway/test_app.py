@@ -236,7 +236,7 @@ async def test_unexpected_error_is_bland(
     def fault(*_: Any) -> None:
         raise KeyError("hidden")
 
-    monkeypatch.setattr("gateway.app.Gateway._call", fault)
+    monkeypatch.setattr("rapport.gateway.app.Gateway._call", fault)
     reply = await client.post("/v1/echo", json={}, headers={"x-request-id": "r-1"})
     assert reply.status_code == 500
     assert reply.json()["error"]["type"] == "internal_server_error"

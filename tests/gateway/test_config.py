@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import GatewaySettings
-from rapport_settings.base import SettingsError
-from rapport_settings.base import load as load_settings
+from rapport.common.settings import SettingsError
+from rapport.common.settings import load as load_settings
+from rapport.gateway.config import GatewaySettings
 
 
 def load(flags: list[str]) -> GatewaySettings:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.gateway.conftest import Serve, gateway
 from tests.gateway.library import descriptor_set
-from tests.gateway.test_upstream import free_port
+from tests.gateway.upstream.test_upstream import free_port
 
 CHROMIUM = shutil.which("chromium") or ""
 FLAGS = (

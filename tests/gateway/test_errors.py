@@ -9,7 +9,7 @@ import httpx
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
-from gateway.errors import STATUSES
+from rapport.gateway.errors import STATUSES
 from tests.gateway.library import Library
 
 BAD = "invalid_request_error"

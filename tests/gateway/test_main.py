@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 async def start(*flags: str) -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "gateway", "--gateway-metrics-port", "0"),
+        *("-m", "rapport.gateway", "--gateway-metrics-port", "0"),
         *flags,
         cwd=ROOT,
         stdout=PIPE,

@@ -12,8 +12,8 @@ import grpc
 import pytest
 
 from bench.server import free_ports
-from gateway.exchange import Exchange
-from gateway.metrics import Metrics
+from rapport.gateway.http1.exchange import Exchange
+from rapport.gateway.metrics import Metrics
 from tests.gateway.conftest import Serve
 from tests.gateway.library import Library, serving
 
@@ -102,7 +102,7 @@ async def test_stuck_readers(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, metrics: Metrics
 ) -> None:
     """A client that is cut for reading nothing is counted; one that leaves is not."""
-    monkeypatch.setattr("gateway.app.Metrics", lambda: metrics)
+    monkeypatch.setattr("rapport.gateway.app.Metrics", lambda: metrics)
     body = json.dumps({"stream": True, "count": 100_000, "size": 10_000})
     head = {"content-type": "application/json"}
     async with serve(reader_timeout=0.3) as client:

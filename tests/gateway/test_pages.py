@@ -8,13 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.openapi.comments import Comments
-from gateway.pages import ASSETS, PATHS, SCRIPTS
-from gateway.reflection import reflect
+from rapport.gateway.openapi.comments import Comments
+from rapport.gateway.pages import ASSETS, PATHS, SCRIPTS
+from rapport.gateway.upstream.reflection import reflect
 from tests.gateway.conftest import Serve, gateway, until_learned
 from tests.gateway.library import Library, descriptor_set, rpc, serving
-from tests.gateway.test_reflection import Reflection, reflecting
-from tests.gateway.test_upstream import free_port, moved, until
+from tests.gateway.upstream.test_reflection import Reflection, reflecting
+from tests.gateway.upstream.test_upstream import free_port, moved, until
 
 
 async def test_description(client: httpx.AsyncClient) -> None:

@@ -18,8 +18,8 @@ import httpx
 import openai
 import pytest
 
-from gateway.metrics import Metrics
-from rapport_settings.tls import TlsFiles
+from rapport.common.tls import TlsFiles
+from rapport.gateway.metrics import Metrics
 from tests.certificates import Authority
 from tests.gateway.conftest import Serve
 from tests.gateway.library import Library
@@ -167,7 +167,7 @@ async def test_scrapes_and_connections_renew(
 ) -> None:
     """Whoever looks first, both see the new certificate: its end, and itself."""
     metrics = Metrics()
-    monkeypatch.setattr("gateway.app.Metrics", lambda: metrics)
+    monkeypatch.setattr("rapport.gateway.app.Metrics", lambda: metrics)
     async with https() as client:
         for day, scrape_first in enumerate((True, False, True), start=1):
             end = dt.datetime(2048, 1, day, tzinfo=dt.UTC)

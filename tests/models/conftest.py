@@ -15,9 +15,9 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 from tokenizers.pre_tokenizers import ByteLevel
 
-from models import catalog
-from models.catalog import KnownModel
-from models.fetch import sha256_of
+from rapport.models.cache import catalog
+from rapport.models.cache.catalog import KnownModel
+from rapport.models.cache.fetch import sha256_of
 
 LAYERS, HIDDEN, HEADS, KV_HEADS, FEED_FORWARD, CONTEXT = 2, 64, 4, 2, 96, 128
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"

@@ -11,7 +11,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from models.importer import ensure
+from rapport.models.importer import ensure
 from tests.conftest import MODEL
 from tests.models.conftest import Decoder
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from models.folder import FILES, Origin, is_current, sizes_in, write_folder
-from models.progress import silent
+from rapport.models.folder import FILES, Origin, is_current, sizes_in, write_folder
+from rapport.models.progress import silent
 
 SOURCE = {"gguf_sha256": "ab" * 32}
 

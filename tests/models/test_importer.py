@@ -16,22 +16,22 @@ from pathlib import Path
 
 import pytest
 
-from models import cache as cache_module
-from models.cache import PARTIAL
-from models.catalog import DEFAULT_MODEL, known_model
-from models.errors import (
+from rapport.models.cache import store as cache_module
+from rapport.models.cache.catalog import DEFAULT_MODEL, known_model
+from rapport.models.cache.fetch import fetch
+from rapport.models.cache.store import PARTIAL
+from rapport.models.errors import (
     CacheError,
     CorruptFileError,
     FetchError,
     UnknownModelError,
     UnsupportedModelError,
 )
-from models.fetch import fetch
-from models.folder import FILES, is_current
-from models.importer import ensure, ensure_any, import_file
-from models.onnx_file import OnnxWriter
-from models.precision import PRECISIONS, cpu_precision
-from models.progress import silent
+from rapport.models.folder import FILES, is_current
+from rapport.models.importer import ensure, ensure_any, import_file
+from rapport.models.onnx.file import OnnxWriter
+from rapport.models.onnx.precision import PRECISIONS, cpu_precision
+from rapport.models.progress import silent
 from tests.models.conftest import Decoder, Index
 
 AGAIN = "then run: rapport models import tiny --precision int4"
@@ -39,8 +39,8 @@ AGAIN = "then run: rapport models import tiny --precision int4"
 # Imports in a process of its own; given a number, kills itself at that report of progress.
 CHILD = """
 import os, signal, sys
-from models import catalog
-from models.importer import ensure
+from rapport.models.cache import catalog
+from rapport.models.importer import ensure
 model = catalog.KnownModel(**{model!r})
 catalog.KNOWN[model.id] = model
 reports = 0
@@ -133,7 +133,7 @@ def test_killed_at_random_times(cpu_folder: Path, cache: Path) -> None:
     (cache / "sources").mkdir(parents=True)
     (cache / "sources" / source.name).symlink_to(source)
     folder = cache / "models" / DEFAULT_MODEL / cpu_precision()
-    command = [sys.executable, "-m", "models", "import"]
+    command = [sys.executable, "-m", "rapport.models", "import"]
     for _ in range(3):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         time.sleep(random.uniform(0.3, 2))  # noqa: S311 nothing secret

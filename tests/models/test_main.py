@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from models import __main__ as command
-from models.__main__ import main
-from models.cache import PARTIAL, cache_root
-from models.catalog import DEFAULT_MODEL
-from models.precision import cpu_precision
+from rapport.models import __main__ as command
+from rapport.models.__main__ import main
+from rapport.models.cache.catalog import DEFAULT_MODEL
+from rapport.models.cache.store import PARTIAL, cache_root
+from rapport.models.onnx.precision import cpu_precision
 
 
 @pytest.mark.usefixtures("index")
@@ -85,6 +85,6 @@ def test_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_runs_as_a_module() -> None:
     """The package can be run."""
     done = subprocess.run(
-        [sys.executable, "-m", "models", "list"], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "rapport.models", "list"], check=True, capture_output=True, text=True
     )
     assert done.stdout == f"{DEFAULT_MODEL}  not in the cache\n"

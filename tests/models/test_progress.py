@@ -8,7 +8,7 @@ import logging
 import pytest
 from rich.console import Console
 
-from models.progress import bars, logged, shown
+from rapport.models.progress import bars, logged, shown
 
 
 def test_plain_lines_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,11 +13,11 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.server import Target
-from gateway.metrics import Metrics as GatewayMetrics
-from rapport_cli.scrape import Interval, Scrape, scrape
-from rapport_settings.tls import Reloaded, TlsFiles
-from service.lifecycle import Lifecycle
-from service.metrics.metrics import Metrics as ServiceMetrics
+from rapport.cli.scrape import Interval, Scrape, scrape
+from rapport.common.tls import Reloaded, TlsFiles
+from rapport.gateway.metrics import Metrics as GatewayMetrics
+from rapport.service.lifecycle import Lifecycle
+from rapport.service.metrics.metrics import Metrics as ServiceMetrics
 from tests.certificates import Authority
 from tests.contract.callers import Grpc, Rest
 from tests.operations.asking import ask_all

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.server import Target
-from rapport_cli.scrape import Scrape, scrape
+from rapport.cli.scrape import Scrape, scrape
 from tests.contract.callers import PATH, Grpc, Rest, ask
 from tests.operations.asking import FORM, leave
 from tests.operations.conftest import Meter

@@ -13,11 +13,11 @@ import promql_parser as promql
 import pytest
 import yaml
 
-from gateway.config import GatewaySettings
-from rapport_cli.scrape import Scrape
-from rapport_settings.base import load
-from service.config import ServiceSettings
-from service.status import KINDS
+from rapport.cli.scrape import Scrape
+from rapport.common.settings import load
+from rapport.gateway.config import GatewaySettings
+from rapport.service.config import ServiceSettings
+from rapport.service.rpc.grpc_status import KINDS
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")

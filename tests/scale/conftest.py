@@ -78,7 +78,9 @@ def serve(cpu_folder: Path, tmp_path: Path) -> Serve:
             command = [sys.executable, "-m", "bench.instant"]
             service = subprocess.Popen(command, env=environment, stderr=out)
         try:
-            gateway = Server([sys.executable, "-m", "gateway"], environment, f"{rest}/health")
+            gateway = Server(
+                [sys.executable, "-m", "rapport.gateway"], environment, f"{rest}/health"
+            )
             with gateway:
                 parts = psutil.Process(service.pid), psutil.Process(gateway.pid)
                 yield Instant(rest, f"127.0.0.1:{grpc_port}", *parts, log)

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from bench.server import Server, Target, rapport
-from models.cache import PARTIAL
-from models.catalog import known_model
-from models.folder import FILES, is_current
-from models.precision import cpu_precision
+from rapport.models.cache.catalog import known_model
+from rapport.models.cache.store import PARTIAL
+from rapport.models.folder import FILES, is_current
+from rapport.models.onnx.precision import cpu_precision
 from tests.conftest import MODEL
 
 SERVERS = 2

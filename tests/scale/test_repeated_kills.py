@@ -6,9 +6,9 @@ import httpx
 import psutil
 import pytest
 
-from tests.gateway.test_lost_upstream import check_loss, library_process
 from tests.gateway.test_main import running
-from tests.gateway.test_upstream import free_port, until
+from tests.gateway.upstream.test_lost_upstream import check_loss, library_process
+from tests.gateway.upstream.test_upstream import free_port, until
 
 WARM_UP, KILLS = 5, 20
 # What the allocator may keep; a channel, a pool of descriptors or a table kept for each

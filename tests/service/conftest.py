@@ -8,10 +8,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from rapport_settings.base import load
-from service.config import ServiceSettings
-from service.engine.engine import Engine
-from service.lifecycle import Lifecycle
+from rapport.common.settings import load
+from rapport.service.config import ServiceSettings
+from rapport.service.engine.engine import Engine
+from rapport.service.lifecycle import Lifecycle
 from tests.service.fakes import ScriptedEngine, served
 from tests.service.running import listening, loaded_engine
 

@@ -8,18 +8,18 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from rapport.service.engine.engine import Counters, Engine
+from rapport.service.engine.errors import EngineError
+from rapport.service.engine.generation import Generation
+from rapport.service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
+from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
+from rapport.service.engine.scheduling.slots import SlotCounters
+from rapport.service.engine.stats import COMPILE_BOUNDS, Occupancy, PrefixStats, Stats, Tally
+from rapport.service.lifecycle import Served
+from rapport.service.prompt.prompt import PromptReader
+from rapport.service.structured_output.compiler import FormatCompiler
+from rapport.service.structured_output.response_format import Source
 from rapport.v1.format_pb2 import ResponseFormat
-from service.engine.constraint import Grammar, GrammarCompiler
-from service.engine.engine import Counters, Engine
-from service.engine.errors import EngineError
-from service.engine.generation import Generation
-from service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
-from service.engine.slots import SlotCounters
-from service.engine.stats import COMPILE_BOUNDS, Occupancy, PrefixStats, Stats, Tally
-from service.formats.compiler import FormatCompiler
-from service.formats.response_format import Source
-from service.lifecycle import Served
-from service.prompt.prompt import PromptReader
 from tests.service.requests import MODEL
 
 CONTEXT = 100

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rapport.service.response.choices import ChoiceJoiner
 from rapport.v1.chat_pb2 import Choice, ChoiceDelta
-from service.choices import ChoiceJoiner
 
 
 def joined(index: int, pieces: Iterable[ChoiceDelta]) -> Choice:

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from rapport_metrics.certificates import Certificates
-from rapport_telemetry.traces import Untraced
-from service.config import ServiceSettings
-from service.engine.engine import Engine, EngineConfig
-from service.engine.providers import choose_provider
-from service.lifecycle import Lifecycle, Served
-from service.process import serve
-from service.server import build_server, listen
-from service.spans import trace_with
+from rapport.common.metrics.certificates import Certificates
+from rapport.common.telemetry.traces import Untraced
+from rapport.service.config import ServiceSettings
+from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.runtime.providers import choose_provider
+from rapport.service.interceptors.tracing import trace_with
+from rapport.service.lifecycle import Lifecycle, Served
+from rapport.service.process import serve
+from rapport.service.server import build_server, listen
 
 
 @asynccontextmanager

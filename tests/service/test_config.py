@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from rapport_settings.base import SettingsError, load
-from service.config import ServiceSettings
-from service.keys.limits import Limits
+from rapport.common.settings import SettingsError, load
+from rapport.service.config import ServiceSettings
+from rapport.service.keys.limits import Limits
 
 
 def settings(flags: list[str]) -> ServiceSettings:

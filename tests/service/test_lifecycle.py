@@ -9,8 +9,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_status import rpc_status
 
+from rapport.service.lifecycle import Lifecycle
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
-from service.lifecycle import Lifecycle
 from tests.service.fakes import ScriptedEngine, ends, served
 from tests.service.requests import chat, health
 

@@ -20,13 +20,13 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from models.folder import FILES
+from rapport.models.folder import FILES
+from rapport.service.config import ServiceSettings
+from rapport.service.errors import NotReady
+from rapport.service.lifecycle import Lifecycle
+from rapport.service.process import ENGINE_DIED, drain, live
 from rapport.v1.chat_pb2 import FinishReason
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
-from service.config import ServiceSettings
-from service.errors import NotReady
-from service.lifecycle import Lifecycle
-from service.process import ENGINE_DIED, drain, live
 from tests.service.fakes import ScriptedEngine, ends, says, served
 from tests.service.requests import MODEL, chat, health
 
@@ -35,13 +35,13 @@ STUBBORN = {"max_tokens": 8000, "ignore_eos": True}
 
 MAIN = """
 import sys
-from service.__main__ import main
+from rapport.service.__main__ import main
 sys.exit(main())
 """
 # The engine's thread fails, or hangs, once it has made the third token of an answer.
 FAULT = """
 import time
-from service.engine.runner import OnnxRunner
+from rapport.service.engine.runtime.runner import OnnxRunner
 decode = OnnxRunner.decode
 left = 3
 def failing(*arguments):
@@ -62,7 +62,7 @@ time.time = lambda: now() + next(days)
 """
 SLOW_LOAD = """
 import time
-from service.engine.engine import Engine
+from rapport.service.engine.engine import Engine
 Engine.load = lambda *_: time.sleep(600)
 """
 
@@ -72,7 +72,7 @@ class Service:
 
     def __init__(self, *flags: str, fault: str = "") -> None:
         """`fault` is code that runs before the service does."""
-        program = ["-c", f"{fault}{MAIN}"] if fault else ["-m", "service"]
+        program = ["-c", f"{fault}{MAIN}"] if fault else ["-m", "rapport.service"]
         self.process = subprocess.Popen(
             [sys.executable, *program, "--grpc-port", "0", "--metrics-port", "0", *flags],
             stderr=subprocess.PIPE,

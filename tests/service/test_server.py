@@ -3,12 +3,12 @@ from __future__ import annotations
 import grpc
 import pytest
 
+from rapport.common.metrics.certificates import Certificates
+from rapport.common.settings import load
+from rapport.service.config import ServiceSettings
+from rapport.service.lifecycle import Lifecycle
+from rapport.service.server import PortTakenError, build_server, listen
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
-from rapport_metrics.certificates import Certificates
-from rapport_settings.base import load
-from service.config import ServiceSettings
-from service.lifecycle import Lifecycle
-from service.server import PortTakenError, build_server, listen
 from tests.service.fakes import ScriptedEngine, ends
 from tests.service.requests import chat
 

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from bench.genai.folder import write
-from service.engine.model import ModelSpec
+from rapport.service.engine.model import ModelSpec
 
 
 @pytest.fixture(scope="module")

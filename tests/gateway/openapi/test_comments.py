@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from gateway.openapi.comments import Comments
+from rapport.gateway.openapi.comments import Comments
 from tests.gateway.library import descriptor_set, message, pool, rpc
 
 

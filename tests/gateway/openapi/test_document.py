@@ -9,8 +9,8 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from gateway.openapi.document import describe
-from gateway.routes import learn
+from rapport.gateway.openapi.document import describe
+from rapport.gateway.transcoding.routes import learn
 from rapport.v1 import chat_pb2, model_pb2
 from tests.gateway.library import SERVICE, descriptor_set, pool
 

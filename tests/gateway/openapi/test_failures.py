@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jsonschema_rs
 
-from gateway.errors import MODEL_BROKEN, STATUSES, TOO_LARGE
-from gateway.openapi import failures
+from rapport.gateway.errors import MODEL_BROKEN, STATUSES, TOO_LARGE
+from rapport.gateway.openapi import failures
 
 
 def test_every_status_is_described() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from gateway.openapi.names import Names
+from rapport.gateway.openapi.names import Names
 
 
 def test_ambiguous_names() -> None:

@@ -13,8 +13,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.codec.rules import INT_RANGES
-from gateway.openapi.scalars import key
+from rapport.gateway.openapi.scalars import key
+from rapport.gateway.transcoding.codec.rules import INT_RANGES
 
 KINDS = ("int32", "int64", "uint32", "uint64")
 

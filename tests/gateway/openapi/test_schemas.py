@@ -19,16 +19,16 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.codec.decode import decoder
-from gateway.codec.encode import encoder
-from gateway.codec.violations import InvalidError
-from gateway.openapi.comments import Comments
-from gateway.openapi.names import Names
-from gateway.openapi.schemas import Schemas
+from rapport.gateway.openapi.comments import Comments
+from rapport.gateway.openapi.names import Names
+from rapport.gateway.openapi.schemas import Schemas
+from rapport.gateway.transcoding.codec.decode import decoder
+from rapport.gateway.transcoding.codec.encode import encoder
+from rapport.gateway.transcoding.codec.violations import InvalidError
 from rapport.v1 import chat_pb2, tool_pb2
-from tests.gateway.codec.test_round_trip import every_message
 from tests.gateway.library import message
 from tests.gateway.strategies import messages, near_misses, values
+from tests.gateway.transcoding.codec.test_round_trip import every_message
 
 QUICK = settings(max_examples=25, database=None, suppress_health_check=list(HealthCheck))
 

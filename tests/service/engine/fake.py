@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from service.engine.drafts import MAX_DRAFT
-from service.engine.generation import Generation
-from service.engine.model import GraphInputs, GraphOutputs, ModelSpec
-from service.engine.pace import FAIR_SHARE, GRAIN, Pace
-from service.engine.prefix import SlotMemory
-from service.engine.request import GenerationRequest, Sampling
-from service.engine.vocabulary import BYTE_OF, Vocabulary
+from rapport.service.engine.generation import Generation
+from rapport.service.engine.kv.prefix_cache import SlotMemory
+from rapport.service.engine.model import GraphInputs, GraphOutputs, ModelSpec
+from rapport.service.engine.request import GenerationRequest, Sampling
+from rapport.service.engine.scheduling.latency_model import FAIR_SHARE, GRAIN, Pace
+from rapport.service.engine.speculative.drafter import MAX_DRAFT
+from rapport.service.engine.text.vocabulary import BYTE_OF, Vocabulary
 
 END = 256
 SIZE = 257

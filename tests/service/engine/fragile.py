@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from service.engine.constraint import Constraint, Grammar
+from rapport.service.engine.sampling.constraint import Constraint, Grammar
 from tests.service.engine.fake import FakeRunner
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.engine import Engine, EngineConfig
-from service.engine.logprobs import TokenLogprob
-from service.engine.providers import CPU
-from service.engine.request import GenerationRequest, Sampling
+from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.request import GenerationRequest, Sampling
+from rapport.service.engine.runtime.providers import CPU
+from rapport.service.engine.sampling.logprobs import TokenLogprob
 
 TURN = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 LONG = TURN.format("Repeat: the sea, the sky, the sand and the wind. " * 8)

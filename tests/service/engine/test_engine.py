@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.engine.engine import Engine, EngineConfig
-from service.engine.errors import Overloaded, StepFailed, Unavailable, Unserviceable
-from service.engine.request import (
+from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.errors import Overloaded, StepFailed, Unavailable, Unserviceable
+from rapport.service.engine.request import (
     NOBODY,
     FinishReason,
     GenerationRequest,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.constraint import GrammarCompiler
-from service.engine.engine import Engine, EngineConfig
-from service.engine.errors import StepFailed
-from service.engine.providers import CPU
-from service.engine.request import Delta, GenerationRequest, Sampling
+from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.errors import StepFailed
+from rapport.service.engine.request import Delta, GenerationRequest, Sampling
+from rapport.service.engine.runtime.providers import CPU
+from rapport.service.engine.sampling.constraint import GrammarCompiler
 from tests.service.engine.fake import (
     END,
     SIZE,

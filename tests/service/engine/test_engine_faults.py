@@ -8,10 +8,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.engine.engine import Engine, EngineConfig
-from service.engine.errors import EngineError, OutOfMemory, StepFailed, Unavailable, failure_of
-from service.engine.faults import FaultyRunner, parse_faults, spoil
-from service.engine.request import GenerationRequest
+from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.errors import (
+    EngineError,
+    OutOfMemory,
+    StepFailed,
+    Unavailable,
+    failure_of,
+)
+from rapport.service.engine.request import GenerationRequest
+from rapport.service.engine.runtime.faults import FaultyRunner, parse_faults, spoil
 from tests.service.engine.fake import (
     FakeRunner,
     Gate,

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from service.engine.engine import Engine, EngineConfig
-from service.engine.providers import CPU
-from service.engine.request import GenerationRequest, Sampling
+from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.request import GenerationRequest, Sampling
+from rapport.service.engine.runtime.providers import CPU
 from tests.service.engine.fake import collect
 
 QUESTIONS = [

@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from service.engine.events import MOST_SPACING, Event, Outbox
-from service.engine.generation import Generation
-from service.engine.scheduler import Scheduler
-from service.engine.vectors import Floats
-from service.engine.worker import Worker
+from rapport.service.engine.events import MOST_SPACING, Event, Outbox
+from rapport.service.engine.generation import Generation
+from rapport.service.engine.sampling.top_k import Floats
+from rapport.service.engine.scheduling.scheduler import Scheduler
+from rapport.service.engine.worker import Worker
 from tests.service.engine.fake import (
     END,
     FakeRunner,

@@ -13,10 +13,10 @@ import pytest
 PROGRAM = """
 import asyncio, re, resource, sys
 from pathlib import Path
-from service.engine.engine import Engine, EngineConfig
-from service.engine.errors import OutOfMemory
-from service.engine.providers import CPU
-from service.engine.request import GenerationRequest
+from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.errors import OutOfMemory
+from rapport.service.engine.runtime.providers import CPU
+from rapport.service.engine.request import GenerationRequest
 
 def limit(spare):
     size = int(re.search(r"VmSize:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

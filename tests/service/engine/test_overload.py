@@ -8,11 +8,11 @@ from random import Random
 import numpy as np
 import pytest
 
-from service.engine.admission import Admission, Limits
-from service.engine.errors import Overloaded
-from service.engine.generation import Generation
-from service.engine.load import Ask, Load
-from service.engine.request import NOBODY
+from rapport.service.engine.errors import Overloaded
+from rapport.service.engine.generation import Generation
+from rapport.service.engine.request import NOBODY
+from rapport.service.engine.scheduling.admission import Admission, Limits
+from rapport.service.engine.scheduling.load import Ask, Load
 from tests.service.engine.timed import Clock, House
 
 SLOTS = 16

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.engine import Engine, EngineConfig
-from service.engine.errors import EngineError
-from service.engine.stats import ROW_BOUNDS, Tally
+from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.errors import EngineError
+from rapport.service.engine.stats import ROW_BOUNDS, Tally
 from tests.service.engine.fake import (
     FakeRunner,
     Gate,

@@ -6,13 +6,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from service.engine.errors import Cancelled
-from service.engine.events import Event
-from service.engine.generation import Generation
-from service.engine.prefix import BLOCK, Prefixes, PrefixStore
-from service.engine.request import Tenant, Tier
-from service.engine.scheduler import Scheduler
-from service.engine.worker import Worker
+from rapport.service.engine.errors import Cancelled
+from rapport.service.engine.events import Event
+from rapport.service.engine.generation import Generation
+from rapport.service.engine.kv.prefix_cache import BLOCK, Prefixes, PrefixStore
+from rapport.service.engine.request import Tenant, Tier
+from rapport.service.engine.scheduling.scheduler import Scheduler
+from rapport.service.engine.worker import Worker
 from tests.service.engine.fake import (
     END,
     FakeRunner,

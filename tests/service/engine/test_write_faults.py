@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from service.engine.engine import Engine
-from service.engine.errors import EngineError, OutOfMemory, StepFailed
-from service.engine.generation import Generation
-from service.engine.pace import GRAIN
-from service.engine.request import Tenant
+from rapport.service.engine.engine import Engine
+from rapport.service.engine.errors import EngineError, OutOfMemory, StepFailed
+from rapport.service.engine.generation import Generation
+from rapport.service.engine.request import Tenant
+from rapport.service.engine.scheduling.latency_model import GRAIN
 from tests.service.engine.fake import expected, greedy
 from tests.service.engine.fragile import FragileGrammar, FragileRunner, Trap
-from tests.service.engine.test_bookkeeping import (
+from tests.service.engine.scheduling.test_bookkeeping import (
     BYTES_PER_TOKEN,
     CONFIG,
     SLOTS,

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engine import events, generation, line, load, runs, scheduler, sequence, stats, worker
-from service.engine.events import Event
-from service.engine.generation import Generation
-from service.engine.pace import Pace
-from service.engine.request import Tenant
-from service.engine.scheduler import Scheduler
-from service.engine.worker import Worker
+from rapport.service.engine import events, generation, sequence, stats, worker
+from rapport.service.engine.events import Event
+from rapport.service.engine.generation import Generation
+from rapport.service.engine.request import Tenant
+from rapport.service.engine.runtime import step_executor as runs
+from rapport.service.engine.scheduling import load, scheduler
+from rapport.service.engine.scheduling import waiting_queue as line
+from rapport.service.engine.scheduling.latency_model import Pace
+from rapport.service.engine.scheduling.scheduler import Scheduler
+from rapport.service.engine.worker import Worker
 from tests.service.engine.fake import END, FakeRunner, byte_vocabulary, greedy
 
 VOCABULARY = byte_vocabulary()

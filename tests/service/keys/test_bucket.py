@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.keys.bucket import MINUTE, Bucket
+from rapport.service.keys.bucket import MINUTE, Bucket
 
 LIMITS = st.integers(1, 100_000)
 STARTS = st.floats(0, 1e9)

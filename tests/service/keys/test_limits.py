@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from service.keys.limits import Limits
+from rapport.service.keys.limits import Limits
 
 
 class Given(Limits):

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.account import Account
-from service.engine.generation import Generation
-from service.engine.request import Delta, GenerationRequest
-from service.errors import RateLimited
-from service.keys.keyring import Key
-from service.keys.limits import Limits
-from service.keys.quotas import FEW, Quotas, Visit
+from rapport.service.engine.generation import Generation
+from rapport.service.engine.request import Delta, GenerationRequest
+from rapport.service.errors import RateLimited
+from rapport.service.interceptors.account import Account
+from rapport.service.keys.key_store import Key
+from rapport.service.keys.limits import Limits
+from rapport.service.keys.quotas import FEW, Quotas, Visit
 
 
 class Clock:

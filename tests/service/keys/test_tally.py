@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from service.keys.limits import Limits
-from service.keys.tally import GENERATED, PROMPT, REQUESTS, Tally, of_key, of_user
+from rapport.service.keys.limits import Limits
+from rapport.service.keys.tally import GENERATED, PROMPT, REQUESTS, Tally, of_key, of_user
 
 
 def tally(**limits: int) -> Tally:

@@ -9,16 +9,16 @@ from typing import Any
 import grpc
 import pytest
 
+from rapport.common.settings import load
+from rapport.service.config import ServiceSettings
+from rapport.service.engine.errors import Bound, Overloaded, StepFailed
+from rapport.service.engine.generation import MOST_MERGED
+from rapport.service.lifecycle import Lifecycle, State
+from rapport.service.metrics.metrics import Metrics
+from rapport.service.server import build_server, listen
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.model_pb2 import ListModelsRequest
 from rapport.v1.model_pb2_grpc import ModelServiceStub
-from rapport_settings.base import load
-from service.config import ServiceSettings
-from service.engine.errors import Bound, Overloaded, StepFailed
-from service.engine.generation import MOST_MERGED
-from service.lifecycle import Lifecycle, State
-from service.metrics.metrics import Metrics
-from service.server import build_server, listen
 from tests.service.fakes import ScriptedEngine, ends, says
 from tests.service.requests import chat
 
@@ -29,7 +29,7 @@ RPCS = 2
 @pytest.fixture(autouse=True)
 def _two_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slots and line come on top; the settings below have one of each."""
-    monkeypatch.setattr("service.server.SPARE_RPCS", 0)
+    monkeypatch.setattr("rapport.service.server.SPARE_RPCS", 0)
 
 
 @pytest.fixture

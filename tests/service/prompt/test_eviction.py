@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.prompt.eviction import evict
-from service.prompt.turns import Turn
+from rapport.service.prompt.eviction import evict
+from rapport.service.prompt.turns import Turn
 
 roles = st.sampled_from(["system", "user", "assistant", "tool"])
 conversations = st.lists(

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.vocabulary import Vocabulary
-from service.errors import PromptTooLong
-from service.prompt.prompt import PromptReader
-from service.prompt.template import ChatTemplate
+from rapport.service.engine.text.vocabulary import Vocabulary
+from rapport.service.errors import PromptTooLong
+from rapport.service.prompt.prompt import PromptReader
+from rapport.service.prompt.template import ChatTemplate
 from tests.service.prompt.templates import QWEN
 from tests.service.requests import message, user
 

@@ -6,11 +6,11 @@ import tracemalloc
 
 import pytest
 
-from service.errors import InvalidRequest
-from service.prompt import allowance
-from service.prompt.sandbox import MOST_SOURCE
-from service.prompt.template import ChatTemplate
-from service.prompt.turns import Conversation, Turn
+from rapport.service.errors import InvalidRequest
+from rapport.service.prompt import render_budget as allowance
+from rapport.service.prompt.sandbox import MOST_SOURCE
+from rapport.service.prompt.template import ChatTemplate
+from rapport.service.prompt.turns import Conversation, Turn
 
 HI = Conversation([Turn("user", "Hi")])
 # Which of the two comes first is a matter of speed.

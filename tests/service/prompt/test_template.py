@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import InvalidRequest
-from service.prompt.template import ChatTemplate
-from service.prompt.turns import Conversation, Turn
+from rapport.service.errors import InvalidRequest
+from rapport.service.prompt.template import ChatTemplate
+from rapport.service.prompt.turns import Conversation, Turn
 from tests.service.prompt.templates import GEMMA, LLAMA, QWEN
 
 HI = Turn("user", "Hi")

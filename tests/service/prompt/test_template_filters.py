@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.prompt.template import ChatTemplate
-from service.prompt.turns import Conversation, Turn
+from rapport.service.prompt.template import ChatTemplate
+from rapport.service.prompt.turns import Conversation, Turn
 
 HI = Conversation([Turn("user", "Hi")])
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.vocabulary import Vocabulary
-from service.errors import InvalidRequest
-from service.prompt.template import ChatTemplate
-from service.prompt.tokens import PRIVATE_USE, SafeEncoder
-from service.prompt.turns import Conversation, Turn
+from rapport.service.engine.text.vocabulary import Vocabulary
+from rapport.service.errors import InvalidRequest
+from rapport.service.prompt.template import ChatTemplate
+from rapport.service.prompt.tokens import PRIVATE_USE, SafeEncoder
+from rapport.service.prompt.turns import Conversation, Turn
 from tests.service.prompt.templates import QWEN
 
 START, END = "<|im_start|>", "<|im_end|>"

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rapport.service.prompt.turns import ROLES, Turn, call_text, turn_of
 from rapport.v1.message_pb2 import (
     ChatContent,
     ChatContentParts,
@@ -14,7 +15,6 @@ from rapport.v1.message_pb2 import (
     Role,
 )
 from rapport.v1.tool_pb2 import FunctionCall, ToolCall
-from service.prompt.turns import ROLES, Turn, call_text, turn_of
 from tests.service.requests import message
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest_asyncio
 
+from rapport.common.settings import load
+from rapport.service.config import ServiceSettings
+from rapport.service.engine.engine import Engine
+from rapport.service.lifecycle import Lifecycle
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
-from rapport_settings.base import load
-from service.config import ServiceSettings
-from service.engine.engine import Engine
-from service.lifecycle import Lifecycle
 from tests.service.running import listening, loaded_engine
 
 if TYPE_CHECKING:

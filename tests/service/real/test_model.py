@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
+from rapport.service.engine.engine import Engine
 from rapport.v1.chat_pb2 import FinishReason, StopSequences
 from rapport.v1.format_pb2 import ResponseFormat
-from service.engine.engine import Engine
 from tests.service.requests import chat, message, user
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from service.engine.constraint import ConstraintFailed, GrammarCompiler
-from service.engine.vocabulary import Vocabulary
-from service.errors import InvalidRequest
-from service.tools import form
-from service.tools.grammar import calls_source
-from service.tools.use import NO_PARAMETERS, Function, ToolUse
+from rapport.service.engine.sampling.constraint import ConstraintFailed, GrammarCompiler
+from rapport.service.engine.text.vocabulary import Vocabulary
+from rapport.service.errors import InvalidRequest
+from rapport.service.tools import hermes_format as form
+from rapport.service.tools.grammar import calls_source
+from rapport.service.tools.tool_choice import NO_PARAMETERS, Function, ToolUse
 
 SIZE = 49152
 END = 2

@@ -1,0 +1,118 @@
+"""rapport keys: make API keys, list them, take them away.
+
+A service that runs with the file sees a change within a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import tomlkit
+
+from rapport.common.settings import Settings, SettingsError, load
+from rapport.service.keys.key_file import NAME, Entry, KeysFileError, changing
+from rapport.service.keys.key_file import load as load_keys
+from rapport.service.keys.key_store import ID_LENGTH, hash_of
+from rapport.service.keys.limits import Limits
+
+PREFIX = "rk-"
+SECRET_BYTES = 32
+
+
+class KeysError(Exception):
+    """The command cannot be done; the text is one line that says why."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        file = options.file or configured_file()
+        for line in options.command(file, options):
+            sys.stdout.write(f"{line}\n")
+    except (KeysError, KeysFileError, SettingsError) as error:
+        sys.stderr.write(f"rapport keys: {error}\n")
+        return 1
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="rapport keys", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    adding = commands.add_parser("add", help="make a key and print it, this once")
+    adding.set_defaults(command=add)
+    adding.add_argument("--models", help="ids of the models it may use, separated by commas")
+    for name, field in Limits.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        adding.add_argument(flag, type=int, metavar="N", help=field.description)
+    listing = commands.add_parser("list", help="list the keys: names, ids in logs, and limits")
+    listing.set_defaults(command=list_keys)
+    removing = commands.add_parser("remove", help="take a key away")
+    removing.set_defaults(command=remove)
+    for command in (adding, removing):
+        command.add_argument("name", type=name_of, metavar="NAME")
+    for command in (adding, listing, removing):
+        command.add_argument("--file", type=Path, help="default: the setting api_keys_file")
+    return top
+
+
+def name_of(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError("up to 64 letters, digits, - and _ make a name")
+    return text
+
+
+def configured_file() -> Path:
+    """The file of the settings, in the environment or in rapport.toml."""
+    file = load(Settings, []).api_keys_file
+    if file is None:
+        raise KeysError("name the file with --file or the setting api_keys_file")
+    return file
+
+
+def add(file: Path, options: argparse.Namespace) -> Iterator[str]:
+    key = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    table = tomlkit.table()
+    table["hash"] = hash_of(key.encode())
+    if options.models is not None:
+        table["models"] = [model.strip() for model in options.models.split(",") if model.strip()]
+    for name in Limits.model_fields:
+        if (limit := getattr(options, name)) is not None:
+            table[name] = limit
+    with changing(file) as document:
+        if options.name in document:
+            raise KeysError(f"there is a key {options.name} in {file}")
+        document[options.name] = table
+    yield key
+
+
+def list_keys(file: Path, _: argparse.Namespace) -> Iterator[str]:
+    """One line for each key."""
+    for name, entry in load_keys(file).items():
+        yield "  ".join([name, entry.hash[:ID_LENGTH], *terms(entry)])
+
+
+def terms(entry: Entry) -> Iterator[str]:
+    """What is particular about a key."""
+    if entry.disabled:
+        yield "disabled"
+    if entry.models is not None:
+        yield f"models={','.join(entry.models)}"
+    for name in Limits.model_fields:
+        if name in entry.model_fields_set:
+            yield f"{name}={getattr(entry, name)}"
+
+
+def remove(file: Path, options: argparse.Namespace) -> Iterator[str]:
+    with changing(file) as document:
+        if options.name not in document:
+            raise KeysError(f"there is no key {options.name} in {file}")
+        del document[options.name]
+    return iter(())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""`rapport top`: what a running server does, live in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from http.client import HTTPException
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+from rapport.cli.frame import frame
+from rapport.cli.scrape import Interval, Scrape, scrape
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Shows a frame each interval until Ctrl-C, or one. Returns the exit status."""
+    options = parser().parse_args(arguments)
+    console = Console()
+    # Also where it was started in the background, for which shells have Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if options.once:
+            return show_one(console, options)
+        watch(console, options)
+    except KeyboardInterrupt:
+        console.print()
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="rapport top", description=__doc__)
+    made.add_argument("--url", default=address("METRICS_PORT", 9464), help="metrics of the service")
+    made.add_argument(
+        "--gateway-url",
+        default=address("GATEWAY_METRICS_PORT", 9465),
+        help="metrics of the gateway; left out where it does not answer",
+    )
+    made.add_argument("--interval", type=interval, default=2.0, help="seconds between frames")
+    made.add_argument("--once", action="store_true", help="show what one interval has, and leave")
+    return made
+
+
+def address(name: str, port: int) -> str:
+    return f"http://127.0.0.1:{os.environ.get(f'RAPPORT_{name}') or port}/metrics"
+
+
+def interval(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError("should be a number of seconds above 0")
+    return seconds
+
+
+class Watched:
+    """A process that is scraped again and again."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._last: Scrape | None = None
+        self.problem = ""
+        """Why the last scrape failed."""
+
+    def look(self) -> Interval | None:
+        """What happened since the last look; None if that is not known, or nothing answers."""
+        before, self._last = self._last, None
+        try:
+            self._last = scrape(self._url)
+        except (OSError, HTTPException, ValueError) as error:
+            self.problem = f"{self._url} gives no metrics: {error}"
+            return None
+        return Interval.between(before, self._last) if before is not None else None
+
+    @property
+    def there(self) -> bool:
+        return self._last is not None
+
+
+def watch(console: Console, options: argparse.Namespace) -> None:
+    """Shows frames for ever; a service that is not there is asked again."""
+    service, gateway = Watched(options.url), Watched(options.gateway_url)
+    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        while True:
+            live.update(look(service, gateway), refresh=True)
+            time.sleep(options.interval)
+
+
+def look(service: Watched, gateway: Watched) -> RenderableType:
+    seen, beside = service.look(), gateway.look()
+    if seen is not None:
+        return frame(seen, beside)
+    return "measuring …" if service.there else f"{service.problem}; trying again"
+
+
+def show_one(console: Console, options: argparse.Namespace) -> int:
+    service, gateway = Watched(options.url), Watched(options.gateway_url)
+    look(service, gateway)
+    if service.there:
+        time.sleep(options.interval)
+        seen = service.look()
+        if seen is not None:
+            console.print(frame(seen, gateway.look()))
+            return 0
+    sys.stderr.write(f"rapport top: {service.problem}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""`python -m rapport.gateway`: the gateway alone."""
+
+from __future__ import annotations
+
+import os
+
+# gRPC's core would log a second time what it also raises.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+
+from rapport.common.metrics.endpoint import exposed
+from rapport.common.process import show_stacks
+from rapport.common.settings import SettingsError, load
+from rapport.common.telemetry.logs import set_up
+from rapport.common.telemetry.traces import Tracer, TracesError, tracing
+from rapport.common.tls import CertificateError
+from rapport.gateway.app import Gateway
+from rapport.gateway.config import GatewaySettings
+from rapport.gateway.http1.server import Server
+from rapport.gateway.upstream.upstream import DescriptorSetError
+
+logger = logging.getLogger("gateway")
+
+UNSENT_BYTES = 64 << 10
+
+
+class AddressError(Exception):
+    """The address cannot be listened on; the text says why."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves until a signal. Returns the exit status."""
+    show_stacks()
+    try:
+        settings = load(GatewaySettings, sys.argv[1:] if argv is None else argv)
+    except SettingsError as error:
+        sys.stderr.write(f"rapport gateway: {error}\n")
+        return 2
+    set_up(settings)
+    quieten_uvicorn()
+    try:
+        with tracing("rapport-gateway", settings) as tracer:
+            return serve(settings, tracer)
+    except (AddressError, CertificateError, DescriptorSetError, TracesError) as error:
+        logger.error("%s", error)  # noqa: TRY400 - the line is for users
+        return 1
+
+
+def serve(settings: GatewaySettings, tracer: Tracer) -> int:
+    """Serves until a signal. Returns the exit status.
+
+    Raises:
+        AddressError: the address cannot be listened on.
+        CertificateError: a certificate or its key cannot be used.
+        DescriptorSetError: the settings name a file that is none.
+    """
+    app = Gateway(settings, tracer)
+    server = Server(app, settings)
+    listening = _listen(settings.http_host, settings.http_port)
+    with exposed(app.metrics.registry, settings, settings.gateway_metrics_port):
+        server.run([listening])
+    return server.status
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.create_server((str(address[0]), port), family=family)
+    except OSError as error:
+        raise AddressError(f"cannot listen on {host}:{port}: {_reason(error)}") from error
+    hold_back(listening)
+    return listening
+
+
+def hold_back(listening: socket.socket) -> None:
+    """Bounds what the kernel takes for clients that do not read: it would take megabytes."""
+    # Connections inherit it. Unlike a send buffer of that size, it slows no distant client.
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+
+def _reason(error: OSError) -> str:
+    # An error of getaddrinfo has a number of its own, and a text.
+    known = error.errno is not None and error.errno > 0
+    return os.strerror(error.errno or 0) if known else str(error.strerror)
+
+
+def quieten_uvicorn() -> None:
+    uvicorn_logger = logging.getLogger("uvicorn.error")
+    uvicorn_logger.setLevel(logging.WARNING)
+    # That is how a failed stream is aborted, not a fault.
+    unfinished = "ASGI callable returned without completing response."
+    uvicorn_logger.addFilter(lambda record: record.getMessage() != unfinished)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The gateway's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import ByteSize, Field, PositiveFloat, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from rapport.common.settings import Port, Settings, check_bind
+from rapport.common.tls import TlsFiles, check_pair, server_files
+
+Size = Annotated[ByteSize, Field(gt=0, lt=1 << 31)]
+
+
+class GatewaySettings(Settings):
+    """Serves REST, JSON and server-sent events, in front of a gRPC service."""
+
+    model_config = SettingsConfigDict(cli_prog_name="rapport gateway")
+
+    http_host: str = "127.0.0.1"
+    """address to serve REST on"""
+    http_port: Port = 8080
+    """port to serve REST on; 0 picks one"""
+    gateway_metrics_port: Port = 9465
+    """port to serve the gateway's metrics on; 0 picks one"""
+    upstream: str | None = None
+    """gRPC target of the service, instead of host and port"""
+    descriptor_set: Path | None = None
+    """file with a FileDescriptorSet of the service; without, it is asked by reflection"""
+    http_tls_cert: Path | None = None
+    """certificate chain (PEM) to serve REST over TLS with; read again when it changes"""
+    http_tls_key: Path | None = None
+    """private key (PEM) of http_tls_cert"""
+    http_client_ca: Path | None = None
+    """CA certificates (PEM): callers of REST must show a certificate of one of them"""
+    upstream_tls: bool = False
+    """reach the service over TLS; implied by the settings that begin alike"""
+    upstream_ca: Path | None = None
+    """CA certificates (PEM) that the service is held to; without, the public ones"""
+    upstream_cert: Path | None = None
+    """certificate chain (PEM) to show to the service"""
+    upstream_key: Path | None = None
+    """private key (PEM) of upstream_cert"""
+    upstream_server_name: str | None = None
+    """name in the service's certificate, where it is not the target's"""
+    max_body_bytes: Size = ByteSize(4 << 20)
+    """size that a request's body may have, such as 4MiB"""
+    max_response_bytes: Size = ByteSize(64 << 20)
+    """size that a message from the service may have"""
+    unknown_fields: Literal["error", "ignore"] = "error"
+    """what to do with request fields that the service does not know"""
+    request_timeout: PositiveFloat | None = None
+    """seconds that a call may take; without, as long as it takes"""
+    sse_keepalive: PositiveFloat | None = None
+    """seconds of silence in a stream after which a comment is sent; without, none is"""
+
+    @property
+    def target(self) -> str:
+        """The gRPC target of the service."""
+        host = f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
+        return self.upstream or f"{host}:{self.grpc_port}"
+
+    @property
+    def http_tls(self) -> TlsFiles | None:
+        """The files of TLS for REST, if it is wanted."""
+        return server_files("http", self.http_tls_cert, self.http_tls_key, self.http_client_ca)
+
+    @property
+    def upstream_files(self) -> TlsFiles | None:
+        """The files of TLS towards the service, if it is wanted."""
+        check_pair("upstream_cert", self.upstream_cert, "upstream_key", self.upstream_key)
+        files = TlsFiles(self.upstream_cert, self.upstream_key, self.upstream_ca)
+        wanted = self.upstream_tls or self.upstream_server_name or files != TlsFiles()
+        return files if wanted else None
+
+    @model_validator(mode="after")
+    def _http_is_guarded(self) -> Self:
+        _ = self.http_tls, self.upstream_files
+        guarded = bool(self.asks_for_key or self.http_client_ca or self.allow_public_bind)
+        check_bind("http_host", self.http_host, guarded=guarded)
+        return self

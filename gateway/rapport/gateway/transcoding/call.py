@@ -1,0 +1,113 @@
+"""Calls to the upstream and their answers over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import Executor
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from rapport.common.telemetry.formatters import fields
+from rapport.gateway.errors import from_rpc, internal, response_headers
+from rapport.gateway.http1.exchange import Exchange
+from rapport.gateway.transcoding import sse
+from rapport.gateway.transcoding.methods import Method
+
+logger = logging.getLogger(__name__)
+
+# Request headers that the service gets as metadata; x-request-id and the trace besides.
+FORWARDED = ("authorization", "x-session-affinity")
+JSON = {"content-type": "application/json"}
+# Rendering a megabyte takes up to half a second: the event loop does not wait for it.
+SMALL_REPLY = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an RPC for one HTTP request. Times are in seconds, None for no limit.
+
+    `threads` do what would hold up the event loop.
+    """
+
+    exchange: Exchange
+    channel: grpc.aio.Channel
+    method: Method
+    request: Message
+    timeout: float | None
+    own_deadline: bool
+    keepalive: float | None
+    threads: Executor
+
+    async def answer(self) -> None:
+        """Calls and answers; cancelled, it cancels the call.
+
+        Raises ApiError if the call fails before its first message.
+        """
+        try:
+            await (self._stream() if self.method.streams else self._unary())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, own_deadline=self.own_deadline) from error
+
+    async def _unary(self) -> None:
+        rpc: Any = self.channel.unary_unary(self.method.path)
+        call = rpc(self.request.SerializeToString(), timeout=self.timeout, metadata=self._sent())
+        try:
+            reply = await call
+            headers = response_headers(await call.initial_metadata())
+        finally:
+            call.cancel()
+        await self.exchange.respond(200, await self._rendered(reply), {**JSON, **headers})
+
+    async def _rendered(self, reply: bytes) -> bytes:
+        render = self.method.renderer(self.request)
+        if len(reply) <= SMALL_REPLY:
+            return render(reply)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, render, reply)
+
+    async def _stream(self) -> None:
+        rpc: Any = self.channel.unary_stream(self.method.path)
+        call = rpc(self.request.SerializeToString(), timeout=self.timeout, metadata=self._sent())
+        try:
+            # Until the first message has come the status line can tell of an error.
+            first = await call.read()
+            headers = response_headers(await call.initial_metadata())
+            await self.exchange.start(200, {**sse.HEADERS, **headers})
+            await self._events(call, first)
+        finally:
+            call.cancel()
+
+    async def _events(self, call: sse.Stream, first: Any) -> None:
+        """Sends the messages as events. After a failure the body is left unfinished."""
+        try:
+            await self._pump(call, first)
+        except grpc.aio.AioRpcError as error:
+            failure = from_rpc(error)
+        except Exception:
+            id_ = self.exchange.request_id
+            logger.exception("request %s: the stream failed", id_, extra=fields(request_id=id_))
+            failure = internal()
+        else:
+            await self.exchange.finish(sse.DONE)
+            return
+        self.exchange.status = failure.status
+        await self.exchange.write(sse.event(failure.body()))
+
+    async def _pump(self, call: sse.Stream, first: Any) -> None:
+        render = self.method.renderer(self.request)
+        async with aclosing(sse.messages(call, first, keepalive=self.keepalive)) as messages:
+            async for message in messages:
+                event = sse.KEEPALIVE if message is None else sse.event(render(message))
+                await self.exchange.write(event)
+
+    def _sent(self) -> list[tuple[str, str]]:
+        headers = self.exchange.headers
+        given = [(name, headers[name]) for name in FORWARDED if name in headers]
+        given += self.exchange.trace.items()
+        # gRPC takes printable ASCII alone.
+        sent = [(name, value) for name, value in given if value.isascii() and value.isprintable()]
+        return [*sent, ("x-request-id", self.exchange.request_id)]

@@ -1,0 +1,66 @@
+"""Unions whose arm a member of the object names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor, OneofDescriptor
+
+from rapport.gateway.transcoding.codec import rules
+from rapport.gateway.transcoding.codec.scalars import one_of
+from rapport.gateway.transcoding.codec.unions import Members, Read
+from rapport.gateway.transcoding.codec.violations import Path, Violation
+
+
+class TaggedUnion:
+    """A oneof whose arm is named by a member of the object it is part of."""
+
+    def __init__(self, oneof: OneofDescriptor, compile_field: Callable[..., Read]) -> None:
+        self._tag = rules.tag_of(oneof)
+        self._arms = {rules.json_name(field): field for field in oneof.fields}
+        self._members = {
+            name: _flat(field, compile_field)
+            if rules.field_rule(field).flat
+            else {name: compile_field(field)}
+            for name, field in self._arms.items()
+        }
+        payloads = {name for members in self._members.values() for name in members}
+        self.names = [self._tag, *sorted(payloads)]
+        self._any = dict.fromkeys(self.names, _skip)
+
+    def select(
+        self, value: dict[str, Any], target: Any, where: Path, violations: list[Violation]
+    ) -> Members:
+        """The members beside the tag that it allows; the arm is set, its payload required."""
+        tag: Any = value.get(self._tag)
+        field = self._arms.get(tag) if type(tag) is str else None
+        if field is None:
+            missing = self._tag not in value
+            problem = "Field required" if missing else one_of(self._arms)
+            violations.append(Violation(where.member(self._tag), problem))
+            return self._any
+        members = self._members[tag]
+        if rules.field_rule(field).flat:
+            getattr(target, field.name).SetInParent()
+        elif tag not in value:
+            violations.append(Violation(where.member(tag), "Field required"))
+        elif value[tag] is None:
+            members[tag](None, target, where.member(tag), violations)
+        return {self._tag: _skip, **members}
+
+
+def _flat(field: FieldDescriptor, compile_field: Callable[..., Read]) -> Members:
+    def inside(read: Read) -> Read:
+        return lambda item, target, where, violations: read(
+            item, getattr(target, field.name), where, violations
+        )
+
+    return {
+        rules.json_name(member): inside(compile_field(member))
+        for member in rules.payload(field).fields
+    }
+
+
+def _skip(item: Any, target: Any, where: Path, violations: list[Violation]) -> None:
+    """Reads a member that was dealt with."""

@@ -1,0 +1,132 @@
+"""Unions whose member is chosen by the JSON type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
+
+from rapport.gateway.transcoding.codec import rules
+from rapport.gateway.transcoding.codec.violations import Path, Violation
+
+# Reads a JSON value into the message that has the field, noting what is wrong.
+Read = Callable[[Any, Any, Path, list[Violation]], None]
+Members = Mapping[str, Read]
+
+_NUMBER = (int, float)
+_TYPES: dict[int, tuple[type, ...]] = {
+    FieldDescriptor.CPPTYPE_STRING: (str,),
+    FieldDescriptor.CPPTYPE_ENUM: (str,),
+    FieldDescriptor.CPPTYPE_BOOL: (bool,),
+    FieldDescriptor.CPPTYPE_FLOAT: _NUMBER,
+    FieldDescriptor.CPPTYPE_DOUBLE: _NUMBER,
+    **dict.fromkeys(rules.INT_RANGES, _NUMBER),
+}
+_RAW_TYPES: dict[int, tuple[type, ...]] = {
+    rules.RAW_JSON: (str, list, dict, bool, int, float),
+    rules.RAW_TEXT: (str, list, dict),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Arm:
+    label: str
+    types: tuple[type, ...]
+    keys: frozenset[str] | None  # The members of its object; None if any will do.
+    is_int: bool
+    read: Read
+
+
+def by_type(fields: list[FieldDescriptor], compile_field: Callable[..., Read]) -> Read:
+    """Reads a value as the first of these fields that takes its JSON type.
+
+    Among several that take objects it is the first that knows all the members.
+    """
+    arms = [_arm(field, compile_field(field)) for field in fields]
+    takers = {kind: _takers(arms, kind) for kind in (str, bool, int, float, list, dict)}
+
+    def read(value: Any, target: Any, where: Path, violations: list[Violation]) -> None:
+        fitting = takers.get(type(value))
+        for arm in [_covering(fitting, value)] if fitting else arms:
+            arm.read(value, target, where.arm(arm.label), violations)
+
+    return read
+
+
+def _takers(arms: list[_Arm], kind: type) -> list[_Arm]:
+    fitting = [arm for arm in arms if kind in arm.types]
+    # An arm for integers takes 1.0 only where none is there for fractions.
+    return sorted(fitting, key=lambda arm: arm.is_int != (kind is int))
+
+
+def _covering(arms: list[_Arm], value: Any) -> _Arm:
+    if len(arms) == 1 or type(value) is not dict:
+        return arms[0]
+    covering = (arm for arm in arms if arm.keys is None or arm.keys.issuperset(value))
+    return next(covering, arms[0])
+
+
+def _arm(field: FieldDescriptor, read: Read) -> _Arm:
+    keys = _keys(field.message_type) if field.message_type is not None else None
+    return _Arm(_label(field), _types(field), keys, field.cpp_type in rules.INT_RANGES, read)
+
+
+def _types(field: FieldDescriptor) -> tuple[type, ...]:
+    """The JSON types that the field takes."""
+    if rules.is_map(field):
+        return (dict,)
+    if field.is_repeated:
+        return (list,)
+    if field.message_type is None:
+        return _RAW_TYPES.get(rules.field_rule(field).raw) or _TYPES[field.cpp_type]
+    shape = rules.message_rule(field.message_type).shape
+    if shape == rules.INLINE:
+        return _types(rules.inline_field(field.message_type))
+    if shape == rules.UNION:
+        arms = rules.union_arms(field.message_type)
+        return tuple({kind for arm in arms for kind in _types(arm)})
+    return (dict,)
+
+
+def _keys(message: Descriptor) -> frozenset[str] | None:
+    if rules.message_rule(message).shape:
+        return None
+    rule, names = rules.message_rule(message), set[str]()
+    for member in rules.members(message):
+        if isinstance(member, OneofDescriptor):
+            names.add(rules.tag_of(member))
+            for arm in member.fields:
+                names |= _payload_keys(arm)
+        else:
+            names.add(rules.json_name(member))
+    return frozenset(names.union(rule.drop, rule.drop_null))
+
+
+def _payload_keys(arm: FieldDescriptor) -> set[str]:
+    if rules.field_rule(arm).flat:
+        return {rules.json_name(member) for member in rules.payload(arm).fields}
+    return {rules.json_name(arm)}
+
+
+def _label(field: FieldDescriptor) -> str:
+    """The field's type as pydantic shows it in the path of a union's member."""
+    if rules.is_map(field):
+        return f"dict[str,{_label(rules.map_entry(field)[1])}]"
+    if field.is_repeated:
+        return f"list[{_element_label(field)}]"
+    return _element_label(field)
+
+
+def _element_label(field: FieldDescriptor) -> str:
+    if field.message_type is not None:
+        if rules.message_rule(field.message_type).shape == rules.INLINE:
+            return _label(rules.inline_field(field.message_type))
+        return field.message_type.name
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return "bool"
+    if field.cpp_type in rules.INT_RANGES:
+        return "int"
+    numbers = (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT)
+    return "float" if field.type in numbers else "str"

@@ -1,0 +1,210 @@
+"""The gRPC service behind the gateway: its channel, and what it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import grpc
+import orjson
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+
+from rapport.gateway.config import GatewaySettings
+from rapport.gateway.errors import unavailable
+from rapport.gateway.openapi.document import describe
+from rapport.gateway.transcoding.routes import Table, learn
+from rapport.gateway.upstream.channel import Channels
+from rapport.gateway.upstream.reflection import reflect
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+HEALTH_TIMEOUT_S = 2.0
+# How often certificates are looked at, and how long calls may go on that began with old ones.
+RENEW_S = 5.0
+RETIRE_S = 3600.0
+
+
+Follow = Callable[[grpc.aio.Channel], Coroutine[Any, Any, None]]
+"""Looks on at a channel until it is cancelled."""
+
+
+class DescriptorSetError(Exception):
+    """The file of descriptors cannot be used; the text says why."""
+
+
+class Upstream:
+    """A connection that learns the service's routes, and again when it comes back changed."""
+
+    def __init__(self, settings: GatewaySettings, follow: Follow) -> None:
+        """Raises DescriptorSetError or CertificateError if a file that is set is no such thing."""
+        self.target = settings.target
+        self.channel: grpc.aio.Channel
+        self._channels = Channels(settings)
+        self.certificate = self._channels.certificate
+        self._ignore_unknown = settings.unknown_fields == "ignore"
+        self._key_needed = settings.asks_for_key
+        self._table: Table | None = None
+        self._files = FileDescriptorSet()
+        self._description = b""
+        self._learned: bytes | None = None
+        self._is_fixed = settings.descriptor_set is not None
+        self._follow = follow
+        self._watchers: list[asyncio.Task[None]] = []
+        """Those of the channel in use."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        """All that have not ended."""
+        self._reported: set[str | None] = set()
+        if settings.descriptor_set is not None:
+            self._adopt(*_read_descriptor_set(settings.descriptor_set))
+
+    @property
+    def table(self) -> Table:
+        """The routes. Raises ApiError until they are known."""
+        if self._table is None:
+            raise unavailable("The service is not available yet")
+        return self._table
+
+    @property
+    def description(self) -> bytes:
+        """The OpenAPI document of the routes. Raises ApiError until they are known."""
+        routes = self.table.routes
+        if not self._description:
+            closed = not self._ignore_unknown
+            made = describe(routes, self._files, closed=closed, key_needed=self._key_needed)
+            self._description = orjson.dumps(made)
+        return self._description
+
+    def start(self) -> None:
+        """Connects in the background. For the running event loop."""
+        self._connect()
+        if self._channels.is_secure:
+            self._keep(self._renew())
+
+    async def close(self) -> None:
+        """Cancels all calls but those that began with old certificates: their requests end them."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.channel.close()
+
+    async def check_health(self) -> None:
+        """Raises ApiError unless the service says that it serves."""
+        _ = self.table
+        check: Any = self.channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        try:
+            reply = await check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise unavailable("The service does not answer") from error
+        if reply.status != health_pb2.HealthCheckResponse.SERVING:
+            raise unavailable("The service is not serving")
+
+    def _connect(self) -> None:
+        self.channel = self._channels.open()
+        for watcher in self._watchers:
+            watcher.cancel()
+        self._watchers = [self._keep(self._follow(self.channel))]
+        if not self._is_fixed:
+            self._watchers.append(self._keep(self._watch()))
+
+    async def _renew(self) -> None:
+        """Takes another channel when the certificates have changed."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            if self._channels.renew():
+                old = self.channel
+                self._connect()
+                self._keep(old.close(RETIRE_S))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _watch(self) -> None:
+        """Learns at each connection. It may have been made to another version."""
+        while True:
+            await self._connected()
+            if await self._learn():
+                await self.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+            else:
+                await asyncio.sleep(RETRY_S)
+
+    async def _connected(self) -> None:
+        state = self.channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            if self._channels.is_secure and state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                await self._learn()  # fails, and says why
+            await self.channel.wait_for_state_change(state)
+            state = self.channel.get_state(try_to_connect=True)
+
+    async def _learn(self) -> bool:
+        try:
+            self._adopt(*await reflect(self.channel))
+        except Exception as error:  # noqa: BLE001 - whatever it was may be over at the next try
+            self._report(error)
+            return False
+        self._reported.clear()
+        return True
+
+    def _adopt(self, services: list[str], files: FileDescriptorSet) -> None:
+        """Makes the routes the current ones if they are not."""
+        learned = repr(services).encode() + files.SerializeToString(deterministic=True)
+        if learned == self._learned:
+            return
+        table = learn(_descriptors(services, files), ignore_unknown=self._ignore_unknown)
+        self._learned, self._table = learned, table
+        self._files, self._description = files, b""
+        logger.info("%s serves %d routes", self.target, len(table))
+
+    def _report(self, error: Exception) -> None:
+        """Logs each error once until the next success, not at each try."""
+        text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        if text not in self._reported:
+            self._reported.add(text)
+            logger.warning("%s cannot be learned: %s", self.target, text or type(error).__name__)
+
+
+def _descriptors(services: list[str], files: FileDescriptorSet) -> list[ServiceDescriptor]:
+    """The services, in a pool of their own. Raises DescriptorSetError for files that don't fit."""
+    pool, pending = DescriptorPool(), {file.name: file for file in files.file}
+
+    def add(name: str) -> None:
+        file = pending.pop(name, None)
+        if file is not None:
+            for dependency in file.dependency:
+                add(dependency)
+            pool.AddSerializedFile(file.SerializeToString())
+
+    try:
+        for file in files.file:
+            add(file.name)
+        return [pool.FindServiceByName(name) for name in services]
+    except (TypeError, KeyError) as error:
+        raise DescriptorSetError(f"the descriptors do not fit together: {error}") from error
+
+
+def _read_descriptor_set(path: Path) -> tuple[list[str], FileDescriptorSet]:
+    try:
+        files = FileDescriptorSet.FromString(path.read_bytes())
+    except (OSError, DecodeError) as error:
+        raise DescriptorSetError(f"{path} is not a readable descriptor set: {error}") from error
+    return sorted(name for file in files.file for name in _services(file)), files
+
+
+def _services(file: FileDescriptorProto) -> list[str]:
+    prefix = f"{file.package}." if file.package else ""
+    return [prefix + service.name for service in file.service]

@@ -1,0 +1,79 @@
+"""rapport models: import models into the cache, list them, say where they are."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rapport.models.cache import store as cache
+from rapport.models.cache.catalog import DEFAULT_MODEL, KNOWN
+from rapport.models.errors import ModelError, UnknownModelError
+from rapport.models.folder import is_current
+from rapport.models.importer import ensure, import_file, pinned
+from rapport.models.onnx.precision import PRECISIONS, cpu_precision
+from rapport.models.progress import shown
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        for line in options.command(options):
+            sys.stdout.write(f"{line}\n")
+    except ModelError as error:
+        sys.stderr.write(f"rapport models: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="rapport models", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    fetching = commands.add_parser("import", help="put a model into the cache")
+    fetching.set_defaults(command=import_model)
+    locating = commands.add_parser("path", help="print the folder of a model in the cache")
+    locating.set_defaults(command=locate)
+    listing = commands.add_parser("list", help="list the models that are known or in the cache")
+    listing.set_defaults(command=list_models)
+    for command in (fetching, locating):
+        command.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL")
+        command.add_argument("--precision", choices=PRECISIONS, default=cpu_precision())
+    return top
+
+
+def import_model(options: argparse.Namespace) -> Iterator[str]:
+    file = Path(options.model)
+    with shown() as progress:
+        if file.suffix == ".gguf":
+            folder = import_file(file, options.precision, progress)
+        else:
+            folder = ensure(options.model, options.precision, progress)
+    yield str(folder)
+
+
+def locate(options: argparse.Namespace) -> Iterator[str]:
+    folder = cache.model_folder(options.model, options.precision)
+    if not is_current(folder, pinned(options.model)):
+        again = f"rapport models import {options.model} --precision {options.precision}"
+        raise UnknownModelError(f"{folder} is not there; run: {again}")
+    yield str(folder)
+
+
+def list_models(_: argparse.Namespace) -> Iterator[str]:
+    """One line for each model: its id and the precisions that are in the cache."""
+    folders = cache.cache_root().glob("models/*/*")
+    present = sorted(
+        (path.parent.name, path.name)
+        for path in folders
+        if path.name in PRECISIONS and is_current(path, pinned(path.parent.name))
+    )
+    for model_id in sorted({model_id for model_id, _ in present} | KNOWN.keys()):
+        precisions = [precision for id_, precision in present if id_ == model_id]
+        yield f"{model_id}  {', '.join(precisions) or 'not in the cache'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The cache on disk: where things lie, and how they get there whole or not at all.
+
+    $RAPPORT_CACHE, or rapport in $XDG_CACHE_HOME or in ~/.cache
+    ├── sources/<gguf file>
+    └── models/<model id>/<precision>/
+
+Whatever is written starts as a hidden sibling ending in .partial and is renamed when it is on
+disk. Only the holder of the cache's lock writes, so a .partial it finds is of a dead process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from rapport.models.progress import Progress
+
+PARTIAL = ".partial"
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def try_lock(file: IO[bytes]) -> bool:
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+else:
+    import fcntl
+
+    def try_lock(file: IO[bytes]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def cache_root() -> Path:
+    if root := os.environ.get("RAPPORT_CACHE"):
+        return Path(root).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "rapport"
+
+
+def sources_folder() -> Path:
+    return cache_root() / "sources"
+
+
+def model_folder(model_id: str, precision: str) -> Path:
+    return cache_root() / "models" / model_id / precision
+
+
+@contextmanager
+def writing(progress: Progress) -> Iterator[None]:
+    """Hold the cache's lock, once its other holders are done, with no leftovers in the way."""
+    root = cache_root()
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("ab") as lock:
+        while not try_lock(lock):
+            progress("waiting for another import", 0.0)
+            time.sleep(0.1)
+        for leftover in [*root.glob(f"sources/.*{PARTIAL}"), *root.glob(f"models/*/.*{PARTIAL}")]:
+            discard(leftover)
+        yield
+
+
+@contextmanager
+def partial_folder(final: Path) -> Iterator[Path]:
+    """A new folder beside `final` that is gone afterwards, unless it was renamed."""
+    folder = partial_name(final)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        discard(folder)
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Make a finished file or folder appear at `final`, in place of what is there."""
+    for path in [*partial.iterdir(), partial] if partial.is_dir() else [partial]:
+        flush(path)
+    if final.is_dir():
+        # A folder is not replaced by renaming. Dying in between leaves none, which is whole too.
+        old = partial_name(final)
+        final.rename(old)
+        try:
+            partial.rename(final)
+        finally:
+            discard(old)
+    else:
+        partial.replace(final)
+    flush(final.parent)
+
+
+def partial_name(final: Path) -> Path:
+    return final.with_name(f".{final.name}.{uuid.uuid4().hex}{PARTIAL}")
+
+
+def flush(path: Path) -> None:
+    """Have the disk hold what was written."""
+    if sys.platform == "win32" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def discard(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

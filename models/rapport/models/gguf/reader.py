@@ -1,0 +1,279 @@
+"""Reading a GGUF file of the llama architecture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from gguf import GGUFReader, ReaderTensor
+
+from rapport.models.errors import CorruptFileError, UnsupportedModelError
+from rapport.models.gguf.weights import FLOATS, SUPPORTED, Floats, Matrix
+
+ARCHITECTURE = "llama"
+# Beyond what any model says of itself.
+MOST = 1 << 24
+# The graph holds a table of the angles of as many tokens.
+MOST_CONTEXT = 1 << 20
+# What GroupQueryAttention wants a head's size to be a multiple of.
+HEAD_UNIT = 8
+CONTROL, USER_DEFINED = 3, 4  # token types
+T = TypeVar("T")
+LAYER_NORMS = ("attn_norm", "ffn_norm")
+LAYER_MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The sizes of a model. `rope_base` is the base of the rotary angles' frequencies."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    feed_forward: int
+    context_length: int
+    vocab_size: int
+    rope_base: float
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Byte-pair tokens by id, their types, merges by rank, and the pre-tokenizer's name."""
+
+    tokens: list[str]
+    types: list[int]
+    merges: list[str]
+    pre: str
+
+
+class Reader(GGUFReader):
+    """The library's, which reads on behind the end of a file: nothing, as often as it is told."""
+
+    def _get(self, offset: int, dtype: Any, count: int = 1, *order: Any, **orders: Any) -> Any:
+        end = int(offset) + np.dtype(dtype).itemsize * int(count)
+        if not 0 <= offset <= end <= len(self.data):
+            raise ValueError("it ends where more should follow")
+        return super()._get(offset, dtype, count, *order, **orders)
+
+
+class GgufFile:
+    """A GGUF file, mapped into memory: tensors are read when asked for.
+
+    Raises CorruptFileError where the file cannot be read and UnsupportedModelError where it
+    holds what the graph could not compute.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.reader = Reader(path)
+        except OSError:
+            raise
+        except Exception as error:  # the library checks little, and raises what that leads to
+            raise CorruptFileError(f"{path} is not a readable GGUF file: {error}") from error
+        self.tensors = {tensor.name: tensor for tensor in self.reader.tensors}
+        self.check_supported()
+        self.check_shapes()
+
+    def check_supported(self) -> None:
+        architecture = self.value("general.architecture", str)
+        if architecture != ARCHITECTURE:
+            raise self.unsupported(f"architecture {architecture}", ARCHITECTURE)
+        for name in sorted(self.tensors.keys() - self.known_tensors()):
+            raise self.unsupported(f"tensor {name}", "those of a plain llama model")
+        for name, tensor in self.tensors.items():
+            known = SUPPORTED if len(shape_of(tensor)) > 1 else FLOATS
+            if tensor.tensor_type not in known:
+                kinds = ", ".join(kind.name for kind in known)
+                raise self.unsupported(f"type {tensor.tensor_type.name} of tensor {name}", kinds)
+
+    def check_shapes(self) -> None:
+        """Every tensor has the shape that the graph will take it to have."""
+        expected = shapes(self.architecture)
+        for name, tensor in self.tensors.items():
+            shape = shape_of(tensor)
+            part = name.removesuffix(".weight").rpartition(".")[2]
+            if shape != expected[part]:
+                raise self.corrupt(f"tensor {name} is {shape}, not {expected[part]}")
+
+    def known_tensors(self) -> set[str]:
+        parts = LAYER_NORMS + LAYER_MATRICES
+        layers = range(self.architecture.layers)
+        names = {f"blk.{layer}.{part}.weight" for layer in layers for part in parts}
+        return names | {"token_embd.weight", "output_norm.weight", "output.weight"}
+
+    def unsupported(self, what: str, known: str) -> UnsupportedModelError:
+        return UnsupportedModelError(f"{self.path}: {what} is not supported; known: {known}")
+
+    def corrupt(self, what: str) -> CorruptFileError:
+        return CorruptFileError(f"{self.path}: {what}")
+
+    def value(self, key: str, kind: type[T], default: T | None = None) -> T:
+        """What the file says, which must be of a type."""
+        field = self.reader.get_field(key)
+        try:
+            value = default if field is None else field.contents()
+        except ValueError as error:  # a text that is no UTF-8
+            raise self.corrupt(f"{key} is {error}") from error
+        if value is None:
+            raise CorruptFileError(f"{self.path} does not say its {key}")
+        if not isinstance(value, kind):
+            raise self.corrupt(f"{key} is {type(value).__name__}, not {kind.__name__}")
+        return value
+
+    def values(self, key: str, kind: type[T]) -> list[T]:
+        """A list of what must be of a type."""
+        found = self.value(key, list)
+        if not all(isinstance(item, kind) for item in found):
+            raise self.corrupt(f"{key} is no list of {kind.__name__}")
+        return found
+
+    def count(self, key: str, default: int | None = None, most: int = MOST) -> int:
+        number = self.value(key, int, default)
+        if not 0 < number <= most:
+            raise self.corrupt(f"{key} is {number}, not from 1 to {most}")
+        return number
+
+    def positive(self, key: str, default: float | None = None) -> float:
+        number = self.value(key, float, default)
+        if not 0 < number < math.inf:
+            raise self.corrupt(f"{key} is {number}, not a positive number")
+        return number
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        heads = self.count("llama.attention.head_count")
+        hidden = self.count("llama.embedding_length")
+        head_size = self.count("llama.attention.key_length", hidden // heads)
+        self.check_rotary(head_size)
+        return Architecture(
+            layers=self.layers,
+            hidden=hidden,
+            heads=heads,
+            kv_heads=self.kv_heads(heads),
+            head_size=head_size,
+            feed_forward=self.count("llama.feed_forward_length"),
+            context_length=self.count("llama.context_length", most=MOST_CONTEXT),
+            vocab_size=self.vocab_size,
+            rope_base=self.positive("llama.rope.freq_base", 10000.0),
+            epsilon=self.positive("llama.attention.layer_norm_rms_epsilon"),
+        )
+
+    @property
+    def layers(self) -> int:
+        layers = self.count("llama.block_count")
+        if layers > len(self.tensors):
+            raise self.corrupt(f"it has {layers} layers and {len(self.tensors)} tensors")
+        return layers
+
+    @property
+    def vocab_size(self) -> int:
+        shape = shape_of(self.tensor("token_embd.weight"))
+        if len(shape) != 2:  # noqa: PLR2004 - a matrix
+            raise self.corrupt(f"tensor token_embd.weight is {shape}, not a matrix")
+        return shape[0]
+
+    def kv_heads(self, heads: int) -> int:
+        kv_heads = self.count("llama.attention.head_count_kv", heads)
+        if heads % kv_heads:
+            raise self.corrupt(f"{heads} heads cannot share {kv_heads} of keys and values")
+        return kv_heads
+
+    def check_rotary(self, head_size: int) -> None:
+        if head_size % HEAD_UNIT:
+            raise self.unsupported(f"a head of {head_size} dimensions", f"multiples of {HEAD_UNIT}")
+        rotated = self.value("llama.rope.dimension_count", int, head_size)
+        if rotated != head_size:
+            raise self.unsupported(f"rotating {rotated} of {head_size} dimensions", "all")
+        scaling = self.value("llama.rope.scaling.type", str, "none")
+        if scaling != "none":
+            raise self.unsupported(f"rope scaling {scaling}", "none")
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        model = self.value("tokenizer.ggml.model", str)
+        if model != "gpt2":
+            raise self.unsupported(f"tokenizer {model}", "gpt2")
+        tokens = self.values("tokenizer.ggml.tokens", str)
+        types = self.values("tokenizer.ggml.token_type", int)
+        if len(types) != len(tokens) or len(tokens) > self.architecture.vocab_size:
+            sizes = f"{len(types)} types and {self.architecture.vocab_size} embeddings"
+            raise self.corrupt(f"{len(tokens)} tokens have {sizes}")
+        return Vocabulary(
+            tokens=tokens,
+            types=types,
+            merges=self.values("tokenizer.ggml.merges", str),
+            pre=self.value("tokenizer.ggml.pre", str),
+        )
+
+    @property
+    def chat_template(self) -> str:
+        return self.value("tokenizer.chat_template", str)
+
+    @property
+    def end_tokens(self) -> list[int]:
+        """The ids that end a turn: the file's own, then <|endoftext|>, as llama.cpp does."""
+        tokens = self.vocabulary.tokens
+        ends = [self.value("tokenizer.ggml.eos_token_id", int)]
+        if not 0 <= ends[0] < len(tokens):
+            raise self.corrupt(f"the end token {ends[0]} is none of {len(tokens)} tokens")
+        if "<|endoftext|>" in tokens:
+            ends.append(tokens.index("<|endoftext|>"))
+        return list(dict.fromkeys(ends))
+
+    def tensor(self, name: str) -> ReaderTensor:
+        try:
+            return self.tensors[name]
+        except KeyError:
+            raise CorruptFileError(f"{self.path} has no tensor {name}") from None
+
+    def matrix(self, name: str) -> Matrix:
+        tensor = self.tensor(name)
+        matrix = Matrix(tensor.tensor_type, tensor.data)
+        if not matrix.finite:
+            raise self.corrupt(f"tensor {name} has weights that are no finite numbers")
+        return matrix
+
+    def vector(self, name: str) -> Floats:
+        return self.matrix(name).floats()
+
+    def query_or_key(self, layer: int, part: str, heads: int) -> Matrix:
+        """The matrix with its rows as they were trained.
+
+        llama.cpp interleaves the two halves that the rotation pairs; the file is not asked to.
+        """
+        matrix = self.matrix(f"blk.{layer}.{part}.weight")
+        rows = np.arange(matrix.outputs).reshape(heads, -1, 2)
+        return matrix.reordered(rows.swapaxes(1, 2).reshape(-1))
+
+
+def shape_of(tensor: ReaderTensor) -> tuple[int, ...]:
+    """Outputs before inputs."""
+    return tuple(reversed(tensor.shape.tolist()))
+
+
+def shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shapes of tensors, outputs before inputs, by the last part of their names."""
+    hidden, feed_forward = architecture.hidden, architecture.feed_forward
+    heads = architecture.heads * architecture.head_size
+    kv_heads = architecture.kv_heads * architecture.head_size
+    vectors = dict.fromkeys((*LAYER_NORMS, "output_norm"), (hidden,))
+    return {
+        **vectors,
+        "token_embd": (architecture.vocab_size, hidden),
+        "output": (architecture.vocab_size, hidden),
+        "attn_q": (heads, hidden),
+        "attn_k": (kv_heads, hidden),
+        "attn_v": (kv_heads, hidden),
+        "attn_output": (hidden, heads),
+        "ffn_gate": (feed_forward, hidden),
+        "ffn_up": (feed_forward, hidden),
+        "ffn_down": (hidden, feed_forward),
+    }

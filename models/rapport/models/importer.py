@@ -1,0 +1,138 @@
+"""Making sure that a model is in the cache."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rapport.models.cache import store as cache
+from rapport.models.cache.catalog import KNOWN, KnownModel, known_model
+from rapport.models.cache.fetch import fetch, sha256_of
+from rapport.models.errors import (
+    CacheError,
+    CorruptFileError,
+    FetchError,
+    UnknownModelError,
+    UnsupportedModelError,
+)
+from rapport.models.folder import Origin, is_current, write_folder
+from rapport.models.onnx.precision import PRECISIONS
+from rapport.models.progress import Progress, silent
+
+logger = logging.getLogger("rapport.models")
+
+
+def ensure_any(model_id: str, precisions: Sequence[str], progress: Progress = silent) -> Path:
+    """The folder of a model in the first of the precisions, or in a later one if need be.
+
+    A file of the user's own may have been imported in one alone. A known model is made in the
+    first, but where that cannot be, as in a cache that is for reading only, another one that is
+    there does. Raises a ModelError.
+    """
+    folders = (cache.model_folder(model_id, precision) for precision in precisions)
+    present = next((folder for folder in folders if is_current(folder, pinned(model_id))), None)
+    if present is not None and model_id not in KNOWN:
+        return present
+    try:
+        return ensure(model_id, precisions[0], progress)
+    except (CacheError, FetchError) as error:
+        if present is None:
+            raise
+        logger.warning("%s is served in %s: %s", model_id, present.name, error)
+        return present
+
+
+def ensure(model_id: str, precision: str, progress: Progress = silent) -> Path:
+    """The folder of a model; fetched and imported unless it is in the cache.
+
+    A model that is there costs milliseconds and no network. Raises a ModelError otherwise, with
+    nothing half-made left behind.
+    """
+    check_precision(precision)
+    folder, wanted = cache.model_folder(model_id, precision), pinned(model_id)
+    if is_current(folder, wanted):
+        return folder
+    model = source_of(model_id, precision)
+    with explained(f"{model_id} --precision {precision}"), cache.writing(progress):
+        # Another process may have imported it while this one waited.
+        if not is_current(folder, wanted):
+            write_folder(origin_of(model, fetch(model, progress)), precision, folder, progress)
+    return folder
+
+
+def source_of(model_id: str, precision: str) -> KnownModel:
+    try:
+        return known_model(model_id)
+    except UnknownModelError as error:
+        again = f"rapport models import FILE.gguf --precision {precision}"
+        raise UnknownModelError(f"{error}; for a file of your own, run: {again}") from None
+
+
+def import_file(gguf: Path, precision: str, progress: Progress = silent) -> Path:
+    """Import a GGUF file of the user's own. Its id is the file's name, in small letters.
+
+    Returns the model folder, made anew even where there was one. Raises a ModelError.
+    """
+    check_precision(precision)
+    if not gguf.is_file():
+        raise UnknownModelError(f"there is no file {gguf}")
+    model_id = id_of(gguf)
+    folder = cache.model_folder(model_id, precision)
+    with explained(f"{gguf} --precision {precision}"), cache.writing(progress):
+        sha256 = sha256_of(gguf)
+        source = {"file": str(gguf.resolve()), "gguf_sha256": sha256}
+        if pinned(model_id) not in (None, sha256):
+            raise UnsupportedModelError(f"{gguf}: {model_id} is another model: rename the file")
+        write_folder(Origin(model_id, "local", gguf, source), precision, folder, progress)
+    return folder
+
+
+def id_of(gguf: Path) -> str:
+    model_id = re.sub(r"[^a-z0-9._-]+", "-", gguf.stem.lower()).lstrip(".")
+    if not re.search("[a-z0-9]", model_id):
+        raise UnsupportedModelError(f"{gguf}: no letter or digit for an id: rename the file")
+    return model_id
+
+
+def pinned(model_id: str) -> str | None:
+    """The hash of a known model's GGUF file, None for those of the user's own."""
+    return KNOWN[model_id].gguf_sha256 if model_id in KNOWN else None
+
+
+def check_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise UnsupportedModelError(f"there is no precision {precision!r}; known: {known}")
+
+
+def origin_of(model: KnownModel, gguf: Path) -> Origin:
+    source = {
+        "package": model.package,
+        "version": model.version,
+        "wheel_sha256": model.wheel_sha256,
+        "file": model.member,
+        "gguf_sha256": model.gguf_sha256,
+        "license": model.license,
+    }
+    return Origin(model.id, model.owned_by, gguf, source)
+
+
+@contextmanager
+def explained(arguments: str) -> Iterator[None]:
+    """Add to every error that another try may cure how to make that try."""
+    again = f"then run: rapport models import {arguments}"
+    try:
+        yield
+    except FetchError as error:
+        raise FetchError(f"{error}; check the connection to the package index, {again}") from error
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{error}; put a sound file there, {again}") from error
+    except OSError as error:
+        place = error.filename or cache.cache_root()
+        reason = error.strerror or error
+        raise CacheError(
+            f"cannot use {place}: {reason}; make room or set RAPPORT_CACHE, {again}"
+        ) from error

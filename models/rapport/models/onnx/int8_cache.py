@@ -1,0 +1,94 @@
+"""A cache of keys and values in int8, a quarter of what float32 takes.
+
+GroupQueryAttention stores round(x / scale). The scales are constants of the graph, one for each
+channel of a head, so they are taken beforehand from what the model makes of a text.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
+
+from rapport.models.errors import UnsupportedModelError
+from rapport.models.gguf.reader import Architecture
+from rapport.models.gguf.weights import Floats
+from rapport.models.onnx.graph import INPUTS, OUTPUTS
+
+CALIBRATION_TEXT = Path(__file__).with_name("calibration.txt")
+HIGHEST = 127
+HEADROOM = 1.1  # for what other texts make of a channel; beyond it, values are clipped
+# Places among the inputs and outputs of GroupQueryAttention.
+PASTS, PRESENTS, FIRST_SCALE = slice(3, 5), slice(1, 3), 12
+
+
+def cache_scales(graph: Path, tokenizer: Tokenizer, arch: Architecture) -> dict[str, Floats]:
+    """The scales [kv_heads, head_size] of each past of a graph with a float32 cache, by name.
+
+    Runs the graph over the calibration text, or as much of it as the context holds. Raises
+    UnsupportedModelError where the vocabulary has none of it.
+    """
+    text = CALIBRATION_TEXT.read_text(encoding="utf-8")
+    ids = tokenizer.encode(text, add_special_tokens=False).ids[: arch.context_length]
+    if not ids:
+        raise UnsupportedModelError("keys and values cannot be measured: no text has any token")
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    feeds = {
+        "input_ids": np.array([ids], np.int64),
+        "seqlens_k": np.array([len(ids) - 1], np.int32),
+        "total_sequence_length": np.array(len(ids), np.int32),
+        "logit_rows": np.array([], np.int64),
+    }
+    names = {
+        INPUTS[f"past_{part}"].format(layer=layer): OUTPUTS[f"present_{part}"].format(layer=layer)
+        for part in ("key", "value")
+        for layer in range(arch.layers)
+    }
+    empty = np.zeros((1, arch.kv_heads, len(ids), arch.head_size), np.float32)
+    tokens = session.run([*names.values()], feeds | dict.fromkeys(names, empty))
+    keys, values = tokens[: arch.layers], tokens[arch.layers :]
+    largest = [rotated_peaks(each[0]) for each in keys] + [
+        np.abs(each[0]).max(1) for each in values
+    ]
+    return {name: scale_of(each) for name, each in zip(names, largest, strict=True)}
+
+
+def scale_of(largest: Floats) -> Floats:
+    """The scale of each channel that becomes as large as this."""
+    # A channel that is always zero may have any scale but zero.
+    scale: Floats = np.maximum(largest * (HEADROOM / HIGHEST), np.finfo(np.float32).tiny)
+    return scale.astype(np.float32)
+
+
+def rotated_peaks(keys: Floats) -> Floats:
+    """How large each channel can become at any position, [kv_heads, head_size].
+
+    A later position turns a pair of channels further than the text does; the pair's length stays.
+    """
+    half = keys.shape[-1] // 2
+    lengths = np.hypot(keys[..., :half], keys[..., half:]).max(1)
+    return np.concatenate([lengths, lengths], -1)
+
+
+def with_int8_cache(model: ModelProto, scales: dict[str, Floats]) -> ModelProto:
+    """The graph with its past and present in int8."""
+    quantised = ModelProto()
+    quantised.CopyFrom(model)
+    caches: set[str] = set()
+    for node in quantised.graph.node:
+        if node.op_type == "GroupQueryAttention":
+            caches |= {*node.input[PASTS], *node.output[PRESENTS]}
+            scaled = [f"{past}.scale" for past in node.input[PASTS]]
+            node.input.extend([""] * (FIRST_SCALE - len(node.input)) + scaled)
+            attributes = {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
+            for name, value in {**attributes, "kv_cache_bit_width": 8}.items():
+                node.attribute.append(helper.make_attribute(name, value))
+    for past, scale in scales.items():
+        quantised.graph.initializer.append(numpy_helper.from_array(scale.ravel(), f"{past}.scale"))
+    for value in [*quantised.graph.input, *quantised.graph.output]:
+        if value.name in caches:
+            value.type.tensor_type.elem_type = TensorProto.INT8
+    return quantised

@@ -1,0 +1,298 @@
+"""The engine, seen from asyncio: requests in, deltas out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+from rapport.service.engine.errors import Cancelled, EngineError, Unavailable, Unserviceable
+from rapport.service.engine.events import Event
+from rapport.service.engine.generation import Generation
+from rapport.service.engine.kv.host import bytes_per_token
+from rapport.service.engine.kv.prefix_cache import Prefixes, PrefixStore
+from rapport.service.engine.model import ModelSpec
+from rapport.service.engine.request import GenerationRequest, Tenant
+from rapport.service.engine.runtime.faults import Fault, FaultyRunner, spoil
+from rapport.service.engine.runtime.providers import Provider
+from rapport.service.engine.runtime.runner import Runner, load_runner
+from rapport.service.engine.scheduling.admission import Admission, Limits
+from rapport.service.engine.scheduling.latency_model import Pace
+from rapport.service.engine.scheduling.load import Ask, Load
+from rapport.service.engine.scheduling.scheduler import Scheduler
+from rapport.service.engine.stats import Occupancy, PrefixStats
+from rapport.service.engine.text.vocabulary import Vocabulary
+from rapport.service.engine.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How much the engine takes on."""
+
+    slots: int = 16
+    """Sequences under way at once."""
+    max_waiting: int = 256
+    """Requests in line before new ones are refused; 0 takes those that find a free slot."""
+    max_waiting_tokens: int = 0
+    """Tokens of their prompts before new ones are refused; 0 for no limit."""
+    max_ttft: float = 300.0
+    """Seconds to the first token that a request may be let in for; 0 for no limit."""
+    kv_budget_bytes: int = 2 * 2**30
+    """Memory that the keys and values of running sequences may grow to."""
+    prefix_bytes: int = 512 * 2**20
+    """Memory for keys and values of prompts, kept for others that begin alike; 0 keeps none."""
+    itl_target: float = 0.05
+    """Seconds between two tokens of a stream that prompts may not stretch."""
+    drafts: bool = True
+    """Whether to guess at tokens and check several at once."""
+    threads: int = 0
+    """Threads to compute with; 0 takes one for each core."""
+    deterministic: bool = False
+    """Whether a request gives the same bytes alone, in company and from the cache."""
+    faults: tuple[Fault, ...] = ()
+    """What fails on purpose."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Requests by outcome. Those accepted equal the others' sum whenever nothing runs."""
+
+    accepted: int = 0
+    finished: int = 0
+    cancelled: int = 0
+    failed: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.accepted} accepted, {self.finished} finished, "
+            f"{self.cancelled} cancelled, {self.failed} failed"
+        )
+
+
+class Engine:
+    """One model. All methods are for the event loop in which it was started."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        spec: ModelSpec,
+        vocabulary: Vocabulary,
+        config: EngineConfig,
+        provider: str = "cpu",
+    ) -> None:
+        self.spec = spec
+        self.vocabulary = vocabulary
+        budget = config.kv_budget_bytes // bytes_per_token(spec)
+        self.provider = provider
+        self.context_length = min(spec.context_length, budget)
+        """Tokens that prompt and completion may have together."""
+        self.counters = Counters()
+        self._scheduler = Scheduler(runner, vocabulary, set(spec.eos_token_ids), budget)
+        self.slot_counters = self._scheduler.counters
+        pace = Pace(config.itl_target)
+        limits = Limits(config.max_waiting, config.max_waiting_tokens, config.max_ttft)
+        self._prefixes = prefixes_of(runner, config.prefix_bytes)
+        served = self._scheduler.ledger.served
+        self._admission = Admission(limits, runner.slots, pace, served)
+        self._expected: list[Ask] = []
+        self._worker = Worker(
+            runner,
+            self._scheduler,
+            pace,
+            self._prefixes,
+            self._deliver,
+            deterministic=config.deterministic,
+            # Verifying rounds otherwise than decoding, and only a lone answer is drafted for.
+            drafts=config.drafts and not config.deterministic,
+        )
+        self.stats = self._worker.stats
+        self._live: set[Generation] = set()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._obstacle: str | None = "the engine has not started"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: Thread | None = None
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        provider: Provider,
+        config: EngineConfig,
+        prefill_folder: Path | None = None,
+    ) -> Engine:
+        """Opens a model folder. Takes seconds; the event loop should not wait for it.
+
+        Prompts run with the weights of `prefill_folder`, where one is given.
+        """
+        spec = ModelSpec.read(folder)
+        vocabulary = Vocabulary.read(folder, spec.vocab_size)
+        runner: Runner = load_runner(
+            folder, spec, provider, config.slots, config.threads, prefill_folder=prefill_folder
+        )
+        if config.faults:
+            runner = FaultyRunner(runner, config.faults)
+            spoil(vocabulary, config.faults)
+        return cls(runner, spec, vocabulary, config, provider.name)
+
+    def start(self, on_death: Callable[[], None]) -> None:
+        """Starts the engine's thread; `on_death` is called in the loop should it ever fail."""
+        loop = self._loop = asyncio.get_running_loop()
+
+        def died() -> None:
+            loop.call_soon_threadsafe(self._die, on_death)
+
+        self._obstacle = None
+        self._thread = self._worker.start(died)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in line."""
+        return sum(not generation.begun for generation in self._live)
+
+    @property
+    def step_began(self) -> float | None:
+        """When the step that runs did, by the monotonic clock; None while there is none."""
+        return self._worker.began
+
+    @property
+    def prefix_stats(self) -> PrefixStats:
+        """What is kept of prompts. For any thread."""
+        return self._prefixes.stats if self._prefixes is not None else PrefixStats()
+
+    def occupancy(self) -> Occupancy:
+        """What is in use now. For any thread."""
+        waiting = [generation for generation in tuple(self._live) if not generation.begun]
+        scheduler = self._scheduler
+        running = (*scheduler.decoding, *scheduler.prefilling)
+        return Occupancy(
+            slots=scheduler.slots,
+            slots_used=len(running),
+            waiting_requests=len(waiting),
+            waiting_tokens=sum(len(generation.request.prompt) for generation in waiting),
+            kv_budget_tokens=scheduler.budget,
+            kv_reserved_tokens=scheduler.reserved,
+            kv_tokens=sum(sequence.computed for sequence in running),
+            token_bytes=bytes_per_token(self.spec),
+        )
+
+    def submit(self, request: GenerationRequest) -> Generation:
+        """Puts a request in line.
+
+        Raises:
+            Unavailable: the engine takes no requests now.
+            Unserviceable: the request can never fit.
+            Overloaded: too much is waiting.
+        """
+        self._check_open()
+        self._check_size(request)
+        self._check_room(Ask.of(request))
+        generation = Generation(request, self._cancel)
+        self.counters.accepted += 1
+        self._live.add(generation)
+        self._quiet.clear()
+        self._worker.add(generation)
+        return generation
+
+    @contextmanager
+    def expect(self, tenant: Tenant) -> Iterator[None]:
+        """Keeps a place in line for a request while it is read.
+
+        Raises:
+            Unavailable, Overloaded: as `submit` would, before any work for it is done.
+        """
+        self._check_open()
+        ask = Ask(tenant)
+        self._check_room(ask)
+        self._expected.append(ask)
+        try:
+            yield
+        finally:
+            self._expected.remove(ask)
+
+    async def drain(self, grace: float) -> None:
+        """Takes no more requests; lets those under way finish within `grace` seconds."""
+        self._obstacle = "the server is shutting down"
+        try:
+            await asyncio.wait_for(self._quiet.wait(), grace)
+        except TimeoutError:
+            for generation in self._live:
+                self._worker.end(generation, Unavailable(self._obstacle))
+            await self._quiet.wait()
+
+    async def stop(self) -> None:
+        """Ends the engine's thread; what still runs fails."""
+        self._obstacle = "the engine has stopped"
+        if self._thread is not None:
+            self._worker.stop()
+            await asyncio.to_thread(self._thread.join)
+        self._fail_all(Unavailable(self._obstacle))
+
+    def give_up(self) -> None:
+        """Fails what runs and takes no more: the engine's thread has died, or hangs."""
+        self._obstacle = "the engine has died"
+        self._fail_all(Unavailable(self._obstacle))
+
+    def _check_open(self) -> None:
+        if self._obstacle is not None:
+            raise Unavailable(self._obstacle)
+
+    def _check_room(self, ask: Ask) -> None:
+        self._admission.check(ask, Load.of(self._live, self._expected))
+
+    def _check_size(self, request: GenerationRequest) -> None:
+        tokens = len(request.prompt) + request.max_tokens
+        limit = self.context_length
+        if not request.prompt or request.max_tokens < 1 or request.n < 1:
+            raise Unserviceable("a request needs a prompt, max_tokens and n of at least 1")
+        if tokens > limit:
+            raise Unserviceable(f"prompt and max_tokens are {tokens} tokens, the limit is {limit}")
+
+    def _cancel(self, generation: Generation) -> None:
+        self._worker.end(generation, Cancelled("the caller left"))
+
+    def _deliver(self, events: list[Event]) -> None:
+        """Called in the worker's thread: wakes the loop once for all the events."""
+        assert self._loop is not None, "the worker runs only after the start"  # noqa: S101 - an invariant
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._dispatch, events)
+
+    def _dispatch(self, events: list[Event]) -> None:
+        for event in events:
+            event()
+        for generation in [generation for generation in self._live if generation.ended]:
+            self._forget(generation)
+
+    def _forget(self, generation: Generation) -> None:
+        self._live.remove(generation)
+        if generation.begun_at is not None:
+            self._admission.saw(time.monotonic() - generation.begun_at)
+        match generation.error:
+            case None:
+                self.counters.finished += 1
+            case Cancelled():
+                self.counters.cancelled += 1
+            case _:
+                self.counters.failed += 1
+        if not self._live:
+            self._quiet.set()
+
+    def _die(self, on_death: Callable[[], None]) -> None:
+        self.give_up()
+        on_death()
+
+    def _fail_all(self, error: EngineError) -> None:
+        for generation in tuple(self._live):
+            generation.fail(error)
+            self._forget(generation)
+
+
+def prefixes_of(runner: Runner, budget: int) -> Prefixes | None:
+    """Where prefixes are kept, if they are: not for slots in a GPU's memory."""
+    if runner.memory is None or budget == 0:
+        return None
+    return Prefixes(PrefixStore(budget), runner.memory)

@@ -1,0 +1,120 @@
+"""A request under way, seen from asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Self
+
+from rapport.service.engine.errors import EngineError
+from rapport.service.engine.request import Delta, GenerationRequest
+
+# With twenty alternatives for each, so many tokens take about 150 KB.
+MOST_MERGED = 128
+
+
+class Generation:
+    """The deltas of a request as they come. Leaving the `async with` cancels what still runs.
+
+    A reader that lags gets what has gathered for a choice as few deltas, so what waits
+    here is bounded by the request's own `n * max_tokens`. None has more than `MOST_MERGED`
+    tokens if it need not, so that a message takes a slow reader no long time.
+    """
+
+    def __init__(self, request: GenerationRequest, cancel: Callable[[Generation], None]) -> None:
+        self.request = request
+        # Times are those of the monotonic clock.
+        self.submitted_at = time.monotonic()
+        self.begun_at: float | None = None
+        """When a choice was first given a slot."""
+        self.first_at: float | None = None
+        """When the first token came."""
+        self.last_at = self.submitted_at
+        """When the last token came."""
+        self.ended = False
+        self.completion_tokens = 0
+        self.cached_tokens = 0
+        """Tokens of the prompt that did not need to be computed."""
+        self.drafted_tokens = 0
+        """Tokens that were guessed ahead."""
+        self.accepted_tokens = 0
+        """Those of them that came out as guessed."""
+        self._cancel = cancel
+        self._pending: deque[Delta] = deque()
+        self._growing: dict[int, Delta] = {}
+        """The latest of the pending deltas of a choice."""
+        self.unfinished = request.n
+        """Choices that have not ended."""
+        self.error: EngineError | None = None
+        self._news = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if not self.ended:
+            self._cancel(self)
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        """Yields until every choice has finished.
+
+        Raises:
+            EngineError: the request failed; what came before stays valid.
+        """
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._pending:
+                delta = self._pending.popleft()
+                if self._growing[delta.index] is delta:
+                    del self._growing[delta.index]
+                yield delta
+            if self.error is not None:
+                raise self.error
+            if self.ended:
+                return
+
+    def begin(self, at: float) -> None:
+        """Notes that the request is no longer waiting, since `at` by the monotonic clock."""
+        self.begun_at = at
+
+    @property
+    def begun(self) -> bool:
+        return self.begun_at is not None
+
+    def reuse(self, tokens: int) -> None:
+        """Notes that so many tokens of the prompt did not need to be computed."""
+        self.cached_tokens += tokens
+
+    def judge(self, drafted: int, accepted: int) -> None:
+        """Notes how many tokens of a draft came out as guessed."""
+        self.drafted_tokens += drafted
+        self.accepted_tokens += accepted
+
+    def add(self, delta: Delta) -> None:
+        """Takes what a step added to a choice."""
+        self.completion_tokens += len(delta.token_ids)
+        self.last_at = time.monotonic()
+        if self.first_at is None:
+            self.first_at = self.last_at
+        growing = self._growing.get(delta.index)
+        if growing is not None and len(growing.token_ids) < MOST_MERGED:
+            growing.extend(delta)
+        else:
+            self._growing[delta.index] = delta
+            self._pending.append(delta)
+        if delta.finish_reason is not None:
+            self.unfinished -= 1
+            self.ended = self.unfinished == 0
+        self._news.set()
+
+    def fail(self, error: EngineError) -> None:
+        """Ends the request with an error."""
+        self.error = error
+        self.ended = True
+        self._news.set()

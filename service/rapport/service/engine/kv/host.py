@@ -1,0 +1,154 @@
+"""The keys and values of attention, in slots.
+
+A layer has one buffer for keys and one for values, each [slots, kv_heads, capacity,
+head_size]. The graph gets a run of slots as both past and present, so it appends in
+place. Beyond the slots that sequences use there is one spare, through which two slots
+are exchanged.
+"""
+
+from __future__ import annotations
+
+import mmap
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from rapport.service.engine.model import ModelSpec
+from rapport.service.engine.speculative.drafter import MAX_DRAFT
+
+# So many bytes of a released slot are lent to the kernel, which takes them when it needs memory.
+# Until then they are written again without a fault: new pages, zeroed, cost three times as much as
+# the copy of a prefix into them.
+LENT = 96 * 2**20
+
+KV_TYPES = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
+
+
+class KeyValues(ABC):
+    """Slots 0 to `slots` - 1, and the spare one behind them."""
+
+    def __init__(self, spec: ModelSpec, slots: int) -> None:
+        self.spec = spec
+        self.slots = slots
+        self.type = KV_TYPES[spec.kv_type]
+        self.shape = (slots + 1, spec.kv_heads, spec.context_length, spec.head_size)
+        layers = range(spec.layers)
+        past, present = spec.inputs, spec.outputs
+        self.past_names = [past.past_key.format(layer=layer) for layer in layers]
+        self.past_names += [past.past_value.format(layer=layer) for layer in layers]
+        self.present_names = [present.present_key.format(layer=layer) for layer in layers]
+        self.present_names += [present.present_value.format(layer=layer) for layer in layers]
+
+    @abstractmethod
+    def bind(self, binding: ort.IOBinding, first: int, count: int) -> None:
+        """Binds slots `first` to `first + count - 1` as past and present."""
+
+    @abstractmethod
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copies the first `length` tokens of a slot to another."""
+
+    @abstractmethod
+    def release(self, slot: int, length: int, kept: int = 0) -> None:
+        """Gives back the memory of the first `length` tokens of a slot, less the first `kept`.
+
+        With it goes what a draft that was dropped left behind them, up to `MAX_DRAFT` tokens.
+        """
+
+    def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:
+        """Exchanges the contents of two slots."""
+        spare = self.slots
+        self.copy(one, spare, one_length)
+        self.copy(other, one, other_length)
+        self.copy(spare, other, one_length)
+        self.release(spare, one_length)
+        self.release(one, one_length, kept=other_length)
+        self.release(other, other_length, kept=one_length)
+
+
+def bytes_per_token(spec: ModelSpec) -> int:
+    """Memory of the keys and values of one token, in bytes."""
+    item = np.dtype(KV_TYPES[spec.kv_type]).itemsize
+    return 2 * spec.layers * spec.kv_heads * spec.head_size * item
+
+
+class HostKeyValues(KeyValues):
+    """Slots in the host's memory. Pages that no token has touched take none.
+
+    Of those that were used before, each may keep up to `LENT` bytes that are the kernel's to take.
+    """
+
+    def __init__(self, spec: ModelSpec, slots: int) -> None:
+        super().__init__(spec, slots)
+        size = int(np.prod(self.shape)) * np.dtype(self.type).itemsize
+        self._maps = [anonymous_memory(size) for _ in self.past_names]
+        self._lending = lending_advice(self._maps[0])
+        self._lent_tokens = LENT // bytes_per_token(spec)
+        self._arrays = [np.frombuffer(m, self.type).reshape(self.shape) for m in self._maps]
+
+    def bind(self, binding: ort.IOBinding, first: int, count: int) -> None:
+        names = zip(self.past_names, self.present_names, self._arrays, strict=True)
+        for past, present, array in names:
+            window = ort.OrtValue.ortvalue_from_numpy(array[first : first + count])
+            binding.bind_ortvalue_input(past, window)
+            binding.bind_ortvalue_output(present, window)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        for array in self._arrays:
+            array[target, :, :length] = array[source, :, :length]
+
+    def read(self, slot: int, start: int, count: int) -> NDArray[Any]:
+        """A copy of `count` tokens of a slot: [2 * layers, kv_heads, count, head_size]."""
+        _, heads, _, size = self.shape
+        tokens = np.empty((len(self._arrays), heads, count, size), self.type)
+        for place, array in enumerate(self._arrays):
+            tokens[place] = array[slot, :, start : start + count]
+        return tokens
+
+    def write(self, slot: int, start: int, tokens: NDArray[Any], count: int) -> None:
+        """Puts the first `count` tokens of what `read` gave into a slot, from `start` on."""
+        for place, array in enumerate(self._arrays):
+            array[slot, :, start : start + count] = tokens[place, :, :count]
+
+    def release(self, slot: int, length: int, kept: int = 0) -> None:
+        row = self.spec.head_size * np.dtype(self.type).itemsize
+        capacity = self.spec.context_length * row
+        for head in range(self.spec.kv_heads):
+            # Only whole pages can go: none that the next head begins in, or that has kept tokens.
+            start = (slot * self.spec.kv_heads + head) * capacity
+            first = page_from(start + kept * row)
+            lent = page_from(start + self._lent_tokens * row)
+            last = page_from(start + (length + MAX_DRAFT) * row)
+            last = min(last, (start + capacity) // mmap.PAGESIZE * mmap.PAGESIZE)
+            for memory in self._maps:
+                advise(memory, self._lending, first, min(lent, last))
+                advise(memory, mmap.MADV_DONTNEED, max(first, lent), last)
+
+
+def page_from(place: int) -> int:
+    """Where the first page begins that has nothing before a place."""
+    return -(-place // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def advise(memory: mmap.mmap, advice: int, start: int, end: int) -> None:
+    if start < end:
+        memory.madvise(advice, start, end - start)
+
+
+def lending_advice(memory: mmap.mmap) -> int:
+    """How to lend pages to the kernel: kernels that cannot borrow take them at once."""
+    with suppress(OSError):
+        memory.madvise(mmap.MADV_FREE, 0, mmap.PAGESIZE)
+        return mmap.MADV_FREE
+    return mmap.MADV_DONTNEED
+
+
+def anonymous_memory(size: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        # A huge page is a head's whole capacity: one token would take all of it.
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory

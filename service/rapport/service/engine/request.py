@@ -1,0 +1,103 @@
+"""What the engine is asked for and what it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum, auto
+from typing import NamedTuple
+
+from rapport.service.engine.sampling.constraint import Grammar
+from rapport.service.engine.sampling.logprobs import TokenLogprob
+
+
+class FinishReason(Enum):
+    STOP = auto()
+    """The model ended its turn, or a stop string came."""
+    LENGTH = auto()
+    """max_tokens was reached."""
+
+
+class Tier(IntEnum):
+    """Which of a tenant's requests goes first."""
+
+    PRIORITY = 0
+    DEFAULT = 1
+    FLEX = 2
+
+
+class Tenant(NamedTuple):
+    """Whose request it is: a user of an API key. Either may be nameless."""
+
+    key: str = ""
+    user: str = ""
+
+
+NOBODY = Tenant()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a token is drawn from logits; the defaults change nothing.
+
+    `temperature` 0 takes the most probable token, the lowest id among equals.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    mirostat_target: float | None = None
+    """The surprise to hold to, in bits; it replaces the filters above."""
+    mirostat_lr: float = 0.1
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """`n` completions of one prompt. Prompt and `max_tokens` must fit the engine's context."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    n: int = 1
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: tuple[str, ...] = ()
+    stop_in_output: bool = True
+    ignore_eos: bool = False
+    grammar: Grammar | None = None
+    """What the text must be."""
+    prediction: tuple[int, ...] = ()
+    """Tokens that are likely to come. They change nothing but the time that it takes."""
+    namespace: str = ""
+    """Requests of other namespaces share no computed prefix with this one."""
+    tenant: Tenant = NOBODY
+    """Keys get equal shares, and so do the users of a key. The nameless share one."""
+    tier: Tier = Tier.DEFAULT
+    logprobs: int | None = None
+    """With how many alternatives to report log probabilities, or None."""
+
+
+@dataclass(slots=True)
+class Delta:
+    """What was added to one choice: text, the tokens behind it, and why it ended if it did.
+
+    Text may lag behind its tokens: a part of a character or of a stop string is held back.
+    """
+
+    index: int
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason | None = None
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    """One for each token but an end of turn, if they were asked for."""
+
+    def extend(self, later: Delta) -> None:
+        self.text += later.text
+        self.token_ids += later.token_ids
+        self.logprobs += later.logprobs
+        self.finish_reason = later.finish_reason

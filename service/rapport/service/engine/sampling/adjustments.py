@@ -1,0 +1,57 @@
+"""What a request changes in logits before a token is drawn: penalties and bias."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rapport.service.engine.request import Sampling
+from rapport.service.engine.sampling.top_k import Floats
+
+
+class Adjustments:
+    """Those of one choice, whose tokens it counts. `size` is that of the vocabulary."""
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], size: int) -> None:
+        self._sampling = sampling
+        self._counting = sampling.frequency_penalty != 0 or sampling.presence_penalty != 0
+        self._counts: Counter[int] = Counter()
+        self._seen = seen_in(prompt, size) if sampling.repetition_penalty != 1 else None
+        self._added = bias_of(sampling, size) if sampling.logit_bias or self._counting else None
+        self.none = self._seen is None and self._added is None
+        """Whether logits stay as they are."""
+
+    def apply(self, logits: Floats) -> None:
+        """Changes `logits` [vocabulary]: repetition first, then what is added or taken off."""
+        if self._seen is not None:
+            penalty = np.float32(max(self._sampling.repetition_penalty, 1e-6))
+            ids = np.flatnonzero(self._seen)
+            seen = logits[ids]
+            logits[ids] = np.where(seen > 0, seen / penalty, seen * penalty)
+        if self._added is not None:
+            logits += self._added
+
+    def count(self, token: int) -> None:
+        """Notes a token that was drawn."""
+        if self._seen is not None:
+            self._seen[token] = True
+        if self._counting and self._added is not None:
+            self._counts[token] += 1
+            sampling = self._sampling
+            penalty = sampling.frequency_penalty * self._counts[token] + sampling.presence_penalty
+            self._added[token] = sampling.logit_bias.get(token, 0.0) - penalty
+
+
+def seen_in(prompt: Sequence[int], size: int) -> NDArray[np.bool_]:
+    seen = np.zeros(size, np.bool_)
+    seen[list(prompt)] = True
+    return seen
+
+
+def bias_of(sampling: Sampling, size: int) -> Floats:
+    bias = np.zeros(size, np.float32)
+    bias[list(sampling.logit_bias)] = list(sampling.logit_bias.values())
+    return bias

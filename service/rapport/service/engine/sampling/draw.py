@@ -1,0 +1,95 @@
+"""A token for each sequence of a step."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence as Rows
+from typing import NamedTuple
+
+from rapport.service.engine.errors import EngineError, failure_of
+from rapport.service.engine.sampling.constraint import REFUSED, ConstraintFailed
+from rapport.service.engine.sampling.logprobs import TokenLogprob, observe
+from rapport.service.engine.sampling.sampler import draw_all
+from rapport.service.engine.sampling.top_k import Floats
+from rapport.service.engine.sequence import Sequence
+from rapport.service.engine.stats import Tally
+
+log = logging.getLogger(__name__)
+
+
+class Drawn(NamedTuple):
+    """A token, and its log probability where it was asked for."""
+
+    token: int
+    logprob: TokenLogprob | None
+
+
+class Seen(NamedTuple):
+    """A row as the model gave it, and how many alternatives to its token are wanted."""
+
+    row: Floats | None
+    alternatives: int
+
+
+def draw(logits: Floats, sequences: Rows[Sequence], masks: Tally) -> list[Drawn | EngineError]:
+    """Draws from `logits` [rows, vocabulary], a row for each sequence, overwriting them.
+
+    A sequence whose grammar or sampler fails gets the reason in place of a token, which is no
+    matter of the others'. `masks` gets the time that each grammar took, in seconds.
+    """
+    rows = zip(logits, sequences, strict=True)
+    seen = [prepare(row, sequence, masks) for row, sequence in rows]
+    tokens = draw_all(logits, [sequence.sampler for sequence in sequences])
+    return [outcome(*each) for each in zip(seen, tokens, strict=True)]
+
+
+def prepare(row: Floats, sequence: Sequence, masks: Tally) -> Seen | EngineError:
+    """Leaves the tokens that the sequence's grammar allows. Returns what was there before."""
+    try:
+        seen = observed(row, sequence)
+        constrain(row, sequence, masks)
+    except ConstraintFailed as failure:
+        return failure
+    except Exception as error:
+        log.exception("a token could not be prepared")
+        return failure_of(error)
+    return seen
+
+
+def outcome(seen: Seen | EngineError, token: int | Exception) -> Drawn | EngineError:
+    if isinstance(seen, EngineError):
+        return seen
+    if isinstance(token, Exception):
+        return failure_of(token)
+    try:
+        logprob = None if seen.row is None else observe(seen.row, token, seen.alternatives)
+    except Exception as error:
+        log.exception("a log probability could not be computed")
+        return failure_of(error)
+    return Drawn(token, logprob)
+
+
+def constrain(row: Floats, sequence: Sequence, masks: Tally) -> None:
+    if sequence.constraint is None:
+        return
+    began = time.perf_counter()
+    try:
+        sequence.constraint.mask(row)
+        forbid(row, sequence.unwanted)
+    finally:
+        masks.since(began)
+
+
+def forbid(row: Floats, tokens: Rows[int]) -> None:
+    """Takes tokens out, unless nothing else is left."""
+    if tokens:
+        kept = row[tokens]
+        row[tokens] = REFUSED
+        if row.max() == REFUSED:
+            row[tokens] = kept
+
+
+def observed(row: Floats, sequence: Sequence) -> Seen:
+    count = sequence.job.request.logprobs
+    return Seen(None, 0) if count is None else Seen(row.copy(), count)

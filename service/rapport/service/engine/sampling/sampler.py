@@ -1,0 +1,95 @@
+"""From logits to tokens.
+
+The order is that of llama.cpp and Hugging Face: penalties and bias, temperature,
+top-k, typical-p, top-p, min-p; or mirostat in place of those four. A row pays only for
+what its request asks.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from rapport.service.engine.request import Sampling
+from rapport.service.engine.sampling.adjustments import Adjustments
+from rapport.service.engine.sampling.candidates import candidates, narrows
+from rapport.service.engine.sampling.top_k import Floats, pick, total_of
+
+log = logging.getLogger(__name__)
+
+LOG2_E = math.log2(math.e)
+# No surprise comes near it. A bound within it stays a number, however large a step it makes.
+MOST_SURPRISE = 1e30
+
+
+class Sampler:
+    """Draws the tokens of one choice; the same seed and logits give the same tokens."""
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], choice: int, size: int) -> None:
+        self._sampling = sampling
+        seed = None if sampling.seed is None else (sampling.seed % 2**64, choice)
+        self._random = np.random.default_rng(seed)
+        self._adjustments = Adjustments(sampling, prompt, size)
+        self._surprise_bound = min(2 * (sampling.mirostat_target or 0), MOST_SURPRISE)
+        self._greedy = sampling.temperature == 0
+        self.plain = self._greedy and self._adjustments.none
+        """Whether it takes the largest logit, and counts nothing."""
+
+    def draw(self, logits: Floats) -> int:
+        """Draws from `logits` [vocabulary], which it may overwrite."""
+        self._adjustments.apply(logits)
+        token = int(logits.argmax()) if self._greedy else self._draw_random(logits)
+        self._adjustments.count(token)
+        return token
+
+    def _draw_random(self, logits: Floats) -> int:
+        sampling = self._sampling
+        # Divided after the maximum is taken off: a tiny temperature must not overflow.
+        logits -= logits.max()
+        if sampling.temperature != 1:
+            with np.errstate(over="ignore"):
+                logits /= np.float32(max(sampling.temperature, 1e-6))
+        if sampling.mirostat_target is not None:
+            return self._draw_mirostat(logits, sampling.mirostat_target)
+        if not narrows(sampling):
+            return pick(np.exp(logits), self._random)
+        left = candidates(logits, sampling)
+        return int(left.ids[pick(np.exp(left.logits), self._random)])
+
+    def _draw_mirostat(self, logits: Floats, target: float) -> int:
+        """Draws among tokens whose surprise is within a bound that follows the target.
+
+        Source: Basu et al., Mirostat, 2021, in the form known as version 2, with surprise
+        measured in the model's own distribution as in the authors' program.
+        """
+        weights = np.exp(logits)
+        surprises = math.log2(total_of(weights)) - logits * LOG2_E
+        # The most probable token stays, however surprising.
+        ids = np.flatnonzero(surprises <= max(self._surprise_bound, surprises.min()))
+        token = int(ids[pick(weights[ids], self._random)])
+        step = self._sampling.mirostat_lr * (float(surprises[token]) - target)
+        bound = self._surprise_bound - step
+        self._surprise_bound = min(max(bound, -MOST_SURPRISE), MOST_SURPRISE)
+        return token
+
+
+def draw_all(logits: Floats, samplers: Sequence[Sampler]) -> list[int | Exception]:
+    """Draws a token for each row of `logits` [rows, vocabulary], which it may overwrite.
+
+    Where that fails there is the error in its place, which is no other row's.
+    """
+    if all(sampler.plain for sampler in samplers):
+        best: list[int | Exception] = logits.argmax(axis=1).tolist()
+        return best
+    return [drawn(row, sampler) for row, sampler in zip(logits, samplers, strict=True)]
+
+
+def drawn(logits: Floats, sampler: Sampler) -> int | Exception:
+    try:
+        return sampler.draw(logits)
+    except Exception as error:
+        log.exception("a token could not be drawn")
+        return error

@@ -1,0 +1,107 @@
+"""Who goes first: the API key that has been served least, and of its users the least served.
+
+Source: Sheng et al., Fairness in Serving Large Language Models (virtual token counters), 2024.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from heapq import nlargest
+
+from rapport.service.engine.request import Tenant
+
+# A token decoded beside others takes about as long as two of a prompt.
+PROMPT_WEIGHT = 1.0
+OUTPUT_WEIGHT = 2.0
+# Who comes may be ahead of the others by so many weighted tokens: a first prompt is read
+# before equal shares count, or it would take twice its time.
+CREDIT = 2000.0
+# Of those who left, so many who were served most are remembered.
+MOST_REMEMBERED = 1000
+
+
+class Shares:
+    """What each of several claimants has been served, in weighted tokens.
+
+    One that comes is lifted to `CREDIT` below the least served of those present, so that time
+    away gives no more than that. Those who left are remembered while it would count.
+    """
+
+    def __init__(self) -> None:
+        self._served: dict[str, float] = {}
+        self._present: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._served)
+
+    def served(self, claimant: str) -> float:
+        return self._served.get(claimant, 0.0)
+
+    def enter(self, claimant: str) -> None:
+        """Notes that a request of the claimant came."""
+        if claimant not in self._present:
+            self._served[claimant] = max(self.served(claimant), self._floor())
+        self._present[claimant] += 1
+
+    def leave(self, claimant: str) -> None:
+        """Notes that a request of the claimant ended."""
+        self._present[claimant] -= 1
+        if self._present[claimant] == 0:
+            del self._present[claimant]
+            self._forget()
+
+    def charge(self, claimant: str, tokens: float) -> None:
+        """Adds what was computed for a claimant that is present."""
+        self._served[claimant] += tokens
+
+    def _floor(self) -> float:
+        served = (self._served[claimant] for claimant in self._present)
+        return max(min(served, default=0.0) - CREDIT, 0.0)
+
+    def _forget(self) -> None:
+        floor = self._floor() if self._present else float("inf")
+        gone = (
+            claimant
+            for claimant, served in self._served.items()
+            if claimant not in self._present and served > floor
+        )
+        kept = nlargest(MOST_REMEMBERED, gone, key=self.served)
+        self._served = {claimant: self._served[claimant] for claimant in (*self._present, *kept)}
+
+
+class Ledger:
+    """Shares of the keys, and of the users within each key.
+
+    A caller that invents users divides the share of its own key and takes nothing from others.
+    """
+
+    def __init__(self) -> None:
+        self._keys = Shares()
+        self._users: dict[str, Shares] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys) + sum(map(len, self._users.values()))
+
+    def served(self, tenant: Tenant) -> tuple[float, float]:
+        """What a tenant's key has been served, and the tenant: less goes first."""
+        users = self._users.get(tenant.key)
+        return self._keys.served(tenant.key), users.served(tenant.user) if users else 0.0
+
+    def enter(self, tenant: Tenant) -> None:
+        """Notes that a request of the tenant came."""
+        self._keys.enter(tenant.key)
+        self._users.setdefault(tenant.key, Shares()).enter(tenant.user)
+
+    def leave(self, tenant: Tenant) -> None:
+        """Notes that a request of the tenant ended."""
+        self._keys.leave(tenant.key)
+        users = self._users[tenant.key]
+        users.leave(tenant.user)
+        if not users:
+            del self._users[tenant.key]
+
+    def charge(self, tenant: Tenant, *, prompt: int = 0, output: int = 0) -> None:
+        """Adds tokens that were computed for a tenant that is present."""
+        tokens = PROMPT_WEIGHT * prompt + OUTPUT_WEIGHT * output
+        self._keys.charge(tenant.key, tokens)
+        self._users[tenant.key].charge(tenant.user, tokens)

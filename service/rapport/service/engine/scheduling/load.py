@@ -1,0 +1,55 @@
+"""What the engine has taken on, as admission sees it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+from rapport.service.engine.generation import Generation
+from rapport.service.engine.request import GenerationRequest, Tenant
+
+
+class Ask(NamedTuple):
+    """A request that wants tokens of a prompt computed, and slots for its choices."""
+
+    tenant: Tenant
+    tokens: int = 1
+    choices: int = 1
+
+    @classmethod
+    def of(cls, request: GenerationRequest) -> Self:
+        return cls(request.tenant, len(request.prompt), request.n)
+
+
+@dataclass(slots=True)
+class Load:
+    """Who waits for a slot, who holds some, and whose prompts are being computed."""
+
+    waiting: list[Ask] = field(default_factory=list)
+    reading: list[Ask] = field(default_factory=list)
+    running: Counter[Tenant] = field(default_factory=Counter)
+    """Choices that have not ended, of requests that hold a slot."""
+    age: float = 0.0
+    """For how long those requests have held a slot, in seconds, on the average."""
+
+    @classmethod
+    def of(cls, live: Iterable[Generation], expected: Iterable[Ask]) -> Self:
+        """That of requests in the engine, and of others that were promised a place."""
+        load, begun = cls(), list[float]()
+        load.waiting += expected
+        for generation in live:
+            ask = Ask.of(generation.request)
+            if generation.begun_at is None:
+                load.waiting.append(ask)
+                continue
+            begun.append(generation.begun_at)
+            load.running[ask.tenant] += generation.unfinished
+            if generation.completion_tokens == 0:
+                rest = ask.tokens - generation.cached_tokens
+                load.reading.append(ask._replace(tokens=rest, choices=0))
+        if begun:
+            load.age = time.monotonic() - sum(begun) / len(begun)
+        return load

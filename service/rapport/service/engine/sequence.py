@@ -1,0 +1,124 @@
+"""A request in the engine, and the choices that it is made of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import Any
+
+from numpy.typing import NDArray
+
+from rapport.service.engine.generation import Generation
+from rapport.service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
+from rapport.service.engine.sampling.logprobs import TokenLogprob
+from rapport.service.engine.sampling.sampler import Sampler
+from rapport.service.engine.sampling.top_k import Floats
+from rapport.service.engine.speculative.drafter import Drafter
+from rapport.service.engine.text.detokenizer import Detokenizer
+from rapport.service.engine.text.stop_strings import StopMatcher
+from rapport.service.engine.text.vocabulary import Vocabulary
+
+
+class Job:
+    """A request: its prompt is computed once, in the slot of the first choice."""
+
+    def __init__(self, generation: Generation) -> None:
+        self.generation = generation
+        self.request: GenerationRequest = generation.request
+        self.arrived = time.monotonic()
+        self.running: list[Sequence] = []
+        self.begun = 0
+        """How many choices have been given a slot."""
+        self.parked: list[Sequence] = []
+        """Choices that gave their slot to another tenant and will go on."""
+        self.prompt_logits: Floats | None = None
+        """Logits after the prompt, once it is computed, while choices wait for them."""
+
+    @property
+    def waiting(self) -> int:
+        """How many choices have not been given a slot."""
+        return self.request.n - self.begun
+
+    @property
+    def done(self) -> bool:
+        """Whether every choice has ended."""
+        return not (self.running or self.parked or self.waiting)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens one choice can have in its slot."""
+        return len(self.request.prompt) + self.request.max_tokens
+
+
+class Sequence:
+    """One choice of a job, in a slot."""
+
+    def __init__(self, job: Job, slot: int, vocabulary: Vocabulary, ends: Collection[int]) -> None:
+        request = job.request
+        self.job = job
+        self.slot = slot
+        self.index = job.begun
+        self.computed = 0
+        """How many tokens the slot holds."""
+        self.kept: NDArray[Any] | None = None
+        """What the slot held, while the sequence is parked."""
+        self.output: list[int] = []
+        self.began = time.monotonic()
+        self.drafter: Drafter | None = None
+        """Made once it is needed: taking in a long prompt takes milliseconds."""
+        self.constraint = request.grammar.start() if request.grammar is not None else None
+        self.sampler = Sampler(request.sampling, request.prompt, self.index, vocabulary.size)
+        self.unwanted = [*ends] if request.ignore_eos else []
+        """Tokens that a grammar may leave, which would then end the text before its time."""
+        self._ends = () if request.ignore_eos else ends
+        self._detokenizer = Detokenizer(vocabulary.token_bytes)
+        self._matcher = StopMatcher(request.stop, inclusive=request.stop_in_output)
+        job.begun += 1
+        job.running.append(self)
+
+    @property
+    def tenant(self) -> Tenant:
+        return self.job.request.tenant
+
+    @property
+    def remaining_prompt(self) -> int:
+        """How many tokens of the prompt are not computed."""
+        return len(self.job.request.prompt) - self.computed
+
+    @property
+    def tokens_held(self) -> tuple[int, ...]:
+        """The tokens whose keys and values the slot holds."""
+        return (*self.job.request.prompt, *self.output)[: self.computed]
+
+    def draft(self) -> list[int]:
+        """A guess at the next tokens; with it and one more, no more than `max_tokens`."""
+        request = self.job.request
+        if self.drafter is None:
+            self.drafter = Drafter(request.prompt, request.prediction)
+        room = request.max_tokens - len(self.output) - 1
+        return self.drafter.draft(self.output, self.constraint, room)
+
+    def accept(self, token: int, logprob: TokenLogprob | None) -> Delta:
+        """Appends a generated token; the delta says if it was the last."""
+        self.output.append(token)
+        if self.constraint is not None:
+            self.constraint.accept(token)
+        text, reason = self._read(token)
+        logprobs = [logprob] if logprob is not None and token not in self._ends else []
+        return Delta(self.index, text, [token], reason, logprobs)
+
+    def _read(self, token: int) -> tuple[str, FinishReason | None]:
+        if token in self._ends:
+            return self._rest(), FinishReason.STOP
+        text, stopped = self._matcher.push(self._detokenizer.push(token))
+        if stopped:
+            return text, FinishReason.STOP
+        if self.constraint is not None and self.constraint.finished:
+            return text + self._rest(), FinishReason.STOP
+        if len(self.output) < self.job.request.max_tokens:
+            return text, None
+        return text + self._rest(), FinishReason.LENGTH
+
+    def _rest(self) -> str:
+        text, _ = self._matcher.push(self._detokenizer.flush())
+        return text + self._matcher.flush()

@@ -1,0 +1,20 @@
+"""The metrics of the service."""
+
+from __future__ import annotations
+
+from rapport.common.metrics.certificates import Certificates
+from rapport.common.metrics.registry import new_registry
+from rapport.service.lifecycle import Lifecycle
+from rapport.service.metrics.engine import EngineCollector
+from rapport.service.metrics.requests import RequestMetrics
+
+
+class Metrics:
+    """All that is told of one service. `record` takes the account of an RPC that has ended."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self.registry = new_registry("service")
+        self.registry.register(EngineCollector(lifecycle))
+        self.certificates = Certificates("rapport")
+        self.registry.register(self.certificates)
+        self.record = RequestMetrics(self.registry).record

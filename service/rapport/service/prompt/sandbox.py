@@ -1,0 +1,203 @@
+"""A jinja2 sandbox in which templates end, and no value grows without bound.
+
+Templates come with models and are not trusted. jinja2's sandbox keeps them from getting at
+anything; here they also pay for what they do: for each turn of a loop and call of a macro,
+and for each value that is made, before it is where it may be large.
+"""
+
+from __future__ import annotations
+
+from types import BuiltinMethodType
+from typing import Any
+
+from jinja2 import Template, TemplateSyntaxError, nodes, pass_context
+from jinja2.ext import loopcontrols
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+from rapport.service.prompt import template_filters as filters
+from rapport.service.prompt.render_budget import Exceeded, charged, spend, weight, written
+
+MOST_SOURCE = 1 << 20
+METHODS = frozenset(
+    [
+        "capitalize",
+        "casefold",
+        "copy",
+        "count",
+        "endswith",
+        "find",
+        "get",
+        "index",
+        "isalnum",
+        "isalpha",
+        "isascii",
+        "isdecimal",
+        "isdigit",
+        "islower",
+        "isnumeric",
+        "isspace",
+        "istitle",
+        "isupper",
+        "items",
+        "join",
+        "keys",
+        "lower",
+        "lstrip",
+        "partition",
+        "removeprefix",
+        "removesuffix",
+        "replace",
+        "rfind",
+        "rindex",
+        "rpartition",
+        "rsplit",
+        "rstrip",
+        "split",
+        "splitlines",
+        "startswith",
+        "strip",
+        "swapcase",
+        "title",
+        "upper",
+        "values",
+    ]
+)
+STEP, CHARGED, CONCATENATED = "_step", "_charged", "_concatenated"
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """What templates find: the usual, but for what makes much of little."""
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[loopcontrols],
+            finalize=_finalize,
+            # Otherwise constants are computed as a template is read.
+            optimized=False,
+        )
+        self.filters = {
+            **filters.ALL,
+            STEP: spend,
+            CHARGED: charged,
+            CONCATENATED: filters.concatenated,
+        }
+        self.globals["dict"] = lambda **items: charged(items)
+        del self.globals["lipsum"]
+
+    def read(self, source: str) -> Template:
+        """The template of a source.
+
+        Raises:
+            ValueError: it is too long, or no template.
+        """
+        if len(source) > MOST_SOURCE:
+            raise ValueError(f"the chat template has over {MOST_SOURCE} characters")
+        try:
+            tree: nodes.Template = Bounding().visit(self.parse(source))
+            tree.set_environment(self)
+            code = self.compile(tree)
+        # Whatever the parsers of jinja2 and Python say to what they were not made for.
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"the chat template cannot be used: {reason}") from error
+        return Template.from_code(self, code, self.make_globals(None))
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        known = attr in METHODS or not isinstance(value, BuiltinMethodType)
+        return known and super().is_safe_attribute(obj, attr, value)
+
+    def wrap_str_format(self, value: Any) -> None:  # noqa: ARG002 - jinja2's
+        """There is no formatting: twelve characters can ask for a billion."""
+        return
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "+":
+            result = left + right
+            spend(weight(result))
+            return result
+        if operator == "%" and isinstance(left, str):
+            raise Exceeded("it formats text with '%'")
+        if operator == "*":
+            filters.check_product(left, right)
+        if operator == "**":
+            filters.check_power(left, right)
+        result = super().call_binop(context, operator, left, right)
+        spend(weight(result))
+        return result
+
+    def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        spend()
+        owner = getattr(function, "__self__", None)
+        if isinstance(owner, str) and function.__name__ in ("replace", "join"):
+            name = function.__name__
+            function = filters.replace if name == "replace" else filters.join_method
+            args = (owner, *args)
+        result = super().call(context, function, *args, **kwargs)
+        spend(weight(result))
+        return result
+
+
+class Bounding(NodeTransformer):
+    """Has a template pay where the environment is not asked."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - named by jinja2
+        return self._stepping(node)
+
+    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:  # noqa: N802
+        return self._stepping(node)
+
+    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:  # noqa: N802
+        return self._stepping(node)
+
+    def visit_Block(self, node: nodes.Block) -> nodes.Node:  # noqa: N802
+        return self._stepping(node)
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+        return self._charged(node)
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+        return self._charged(node)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+        return self._charged(node) if node.ctx == "load" else self.generic_visit(node)
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        is_slice = isinstance(node.arg, nodes.Slice)
+        return self._charged(node) if is_slice else self.generic_visit(node)
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filtered(nodes.List(node.nodes, lineno=node.lineno), CONCATENATED)
+
+    def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802
+        if node.name in ("varargs", "kwargs"):
+            raise TemplateSyntaxError(f"macros have no {node.name}", node.lineno)
+        return node
+
+    def _stepping(self, node: Any) -> nodes.Node:
+        """What is inside begins by paying for a step, and for the text that stands there."""
+        text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
+        self.generic_visit(node)
+        step = _filtered(nodes.Const(1 + text, lineno=node.lineno), STEP)
+        node.body.insert(0, nodes.ExprStmt(step, lineno=node.lineno))
+        return node  # type: ignore[no-any-return]
+
+    def _charged(self, node: nodes.Expr) -> nodes.Node:
+        self.generic_visit(node)
+        return _filtered(node, CHARGED)
+
+
+def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+@pass_context
+def _finalize(_context: Context, value: Any) -> Any:
+    # jinja2 does not call what takes a context as it reads a template.
+    return written(value)

@@ -1,0 +1,104 @@
+"""Conversations as chat templates take them: turns of a role and one text, and tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rapport.service.tools import hermes_format as form
+from rapport.v1.message_pb2 import ChatContent, ChatMessage, Role
+from rapport.v1.tool_pb2 import ToolCall
+
+Json = dict[str, Any]
+
+ROLES = {
+    Role.ROLE_SYSTEM: "system",
+    Role.ROLE_DEVELOPER: "system",
+    Role.ROLE_USER: "user",
+    Role.ROLE_ASSISTANT: "assistant",
+    Role.ROLE_TOOL: "tool",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Who speaks and all that is said."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """All that a prompt is made of, but for what the template adds."""
+
+    turns: Sequence[Turn]
+    tools: Sequence[Json] = ()
+
+    @property
+    def length(self) -> int:
+        """Its characters."""
+        tools = sum(len(json.dumps(tool, ensure_ascii=False)) for tool in self.tools)
+        return tools + sum(len(turn.content) for turn in self.turns)
+
+    def texts(self) -> Iterator[str]:
+        """All texts in it that callers wrote."""
+        for turn in self.turns:
+            yield turn.content
+        yield from texts_in(self.tools)
+
+    def changed(self, change: Callable[[str], str]) -> Conversation:
+        """The same with other texts."""
+        turns = [replace(turn, content=change(turn.content)) for turn in self.turns]
+        return Conversation(turns, [changed_in(tool, change) for tool in self.tools])
+
+
+def turn_of(message: ChatMessage) -> Turn:
+    """The turn that a message is. Names and earlier reasoning are not shown to the model."""
+    said = text_of(message.content)
+    paragraphs = [said, *map(call_text, message.tool_calls)]
+    return Turn(ROLES[message.role], "\n".join(filter(None, paragraphs)))
+
+
+def text_of(content: ChatContent) -> str:
+    """The text of a content; parts follow each other without anything between."""
+    if content.WhichOneof("kind") == "parts":
+        return "".join(part.text for part in content.parts.items)
+    return content.text
+
+
+def call_text(call: ToolCall) -> str:
+    """A call as models that call tools write it."""
+    return form.call(call.function.name, json_text(call.function.arguments))
+
+
+def json_text(text: str) -> str:
+    """The text itself where it is JSON, else as a JSON string, so that nothing is lost."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return json.dumps(text, ensure_ascii=False)
+    return text
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """The strings in a JSON value, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        yield from texts_in(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_in(item)
+
+
+def changed_in(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with other strings."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {change(key): changed_in(item, change) for key, item in value.items()}
+    return [changed_in(item, change) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,90 @@
+"""Log probabilities in the two shapes of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from rapport.service.engine.sampling.logprobs import TokenLogprob
+from rapport.service.engine.text.detokenizer import Detokenizer
+from rapport.service.engine.text.vocabulary import Vocabulary
+from rapport.v1.chat_pb2 import ChoiceDelta, CreateChatCompletionRequest
+from rapport.v1.logprobs_pb2 import LegacyTopLogprobs, TopLogprob
+
+
+class LogprobsWriter(Protocol):
+    """Writes the log probabilities of one choice."""
+
+    def write(self, logprobs: Iterable[TokenLogprob], piece: ChoiceDelta) -> None:
+        """Adds those of some tokens to a piece."""
+
+
+class _Writer:
+    def __init__(self, vocabulary: Vocabulary, offset: int) -> None:
+        self._bytes = vocabulary.token_bytes
+        self._detokenizer = Detokenizer(self._bytes)
+        self._offset = offset
+
+    def _text(self, token: int) -> str:
+        return self._bytes[token].decode(errors="replace")
+
+    def _next_offset(self, token: int) -> int:
+        """Where the token starts: the characters that are whole before it."""
+        offset = self._offset
+        self._offset += len(self._detokenizer.push(token))
+        return offset
+
+
+class PresentLogprobs(_Writer):
+    """An entry for each token."""
+
+    def write(self, logprobs: Iterable[TokenLogprob], piece: ChoiceDelta) -> None:
+        for each in logprobs:
+            piece.logprobs.present.content.add(
+                token=self._text(each.token),
+                logprob=each.logprob,
+                bytes=self._bytes[each.token],
+                token_id=each.token,
+                text_offset=self._next_offset(each.token),
+                top_logprobs=[self._alternative(*alternative) for alternative in each.top],
+            )
+
+    def _alternative(self, token: int, logprob: float) -> TopLogprob:
+        text, bytes_ = self._text(token), self._bytes[token]
+        return TopLogprob(token=text, logprob=logprob, token_id=token, bytes=bytes_)
+
+
+class LegacyLogprobs(_Writer):
+    """Lists side by side; the token itself is always among the alternatives."""
+
+    def write(self, logprobs: Iterable[TokenLogprob], piece: ChoiceDelta) -> None:
+        for each in logprobs:
+            lists = piece.logprobs.legacy
+            lists.tokens.append(self._text(each.token))
+            lists.token_logprobs.append(each.logprob)
+            lists.top_logprobs.append(self._alternatives(each))
+            lists.text_offset.append(self._next_offset(each.token))
+            lists.token_ids.append(each.token)
+
+    def _alternatives(self, logprob: TokenLogprob) -> LegacyTopLogprobs:
+        pairs = [*logprob.top, (logprob.token, logprob.logprob)]
+        return LegacyTopLogprobs(tokens={self._text(token): value for token, value in pairs})
+
+
+def wanted_logprobs(request: CreateChatCompletionRequest) -> int | None:
+    """With how many alternatives log probabilities are wanted, or None."""
+    kind = request.logprobs.WhichOneof("kind")
+    if kind == "count":
+        return request.logprobs.count
+    return request.top_logprobs if request.logprobs.enabled else None
+
+
+def logprobs_writer(
+    request: CreateChatCompletionRequest, vocabulary: Vocabulary, offset: int
+) -> LogprobsWriter | None:
+    """Writes what the request asks for, if it does; `offset` characters come before the text."""
+    if wanted_logprobs(request) is None:
+        return None
+    if request.logprobs.HasField("count"):
+        return LegacyLogprobs(vocabulary, offset)
+    return PresentLogprobs(vocabulary, offset)

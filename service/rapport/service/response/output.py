@@ -1,0 +1,60 @@
+"""What of an answer a request asks for beside its text."""
+
+from __future__ import annotations
+
+from rapport.service.engine.request import GenerationRequest
+from rapport.service.engine.text.vocabulary import Vocabulary
+from rapport.service.response.builder import Answer
+from rapport.service.response.choices import ChoiceWriter, PlainSpeech, RawWriter, Speech
+from rapport.service.response.logprobs import logprobs_writer
+from rapport.service.response.tool_call_writer import ToolSpeech
+from rapport.service.tools.tool_choice import NO_TOOLS, ToolUse
+from rapport.v1.chat_pb2 import CreateChatCompletionRequest
+
+
+def answer_to(
+    request: CreateChatCompletionRequest,
+    asked: GenerationRequest,
+    vocabulary: Vocabulary,
+    arrived: float,
+    tools: ToolUse = NO_TOOLS,
+) -> Answer:
+    """An empty answer with a writer for each choice. `arrived` is of the monotonic clock."""
+    echo = echo_of(request, asked.prompt, vocabulary)
+    writers = [
+        ChoiceWriter(
+            index,
+            speech_with(tools),
+            echo=echo,
+            logprobs=logprobs_writer(request, vocabulary, len(echo)),
+            with_tokens=request.return_token_ids,
+            raw=raw_of(asked, vocabulary) if request.raw_output else None,
+        )
+        for index in range(asked.n)
+    ]
+    return Answer(
+        model=request.model,
+        writers=writers,
+        prompt_token_ids=asked.prompt if request.return_token_ids else (),
+        with_metrics=request.perf_metrics_in_response,
+        arrived=arrived,
+    )
+
+
+def speech_with(tools: ToolUse) -> Speech:
+    """Makes messages of text, in which there may be calls if there are tools."""
+    return ToolSpeech(tools) if tools.functions else PlainSpeech()
+
+
+def raw_of(asked: GenerationRequest, vocabulary: Vocabulary) -> RawWriter:
+    grammar = None if asked.grammar is None else asked.grammar.source
+    return RawWriter(asked.prompt, vocabulary.spell, grammar)
+
+
+def echo_of(
+    request: CreateChatCompletionRequest, prompt: tuple[int, ...], vocabulary: Vocabulary
+) -> str:
+    """The prompt, or its last tokens, as the model saw it, special tokens spelled out."""
+    if request.echo_last:
+        return vocabulary.spell(prompt[-request.echo_last :])
+    return vocabulary.spell(prompt) if request.echo else ""

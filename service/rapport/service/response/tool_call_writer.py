@@ -1,0 +1,66 @@
+"""Text that may call tools, to the pieces of a message."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Iterable, Iterator
+
+from rapport.service.tools.tool_call_parser import Argued, Called, CallReader, Event, Said
+from rapport.service.tools.tool_choice import ToolUse
+from rapport.v1.chat_pb2 import FinishReason, MessageDelta
+from rapport.v1.tool_pb2 import FunctionCallDelta, ToolCallDelta, ToolType
+
+ID_LETTERS = string.ascii_letters + string.digits
+ID_LENGTH = 24
+
+
+class ToolSpeech:
+    """Makes content and calls of text.
+
+    An answer ends for its calls if they are complete. One that ends inside of a call's
+    arguments ends for the reason why the text did, with the arguments as far as they came;
+    one that ends before them has no such call, and unless it is forced, the text instead.
+    """
+
+    def __init__(self, tools: ToolUse) -> None:
+        self._reader = CallReader(function.name for function in tools.callable)
+        self._forced = tools.forced
+
+    def push(self, text: str) -> Iterator[MessageDelta]:
+        return self._told(self._reader.push(text))
+
+    def end(self) -> Iterator[MessageDelta]:
+        rest = self._reader.end()
+        return self._told(event for event in rest if not (self._forced and isinstance(event, Said)))
+
+    def finish_reason(self, reason: FinishReason.ValueType) -> FinishReason.ValueType:
+        complete = self._reader.calls and not self._reader.cut
+        return FinishReason.FINISH_REASON_TOOL_CALLS if complete else reason
+
+    def _told(self, events: Iterable[Event]) -> Iterator[MessageDelta]:
+        for event in events:
+            match event:
+                case Said(text):
+                    yield MessageDelta(content=text)
+                case Called(name):
+                    yield MessageDelta(tool_calls=[self._beginning(name)])
+                case Argued(text):
+                    yield MessageDelta(tool_calls=[self._fragment(text)])
+
+    def _beginning(self, name: str) -> ToolCallDelta:
+        return ToolCallDelta(
+            index=self._reader.calls - 1,
+            id=new_id(),
+            type=ToolType.TOOL_TYPE_FUNCTION,
+            function=FunctionCallDelta(name=name, arguments=""),
+        )
+
+    def _fragment(self, text: str) -> ToolCallDelta:
+        function = FunctionCallDelta(arguments=text)
+        return ToolCallDelta(index=self._reader.calls - 1, function=function)
+
+
+def new_id() -> str:
+    """A name for a call that no other has."""
+    return "call_" + "".join(secrets.choice(ID_LETTERS) for _ in range(ID_LENGTH))

@@ -1,0 +1,357 @@
+"""`rapport serve` as a real process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+import orjson
+import psutil
+import pytest
+
+from bench.server import Server, Target, free_ports, rapport
+from rapport.cli import serve
+from rapport.common.settings import load
+from rapport.service.engine.runtime.providers import CUDA, ProviderError
+from tests.conftest import MODEL
+
+STREAM = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "Count."}],
+    "max_tokens": 120,
+    "ignore_eos": True,
+    "stream": True,
+}
+
+Running = tuple[Server, Target]
+
+
+@pytest.fixture
+def started(cpu_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    del cpu_folder
+    # Others may share the machine: streams that are to finish should have the time.
+    monkeypatch.setenv("RAPPORT_SHUTDOWN_GRACE", "60")
+    with rapport() as running:
+        yield running
+
+
+def parts(server: Server) -> list[psutil.Process]:
+    return psutil.Process(server.pid).children()
+
+
+def part(server: Server, name: str) -> psutil.Process:
+    return next(process for process in parts(server) if name in process.cmdline())
+
+
+def gone(processes: list[psutil.Process], within: float) -> bool:
+    _, alive = psutil.wait_procs(processes, within)
+    return not alive
+
+
+def stream_text(target: Target) -> str:
+    return httpx.post(f"{target.rest}/v1/chat/completions", json=STREAM, timeout=60).text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_ends_both_parts_at_once(started: Running, number: signal.Signals) -> None:
+    """Idle, Ctrl-C or SIGTERM ends service and gateway at once, with status 0."""
+    server, _ = started
+    family = parts(server)
+    os.kill(server.pid, number)
+    assert server._process.wait(5) == 0
+    assert gone(family, 0.5)
+
+
+def test_running_streams_finish(started: Running) -> None:
+    """A stream under way when the signal comes gets its end and [DONE]."""
+    server, target = started
+    with ThreadPoolExecutor() as pool:
+        stream = pool.submit(stream_text, target)
+        time.sleep(0.5)
+        os.kill(server.pid, signal.SIGINT)
+        assert stream.result().endswith("data: [DONE]\n\n")
+    assert server._process.wait(10) == 0
+
+
+def test_a_stream_that_outlasts_the_grace_is_told_of(
+    cpu_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of the grace a stream gets an error that says why, through both parts."""
+    del cpu_folder
+    monkeypatch.setenv("RAPPORT_SHUTDOWN_GRACE", "1")
+    request = {**STREAM, "max_tokens": 8000}
+    with rapport() as (server, target):
+        url = f"{target.rest}/v1/chat/completions"
+        with httpx.stream("POST", url, json=request, timeout=60) as response:
+            said = response.iter_text()
+            texts = [next(said)]
+            os.kill(server.pid, signal.SIGTERM)
+            with pytest.raises(httpx.RemoteProtocolError):
+                texts.extend(said)
+        last = "".join(texts).split("\n\n")[-2]
+        assert '"code":"UNAVAILABLE"' in last
+        assert "the server is shutting down" in last
+        assert server._process.wait(5) == 0
+
+
+def test_a_second_signal_ends_what_runs(started: Running) -> None:
+    """Ctrl-C twice does not wait for a long stream."""
+    server, target = started
+    request = {**STREAM, "max_tokens": 8000}
+    url = f"{target.rest}/v1/chat/completions"
+    with httpx.stream("POST", url, json=request, timeout=60) as response:
+        pieces = response.iter_bytes()  # kept, or the stream would be left at once
+        next(pieces)
+        family = parts(server)
+        os.kill(server.pid, signal.SIGINT)
+        time.sleep(0.3)
+        os.kill(server.pid, signal.SIGINT)
+        assert server._process.wait(5) == 128 + signal.SIGINT
+        assert gone(family, 1)
+
+
+def until_healthy(target: Target) -> None:
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{target.rest}/health").status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError("not healthy again")
+
+
+def test_a_killed_part_is_back(started: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that is killed starts again beside the other, which need not, and that is told.
+
+    SIGUSR1 is passed on: each part shows its stacks, and runs on.
+    """
+    server, target = started
+    gateway = part(server, "gateway")
+    os.kill(server.pid, signal.SIGUSR1)
+    time.sleep(0.5)
+    part(server, "service").kill()
+    refusal = httpx.get(f"{target.rest}/v1/models")
+    assert (refusal.status_code, refusal.headers["retry-after"]) == (503, "1")
+    until_healthy(target)
+    assert stream_text(target).endswith("data: [DONE]\n\n")
+    assert part(server, "gateway").pid == gateway.pid
+    gateway.kill()
+    gateway.wait(5)
+    until_healthy(target)
+    os.kill(server.pid, signal.SIGTERM)
+    assert server._process.wait(10) == 0
+    monkeypatch.setattr("bench.server.LOG_LINES", 10_000)
+    log = server._log_tail()
+    assert log.index('service/__main__.py", line') < log.index('gateway/__main__.py", line')
+    assert "ERROR the service ended by SIGKILL; it starts again in 0.5 s" in log
+    assert "ERROR the gateway ended by SIGKILL; it starts again in 0.5 s" in log
+
+
+def serve_program(*flags: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "rapport.cli.serve", *flags],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("name", ["http", "grpc"])
+def test_a_port_that_is_taken_ends_the_start(cpu_folder: Path, name: str) -> None:
+    """A part that cannot start is not tried for ever: one line says why, and the status is 1."""
+    del cpu_folder
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = dict(zip(("grpc", "http"), free_ports(2), strict=True))
+        ports[name] = taken.getsockname()[1]
+        flags = [f"--{kind}-port={port}" for kind, port in ports.items()]
+        process = serve_program(*flags)
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{ports[name]}" in said
+    assert "could not start: it ended with status 1" in said
+    assert "Traceback" not in said
+
+
+def test_told_to_stop_while_importing(tmp_path: Path) -> None:
+    """SIGTERM ends an import that waits for the package index, and leaves nothing behind."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        process = serve_program(RAPPORT_CACHE=str(tmp_path), PIP_INDEX_URL=index)
+        silent.settimeout(30)
+        asked, _ = silent.accept()
+        with asked:
+            family = psutil.Process(process.pid).children()
+            process.terminate()
+            said, _ = process.communicate(timeout=5)
+    assert process.returncode == 0
+    assert "Traceback" not in said
+    assert len(family) == 1
+    assert gone(family, 1)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
+
+
+def test_a_disk_that_fills_up_ends_the_start(cpu_folder: Path, tmp_path: Path) -> None:
+    """Where the import finds no room, one line says what to do, and the next start makes it."""
+    (tmp_path / "sources").symlink_to(cpu_folder.parents[2] / "sources")
+    limited = 'ulimit -f 40000; exec "$@"'  # in KiB; the weights take 112,000 at least
+    command = ["bash", "-c", limited, "sh", sys.executable, "-m", "rapport.cli.serve"]
+    environment = os.environ | {"RAPPORT_CACHE": str(tmp_path)}
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert "File too large; make room or set RAPPORT_CACHE" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+    assert not list((tmp_path / "models").rglob("*.onnx*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of it")
+def test_parts_do_not_outlive_a_killed_parent(started: Running) -> None:
+    """Killed outright, the parent takes its parts with it."""
+    server, _ = started
+    family = parts(server)
+    os.kill(server.pid, signal.SIGKILL)
+    assert gone(family, 10)
+
+
+def test_a_later_start_needs_no_network(cpu_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the model in the cache, no package index is asked."""
+    del cpu_folder
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")
+    with rapport() as (server, target):
+        assert server.ready_after < 30
+        assert httpx.get(f"{target.rest}/health").json() == {"status": "ok"}
+
+
+def test_not_healthy_until_the_model_is_loaded(cpu_folder: Path) -> None:
+    """The gateway answers before the model is loaded, and says that it is not there yet."""
+    seen: list[int] = []
+    with ExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(
+            httpx.Client, "get", recorder(httpx.Client.get, seen)
+        )
+        del cpu_folder
+        stack.enter_context(rapport())
+    assert seen[-1] == 200
+    assert 503 in seen
+
+
+def recorder(get: Callable[..., httpx.Response], seen: list[int]) -> Callable[..., httpx.Response]:
+    def recording(client: httpx.Client, url: str) -> httpx.Response:
+        response = get(client, url)
+        seen.append(response.status_code)
+        return response
+
+    return recording
+
+
+def test_all_of_a_log_of_json_is_json(cpu_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both parts and this process write nothing but objects, also when a part is lost."""
+    del cpu_folder
+    monkeypatch.setenv("RAPPORT_LOG_FORMAT", "json")
+    with rapport() as (server, target):
+        part(server, "gateway").kill()
+        until_healthy(target)
+        os.kill(server.pid, signal.SIGTERM)
+        server._process.wait(10)
+        server._log.seek(0)
+        lines = [orjson.loads(line) for line in server._log]
+    assert {"rapport.service", "gateway", "rapport.serve"} <= {line["logger"] for line in lines}
+
+
+def test_flags_reach_both_parts() -> None:
+    """A flag of either part is passed on in the environment, secrets as they are."""
+    flags = ["--http-port", "9", "--slots", "3", "--api-keys", "a,b", "--api-keys-file", "f.toml"]
+    settings = load(serve.ServeSettings, flags)
+    variables = serve.environment(settings, Path("/folder"))
+    assert variables["RAPPORT_HTTP_PORT"] == "9"
+    assert variables["RAPPORT_SLOTS"] == "3"
+    assert variables["RAPPORT_API_KEYS"] == "a,b"
+    assert variables["RAPPORT_API_KEYS_FILE"] == "f.toml"
+    assert variables["RAPPORT_USER_HASH_SALT"] == settings.user_hash_salt.get_secret_value()
+    assert variables["RAPPORT_MODEL_FOLDER"] == "/folder"
+
+
+def test_float_prefill_is_bounded_by_its_memory(prefill_folder: Path) -> None:
+    """The float32 weights are used where they fit into the memory that was given for them."""
+    chosen = {
+        size: serve.prepare_prefill(load(serve.ServeSettings, ["--float-prefill", size]))
+        for size in ("0", "100MiB", "512MiB")
+    }
+    assert chosen == {"0": None, "100MiB": None, "512MiB": prefill_folder}
+
+
+def test_int8_keys_and_values_are_a_folder_of_their_own(int8_cache_folder: Path) -> None:
+    """Asked for int8, the model that is served is the one with int8 keys and values."""
+    settings = load(serve.ServeSettings, ["--provider", "cpu", "--kv-type", "int8"])
+    assert serve.prepare(settings) == int8_cache_folder
+
+
+@pytest.mark.parametrize("weights", ["int4", "int8"])
+def test_weights_are_those_asked_for(weights: str, request: pytest.FixtureRequest) -> None:
+    """Whatever this machine's CPU is faster with."""
+    folder: Path = request.getfixturevalue(f"{weights}_folder")
+    settings = load(serve.ServeSettings, ["--provider", "cpu", "--weights", weights])
+    assert serve.prepare(settings) == folder
+
+
+@pytest.mark.parametrize(
+    "flags", [["--kv-type", "int8"], ["--weights", "int4"], ["--float-prefill", "1GiB"]]
+)
+def test_what_is_for_the_cpu_is_refused_elsewhere(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where CUDA would run, int8 and int4 are refused with what to do instead."""
+    monkeypatch.setattr(serve, "choose_provider", lambda _: CUDA)
+    settings = load(serve.ServeSettings, flags)
+    with pytest.raises(ProviderError, match="set provider to cpu"):
+        serve.prepare(settings)
+
+
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [
+        (["--kv-type", "int8", "--float-prefill", "1GiB"], 2),
+        (["--kv-type", "int8", "--prefill-folder", "/folder"], 2),
+        (["--float-prefill", "1GiB", "--model-folder", "/folder"], 2),
+        (["--itl-target", "inf"], 2),
+        (["--weights", "int3"], 2),
+        (["--weights", "int4", "--model-folder", "/folder"], 2),
+        (["--kv-type", "int8", "--model-folder", "/folder"], 2),
+        (["--http-port", "x"], 2),
+        (["--grpc-port", "0"], 2),
+        (["--http-host", "0.0.0.0"], 2),  # noqa: S104 - that it is refused is the point
+        (["--grpc-host", "0.0.0.0"], 2),  # noqa: S104 - the same
+        (["--provider", "cuda"], 1),
+        (["--model", "unknown"], 1),
+    ],
+)
+def test_what_cannot_be_served_is_one_clear_line(
+    flags: list[str],
+    status: int,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Wrong settings, a missing GPU and an unknown model each end with one line."""
+    monkeypatch.setattr(
+        "rapport.service.engine.runtime.providers.cuda_obstacle", lambda: "no GPU was found"
+    )
+    monkeypatch.setattr("rapport.cli.serve.set_up", lambda _: None)
+    assert serve.main(flags) == status
+    lines = capfd.readouterr().err.splitlines()
+    told = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert (len(lines), len(told)) == ((1, 0) if status == 2 else (0, 1))
+    assert all(line.startswith("rapport serve: ") for line in lines)

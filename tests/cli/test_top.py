@@ -1,0 +1,137 @@
+"""`rapport top`, in front of a served process and of none."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Thread
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+from rich.console import Console
+
+from bench.server import Target, free_ports
+from rapport.cli import top
+from rapport.common.metrics.endpoint import opened
+from rapport.common.metrics.registry import new_registry
+from rapport.models.onnx.precision import cpu_precision
+from tests.conftest import MODEL
+
+LONG = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "Count."}],
+    "max_tokens": 60,
+    "ignore_eos": True,
+}
+
+
+def ran(*flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rapport.cli.top", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@contextmanager
+def metrics_on(port: int, registry: CollectorRegistry) -> Iterator[None]:
+    with opened(registry, "127.0.0.1", port) as endpoint:
+        serving = Thread(target=endpoint.serve_forever, args=(0.01,))
+        serving.start()
+        try:
+            yield
+        finally:
+            endpoint.shutdown()
+            serving.join()
+
+
+def shown(service: top.Watched, gateway: top.Watched) -> str:
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(top.look(service, gateway))
+    return captured.get()
+
+
+def test_once(server: Target) -> None:
+    """One frame has what ran in its interval: tokens, steps, slots, the gateway beside."""
+    urls = ("--url", str(server.service_metrics), "--gateway-url", str(server.gateway_metrics))
+    with ThreadPoolExecutor() as pool:
+        url = f"{server.rest}/v1/chat/completions"
+        asked = [pool.submit(httpx.post, url, json=LONG, timeout=60) for _ in range(2)]
+        seen = ran("--once", "--interval", "1", *urls)
+        assert all(each.result().is_success for each in asked)
+    assert (seen.returncode, seen.stderr) == (0, "")
+    assert f"serving, {MODEL} ({cpu_precision()}) on cpu" in seen.stdout
+    for row in ("requests", "TTFT", "ITL", "slots", "waiting", "KV", "prefixes", "drafts"):
+        assert re.search(rf"^{row} ", seen.stdout, re.MULTILINE), row
+    assert re.search(r"^gateway .* service ready", seen.stdout, re.MULTILINE)
+    assert int(re.search(r"out (\d+)/s", seen.stdout)[1]) > 0  # type: ignore[index]
+
+
+def test_without_a_gateway(server: Target) -> None:
+    """A gateway that does not answer is left out."""
+    (port,) = free_ports(1)
+    nowhere = f"http://127.0.0.1:{port}/metrics"
+    flags = ("--url", str(server.service_metrics), "--gateway-url", nowhere)
+    seen = ran("--once", "--interval", "0.1", *flags)
+    assert seen.returncode == 0
+    assert not re.search("^gateway", seen.stdout, re.MULTILINE)
+
+
+def test_nothing_there() -> None:
+    """A service that does not answer is told in one line, with status 1."""
+    (port,) = free_ports(1)
+    seen = ran("--once", "--url", f"http://127.0.0.1:{port}/metrics")
+    assert (seen.returncode, seen.stdout) == (1, "")
+    assert re.fullmatch(r"rapport top: http://\S+ gives no metrics: .*refused.*\n", seen.stderr)
+
+
+def test_something_else_there(server: Target) -> None:
+    """So is what answers with other things."""
+    seen = ran("--once", "--url", f"{server.rest}/docs")
+    assert seen.returncode == 1
+    assert "gives no metrics" in seen.stderr
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "inf", "nan", "soon"])
+def test_bad_interval(text: str) -> None:
+    """An interval that is none is refused."""
+    seen = ran("--once", "--interval", text)
+    assert seen.returncode == 2
+    assert "--interval" in seen.stderr
+
+
+def test_a_service_that_comes_and_goes() -> None:
+    """While nothing answers that is said; what comes back is shown from its second look on."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}/metrics"
+    service, gateway = top.Watched(url), top.Watched(url)
+    assert "trying again" in shown(service, gateway)
+    for _ in range(2):
+        registry = new_registry("service")
+        Counter("rapport_completion_tokens", "-", registry=registry).inc()
+        with metrics_on(port, registry):
+            assert "measuring" in shown(service, gateway)
+            assert "rapport 0" in shown(service, gateway)
+        assert "trying again" in shown(service, gateway)
+
+
+def test_until_ctrl_c(server: Target) -> None:
+    """Frames come until Ctrl-C, which is no failure, also to a background job that ignores it."""
+    command = [sys.executable, "-m", "rapport.cli.top", "--interval", "0.1"]
+    flags = ["--url", str(server.service_metrics), "--gateway-url", str(server.gateway_metrics)]
+    environment = os.environ | {"FORCE_COLOR": "1", "TERM": "xterm"}  # as if in a terminal
+    background = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command, *flags]
+    process = subprocess.Popen(background, stdout=subprocess.PIPE, env=environment)
+    with process:
+        assert process.stdout is not None
+        seen = b""
+        while MODEL.encode() not in seen:
+            seen += process.stdout.read1()
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+    assert process.returncode == 0

@@ -1,0 +1,211 @@
+"""The graph computes what a llama computes, checked against one written in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from rapport.models.folder import Origin, write_folder
+from rapport.models.gguf.reader import GgufFile
+from rapport.models.onnx.precision import PRECISIONS
+from rapport.models.progress import silent
+from tests.models.conftest import Decoder
+
+PROMPT = [1, 60, 70, 80, 90, 100, 2, 7, 7, 7, 200, 31]
+
+
+class Reference:
+    """A llama in float64, straight from a GGUF file's own order of rows."""
+
+    def __init__(self, gguf: Path) -> None:
+        self.file = GgufFile(gguf)
+        self.arch = self.file.architecture
+
+    def weights(self, name: str) -> np.ndarray:
+        return self.file.matrix(name).floats().astype(np.float64)
+
+    def norm(self, x: np.ndarray, name: str) -> np.ndarray:
+        scale = np.sqrt((x * x).mean(-1, keepdims=True) + self.arch.epsilon)
+        return x / scale * self.file.vector(name)
+
+    def rotated(self, x: np.ndarray) -> np.ndarray:
+        """Rotate neighbouring pairs, as llama.cpp does."""
+        steps = self.arch.rope_base ** (-np.arange(0, self.arch.head_size, 2) / self.arch.head_size)
+        turns = np.exp(1j * np.arange(len(x))[:, None] * steps)[:, None]
+        pairs = (x[..., 0::2] + 1j * x[..., 1::2]) * turns
+        return np.stack([pairs.real, pairs.imag], -1).reshape(x.shape)
+
+    def attention(self, x: np.ndarray, layer: int) -> np.ndarray:
+        count, size = len(x), self.arch.head_size
+        q, k, v = (x @ self.weights(f"blk.{layer}.attn_{part}.weight").T for part in "qkv")
+        groups = self.arch.heads // self.arch.kv_heads
+        q = self.rotated(q.reshape(count, -1, size))
+        k = self.rotated(k.reshape(count, -1, size)).repeat(groups, 1)
+        v = v.reshape(count, -1, size).repeat(groups, 1)
+        scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(size)
+        scores = np.exp(np.where(np.tril(np.ones((count, count))), scores, -np.inf))
+        mixed = np.einsum("hqk,khd->qhd", scores / scores.sum(-1, keepdims=True), v)
+        return mixed.reshape(count, -1) @ self.weights(f"blk.{layer}.attn_output.weight").T
+
+    def feed_forward(self, x: np.ndarray, layer: int) -> np.ndarray:
+        gate, up, down = (
+            self.weights(f"blk.{layer}.ffn_{p}.weight") for p in ("gate", "up", "down")
+        )
+        gated = x @ gate.T
+        return (gated / (1 + np.exp(-gated)) * (x @ up.T)) @ down.T
+
+    def logits(self, ids: list[int]) -> np.ndarray:
+        x = self.weights("token_embd.weight")[ids]
+        for layer in range(self.arch.layers):
+            x = x + self.attention(self.norm(x, f"blk.{layer}.attn_norm.weight"), layer)
+            x = x + self.feed_forward(self.norm(x, f"blk.{layer}.ffn_norm.weight"), layer)
+        head = "output.weight" if "output.weight" in self.file.tensors else "token_embd.weight"
+        return self.norm(x, "output_norm.weight") @ self.weights(head).T
+
+
+@pytest.fixture
+def built(
+    tiny_gguf: Callable[..., Path], cache: Path, decoder: type[Decoder]
+) -> Callable[..., tuple[Decoder, Reference]]:
+    """Build a tiny model in a precision, beside its reference."""
+
+    def build(precision: str, **departures: str | None) -> tuple[Decoder, Reference]:
+        gguf = tiny_gguf(**departures)
+        folder = cache / "models" / "tiny" / precision
+        write_folder(Origin("tiny", "tests", gguf, {}), precision, folder, silent)
+        return decoder(folder, slots=3, room=64), Reference(gguf)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    [
+        *[("float32", 1e-4), ("float16", 0.05)],
+        *[("int4", 0.15), ("int8", 0.15), ("int4-kv8", 0.2), ("int8-kv8", 0.2)],
+    ],
+)
+@pytest.mark.parametrize(
+    "departures",
+    [
+        {},
+        {"kind": "Q4_0"},
+        {"kind": "Q8_0", "embedding": "F16"},
+        {"kind": "F16", "output": "Q8_0"},
+        {"kind": "F32", "embedding": "Q4_1"},
+        {"value_kind": "Q8_0", "output": "Q4_1"},
+    ],
+    ids=lambda departures: "-".join(f"{k}={v}" for k, v in departures.items()) or "usual",
+)
+def test_logits_are_a_llamas(
+    built: Callable[..., tuple[Decoder, Reference]],
+    precision: str,
+    tolerance: float,
+    departures: dict[str, str],
+) -> None:
+    """Whatever kinds of weights a file has, in every precision, its logits are a llama's."""
+    graph, reference = built(precision, **departures)
+    logits = graph.run([PROMPT], [0], rows=range(len(PROMPT)))
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, reference.logits(PROMPT), atol=tolerance)
+
+
+def test_steps_continue_a_prompt(built: Callable[..., tuple[Decoder, Reference]]) -> None:
+    """Prefill in slices, then single steps: each gives the logits of the whole so far."""
+    graph, reference = built("float32")
+    expected = reference.logits(PROMPT)
+    past = 0
+    for length in (5, 3, 1, 1, 2):
+        logits = graph.run([PROMPT[past : past + length]], [past])
+        past += length
+        np.testing.assert_allclose(logits[0], expected[past - 1], atol=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("int4-kv8", 0.2)])
+def test_the_context_holds_its_last_token(
+    built: Callable[..., tuple[Decoder, Reference]],
+    decoder: type[Decoder],
+    cache: Path,
+    precision: str,
+    tolerance: float,
+) -> None:
+    """A slot that is as long as the context takes a token at its last place."""
+    _, reference = built(precision)
+    graph = decoder(cache / "models" / "tiny" / precision, room=128)
+    ids = [1, *(int(id_) for id_ in np.random.default_rng(3).integers(2, 258, 127))]
+    graph.run([ids[:-1]], [0])
+    logits = graph.run([ids[-1:]], [127])
+    np.testing.assert_allclose(logits[0], reference.logits(ids)[-1], atol=tolerance)
+
+
+def test_rows_of_a_batch_are_independent(
+    built: Callable[..., tuple[Decoder, Reference]],
+) -> None:
+    """Sequences of different lengths decode together as each would alone."""
+    graph, reference = built("float32")
+    prompts = [PROMPT, PROMPT[3:8], PROMPT[::-1]]
+    for slot, prompt in enumerate(prompts):
+        graph.run([prompt[:-1]], [0], slot=slot)
+    past = [len(prompt) - 1 for prompt in prompts]
+    logits = graph.run([prompt[-1:] for prompt in prompts], past)
+    expected = [reference.logits(prompt)[-1] for prompt in prompts]
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_logits_for_no_row(built: Callable[..., tuple[Decoder, Reference]], precision: str) -> None:
+    """A slice of a prompt may ask for no logits at all and still fills the cache."""
+    graph, _ = built(precision)
+    whole = graph.run([PROMPT], [0])
+    assert graph.run([PROMPT[:8]], [0], slot=1, rows=[]).shape == (0, whole.shape[1])
+    np.testing.assert_allclose(graph.run([PROMPT[8:]], [8], slot=1), whole, atol=0.02)
+
+
+def test_other_slots_are_left_alone(built: Callable[..., tuple[Decoder, Reference]]) -> None:
+    """Working on a window of the slots changes no byte of the slots around it."""
+    graph, _ = built("int4")
+    for buffer in graph.cache.values():
+        buffer[:] = 7
+    graph.run([PROMPT], [0], slot=1)
+    graph.run([[5]], [len(PROMPT)], slot=1)
+    for buffer in graph.cache.values():
+        assert (buffer[[0, 2]] == 7).all()
+        assert not (buffer[1, :, : len(PROMPT) + 1] == 7).all()
+
+
+def test_model_is_valid_onnx(cache: Path, built: Callable[..., object]) -> None:
+    """ONNX's checker accepts the model, less the operators that are ONNX Runtime's own."""
+    for precision in PRECISIONS:
+        built(precision)
+        path = cache / "models" / "tiny" / precision / "model.onnx"
+        model = onnx.load(path, load_external_data=False)
+        for node in model.graph.node:
+            if node.op_type == "SimplifiedLayerNormalization":
+                # ONNX Runtime has it in the standard domain, which does not know it.
+                node.domain = "com.microsoft"
+        onnx.save(model, path)
+        onnx.checker.check_model(path, full_check=False)
+
+
+def test_nodes_of_a_layer(cache: Path, built: Callable[..., object]) -> None:
+    """A layer costs 20 nodes in int4 and 12 otherwise: dispatching them is much of a step."""
+    for precision, nodes in (("int4", 20), ("int8", 12), ("float32", 12)):
+        built(precision)
+        path = cache / "models" / "tiny" / precision / "model.onnx"
+        model = onnx.load(path, load_external_data=False)
+        fixed = {"int4": 13, "int8": 13, "float32": 7}[precision]
+        assert len(model.graph.node) == 2 * nodes + fixed
+
+
+def test_tied_table_is_stored_once(cache: Path, built: Callable[..., object]) -> None:
+    """The token embedding that is also the head takes its bytes on disk once."""
+    for precision in ("int4", "int8", "float32", "float16"):
+        _, reference = built(precision)
+        path = cache / "models" / "tiny" / precision / "model.onnx"
+        weights = onnx.load(path).graph.initializer
+        table = reference.arch.vocab_size * reference.arch.hidden
+        assert sum(np.prod(tensor.dims) == table for tensor in weights) == 1

@@ -1,0 +1,56 @@
+"""What a machine serves is what its CPU is fast with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from rapport.models.onnx import precision
+from rapport.models.onnx.precision import CUDA_PRECISION, PRECISIONS, cpu_precision, cpu_precisions
+from rapport.service.engine.model import ModelSpec
+
+FLAGS = "processor : 0\nflags\t\t: fpu avx2 {} avx512_bitalg\n"
+
+
+@pytest.fixture
+def cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in which Linux tells the CPU's features."""
+    file = tmp_path / "cpuinfo"
+    monkeypatch.setattr(precision, "CPU_FEATURES", file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("feature", "weights"),
+    [("avx512_vnni", "int8"), ("avx512f", "int4"), ("avx512_vnni2", "int4"), ("avx_vnni", "int4")],
+)
+def test_bytes_where_the_cpu_multiplies_them(cpu: Path, feature: str, weights: str) -> None:
+    """Weights have 8 bits where the instruction for them is there, else the 4 of the file."""
+    cpu.write_text(FLAGS.format(feature), encoding="utf-8")
+    assert cpu_precision() == weights
+    assert set(cpu_precisions()) == {"int4", "int8"}
+    assert cpu_precisions(int8_cache=True) == [f"{each}-kv8" for each in cpu_precisions()]
+
+
+def test_a_machine_that_tells_no_features_gets_4_bits(cpu: Path) -> None:
+    assert not cpu.exists()
+    assert cpu_precision() == "int4"
+
+
+@pytest.mark.parametrize("feature", ["avx512_vnni", "avx2"])
+def test_weights_that_are_asked_for(cpu: Path, feature: str) -> None:
+    """They are served whatever the CPU is fast with."""
+    cpu.write_text(FLAGS.format(feature), encoding="utf-8")
+    assert cpu_precisions("int4") == ["int4"]
+    assert cpu_precisions("int8", int8_cache=True) == ["int8-kv8"]
+
+
+def test_what_is_served_can_be_imported() -> None:
+    served = {CUDA_PRECISION, *cpu_precisions(), *cpu_precisions(int8_cache=True)}
+    assert served <= PRECISIONS.keys()
+
+
+def test_the_engine_takes_what_can_be_imported() -> None:
+    assert set(get_args(ModelSpec.model_fields["precision"].annotation)) == PRECISIONS.keys()

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import re
+from errno import EINVAL
+from mmap import MADV_DONTNEED, PAGESIZE, mmap
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from typing import cast
+
+import numpy as np
+import onnxruntime as ort
+import psutil
+import pytest
+
+from rapport.service.engine.kv.host import LENT, HostKeyValues, bytes_per_token, lending_advice
+from rapport.service.engine.model import ModelSpec
+from rapport.service.engine.speculative.drafter import MAX_DRAFT
+
+
+@pytest.fixture
+def key_values(cpu_folder: Path) -> HostKeyValues:
+    return HostKeyValues(ModelSpec.read(cpu_folder), slots=3)
+
+
+def fill(key_values: HostKeyValues, slot: int, length: int, value: float) -> None:
+    for array in key_values._arrays:
+        array[slot, :, :length] = value
+
+
+def held(key_values: HostKeyValues, slot: int, length: int) -> set[float]:
+    return {float(v) for a in key_values._arrays for v in np.unique(a[slot, :, :length])}
+
+
+def lent() -> int:
+    """Bytes of this process that the kernel may take."""
+    (kibibytes,) = re.findall(r"LazyFree:\s+(\d+) kB", Path("/proc/self/smaps_rollup").read_text())
+    return int(kibibytes) * 1024
+
+
+def faults() -> int:
+    return getrusage(RUSAGE_SELF).ru_minflt
+
+
+def test_a_token_takes_what_onnxruntime_md_says(cpu_folder: Path) -> None:
+    """The budget counts 46,080 bytes for a token of the default model in float32."""
+    assert bytes_per_token(ModelSpec.read(cpu_folder)) == 46_080
+
+
+def test_int8_takes_a_quarter(int8_cache_folder: Path) -> None:
+    """In int8 a token counts, and takes, a fourth of that; moved about, it stays what it is."""
+    spec = ModelSpec.read(int8_cache_folder)
+    assert bytes_per_token(spec) == 11_520
+    key_values = HostKeyValues(spec, slots=2)
+    process = psutil.Process()
+    before = process.memory_info().rss
+    fill(key_values, 0, 4000, -128)
+    assert process.memory_info().rss - before == pytest.approx(4000 * 11_520, rel=0.1)
+    block = key_values.read(0, 32, 32)
+    assert block.nbytes == 32 * 11_520
+    key_values.write(1, 0, block, 32)
+    key_values.release(0, 4000)
+    assert process.memory_info().rss - before < LENT + 5 * 2**20
+    assert held(key_values, 1, 32) == {-128}
+
+
+def test_copies_and_exchanges(key_values: HostKeyValues) -> None:
+    """Copies carry the first tokens over; exchanged slots have each other's tokens."""
+    fill(key_values, 0, 20, 1)
+    fill(key_values, 1, 30, 2)
+    key_values.copy(0, 2, 10)
+    assert held(key_values, 2, 10) == {1}
+    key_values.exchange(0, 20, 1, 30)
+    assert held(key_values, 0, 30) == {2}
+    assert held(key_values, 1, 20) == {1}
+
+
+def test_released_memory_goes_back(key_values: HostKeyValues) -> None:
+    """A slot takes memory only for the tokens it holds; it gives back all but what it lends."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    fill(key_values, 0, 4000, 1)
+    full = process.memory_info().rss
+    assert full - before == pytest.approx(4000 * 46_080, rel=0.1)
+    fill(key_values, 1, 10, 2)
+    lent_before = lent()
+    key_values.release(0, 4000)
+    assert process.memory_info().rss - before < LENT + 20 * 2**20
+    assert lent() - lent_before == pytest.approx(LENT, rel=0.05)
+    behind = LENT // 46_080 + 16  # a page holds 16 tokens
+    assert not any(array[0, :, behind:4000].any() for array in key_values._arrays)
+    assert held(key_values, 1, 10) == {2}
+
+
+def test_a_slot_that_was_used_is_filled_without_faults(key_values: HostKeyValues) -> None:
+    """Its pages were lent and are its own again at the first write, while memory is plenty."""
+    length = LENT // 46_080
+    fill(key_values, 0, length, 1)
+    key_values.release(0, length)
+    before = faults()
+    fill(key_values, 0, length, 2)
+    assert faults() - before < LENT / PAGESIZE / 10
+    assert held(key_values, 0, length) == {2}
+
+
+def test_kernels_that_cannot_borrow_take_the_pages(key_values: HostKeyValues) -> None:
+    """Then a released slot keeps nothing."""
+
+    class Old:
+        def madvise(self, *_: int) -> None:
+            raise OSError(EINVAL, "Invalid argument")
+
+    assert lending_advice(cast(mmap, Old())) == MADV_DONTNEED
+    key_values._lending = MADV_DONTNEED
+    fill(key_values, 0, 100, 1)
+    key_values.release(0, 100)
+    assert held(key_values, 0, 100) == {0}
+
+
+def test_what_stands_behind_the_kept_tokens_goes_back(key_values: HostKeyValues) -> None:
+    """A slot handed over keeps the prompt, and two that are exchanged what they hold."""
+    key_values._lent_tokens = 0
+    fill(key_values, 0, 4000, 1)
+    key_values.release(0, 4000, kept=100)
+    assert held(key_values, 0, 100) == {1}
+    assert not any(array[0, :, 112:4000].any() for array in key_values._arrays)
+    fill(key_values, 1, 2000, 2)
+    key_values.exchange(0, 100, 1, 2000)
+    assert held(key_values, 0, 2000) == {2}
+    assert held(key_values, 1, 100) == {1}
+    assert not any(array[1, :, 112:2000].any() for array in key_values._arrays)
+
+
+def test_what_a_dropped_draft_left_behind_goes_too(key_values: HostKeyValues) -> None:
+    key_values._lent_tokens = 0
+    fill(key_values, 0, 160 + MAX_DRAFT, 1)
+    key_values.release(0, 160)
+    assert held(key_values, 0, 200) == {0}
+
+
+@pytest.mark.parametrize("context", [1500, 1501, 16, 1])
+def test_where_slots_and_pages_do_not_meet_the_neighbours_keep_theirs(
+    cpu_folder: Path, context: int
+) -> None:
+    """Whichever slot goes back whole: pages that it shares with another head stay."""
+    spec = ModelSpec.read(cpu_folder).model_copy(update={"context_length": context})
+    key_values = HostKeyValues(spec, slots=4)
+    key_values._lent_tokens = 0
+    for slot in range(4):
+        fill(key_values, slot, context, slot + 1)
+    for slot in range(3):
+        key_values.release(slot, context)
+        assert all(held(key_values, other, context) == {other + 1} for other in range(slot + 1, 4))
+        rows = sum(np.count_nonzero(array[slot].any(-1)) for array in key_values._arrays)
+        assert rows <= len(key_values._arrays) * spec.kv_heads * 2 * PAGESIZE / 256
+
+
+def test_bound_windows_are_the_slots_memory(key_values: HostKeyValues) -> None:
+    """Past and present are bound to the same memory: the slots themselves, not copies."""
+    bound: dict[str, ort.OrtValue] = {}
+
+    class Recorder:
+        def bind_ortvalue_input(self, name: str, value: ort.OrtValue) -> None:
+            bound[name] = value
+
+        bind_ortvalue_output = bind_ortvalue_input
+
+    key_values.bind(Recorder(), 1, 2)
+    spec = key_values.spec
+    past = bound[spec.inputs.past_key.format(layer=4)]
+    present = bound[spec.outputs.present_key.format(layer=4)]
+    assert past.data_ptr() == present.data_ptr() == key_values._arrays[4][1:].ctypes.data
+    assert past.shape() == [2, 3, 8192, 64]
+    assert len(bound) == 4 * spec.layers

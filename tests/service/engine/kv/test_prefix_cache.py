@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from rapport.service.engine.kv.prefix_cache import BLOCK, Prefixes, PrefixStore
+
+Block = NDArray[Any]
+
+
+def tokens(*blocks: int, rest: int = 0) -> list[int]:
+    """Blocks that each repeat one token, and some more tokens."""
+    return [block for block in blocks for _ in range(BLOCK)] + [99] * rest
+
+
+def filled(store: PrefixStore, *blocks: int, namespace: str = "") -> None:
+    """Stores blocks whose data are their own tokens, so that they can be told apart."""
+    given_ = tokens(*blocks)
+    store.extend(
+        namespace, given_, lambda place, _: np.array(given_[place * BLOCK :][:BLOCK], np.int64)
+    )
+
+
+def found(store: PrefixStore, *blocks: int, namespace: str = "", rest: int = 0) -> list[int]:
+    pieces = store.match(namespace, tokens(*blocks, rest=rest))
+    return [int(piece.data[0]) for piece in pieces]
+
+
+BLOCK_BYTES = BLOCK * 8
+
+
+def test_the_longest_stored_beginning_is_found() -> None:
+    """A prompt finds the blocks that it begins with, whatever follows them."""
+    store = PrefixStore(10 * BLOCK_BYTES)
+    filled(store, 1, 2, 3)
+    assert found(store, 1, 2, 3, rest=5) == [1, 2, 3]
+    assert found(store, 1, 2, 4) == [1, 2]
+    assert found(store, 2, 3) == []
+    assert found(store, 1, rest=BLOCK - 1) == [1]
+
+
+def test_a_block_is_read_once() -> None:
+    """What is stored already is not copied again."""
+    store = PrefixStore(10 * BLOCK_BYTES)
+    filled(store, 1, 2)
+    read: list[int] = []
+
+    def reading(place: int, _: int) -> Block:
+        read.append(place)
+        return np.zeros(BLOCK)
+
+    store.extend("", tokens(1, 2, 3), reading)
+    assert read == [2]
+
+
+def test_what_was_stored_before_memory_ran_out_still_counts() -> None:
+    """A block that cannot be read is not stored; those before it are found, and can go."""
+    store = PrefixStore(2 * BLOCK_BYTES)
+
+    def reading(place: int, _: int) -> Block:
+        if place == 1:
+            raise MemoryError
+        return np.full(BLOCK, 1, np.int64)
+
+    with pytest.raises(MemoryError):
+        store.extend("", tokens(1, 2), reading)
+    assert found(store, 1, 2) == [1]
+    filled(store, 5, 6)
+    assert found(store, 1) == []
+    assert store.bytes == 2 * BLOCK_BYTES
+
+
+def test_the_least_recently_used_go_first() -> None:
+    """Over the budget, what was used longest ago goes, from the end of its chain on."""
+    store = PrefixStore(4 * BLOCK_BYTES)
+    filled(store, 1, 2)
+    filled(store, 5, 6)
+    assert found(store, 1) == [1]
+    filled(store, 7)
+    assert found(store, 1, 2) == [1]
+    assert found(store, 5, 6) == [5, 6]
+    assert store.bytes == 4 * BLOCK_BYTES
+
+
+def test_namespaces_share_nothing() -> None:
+    """What one namespace stored is not found from another, and both may store it."""
+    store = PrefixStore(10 * BLOCK_BYTES)
+    filled(store, 1, namespace="a")
+    assert found(store, 1, namespace="b") == []
+    filled(store, 1, namespace="b")
+    assert len(store) == 2
+
+
+def test_nothing_is_left_of_what_was_evicted() -> None:
+    """Evicted blocks and namespaces take no memory."""
+    store = PrefixStore(BLOCK_BYTES)
+    filled(store, 1, namespace="gone")
+    ((data, _),) = store.match("gone", tokens(1))
+    gone = weakref.ref(data)
+    del data
+    filled(store, 2)
+    gc.collect()
+    assert gone() is None
+    assert len(store._roots) == len(store) == 1
+
+
+@given(st.lists(st.lists(st.integers(0, 2), max_size=5), max_size=12), st.integers(0, 8))
+def test_found_blocks_are_what_was_stored(chains: list[list[int]], budget: int) -> None:
+    """Whatever is stored and evicted, a match is a beginning with its own data, in budget."""
+    store = PrefixStore(budget * BLOCK_BYTES)
+    for chain in chains:
+        filled(store, *chain)
+        assert store.bytes == len(store) * BLOCK_BYTES <= budget * BLOCK_BYTES
+        matched = found(store, *chain)
+        assert matched == chain[: len(matched)]
+        assert len(matched) == min(len(chain), budget)
+
+
+class Slot:
+    """One slot's contents."""
+
+    def __init__(self, contents: list[int]) -> None:
+        self.contents = contents
+
+    def read(self, _: int, start: int, count: int) -> Block:
+        return np.array(self.contents[start : start + count])
+
+    def write(self, _: int, start: int, data: Block, count: int) -> None:
+        self.contents[start : start + count] = data[:count].tolist()
+
+
+@given(
+    st.integers(0, 3 * BLOCK),
+    st.integers(0, 3 * BLOCK + 3),
+    st.integers(0, 3 * BLOCK),
+    st.booleans(),
+)
+def test_a_loaded_slot_holds_what_it_says(
+    stored: int, wanted: int, computed: int, ended: bool
+) -> None:
+    """After loading, the slot's first tokens are the prompt's, and two are left to compute."""
+    store = PrefixStore(10 * BLOCK_BYTES)
+    text = list(range(4 * BLOCK))
+    Prefixes(store, Slot(text)).save("", text[:stored], 0, ended=ended)
+    computed = min(computed, wanted)
+    slot = Slot(text[:computed])
+    held = Prefixes(store, slot).load("", text[:wanted], 0, computed)
+    assert slot.contents[:held] == text[:held]
+    assert held >= computed
+    assert held == computed or held <= wanted - 2
+    known = stored if ended else stored // BLOCK * BLOCK
+    assert held == max(computed, min(known, max(wanted - 2, 0)))
+
+
+@given(st.integers(1, 2 * BLOCK - 1), st.booleans())
+def test_texts_that_part_within_a_block_share_it_up_to_there(parting: int, ended: bool) -> None:
+    """Whichever of two texts was stored, the other takes what both begin with."""
+    store = PrefixStore(10**6)
+    one = [*range(parting), *range(1000, 1000 + 3 * BLOCK)]
+    other = [*range(parting), *range(2000, 2000 + 3 * BLOCK)]
+    Prefixes(store, Slot(one)).save("", one, 0, ended=ended)
+    slot = Slot([])
+    assert Prefixes(store, slot).load("", other, 0, 0) == parting
+    assert slot.contents == other[:parting]
+
+
+def test_an_end_that_is_known_is_not_stored_again() -> None:
+    """Neither what ended alike before nor the beginning of a longer block takes memory twice."""
+    store, text = PrefixStore(10**6), list(range(BLOCK + 20))
+    prefixes = Prefixes(store, Slot(text))
+    prefixes.save("", text, 0, ended=True)
+    stored = store.bytes
+    for length in (BLOCK + 20, BLOCK + 7, BLOCK, 5):
+        prefixes.save("", text[:length], 0, ended=True)
+    assert store.bytes == stored

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from rapport.service.engine.errors import EngineError, OutOfMemory, StepFailed
+from rapport.service.engine.request import Sampling
+from rapport.service.engine.sampling import draw as module
+from rapport.service.engine.sampling.constraint import ConstraintFailed
+from rapport.service.engine.sampling.draw import Drawn, draw
+from rapport.service.engine.sampling.logprobs import observe
+from rapport.service.engine.sampling.sampler import Sampler
+from rapport.service.engine.sequence import Sequence
+from rapport.service.engine.stats import MASK_BOUNDS, Tally
+
+Floats = NDArray[np.float32]
+ALTERNATIVES = 4
+
+
+class Broken:
+    """A constraint that cannot be followed."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def mask(self, _: Floats) -> None:
+        raise self.error
+
+
+class Among:
+    """A constraint that allows some tokens."""
+
+    def __init__(self, *tokens: int) -> None:
+        self.tokens = tokens
+
+    def mask(self, logits: Floats) -> None:
+        logits[[token for token in range(len(logits)) if token not in self.tokens]] = -np.inf
+
+
+def sequence(
+    constraint: Any = None,
+    logprobs: int | None = None,
+    unwanted: tuple[int, ...] = (),
+    **sampling: Any,
+) -> Sequence:
+    drawer = Sampler(Sampling(**({"temperature": 0} | sampling)), [], 0, 4)
+    job = SimpleNamespace(request=SimpleNamespace(logprobs=logprobs))
+    made: Any = SimpleNamespace(
+        constraint=constraint, sampler=drawer, job=job, unwanted=list(unwanted)
+    )
+    return made  # type: ignore[no-any-return]
+
+
+def logits() -> Floats:
+    return np.array([[0, 1, 2, 3]] * 3, np.float32)
+
+
+def masks() -> Tally:
+    return Tally(MASK_BOUNDS)
+
+
+def test_each_row_keeps_to_its_own_grammar() -> None:
+    """A grammar narrows its own row and no other."""
+    rows = [sequence(), sequence(Among(0)), sequence(Among(1), temperature=1)]
+    assert draw(logits(), rows, masks()) == [Drawn(3, None), Drawn(0, None), Drawn(1, None)]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ConstraintFailed("too much"), ConstraintFailed),
+        (MemoryError(), OutOfMemory),
+        (ValueError(), StepFailed),
+    ],
+)
+def test_a_grammar_that_fails_costs_only_its_own_row(
+    error: Exception, told: type[EngineError]
+) -> None:
+    """Where a grammar cannot be followed the others still get their tokens."""
+    rows = [sequence(), sequence(Broken(error)), sequence()]
+    first, failure, last = draw(logits(), rows, masks())
+    assert first == last == Drawn(3, None)
+    assert type(failure) is told
+
+
+@pytest.mark.parametrize(("error", "told"), [(MemoryError, OutOfMemory), (IndexError, StepFailed)])
+def test_a_sampler_that_fails_costs_only_its_own_row(
+    error: type[Exception], told: type[EngineError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = sequence(temperature=1)
+    monkeypatch.setattr(failing.sampler, "draw", Mock(side_effect=error))
+    first, failure, last = draw(logits(), [sequence(), failing, sequence()], masks())
+    assert first == last == Drawn(3, None)
+    assert type(failure) is told
+
+
+@pytest.mark.parametrize("what", ["observed", "observe"])
+def test_a_log_probability_that_fails_costs_only_its_own_row(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy of the row that it is taken from, or its computation."""
+    real = getattr(module, what)
+    failing = sequence(logprobs=ALTERNATIVES)
+
+    def fail(*given: Any) -> Any:
+        if given[1] is failing or given[-1] == ALTERNATIVES:
+            raise MemoryError
+        return real(*given)
+
+    monkeypatch.setattr(module, what, fail)
+    first, failure, last = draw(logits(), [sequence(logprobs=1), failing, sequence()], masks())
+    assert isinstance(first, Drawn)
+    assert last == Drawn(3, None)
+    assert type(failure) is OutOfMemory
+
+
+def test_the_time_of_each_mask_is_counted() -> None:
+    """A row with a grammar counts once, whether it could be followed or not; others do not."""
+    times = masks()
+    draw(
+        logits(),
+        [sequence(), sequence(Among(0)), sequence(Broken(ConstraintFailed("too much")))],
+        times,
+    )
+    assert sum(times.counts) == 2
+    assert times.sum > 0
+
+
+def test_log_probabilities_are_the_models_own() -> None:
+    """Neither bias, temperature nor grammar changes what is reported."""
+    biased = {"logit_bias": {0: 100.0}, "temperature": 0.5, "seed": 1}
+    rows = [sequence(None, 2, **biased), sequence(Among(1), 2), sequence(None, 0)]
+    drawn = draw(logits(), rows, masks())
+    plain = logits()[0]
+    assert [d.logprob for d in drawn if isinstance(d, Drawn)] == [
+        observe(plain, 0, 2),
+        observe(plain, 1, 2),
+        observe(plain, 3, 0),
+    ]
+
+
+def test_a_token_that_is_not_wanted_comes_where_no_other_can() -> None:
+    """The end of a turn, where the text is to go on: only once nothing else is allowed."""
+    rows = [sequence(Among(*allowed), None, (2, 3)) for allowed in ((0, 1, 3), (1, 2, 3), (2,))]
+    assert draw(logits(), rows, masks()) == [Drawn(1, None), Drawn(1, None), Drawn(2, None)]
+
+
+@given(
+    hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(-30, 30, width=32)),
+    st.integers(0, 5),
+    st.data(),
+)
+def test_observed_log_probabilities(row: Floats, count: int, data: st.DataObject) -> None:
+    """They are those of the softmax; the alternatives are the most probable, in order."""
+    token = data.draw(st.integers(0, len(row) - 1))
+    seen = observe(row, token, min(count, len(row)))
+    wide = row.astype(np.float64)
+    truth = wide - np.logaddexp.reduce(wide)
+    assert seen.logprob == pytest.approx(truth[token], abs=1e-6)
+    values = [value for _, value in seen.top]
+    assert values == pytest.approx(sorted(truth, reverse=True)[: len(values)], abs=1e-6)
+    assert values == sorted(values, reverse=True)
+    assert len(values) == min(count, len(row))

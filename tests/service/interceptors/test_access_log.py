@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from typing import Any
+
+import grpc
+import pytest
+
+from rapport.common.settings import load
+from rapport.service.config import ServiceSettings
+from rapport.service.engine.request import FinishReason
+from rapport.service.interceptors.access_log import MOST_OF_A_NAME
+from rapport.service.interceptors.caller import hidden
+from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from tests.service.fakes import ScriptedEngine, ends, says
+from tests.service.requests import MODEL, chat
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+METADATA = (
+    ("x-request-id", "abc"),
+    ("authorization", "Bearer key"),
+    ("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01"),
+)
+
+Told = Callable[[], Awaitable[dict[str, Any]]]
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest) -> ServiceSettings:
+    flags = getattr(request, "param", [])
+    return load(
+        ServiceSettings,
+        ["--grpc-port", "0", "--api-keys", "key", "--user-hash-salt", "salt", *flags],
+    )
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Told:
+    """The fields of the one line in the access log."""
+    caplog.set_level(logging.INFO)
+
+    async def one() -> dict[str, Any]:
+        async with asyncio.timeout(5):
+            while True:
+                lines = [vars(r)["fields"] for r in caplog.records if r.name == "rapport.access"]
+                if lines:
+                    [line] = lines
+                    return dict(line)
+                await asyncio.sleep(0.01)
+
+    return one
+
+
+async def test_completion(channel: grpc.aio.Channel, engine: ScriptedEngine, told: Told) -> None:
+    """Who asked, what of, what it took and why it ended; who is told by hashes alone."""
+    engine.script = [says(0, "a"), ends(0, reason=FinishReason.LENGTH)]
+    await ChatServiceStub(channel).CreateChatCompletion(chat(user="ann"), metadata=METADATA)
+    line = await told()
+    assert 0 < line.pop("ttft_seconds") < line.pop("duration_seconds")
+    assert line.pop("itl_seconds") >= 0
+    assert line == {
+        "request_id": "abc",
+        "trace_id": TRACE,
+        "method": "/rapport.v1.ChatService/CreateChatCompletion",
+        "code": "OK",
+        "streamed": False,
+        "key_id": sha256(b"key").hexdigest()[:12],
+        "user_hash": hidden("ann", b"salt"),
+        "model": MODEL,
+        "prompt_tokens": len(engine.requests[0].prompt),
+        "cached_tokens": 2,
+        "completion_tokens": 2,
+        "finish_reasons": ["length"],
+    }
+
+
+async def test_stream_of_choices(
+    channel: grpc.aio.Channel, engine: ScriptedEngine, told: Told
+) -> None:
+    """Reasons stand in the order of the choices."""
+    engine.script = [ends(1), says(0, "a"), ends(0, reason=FinishReason.LENGTH)]
+    call = ChatServiceStub(channel).StreamChatCompletion(chat(n=2), metadata=METADATA)
+    assert [piece async for piece in call]
+    line = await told()
+    assert (line["streamed"], line["finish_reasons"]) == (True, ["length", "stop"])
+
+
+@pytest.mark.usefixtures("engine")
+async def test_refused(channel: grpc.aio.Channel, told: Told) -> None:
+    """What never came to the engine has no tokens, and a model's name is bounded."""
+    with pytest.raises(grpc.aio.AioRpcError):
+        await ChatServiceStub(channel).CreateChatCompletion(
+            chat(model="m" * 1000), metadata=METADATA
+        )
+    line = await told()
+    assert line["code"] == "NOT_FOUND"
+    assert line["model"] == "m" * MOST_OF_A_NAME
+    assert not {"prompt_tokens", "finish_reasons", "messages", "answers"} & line.keys()
+
+
+@pytest.mark.parametrize("settings", [["--log-content"]], indirect=True)
+async def test_content(channel: grpc.aio.Channel, engine: ScriptedEngine, told: Told) -> None:
+    """Asked to, the line has what was asked and what was answered."""
+    engine.script = [says(0, "an"), ends(0, "swer")]
+    await ChatServiceStub(channel).CreateChatCompletion(chat("question"), metadata=METADATA)
+    line = await told()
+    assert line["messages"] == [{"role": "user", "content": "question"}]
+    assert line["answers"] == ["answer"]
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("settings", [["--log-content"]], indirect=True)
+async def test_content_of_what_is_refused(channel: grpc.aio.Channel, told: Told) -> None:
+    """What was asked is told of refused requests, too."""
+    with pytest.raises(grpc.aio.AioRpcError):
+        await ChatServiceStub(channel).CreateChatCompletion(
+            chat("question", model="other"), metadata=METADATA
+        )
+    assert (await told())["messages"] == [{"role": "user", "content": "question"}]

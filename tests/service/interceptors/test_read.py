@@ -1,0 +1,94 @@
+"""Requests that come late, broken or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from rapport.common.settings import load
+from rapport.service.config import ServiceSettings
+from tests.service.requests import health
+
+CREATE = "/rapport.v1.ChatService/CreateChatCompletion"
+STREAM = "/rapport.v1.ChatService/StreamChatCompletion"
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    for _ in ():
+        yield b""
+
+
+async def never() -> AsyncIterator[bytes]:
+    await asyncio.Event().wait()
+    yield b""
+
+
+async def one(message: bytes) -> AsyncIterator[bytes]:
+    yield message
+
+
+async def ended(channel: grpc.aio.Channel, path: str, sent: AsyncIterator[bytes]) -> str:
+    """The code and the text that a call ends with."""
+    call = channel.stream_stream(path)(sent)
+    return f"{(await call.code()).name}: {await call.details()}"
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("path", [CREATE, STREAM])
+class TestReading:
+    @pytest.fixture
+    def settings(self) -> ServiceSettings:
+        return load(ServiceSettings, ["--grpc-port", "0", "--read-timeout", "0.2"])
+
+    async def test_request_that_never_comes(self, channel: grpc.aio.Channel, path: str) -> None:
+        """A call is not kept for a request that does not come."""
+        told = await ended(channel, path, never())
+        assert told == "CANCELLED: The request did not come within 0.2 s"
+
+    async def test_no_request(self, channel: grpc.aio.Channel, path: str) -> None:
+        """A call that is closed without one is told so."""
+        told = await ended(channel, path, nothing())
+        assert told == "CANCELLED: The call ended without a request"
+
+    async def test_no_message(self, channel: grpc.aio.Channel, path: str) -> None:
+        """Bytes that are no message are the caller's mistake."""
+        told = await ended(channel, path, one(b"\xff\xff"))
+        assert told.startswith("INVALID_ARGUMENT: The request is not the message")
+
+
+@pytest.mark.usefixtures("engine")
+class TestStrangers:
+    @pytest.fixture
+    def settings(self) -> ServiceSettings:
+        flags = ["--api-keys", "k", "--slots", "1", "--max-waiting", "0"]
+        return load(ServiceSettings, ["--grpc-port", "0", *flags])
+
+    async def test_do_not_keep_others_out(self, channel: grpc.aio.Channel) -> None:
+        """Calls without a key are refused before their requests come, and take no place."""
+        told = await asyncio.gather(*(ended(channel, CREATE, never()) for _ in range(300)))
+        assert {text.partition(":")[0] for text in told} == {"UNAUTHENTICATED"}
+
+
+@pytest.mark.usefixtures("engine")
+class TestManyCalls:
+    @pytest.fixture
+    def settings(self, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
+        monkeypatch.setattr("rapport.service.server.SPARE_RPCS", 1)
+        return load(ServiceSettings, ["--grpc-port", "0", "--slots", "1", "--max-waiting", "0"])
+
+    async def test_beyond_the_limit(self, channel: grpc.aio.Channel) -> None:
+        """Beyond so many calls others are refused, probes are not, and places come free."""
+        held = [channel.stream_stream(CREATE)(never()) for _ in range(2)]
+        async with asyncio.timeout(10):
+            while not (told := await ended(channel, CREATE, nothing())).startswith("RESOURCE"):  # noqa: ASYNC110 - seen from outside
+                await asyncio.sleep(0.01)
+        assert told == "RESOURCE_EXHAUSTED: too many requests are under way"
+        assert await health(channel)
+        for call in held:
+            call.cancel()
+        async with asyncio.timeout(10):
+            while (await ended(channel, CREATE, nothing())).startswith("RESOURCE"):  # noqa: ASYNC110 - seen from outside
+                await asyncio.sleep(0.01)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rapport.service.prompt import render_budget as allowance
+from rapport.service.prompt.render_budget import (
+    FOR_EACH,
+    LEAST,
+    UNTIMED,
+    Allowance,
+    Exceeded,
+    measure,
+    spend,
+    written,
+)
+
+VALUES = st.recursive(
+    st.text(max_size=8) | st.integers(-9, 9) | st.none(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+)
+
+
+@given(VALUES)
+def test_no_value_is_written_longer_than_measured(value: Any) -> None:
+    """The measure of a value tells of its text, up to quotes and escapes."""
+    allowance.begin("")
+    characters = sum(map(str.isalnum, str(value)))
+    assert characters <= 11 * measure(value)
+
+
+def test_what_occurs_twice_counts_twice() -> None:
+    """A small value can stand for a large text."""
+    allowance.begin("")
+    value: Any = "x"
+    for _ in range(10):
+        value = [value, value]
+    assert measure(value) > 2**10
+    for _ in range(50):
+        value = [value, value]
+    with pytest.raises(Exceeded, match="makes more"):
+        measure(value)
+
+
+@pytest.mark.parametrize("size", [-(10**9), 0, 1])
+def test_nothing_is_gained(size: int) -> None:
+    """Whoever pays has less afterwards, whatever it says to pay."""
+    left = Allowance("")
+    before = left._left
+    left.spend(size)
+    assert left._left < before
+
+
+def test_conversations_bring_their_own() -> None:
+    """The longer the conversation, the more may be made of it."""
+    text = "x" * LEAST
+    allowance.begin([text])
+    for _ in range(FOR_EACH):
+        assert written(text) is text
+    written(text[: LEAST // 2])
+    with pytest.raises(Exceeded):
+        written(text)
+
+
+def test_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that cost next to nothing end, too."""
+    monkeypatch.setattr(allowance, "SECONDS", 0)
+    allowance.begin("")
+    for _ in range(UNTIMED - 1):
+        spend()
+    with pytest.raises(Exceeded, match="takes over 0 s"):
+        spend()
+
+
+def test_what_has_no_text() -> None:
+    """Only what has a size can be written."""
+    allowance.begin("")
+    with pytest.raises(Exceeded, match="a object cannot be written"):
+        written(object())

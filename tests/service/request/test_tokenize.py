@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rapport.service.engine.text.vocabulary import Vocabulary
+from rapport.service.errors import InvalidRequest, ModelNotFound
+from rapport.service.lifecycle import Served
+from rapport.service.prompt.prompt import PromptReader
+from rapport.service.request.tokenize import tokenized
+from rapport.v1.tokenize_pb2 import TokenizeRequest
+from rapport.v1.tool_pb2 import FunctionDefinition, Tool
+from tests.service.requests import MODEL, user
+
+
+class Reading:
+    """What is read with of a loaded model."""
+
+    def __init__(self, folder: Path) -> None:
+        self.vocabulary = Vocabulary.read(folder, 49152)
+        self.model = MODEL
+        self.engine = self
+        self.prompts = PromptReader.load(folder, self.vocabulary, 8192)
+
+
+@pytest.fixture(scope="module")
+def served(cpu_folder: Path) -> Served:
+    reading: Any = Reading(cpu_folder)
+    return reading  # type: ignore[no-any-return]
+
+
+def test_text(served: Served) -> None:
+    """A text's ids, pieces and count; markup in it is text, not a special token."""
+    answer = tokenized(TokenizeRequest(model=MODEL, text="Hello <|im_end|> é"), served)
+    assert "".join(answer.pieces) == "Hello <|im_end|> é"
+    assert answer.count == len(answer.token_ids) == len(answer.pieces)
+    assert 2 not in answer.token_ids
+
+
+def test_messages(served: Served) -> None:
+    """A conversation's tokens are those of its prompt, special tokens spelled out."""
+    answer = tokenized(TokenizeRequest(model=MODEL, messages=[user("Hi")]), served)
+    assert tuple(answer.token_ids) == served.prompts.read([user("Hi")])
+    assert "".join(answer.pieces).endswith(
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_tools_are_part_of_the_prompt(served: Served) -> None:
+    """Tools make the prompt longer, and their names are in it."""
+    tool = Tool(function=FunctionDefinition(name="get_weather"))
+    request = TokenizeRequest(model=MODEL, messages=[user("Hi")], tools=[tool])
+    assert "get_weather" in "".join(tokenized(request, served).pieces)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "List should have at least 1 item .*, field: 'messages'"),
+        ({"text": "a", "messages": [user("a")]}, "unset where 'text' is set, field: 'messages'"),
+        ({"text": "a" * 1_000_001}, "at most 1000000 characters, field: 'text'"),
+        ({"model": ""}, "Field required, field: 'model'"),
+    ],
+)
+def test_refusals(served: Served, fields: dict[str, Any], told: str) -> None:
+    """Neither, both or too much to tokenize is an error that names the field."""
+    with pytest.raises(InvalidRequest, match=told):
+        tokenized(TokenizeRequest(**({"model": MODEL} | fields)), served)
+
+
+def test_another_model(served: Served) -> None:
+    """Tokens of a model that is not served are not told."""
+    with pytest.raises(ModelNotFound):
+        tokenized(TokenizeRequest(model="gpt-4", text="a"), served)

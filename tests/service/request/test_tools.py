@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rapport.service.request.tools import tool_violations
+from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat, TextFormat
+from rapport.v1.tool_pb2 import (
+    FunctionCallChoice,
+    FunctionCallMode,
+    FunctionDefinition,
+    FunctionName,
+    NamedToolChoice,
+    Tool,
+    ToolChoice,
+    ToolChoiceMode,
+)
+from tests.service.requests import chat
+
+AUTO = FunctionCallChoice(mode=FunctionCallMode.FUNCTION_CALL_MODE_AUTO)
+
+
+def told(**fields: Any) -> list[str]:
+    return list(map(str, tool_violations(chat(**fields))))
+
+
+def function(name: str, parameters: str | None = None) -> FunctionDefinition:
+    return FunctionDefinition(name=name, parameters=parameters)
+
+
+def tools(*functions: FunctionDefinition) -> list[Tool]:
+    return [Tool(function=function) for function in functions]
+
+
+def deep(depth: int) -> str:
+    return '{"a": ' + "[" * depth + "]" * depth + "}"
+
+
+def named(**fields: Any) -> ToolChoice:
+    return ToolChoice(named=NamedToolChoice(**fields))
+
+
+F = tools(function("f"))
+UNKNOWN = "Input should be the name of one of the tools, not 'g'"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"tools": F},
+        {"tools": tools(*(function(f"f{number}") for number in range(128)))},
+        {"tools": tools(function("a-Z_9" * 12, '{"type": "object", "properties": {}}'))},
+        {"tools": tools(function("f", "{}"))},
+        {"tools": tools(function("f", deep(98)))},
+        {"tools": F, "tool_choice": named(name="f", type="TOOL_TYPE_FUNCTION")},
+        {"tools": F, "tool_choice": named(function=FunctionName(name="f"))},
+        {"tools": F, "tool_choice": ToolChoice(mode=ToolChoiceMode.TOOL_CHOICE_MODE_ANY)},
+        {"tool_choice": ToolChoice(mode=ToolChoiceMode.TOOL_CHOICE_MODE_NONE)},
+        {"functions": [function("f")], "function_call": AUTO},
+        {"functions": [function("f")], "function_call": {"named": FunctionName(name="f")}},
+        {"parallel_tool_calls": True},
+        {"tools": F, "response_format": ResponseFormat(text=TextFormat())},
+    ],
+)
+def test_good(fields: dict[str, Any]) -> None:
+    """Tools and choices in all their spellings are accepted."""
+    assert told(**fields) == []
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a" * 65, "é", "f\n"])
+def test_names(name: str) -> None:
+    """A function's name is 1 to 64 plain characters."""
+    pattern = "^[A-Za-z0-9_-]{1,64}$"
+    path = "tools[0].function.name"
+    assert told(tools=tools(function(name))) == [
+        f"String should match pattern '{pattern}', field: '{path}'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("[]", "Input should be a JSON Schema of an object, field: '{}'"),
+        ("true", "Input should be a JSON Schema of an object, field: '{}'"),
+        ('{"type": "string"}', "Input should be 'object', field: '{}.type'"),
+        ('{"type": ["object"]}', "Input should be 'object', field: '{}.type'"),
+        ('{"a": "\\ud800"}', "Strings should be valid Unicode, field: '{}'"),
+        (deep(500), "Input should be valid JSON, nested at most 100 deep"),
+        ("{", "Input should be valid JSON: "),
+        ("", "Input should be valid JSON: "),
+    ],
+)
+def test_parameters(parameters: str, expected: str) -> None:
+    """Parameters are a JSON Schema of an object."""
+    for field, fields in (
+        ("tools[0].function.parameters", {"tools": tools(function("f", parameters))}),
+        ("functions[0].parameters", {"functions": [function("f", parameters)]}),
+    ):
+        (violation,) = told(**fields)
+        assert violation.startswith(expected.format(field))
+        assert f"field: '{field}" in violation
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"tools": [Tool()]}, "Field required, field: 'tools[0].type'"),
+        (
+            {"tools": F * 2},
+            "Input should be unique, not 'f' again, field: 'tools[1].function.name'",
+        ),
+        (
+            {"tools": F, "functions": [function("h")]},
+            "Input should be unset where 'tools' is set, field: 'functions'",
+        ),
+        (
+            {"tools": F, "function_call": AUTO},
+            "Input should be unset where 'tools' is set, field: 'function_call'",
+        ),
+        (
+            {"tools": F, "tool_choice": named(name="g")},
+            f"{UNKNOWN}, field: 'tool_choice.name'",
+        ),
+        (
+            {"tools": F, "tool_choice": named(function=FunctionName(name="g"))},
+            f"{UNKNOWN}, field: 'tool_choice.function.name'",
+        ),
+        (
+            {"tools": F, "tool_choice": named(name="f", function=FunctionName(name="f"))},
+            "Input should be unset where 'tool_choice.function' is set, field: 'tool_choice.name'",
+        ),
+        (
+            {"tools": F, "tool_choice": named()},
+            "Field required, field: 'tool_choice.function'",
+        ),
+        (
+            {"tools": F, "tool_choice": named(name="f", type=9)},
+            "Input should be 'function', field: 'tool_choice.type'",
+        ),
+        (
+            {"tools": F, "tool_choice": ToolChoice(mode=9)},
+            "Input should be 'auto', 'none', 'required' or 'any', field: 'tool_choice'",
+        ),
+        (
+            {"tool_choice": named(name="f")},
+            "Input should be 'auto' or 'none' without tools, field: 'tool_choice'",
+        ),
+        (
+            {"functions": [function("f")], "function_call": {"named": FunctionName(name="g")}},
+            f"{UNKNOWN}, field: 'function_call.name'",
+        ),
+        (
+            {"function_call": {"named": FunctionName(name="g")}},
+            "Input should be 'auto' or 'none' without functions, field: 'function_call'",
+        ),
+        (
+            {"tools": F, "response_format": ResponseFormat(json_object=JsonObjectFormat())},
+            "Input should be of type 'text' where 'tools' is set, field: 'response_format'",
+        ),
+        (
+            {"functions": [function("f")], "response_format": ResponseFormat(regex="x")},
+            "Input should be of type 'text' where 'functions' is set, field: 'response_format'",
+        ),
+    ],
+)
+def test_bad(fields: dict[str, Any], expected: str) -> None:
+    """Each rule is told in its own words."""
+    assert told(**fields) == [expected]

@@ -1,0 +1,22 @@
+"""A compiler for the real vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rapport.service.engine.sampling.constraint import GrammarCompiler
+from rapport.service.engine.text.vocabulary import Vocabulary
+from tests.service.structured_output.sampling import ENDS, SIZE
+
+
+@pytest.fixture(scope="session")
+def vocabulary(cpu_folder: Path) -> Vocabulary:
+    return Vocabulary.read(cpu_folder, SIZE)
+
+
+@pytest.fixture(scope="session")
+def compiler(cpu_folder: Path) -> GrammarCompiler:
+    text = (cpu_folder / "tokenizer.json").read_text(encoding="utf-8")
+    return GrammarCompiler(text, SIZE, ENDS)

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rapport.service.tools import hermes_format as form
+from rapport.service.tools.tool_call_parser import (
+    Argued,
+    Called,
+    CallReader,
+    Event,
+    ObjectEnd,
+    Said,
+)
+
+NAMES = ("f", "get_weather", "get_weather2")
+F = form.call("f", '{"x": 1}')
+# Patterns of the markup of a call, which may be cut at its end.
+B = r"[ \t\r\n]*"
+HEAD = B + B.join((form.OPEN, r"\{{", '"name"', ":", '"{name}"', ",", '"arguments"', ":", ""))
+TAIL = rf"({B}\}}?{B}{form.CLOSE})?{B}"
+ENDS = [form.CLOSE[:length] for length in range(len(form.CLOSE))]
+# Pieces that are made to be mistaken for calls, whole, cut or nested.
+HOSTILE = st.lists(
+    st.sampled_from(
+        [
+            form.OPEN,
+            form.CLOSE,
+            form.head("f"),
+            form.head("unknown"),
+            form.TAIL,
+            F,
+            form.call("get_weather2", '{"s": "}<tool_call>\\"{["}'),
+            "<tool_",
+            "<",
+            "{}",
+            '{"',
+            "}",
+            "\n",
+            "text",
+        ]
+    )
+    | st.text(max_size=3)
+).map("".join)
+
+
+def read(*pieces: str) -> list[Event]:
+    reader = CallReader(NAMES)
+    events = [event for piece in pieces for event in reader.push(piece)]
+    return [*events, *reader.end()]
+
+
+def joined(events: list[Event]) -> list[tuple[str, str]]:
+    """What is said, and name and arguments of each call, in order."""
+    parts: list[tuple[str, str]] = []
+    for event in events:
+        match event:
+            case Said(text) if parts and not parts[-1][0]:
+                parts[-1] = ("", parts[-1][1] + text)
+            case Said(text):
+                parts.append(("", text))
+            case Called(name):
+                parts.append((name, ""))
+            case Argued(text):
+                parts[-1] = (parts[-1][0], parts[-1][1] + text)
+    return parts
+
+
+def cut(text: str, places: list[int]) -> list[str]:
+    bounds = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
+    return [text[start:end] for start, end in pairwise(bounds)]
+
+
+def test_text() -> None:
+    """Text without calls is itself."""
+    assert read("Hello ", "there.\n") == [Said("Hello"), Said(" there."), Said("\n")]
+
+
+def test_call() -> None:
+    """A call is its name and the text of its arguments."""
+    assert read(F) == [Called("f"), Argued('{"x": 1}')]
+
+
+def test_text_before() -> None:
+    """Text comes before a call, without the blanks between them."""
+    assert joined(read("Let me see.\n\n" + F)) == [("", "Let me see."), ("f", '{"x": 1}')]
+
+
+@pytest.mark.parametrize("before", ["<", "a <tool_", "<tool_call><"])
+def test_text_like_a_tag_before(before: str) -> None:
+    """Text that looks like the beginning of a tag does not hide the tag after it."""
+    assert joined(read(before + F)) == [("", before), ("f", '{"x": 1}')]
+
+
+@pytest.mark.parametrize("between", ["", "\n", " \n\t"])
+def test_several(between: str) -> None:
+    """Calls follow each other; blanks around them are no text."""
+    text = between.join(["", F, form.call("get_weather", "{}"), F, ""])
+    expected = [("f", '{"x": 1}'), ("get_weather", "{}"), ("f", '{"x": 1}')]
+    assert joined(read(text)) == expected
+
+
+def test_arguments_come_as_they_are_written() -> None:
+    """A call begins with the brace of its arguments, and those come piece by piece."""
+    reader = CallReader(NAMES)
+    assert list(reader.push(form.OPEN + form.head("f"))) == []
+    assert list(reader.push('{"x')) == [Called("f"), Argued('{"x')]
+    assert list(reader.push('": 1')) == [Argued('": 1')]
+    assert reader.cut
+    assert list(reader.push("}}\n</tool")) == [Argued("}")]
+    assert not reader.cut
+    assert list(reader.end()) == []
+
+
+@pytest.mark.parametrize("tag", ["<", "<tool", "\n<tool_call", "  "])
+def test_beginnings_are_held_back(tag: str) -> None:
+    """What may be a tag waits until it is certain that it is none."""
+    reader = CallReader(NAMES)
+    assert list(reader.push("Hm" + tag)) == [Said("Hm")]
+    assert list(reader.push("!")) == [Said(tag + "!")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        form.call("unknown", "{}"),
+        "<tool_call>nothing</tool_call>",
+        '<tool_call>\n{"name": "f", "arguments": []}\n</tool_call>',
+        '<tool_call>\n{"name": "f", "arguments": ',
+        '<tool_call>\n{"arguments": {}, "name": "f"}\n</tool_call>',
+        "I write <tool_call> where I call.",
+        "<tool_call>" + " " * 1000,
+        "</tool_call>",
+        "<tool_",
+    ],
+)
+def test_no_call(text: str) -> None:
+    """What is no call after all comes out as the text that it is."""
+    assert joined(read(text)) == [("", text)]
+
+
+def test_text_that_is_no_call_does_not_wait_for_ever() -> None:
+    """After a tag there is only so much that the beginning of a call can be."""
+    reader = CallReader(NAMES)
+    assert list(reader.push("<tool_call> is a tag. " * 20)) != []
+
+
+def test_broken_call_before_a_call() -> None:
+    """A broken call does not spoil the next one."""
+    text = form.call("unknown", "{}")
+    assert joined(read(text + "\n" + F)) == [("", text), ("f", '{"x": 1}')]
+
+
+@pytest.mark.parametrize("tail", ["", "}", "}\n", "}\n</tool_", "\n</tool_call>", "}</tool_call>"])
+def test_unfinished_tail(tail: str) -> None:
+    """A call is whole once its arguments are; what ends it is never text."""
+    assert read(form.OPEN + form.head("f") + "{}" + tail) == [Called("f"), Argued("{}")]
+
+
+def test_text_after() -> None:
+    """Text may follow a call."""
+    assert joined(read(F + "\nDone.")) == [("f", '{"x": 1}'), ("", "\nDone.")]
+    assert joined(read(F[: -len(form.TAIL)] + "} Done.")) == [("f", '{"x": 1}'), ("", "} Done.")]
+
+
+@given(HOSTILE, st.lists(st.integers(min_value=0)))
+def test_pieces_make_no_difference(text: str, places: list[int]) -> None:
+    """However a text is cut, it has the same calls and the same content."""
+    assert joined(read(*cut(text, places))) == joined(read(text))
+
+
+@given(HOSTILE)
+def test_nothing_is_lost(text: str) -> None:
+    """Beside what is given out there is nothing in a text but the markup of calls, and blanks."""
+    parts = [
+        HEAD.format(name=name) + re.escape(said) + TAIL if name else re.escape(said)
+        for name, said in joined(read(text))
+    ]
+    assert re.fullmatch("".join(parts) + B + rf"\}}?{B}({'|'.join(ENDS)})", text)
+
+
+@given(
+    st.dictionaries(
+        st.text(), st.recursive(st.none() | st.text(), st.lists, max_leaves=5), max_size=3
+    ),
+    st.text(max_size=3),
+)
+def test_arguments_are_exact(value: dict[str, object], after: str) -> None:
+    """The arguments are the JSON text of the object, to the letter."""
+    text = json.dumps(value, ensure_ascii=False)
+    end = ObjectEnd()
+    assert end.push(text + after) == len(text)
+    assert end.found
+    assert read(form.call("f", text)) == [Called("f"), Argued(text)]
+
+
+def test_long_arguments() -> None:
+    """Long arguments may come in single letters; reading is linear."""
+    text = json.dumps({"text": "x" * 20_000})
+    assert joined(read(*form.call("f", text))) == [("f", text)]
