@@ -95,7 +95,7 @@ def test_exception_shows_where_and_not_what() -> None:
     secret.add_note("secret")
     for told in (text(failed(secret)), parsed(failed(secret))["exception"]):
         assert "builtins.KeyError" in told
-        assert "test_lines.py" in told
+        assert "test_formatters.py" in told
         assert "secret" not in told.replace("raise error", "")
 
 

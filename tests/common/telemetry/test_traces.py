@@ -57,7 +57,7 @@ def test_no_header_is_an_error(given: str) -> None:
 def test_off_nothing_of_opentelemetry_is_imported() -> None:
     """Who asks for no traces pays for none, and needs no extra."""
     program = (
-        "import sys, gateway.__main__, service.__main__\n"
+        "import sys, rapport.gateway.__main__, rapport.service.__main__\n"
         "from rapport.common.settings import Settings, load\n"
         "from rapport.common.telemetry.traces import Untraced, tracing\n"
         "with tracing('test', load(Settings, [])) as tracer:\n"
@@ -73,7 +73,7 @@ def test_without_the_extra_the_start_fails(process: str, tmp_path: Path) -> None
     program = (
         "import sys\n"
         "sys.modules['opentelemetry'] = None\n"
-        f"from {process}.__main__ import main\n"
+        f"from rapport.{process}.__main__ import main\n"
         "sys.exit(main())\n"
     )
     flags = ["--otel-endpoint", "http://127.0.0.1:1"]
