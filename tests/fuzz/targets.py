@@ -30,7 +30,7 @@ from rapport.models.onnx.precision import cpu_precision
 from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.sampling.constraint import GrammarCompiler, GrammarError
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.errors import InvalidRequest, ModelNotFound
+from rapport.service.errors import InvalidRequestError, ModelNotFoundError
 from rapport.service.prompt.prompt import PromptReader
 from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.turns import Conversation, Turn
@@ -196,7 +196,7 @@ def formats(data: bytes) -> None:
     kind = KINDS[data[0] % len(KINDS)] if data else KINDS[0]
     request = CreateChatCompletionRequest()
     setattr(request.response_format, kind, data[1:].decode(errors="replace"))
-    with suppress(InvalidRequest, GrammarError):
+    with suppress(InvalidRequestError, GrammarError):
         source = source_of(request.response_format)
         assert source is not None
         model().compiler.compile(source.text)
@@ -209,7 +209,7 @@ def template(data: bytes) -> None:
     except ValueError:
         return
     assert read.takes_tools in (True, False)
-    with suppress(InvalidRequest):
+    with suppress(InvalidRequestError):
         read.render(Conversation([Turn("system", ""), Turn("user", "Hi")])).encode()
         read.system_prompt.encode()
 
@@ -222,7 +222,7 @@ def request(data: bytes) -> None:
         return
     loaded = model()
     size = loaded.vocabulary.size
-    with suppress(InvalidRequest, ModelNotFound, GrammarError):
+    with suppress(InvalidRequestError, ModelNotFoundError, GrammarError):
         check_size(message)
         check(message, model=MODEL, vocabulary_size=size, streaming=message.stream)
         tools = tool_use(message)

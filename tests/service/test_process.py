@@ -22,7 +22,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from rapport.models.folder import FILES
 from rapport.service.config import ServiceSettings
-from rapport.service.errors import NotReady
+from rapport.service.errors import NotReadyError
 from rapport.service.lifecycle import Lifecycle
 from rapport.service.process import ENGINE_DIED, drain, live
 from rapport.v1.chat_pb2 import FinishReason
@@ -203,7 +203,7 @@ async def test_engine_death(settings: ServiceSettings, lifecycle: Lifecycle) -> 
     assert engine.on_death is not None
     engine.on_death()
     assert await living == ENGINE_DIED
-    with pytest.raises(NotReady, match="The engine died"):
+    with pytest.raises(NotReadyError, match="The engine died"):
         _ = lifecycle.served
 
 

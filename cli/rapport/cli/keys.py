@@ -14,7 +14,7 @@ from pathlib import Path
 import tomlkit
 
 from rapport.common.settings import Settings, SettingsError, load
-from rapport.service.keys.key_file import NAME, Entry, KeysFileError, changing
+from rapport.service.keys.key_file import NAME, Entry, KeyFileError, changing
 from rapport.service.keys.key_file import load as load_keys
 from rapport.service.keys.key_store import ID_LENGTH, hash_of
 from rapport.service.keys.limits import Limits
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file = options.file or configured_file()
         for line in options.command(file, options):
             sys.stdout.write(f"{line}\n")
-    except (KeysError, KeysFileError, SettingsError) as error:
+    except (KeysError, KeyFileError, SettingsError) as error:
         sys.stderr.write(f"rapport keys: {error}\n")
         return 1
     return 0

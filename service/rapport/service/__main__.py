@@ -20,7 +20,7 @@ from rapport.common.telemetry.traces import TracesError, tracing
 from rapport.common.tls import CertificateError
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.runtime.providers import ProviderError
-from rapport.service.keys.key_file import KeysFileError
+from rapport.service.keys.key_file import KeyFileError
 from rapport.service.process import UnusableModelError, run
 from rapport.service.server import PortTakenError
 
@@ -45,7 +45,7 @@ def main(args: Sequence[str] | None = None) -> int:
             uvloop.run(run(settings, folder, tracer))
     except (
         CertificateError,
-        KeysFileError,
+        KeyFileError,
         PortTakenError,
         ProviderError,
         TracesError,

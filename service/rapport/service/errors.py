@@ -1,18 +1,18 @@
-"""What can be wrong with a request, whoever sent it.
+"""The errors of the service, and the limits of what their messages hold.
 
 ServiceError
-├── InvalidRequest     fields that break the contract
-│   └── PromptTooLong  the prompt alone fills the context
-├── Unreadable         bytes that are no message
-├── ModelNotFound      no such model here
-├── ModelForbidden     not for the caller's key
-├── Unauthenticated    no key, or not one of ours
-├── RateLimited        the key or its user has had what it may
-├── RequestMissing     it did not come
-├── ReaderStuck        nobody reads the answer
-└── NotReady           loading, draining or dead; try again later
+├── InvalidRequestError     fields break the contract
+│   └── PromptTooLongError  the prompt alone fills the context
+├── UnreadableRequestError  the bytes are not the message of the RPC
+├── ModelNotFoundError      no such model is served
+├── ModelForbiddenError     the key may not use the model
+├── UnauthenticatedError    the key is missing or unknown
+├── RateLimitedError        a limit of the key or of its user is reached
+├── RequestMissingError     the request message did not arrive
+├── SlowReaderError         the client stopped reading the answer
+└── NotReadyError           loading, draining or dead; try again later
 
-`rpc/grpc_status.py` says what becomes of them on the wire.
+`rpc/grpc_status.py` maps each of them to a gRPC status.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-# A status travels in trailers, of which clients read no more than 8 KiB: the message, where most
-# characters that are not ASCII's take three bytes for one, and details, in base64, with the message
-# again and each violation. So many bytes may be of the message, and of one and of all violations.
-MOST_TOLD = 10
-MOST_MESSAGE = 1500
-MOST_FIELD = 300
-MOST_DESCRIPTION = 600
-MOST_OF_ALL = 2000
-CUT = " ..."
+# A status travels in trailers, of which clients read no more than 8 KiB. Trailers hold the message,
+# where most characters outside ASCII are percent-encoded as three bytes for each byte, and the
+# details in base64, which repeat the message and list each violation.
+MAX_VIOLATIONS = 10
+MAX_MESSAGE_BYTES = 1500
+MAX_FIELD_BYTES = 300
+MAX_DESCRIPTION_BYTES = 600
+MAX_VIOLATIONS_BYTES = 2000
+ELLIPSIS = " ..."
 
 
 @dataclass(frozen=True, slots=True)
-class Violation:
+class FieldViolation:
     """What is wrong with one field, named by its path in JSON spelling."""
 
     field: str
@@ -47,78 +47,80 @@ class ServiceError(Exception):
     """Base of all errors of the service."""
 
 
-class InvalidRequest(ServiceError):
+class InvalidRequestError(ServiceError):
     """The request breaks the contract."""
 
-    def __init__(self, violations: Sequence[Violation]) -> None:
-        told = [_bounded(violation) for violation in violations[:MOST_TOLD]]
-        super().__init__(shortened(_summary(told, len(violations)), MOST_MESSAGE))
-        sizes = accumulate(len(str(violation).encode()) for violation in told)
-        fit = sum(size <= MOST_OF_ALL for size in sizes)
-        self.violations = tuple(told[: max(fit, 1)])
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        listed = [_truncated(violation) for violation in violations[:MAX_VIOLATIONS]]
+        super().__init__(truncate(_summary(listed, len(violations)), MAX_MESSAGE_BYTES))
+        sizes = accumulate(len(str(violation).encode()) for violation in listed)
+        fitting = sum(size <= MAX_VIOLATIONS_BYTES for size in sizes)
+        self.violations = tuple(listed[: max(fitting, 1)])
 
 
-class PromptTooLong(InvalidRequest):
+class PromptTooLongError(InvalidRequestError):
     """The prompt leaves no room for a token in the context."""
 
     def __init__(self, prompt_tokens: int, context_length: int) -> None:
-        # Clients look for this text, so it stands without the field's name.
+        # Clients match this text, so the message has it without the field's name.
         text = (
             f"The prompt is too long: {prompt_tokens}, "
             f"model maximum context length: {context_length - 1}"
         )
-        super().__init__([Violation("messages", text)])
+        super().__init__([FieldViolation("messages", text)])
         self.args = (text,)
 
 
-class Unreadable(ServiceError):
-    """The bytes of the request are no message of the RPC."""
+class UnreadableRequestError(ServiceError):
+    """The bytes of the request cannot be parsed as the message of the RPC."""
 
     def __init__(self) -> None:
         super().__init__("The request is not the message that the RPC takes")
 
 
-class ModelNotFound(ServiceError):
-    """The model is not served here."""
+class ModelNotFoundError(ServiceError):
+    """No such model is served."""
 
     def __init__(self) -> None:
         super().__init__("Model not found, inaccessible, and/or not deployed")
 
 
-class Unauthenticated(ServiceError):
-    """The caller shows no key, or not one of ours; it does not learn which."""
+class UnauthenticatedError(ServiceError):
+    """The API key is missing or unknown; the message does not tell which."""
 
     def __init__(self) -> None:
         super().__init__("The API key you provided is invalid.")
 
 
-class ModelForbidden(ServiceError):
-    """The caller's key is not for this model, whether or not there is one."""
+class ModelForbiddenError(ServiceError):
+    """The key may not use this model, whether or not it exists."""
 
     def __init__(self) -> None:
         super().__init__("The API key you provided is not for this model.")
 
 
-class RateLimited(ServiceError):
-    """A key or one of its users has had what it may.
+class RateLimitedError(ServiceError):
+    """A limit of the key, or of one of its users, is reached.
 
-    `subject` is whose limit it is, as in `key:<id>`, `limit` what it says, as in
-    `60 requests per minute`. `retry_after` is in seconds.
+    Attributes:
+        subject: whose limit it is, such as `key:<id>`.
+        limit: the limit as text, such as `60 requests per minute`.
+        retry_after: when to try again, in seconds.
     """
 
     def __init__(self, subject: str, limit: str, retry_after: float) -> None:
-        whose = subject.partition(":")[0]
-        super().__init__(f"The limit of this {whose} is reached: {limit}")
+        kind = subject.partition(":")[0]
+        super().__init__(f"The limit of this {kind} is reached: {limit}")
         self.subject = subject
         self.limit = limit
         self.retry_after = retry_after
 
 
-class RequestMissing(ServiceError):
-    """A call that brings no request, or not in time."""
+class RequestMissingError(ServiceError):
+    """The call brought no request message, or not in time."""
 
 
-class NotReady(ServiceError):
+class NotReadyError(ServiceError):
     """The service takes no requests now. `retry_after` is in seconds."""
 
     def __init__(self, reason: str, retry_after: float = 1.0) -> None:
@@ -126,32 +128,34 @@ class NotReady(ServiceError):
         self.retry_after = retry_after
 
 
-class ReaderStuck(ServiceError):
-    """The caller took nothing of its answer for so many seconds."""
+class SlowReaderError(ServiceError):
+    """The client read nothing of the answer for so many seconds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"Nothing of the answer was read for {seconds:g} s")
 
 
-def shortened(text: str, most: int) -> str:
-    """As much of a text as takes `most` bytes in gRPC's message, whatever is in it.
+def truncate(text: str, max_bytes: int) -> str:
+    """Cuts a text to what takes at most `max_bytes` in a gRPC message, percent-encoding included.
 
-    Halves of surrogate pairs, which no message may have, are written out.
+    Lone surrogates, which no message may have, are written as escapes.
     """
-    text = text[: most + 1].encode("utf-8", "backslashreplace").decode()
+    text = text[: max_bytes + 1].encode("utf-8", "backslashreplace").decode()
     sizes = accumulate(1 if " " <= c <= "~" and c != "%" else 3 * len(c.encode()) for c in text)
-    fit = sum(size <= most for size in sizes)
-    return text if fit == len(text) else f"{text[: max(fit - len(CUT), 0)]}{CUT}"
+    fitting = sum(size <= max_bytes for size in sizes)
+    if fitting == len(text):
+        return text
+    return f"{text[: max(fitting - len(ELLIPSIS), 0)]}{ELLIPSIS}"
 
 
-def _bounded(violation: Violation) -> Violation:
-    field = shortened(violation.field, MOST_FIELD)
-    return Violation(field, shortened(violation.description, MOST_DESCRIPTION))
+def _truncated(violation: FieldViolation) -> FieldViolation:
+    field = truncate(violation.field, MAX_FIELD_BYTES)
+    return FieldViolation(field, truncate(violation.description, MAX_DESCRIPTION_BYTES))
 
 
-def _summary(told: Sequence[Violation], count: int) -> str:
+def _summary(listed: Sequence[FieldViolation], count: int) -> str:
     if count == 1:
-        return str(told[0])
-    listed = "; ".join(map(str, told))
-    rest = f"; and {count - len(told)} more" if count > len(told) else ""
-    return f"{count} request validation errors: {listed}{rest}"
+        return str(listed[0])
+    text = "; ".join(map(str, listed))
+    rest = f"; and {count - len(listed)} more" if count > len(listed) else ""
+    return f"{count} request validation errors: {text}{rest}"

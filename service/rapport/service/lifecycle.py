@@ -12,7 +12,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.sampling.constraint import GrammarCompiler
-from rapport.service.errors import NotReady
+from rapport.service.errors import NotReadyError
 from rapport.service.interceptors.in_flight import Underway
 from rapport.service.prompt.prompt import PromptReader
 from rapport.service.rpc.service_names import CHAT_SERVICE, MODEL_SERVICE
@@ -72,10 +72,10 @@ class Lifecycle:
         """The model that is served.
 
         Raises:
-            NotReady: not yet, or no longer.
+            NotReadyError: not yet, or no longer.
         """
         if self._served is None:
-            raise NotReady(self._reason)
+            raise NotReadyError(self._reason)
         return self._served
 
     async def begin(self) -> None:

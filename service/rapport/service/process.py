@@ -59,7 +59,7 @@ async def run(settings: ServiceSettings, folder: Path, tracer: Tracer) -> None:
 
     Raises:
         PortTakenError: the address cannot be listened on.
-        KeysFileError: the file of API keys cannot be used.
+        KeyFileError: the file of API keys cannot be used.
         CertificateError: the certificate or its key cannot be used.
         ProviderError: the provider that was asked for cannot run here.
         UnusableModelError: the model folder cannot be used.

@@ -61,7 +61,7 @@ def build_server(
     `closings` get the account of each RPC when it has ended, in this order and before the log.
 
     Raises:
-        KeysFileError: the file of API keys cannot be used.
+        KeyFileError: the file of API keys cannot be used.
     """
     log_no_goodbyes()
     rpcs = most_rpcs(settings)

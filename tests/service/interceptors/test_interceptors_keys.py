@@ -14,7 +14,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, QuotaFailure, RetryInfo
 from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.errors import StepFailed
-from rapport.service.keys.key_file import KeysFileError
+from rapport.service.keys.key_file import KeyFileError
 from rapport.service.keys.key_store import CHECK_EVERY, hash_of
 from rapport.service.lifecycle import Lifecycle
 from rapport.service.server import build_server
@@ -320,5 +320,5 @@ class TestOpen:
 async def test_broken_file_at_the_start(tmp_path: Path, lifecycle: Lifecycle) -> None:
     """A service whose file of keys is missing does not start."""
     missing = str(tmp_path / "missing.toml")
-    with pytest.raises(KeysFileError, match="No such file"):
+    with pytest.raises(KeyFileError, match="No such file"):
         build_server(load(ServiceSettings, ["--api-keys-file", missing]), lifecycle)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rapport.service.keys import key_file as keys_file
-from rapport.service.keys.key_file import Entry, KeysFileError, changing, load, parse
+from rapport.service.keys.key_file import Entry, KeyFileError, changing, load, parse
 
 ONE, TWO = "1" * 64, "2" * 64
 COMMENTED = f"""\
@@ -77,7 +77,7 @@ def test_all_of_an_entry() -> None:
 )
 def test_what_is_wrong_is_told_in_one_line(text: str, told: str) -> None:
     """No mistake is overlooked; each is told with the line, or the key and field."""
-    with pytest.raises(KeysFileError, match=told) as raised:
+    with pytest.raises(KeyFileError, match=told) as raised:
         parse(text)
     assert "\n" not in str(raised.value)
 
@@ -85,7 +85,7 @@ def test_what_is_wrong_is_told_in_one_line(text: str, told: str) -> None:
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Nothing that a file may hold ends in another error."""
-    with suppress(KeysFileError):
+    with suppress(KeyFileError):
         parse(text)
 
 
@@ -94,9 +94,9 @@ def test_what_cannot_be_read_is_told_with_its_name(path: Path) -> None:
     for content in (None, b"\xff"):
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(KeysFileError, match=str(path)):
+        with pytest.raises(KeyFileError, match=str(path)):
             load(path)
-    with pytest.raises(KeysFileError, match="Is a directory"):
+    with pytest.raises(KeyFileError, match="Is a directory"):
         load(path.parent)
 
 
@@ -105,9 +105,9 @@ def test_a_file_that_others_may_write_is_not_trusted(path: Path, others: int) ->
     """Who may write the file may let themselves in, so it is refused."""
     path.write_text(COMMENTED)
     path.chmod(others)
-    with pytest.raises(KeysFileError, match="others may write to it"):
+    with pytest.raises(KeyFileError, match="others may write to it"):
         load(path)
-    with pytest.raises(KeysFileError, match="others may write to it"):
+    with pytest.raises(KeyFileError, match="others may write to it"):
         add(path, "more")
 
 
@@ -156,11 +156,11 @@ def test_a_broken_file_is_not_changed(path: Path) -> None:
     """Neither is a broken file written over, nor a whole one broken."""
     path.write_text("[x\n")
     path.chmod(0o600)
-    with pytest.raises(KeysFileError, match="at line 1"):
+    with pytest.raises(KeyFileError, match="at line 1"):
         add(path, "more")
     assert path.read_text() == "[x\n"
     path.write_text(COMMENTED)
-    with pytest.raises(KeysFileError, match=r"more\.hash"):
+    with pytest.raises(KeyFileError, match=r"more\.hash"):
         add(path, "more", "no hash")
     assert path.read_text() == COMMENTED
 
@@ -174,7 +174,7 @@ def test_a_disk_that_is_full_harms_nothing(path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(keys_file.os, "fsync", full)
-    with pytest.raises(KeysFileError, match="No space left on device"):
+    with pytest.raises(KeyFileError, match="No space left on device"):
         add(path, "more")
     assert path.read_text() == COMMENTED
     assert list(path.parent.iterdir()) == [path]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rapport.service.keys.key_file import KeysFileError
+from rapport.service.keys.key_file import KeyFileError
 from rapport.service.keys.key_store import CHECK_EVERY, Keyring, hash_of
 from rapport.service.keys.limits import Limits
 
@@ -90,7 +90,7 @@ def test_a_service_does_not_start_without_the_file(path: Path, text: str | None)
     """A file that is missing or broken at the start is an error, told with its path."""
     if text is not None:
         write(path, text)
-    with pytest.raises(KeysFileError, match=str(path)):
+    with pytest.raises(KeyFileError, match=str(path)):
         Keyring(["a"], path)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta, GenerationRequest
-from rapport.service.errors import RateLimited
+from rapport.service.errors import RateLimitedError
 from rapport.service.interceptors.account import Account
 from rapport.service.keys.key_store import Key
 from rapport.service.keys.limits import Limits
@@ -59,12 +59,12 @@ def test_requests_per_minute(quotas: Quotas, clock: Clock) -> None:
     limited = key(requests_per_minute=3)
     for _ in range(3):
         use(quotas.visit(limited, ""))
-    with pytest.raises(RateLimited) as raised:
+    with pytest.raises(RateLimitedError) as raised:
         use(quotas.visit(limited, ""))
     assert str(raised.value) == "The limit of this key is reached: 3 requests per minute"
     assert raised.value.retry_after == 20
     clock.now += 19.9
-    with pytest.raises(RateLimited):
+    with pytest.raises(RateLimitedError):
         use(quotas.visit(limited, ""))
     clock.now += 0.1
     use(quotas.visit(limited, ""))
@@ -76,7 +76,7 @@ def test_refusals_cost_nothing(quotas: Quotas, clock: Clock) -> None:
     for _ in range(60):
         use(quotas.visit(limited, ""))
     for _ in range(1000):
-        with pytest.raises(RateLimited):
+        with pytest.raises(RateLimitedError):
             use(quotas.visit(limited, ""))
     clock.now += 1
     use(quotas.visit(limited, ""))
@@ -96,7 +96,7 @@ def test_tokens_are_charged_to_their_kind(
     """A request may overdraw what tokens there are; the next waits until the debt is paid."""
     limited = key(**{limit: 10})
     use(quotas.visit(limited, ""), account(prompt=20, cached=5, generated=10))
-    with pytest.raises(RateLimited) as raised:
+    with pytest.raises(RateLimitedError) as raised:
         use(quotas.visit(limited, ""))
     assert raised.value.retry_after == pytest.approx(wait)
     clock.now += raised.value.retry_after
@@ -131,7 +131,7 @@ def test_the_prompt_is_charged_before_the_answer(quotas: Quotas) -> None:
         told = visit.headers()
         assert told["x-ratelimit-remaining-tokens-prompt"] == "0"
         assert told["x-ratelimit-remaining-tokens-cache-adjusted-prompt"] == "30"
-        with pytest.raises(RateLimited, match="30 prompt tokens per minute"):
+        with pytest.raises(RateLimitedError, match="30 prompt tokens per minute"):
             use(quotas.visit(limited, ""))
     assert visit.headers()["x-ratelimit-remaining-tokens-cache-adjusted-prompt"] == "10"
 
@@ -158,7 +158,7 @@ def test_over_the_limit(quotas: Quotas) -> None:
     assert debtor.headers()["x-ratelimit-remaining-tokens-generated"] == "0"
     narrow = key("b", concurrent=1)
     refused = quotas.visit(narrow, "")
-    with quotas.visit(narrow, "").admitted(account()), pytest.raises(RateLimited):
+    with quotas.visit(narrow, "").admitted(account()), pytest.raises(RateLimitedError):
         use(refused)
     assert refused.headers() == {"x-ratelimit-over-limit": "yes"}
 
@@ -166,7 +166,10 @@ def test_over_the_limit(quotas: Quotas) -> None:
 def test_the_longest_wait_is_told(quotas: Quotas) -> None:
     """Of several limits that are reached, that which takes longest says when to return."""
     limited = key(requests_per_minute=1, user_requests_per_minute=1, concurrent=1)
-    with quotas.visit(limited, "ann").admitted(account()), pytest.raises(RateLimited) as raised:
+    with (
+        quotas.visit(limited, "ann").admitted(account()),
+        pytest.raises(RateLimitedError) as raised,
+    ):
         use(quotas.visit(limited, "ann"))
     assert raised.value.retry_after == 60
 
@@ -175,7 +178,7 @@ def test_users_are_limited_each(quotas: Quotas) -> None:
     """One user of a key does not use up another's, nor those of that name of another key."""
     limited = key(user_requests_per_minute=1)
     use(quotas.visit(limited, "ann"))
-    with pytest.raises(RateLimited, match="The limit of this user") as raised:
+    with pytest.raises(RateLimitedError, match="The limit of this user") as raised:
         use(quotas.visit(limited, "ann"))
     assert raised.value.subject == "user:ann"
     use(quotas.visit(limited, "bob"))
@@ -188,7 +191,7 @@ def test_who_is_refused_as_a_user_costs_the_key_nothing(quotas: Quotas) -> None:
     """A user over its limit takes none of the key's requests."""
     limited = key(requests_per_minute=2, user_requests_per_minute=1)
     use(quotas.visit(limited, "ann"))
-    with pytest.raises(RateLimited):
+    with pytest.raises(RateLimitedError):
         use(quotas.visit(limited, "ann"))
     use(quotas.visit(limited, "bob"))
 
@@ -219,7 +222,7 @@ def test_idle_users_are_forgotten(quotas: Quotas, clock: Clock) -> None:
             use(quotas.visit(limited, f"user {number}"))
             clock.now += 0.1
             assert len(quotas) <= 2 * FEW
-        with pytest.raises(RateLimited):
+        with pytest.raises(RateLimitedError):
             use(quotas.visit(limited, f"user {5 * FEW - 1}"))
     assert quotas._tallies[limited.id, "long"].running == 0
 
@@ -231,7 +234,7 @@ def test_nobody_is_forgotten_while_being_let_in(quotas: Quotas, clock: Clock) ->
     clock.now += 60
     limited = key(requests_per_minute=1, user_requests_per_minute=1)
     use(quotas.visit(limited, "ann"))
-    with pytest.raises(RateLimited, match="this key"):
+    with pytest.raises(RateLimitedError, match="this key"):
         use(quotas.visit(limited, "bob"))
 
 
@@ -254,7 +257,7 @@ def test_bookkeeping(rate: int, concurrent: int, steps: list[tuple[float, str]])
             stack = ExitStack()
             try:
                 stack.enter_context(quotas.visit(limited, "").admitted(account()))
-            except RateLimited:
+            except RateLimitedError:
                 pass
             else:
                 running.append(stack)
@@ -274,6 +277,6 @@ def test_the_wall_clock_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     use(quotas.visit(limited, ""))
     for year in (0, 4e9):
         monkeypatch.setattr("time.time", lambda year=year: year)
-        with pytest.raises(RateLimited) as raised:
+        with pytest.raises(RateLimitedError) as raised:
             use(quotas.visit(limited, ""))
         assert 50 < raised.value.retry_after <= 60

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.errors import PromptTooLong
+from rapport.service.errors import PromptTooLongError
 from rapport.service.prompt.prompt import PromptReader
 from rapport.service.prompt.template import ChatTemplate
 from tests.service.prompt.templates import QWEN
@@ -39,7 +39,7 @@ def test_prompt_over_the_context(reader: PromptReader) -> None:
 @pytest.mark.parametrize("messages", [[user("x" * 100_000)], [user("")] * 101])
 def test_absurd_prompt(reader: PromptReader, messages: list[object]) -> None:
     """A prompt that cannot fit, however well it tokenizes, is refused without being tokenized."""
-    with pytest.raises(PromptTooLong, match=r"^The prompt is too long: \d+, .* length: 99$"):
+    with pytest.raises(PromptTooLongError, match=r"^The prompt is too long: \d+, .* length: 99$"):
         reader.read(messages)  # type: ignore[arg-type]
 
 
@@ -91,5 +91,5 @@ def test_truncation_counts_tools(reader: PromptReader, vocabulary: Vocabulary) -
 def test_absurd_tools(vocabulary: Vocabulary) -> None:
     """Tools that cannot fit are not tokenized either."""
     reader = PromptReader(ChatTemplate(QWEN), vocabulary, 100)
-    with pytest.raises(PromptTooLong):
+    with pytest.raises(PromptTooLongError):
         reader.read([user("Hi")], tools=[{"enum": [1] * 100_000}])

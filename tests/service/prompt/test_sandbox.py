@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from rapport.service.errors import InvalidRequest
+from rapport.service.errors import InvalidRequestError
 from rapport.service.prompt import render_budget as allowance
 from rapport.service.prompt.sandbox import MOST_SOURCE
 from rapport.service.prompt.template import ChatTemplate
@@ -104,7 +104,7 @@ def test_hostile_templates(monkeypatch: pytest.MonkeyPatch, source: str, told: s
     template = ChatTemplate(source)
     tracemalloc.start()
     try:
-        with pytest.raises(InvalidRequest, match=told):
+        with pytest.raises(InvalidRequestError, match=told):
             template.render(HI)
         assert tracemalloc.get_traced_memory()[1] < 20 << 20
     finally:

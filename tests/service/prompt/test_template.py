@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rapport.service.errors import InvalidRequest
+from rapport.service.errors import InvalidRequestError
 from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.turns import Conversation, Turn
 from tests.service.prompt.templates import GEMMA, LLAMA, QWEN
@@ -58,7 +58,7 @@ def test_conversation(template: ChatTemplate) -> None:
 def test_refusal() -> None:
     """A template may refuse a conversation; the caller hears why."""
     template = ChatTemplate("{{ raise_exception('Roles must alternate') }}")
-    with pytest.raises(InvalidRequest, match="refuses the conversation: Roles must alternate"):
+    with pytest.raises(InvalidRequestError, match="refuses the conversation: Roles must alternate"):
         template.render(Conversation([HI]))
 
 
@@ -72,7 +72,7 @@ def test_refusal() -> None:
 )
 def test_sandbox(source: str) -> None:
     """A template gets at nothing but the conversation, and changes nothing."""
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequestError):
         ChatTemplate(source).render(Conversation([HI]))
 
 
@@ -126,5 +126,5 @@ def test_system_prompt_of_the_template(template: ChatTemplate) -> None:
     assert template.system_prompt.startswith("You are a helpful AI assistant named SmolLM")
     assert not template.takes_tools
     assert ChatTemplate(LLAMA).system_prompt == ""
-    with pytest.raises(InvalidRequest, match="System role not supported"):
+    with pytest.raises(InvalidRequestError, match="System role not supported"):
         _ = ChatTemplate(GEMMA).system_prompt

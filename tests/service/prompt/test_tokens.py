@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.errors import InvalidRequest
+from rapport.service.errors import InvalidRequestError
 from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.tokens import PRIVATE_USE, SafeEncoder
 from rapport.service.prompt.turns import Conversation, Turn
@@ -106,5 +106,5 @@ def test_spelled_out_end(vocabulary: Vocabulary, encoder: SafeEncoder) -> None:
 def test_no_character_left(encoder: SafeEncoder) -> None:
     """A text that uses up all private-use characters is refused, not mistaken."""
     every = "".join(map(chr, PRIVATE_USE))
-    with pytest.raises(InvalidRequest, match="private-use"):
+    with pytest.raises(InvalidRequestError, match="private-use"):
         encoder.encode(Conversation([Turn("user", END + every)]), first_text)

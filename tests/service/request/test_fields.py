@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rapport.service.errors import InvalidRequest, ModelNotFound
+from rapport.service.errors import InvalidRequestError, ModelNotFoundError
 from rapport.service.request.fields import RANGES, check
 from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
@@ -33,7 +33,7 @@ def checked(request: CreateChatCompletionRequest, *, streaming: bool = False) ->
 
 
 def refusal(request: CreateChatCompletionRequest, *, streaming: bool = False) -> str:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequestError) as raised:
         checked(request, streaming=streaming)
     return str(raised.value)
 
@@ -66,7 +66,7 @@ def test_what_langchain_sends() -> None:
 
 def test_other_model() -> None:
     """Another model is not found, whatever else is wrong."""
-    with pytest.raises(ModelNotFound):
+    with pytest.raises(ModelNotFoundError):
         checked(chat(model="other", n=0))
 
 
@@ -213,7 +213,7 @@ def test_stream_agrees_with_the_rpc(streaming: bool) -> None:
 def test_reasoning_is_refused_by_a_model_without(fields: dict[str, Any]) -> None:
     """What asks the model to think is an error that says that it does not."""
     (field,) = fields
-    with pytest.raises(InvalidRequest, match=f"does not reason.*, field: '{field}'"):
+    with pytest.raises(InvalidRequestError, match=f"does not reason.*, field: '{field}'"):
         checked(chat(**fields))
 
 
@@ -233,5 +233,5 @@ def test_reasoning_that_is_off_is_accepted(fields: dict[str, Any]) -> None:
 
 def test_alternatives_need_logprobs() -> None:
     """top_logprobs without logprobs would have no effect, so it is refused."""
-    with pytest.raises(InvalidRequest, match="field: 'top_logprobs'"):
+    with pytest.raises(InvalidRequestError, match="field: 'top_logprobs'"):
         checked(chat(top_logprobs=2))

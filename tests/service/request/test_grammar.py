@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rapport.service.errors import InvalidRequest
+from rapport.service.errors import InvalidRequestError
 from rapport.service.request.grammar import grammar_for
 from rapport.service.structured_output.strict_json import refused
 from rapport.service.tools.tool_choice import NO_PARAMETERS, NO_TOOLS, Function, ToolUse
@@ -58,7 +58,7 @@ async def test_too_large() -> None:
     """Schemas that are too much together are left out, unless they must be kept to."""
     assert "properties" not in (await source(use(), Limited()) or "properties")
     for tools in (use(forced=True), use(strict=True)):
-        with pytest.raises(InvalidRequest, match="too large"):
+        with pytest.raises(InvalidRequestError, match="too large"):
             await source(tools, Limited())
 
 
@@ -69,7 +69,7 @@ async def test_too_large_once() -> None:
     assert formats.tries == 2
     assert await source(use(), formats) == first
     assert formats.tries == 2
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequestError):
         await source(use(strict=True), formats)
 
 

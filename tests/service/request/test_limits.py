@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rapport.service.errors import InvalidRequest
+from rapport.service.errors import InvalidRequestError
 from rapport.service.request.fields import check
 from rapport.service.request.limits import (
     LABEL_LENGTH,
@@ -72,7 +72,7 @@ def test_lists(fields: Any, most: int, field: str) -> None:
     """A list may be so long and no longer; it is named."""
     check_size(chat(**fields(most)))
     told = f"List should have at most {most} items after validation, not {most + 1}"
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequestError) as raised:
         check_size(chat(**fields(most + 1)))
     assert str(raised.value) == f"{told}, field: '{field}'"
 
@@ -81,7 +81,9 @@ def test_parts_together() -> None:
     """Many lists of a fit size may still be too much together."""
     full = MOST_PIECES // MOST_PARTS
     check_size(chat(messages=[said(MOST_PARTS)] * full))
-    with pytest.raises(InvalidRequest, match="at most 20000 parts and tool calls together, not"):
+    with pytest.raises(
+        InvalidRequestError, match="at most 20000 parts and tool calls together, not"
+    ):
         check_size(chat(messages=[*[said(MOST_PARTS)] * full, calling(1)]))
 
 
@@ -90,7 +92,7 @@ def test_parts_together() -> None:
 )
 def test_tokenize(fields: Any) -> None:
     """Requests for tokens are bounded alike."""
-    with pytest.raises(InvalidRequest, match="List should have at most"):
+    with pytest.raises(InvalidRequestError, match="List should have at most"):
         check_size(TokenizeRequest(model=MODEL, **fields))
 
 
@@ -128,6 +130,6 @@ def call(**fields: str) -> CreateChatCompletionRequest:
 )
 def test_texts(request_: CreateChatCompletionRequest, expected: str) -> None:
     """Texts that no context bounds have bounds of their own."""
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequestError) as raised:
         check(request_, model=MODEL, vocabulary_size=1000, streaming=False)
     assert str(raised.value).endswith(expected)

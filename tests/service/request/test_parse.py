@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapport.service.engine.request import Sampling, Tenant, Tier
-from rapport.service.errors import InvalidRequest, PromptTooLong
+from rapport.service.errors import InvalidRequestError, PromptTooLongError
 from rapport.service.request.parse import Defaults, generation_request, prediction_of
 from rapport.v1.chat_pb2 import StopList, StopSequences
 from tests.service.engine.fake import byte_vocabulary
@@ -42,14 +42,16 @@ def test_max_tokens(prompt: int, fields: dict[str, object], expected: int) -> No
 def test_error_where_it_does_not_fit(field: str) -> None:
     """A caller who wants to hear of it learns prompt tokens, max_tokens and context length."""
     told = f"The prompt's 10 tokens and {field} 91 exceed the model's context length of 100"
-    with pytest.raises(InvalidRequest, match=told):
+    with pytest.raises(InvalidRequestError, match=told):
         max_tokens(10, context_length_exceeded_behavior=ERROR, **{field: 91})
 
 
 @pytest.mark.parametrize("behavior", ["CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE", ERROR])
 def test_prompt_that_fills_the_context(behavior: str) -> None:
     """A prompt that leaves no room is refused, whatever the behaviour."""
-    with pytest.raises(PromptTooLong, match=r"too long: 100, model maximum context length: 99$"):
+    with pytest.raises(
+        PromptTooLongError, match=r"too long: 100, model maximum context length: 99$"
+    ):
         max_tokens(100, context_length_exceeded_behavior=behavior)
 
 
@@ -107,7 +109,7 @@ def test_choices_beyond_their_bound() -> None:
     defaults = Defaults(50, max_request_tokens=297)
     assert generation_request(chat(n=3, max_tokens=1000), (1,), 100, defaults).max_tokens == 99
     told = "4 choices of 99 tokens are more than 297 tokens together, field: 'n'"
-    with pytest.raises(InvalidRequest, match=told):
+    with pytest.raises(InvalidRequestError, match=told):
         generation_request(chat(n=4, max_tokens=1000), (1,), 100, defaults)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.errors import InvalidRequest, ModelNotFound
+from rapport.service.errors import InvalidRequestError, ModelNotFoundError
 from rapport.service.lifecycle import Served
 from rapport.service.prompt.prompt import PromptReader
 from rapport.service.request.tokenize import tokenized
@@ -66,11 +66,11 @@ def test_tools_are_part_of_the_prompt(served: Served) -> None:
 )
 def test_refusals(served: Served, fields: dict[str, Any], told: str) -> None:
     """Neither, both or too much to tokenize is an error that names the field."""
-    with pytest.raises(InvalidRequest, match=told):
+    with pytest.raises(InvalidRequestError, match=told):
         tokenized(TokenizeRequest(**({"model": MODEL} | fields)), served)
 
 
 def test_another_model(served: Served) -> None:
     """Tokens of a model that is not served are not told."""
-    with pytest.raises(ModelNotFound):
+    with pytest.raises(ModelNotFoundError):
         tokenized(TokenizeRequest(model="gpt-4", text="a"), served)

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from rapport.service.engine.errors import Bound, EngineError, Overloaded, Unserviceable
-from rapport.service.errors import InvalidRequest
+from rapport.service.errors import InvalidRequestError
 from rapport.service.interceptors import account
 from rapport.service.interceptors.account import Account
 from rapport.service.lifecycle import Lifecycle
@@ -197,7 +197,7 @@ async def test_content_of_a_request_over_the_size(lifecycle: Lifecycle) -> None:
     ours = Account("", "")
     account.begin(ours)
     service = ChatService(lifecycle, Defaults(), log_content=True)
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequestError):
         await service.CreateChatCompletion(chat(*[""] * (MOST_MESSAGES + 1)), context)
     assert ours.transcript.messages is None
 

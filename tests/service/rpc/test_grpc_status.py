@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rapport.service import errors
 from rapport.service.engine.errors import Bound, EngineError, Overloaded, StepFailed, Unavailable
-from rapport.service.errors import ServiceError, Violation
+from rapport.service.errors import FieldViolation, ServiceError
 from rapport.service.rpc.grpc_status import KINDS, status_of
 
 
@@ -53,8 +53,8 @@ def test_reasons_are_well_formed(kind: Any) -> None:
 
 def test_one_violation() -> None:
     """One violation is told with its field, in the text and in the details."""
-    violation = Violation("temperature", "Input should be less than or equal to 2")
-    status = status_of(errors.InvalidRequest([violation]))
+    violation = FieldViolation("temperature", "Input should be less than or equal to 2")
+    status = status_of(errors.InvalidRequestError([violation]))
     assert status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert status.message == "Input should be less than or equal to 2, field: 'temperature'"
     (told,) = details(status)[BadRequest].field_violations
@@ -64,14 +64,18 @@ def test_one_violation() -> None:
 
 def test_several_violations() -> None:
     """Several violations are counted and listed."""
-    status = status_of(errors.InvalidRequest([Violation("a", "Bad"), Violation("b", "Worse")]))
+    status = status_of(
+        errors.InvalidRequestError([FieldViolation("a", "Bad"), FieldViolation("b", "Worse")])
+    )
     assert status.message == "2 request validation errors: Bad, field: 'a'; Worse, field: 'b'"
     assert [v.field for v in details(status)[BadRequest].field_violations] == ["a", "b"]
 
 
 def test_no_end_of_violations() -> None:
     """Of very many violations some are listed, so that the status fits the trailers."""
-    status = status_of(errors.InvalidRequest([Violation(f"f{i}", "Bad") for i in range(5000)]))
+    status = status_of(
+        errors.InvalidRequestError([FieldViolation(f"f{i}", "Bad") for i in range(5000)])
+    )
     assert status.message.startswith("5000 request validation errors: Bad, field: 'f0'; ")
     assert status.message.endswith("; and 4990 more")
     assert len(details(status)[BadRequest].field_violations) == 10
@@ -81,7 +85,7 @@ def test_no_end_of_violations() -> None:
 @given(
     st.lists(
         st.builds(
-            Violation,
+            FieldViolation,
             field=st.text(st.sampled_from("a%ä漢😀\ud800\n"), max_size=4).map(lambda t: t * 700),
             description=st.text(st.sampled_from("b %ä漢😀\udfff"), max_size=4).map(
                 lambda t: t * 700
@@ -91,9 +95,9 @@ def test_no_end_of_violations() -> None:
         max_size=20,
     )
 )
-def test_a_status_fits_the_trailers(violations: list[Violation]) -> None:
+def test_a_status_fits_the_trailers(violations: list[FieldViolation]) -> None:
     """Whatever callers name their fields: clients read no more than 8 KiB."""
-    status = status_of(errors.InvalidRequest(violations))
+    status = status_of(errors.InvalidRequestError(violations))
     message = quote(status.message, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
     details_bin = base64.b64encode(status.SerializeToString())
     assert len(message) + len(details_bin) < 8000
@@ -104,14 +108,14 @@ def test_a_status_fits_the_trailers(violations: list[Violation]) -> None:
 
 def test_prompt_too_long() -> None:
     """The text that clients look for stands alone, and the length is one below the context."""
-    status = status_of(errors.PromptTooLong(9000, 8192))
+    status = status_of(errors.PromptTooLongError(9000, 8192))
     assert status.message == "The prompt is too long: 9000, model maximum context length: 8191"
     assert details(status)[BadRequest].field_violations[0].field == "messages"
 
 
 def test_model_not_found() -> None:
     """An unknown model is told in Fireworks' words and names the field."""
-    status = status_of(errors.ModelNotFound())
+    status = status_of(errors.ModelNotFoundError())
     assert status.message == "Model not found, inaccessible, and/or not deployed"
     assert details(status)[ErrorInfo].metadata == {"param": "model"}
 
@@ -125,7 +129,7 @@ def test_model_not_found() -> None:
             2.5,
         ),
         (Unavailable("draining"), grpc.StatusCode.UNAVAILABLE, 1),
-        (errors.NotReady("The model is loading", 3), grpc.StatusCode.UNAVAILABLE, 3),
+        (errors.NotReadyError("The model is loading", 3), grpc.StatusCode.UNAVAILABLE, 3),
     ],
 )
 def test_when_to_retry(error: Exception, code: grpc.StatusCode, seconds: float) -> None:
@@ -145,7 +149,7 @@ def test_insides_stay_inside(error: Exception) -> None:
 
 def test_limit_of_a_key() -> None:
     """A limit is told with whose it is, and with the wait to the millisecond."""
-    status = status_of(errors.RateLimited("key:1234", "60 requests per minute", 0.047))
+    status = status_of(errors.RateLimitedError("key:1234", "60 requests per minute", 0.047))
     assert status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
     assert details(status)[ErrorInfo].reason == "RATE_LIMITED"
     (told,) = details(status)[QuotaFailure].violations

@@ -9,7 +9,7 @@ import pytest
 
 from rapport.service.engine.errors import Bound, Overloaded
 from rapport.service.engine.sampling.constraint import GrammarCompiler
-from rapport.service.errors import InvalidRequest
+from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output import compiler as module
 from rapport.service.structured_output.compiler import FormatCompiler
 from rapport.service.structured_output.response_format import Source
@@ -65,7 +65,7 @@ async def test_what_does_not_compile_is_named(
     formats: FormatCompiler, wanted: ResponseFormat, field: str, text: str
 ) -> None:
     """A grammar that the engine refuses is a fault of its field."""
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         await formats.compile_format(wanted)
     (violation,) = caught.value.violations
     assert violation.field == field
@@ -82,7 +82,7 @@ async def test_compiling_ends_in_time(
     refusal = asyncio.create_task(formats.compile(partial(Source, "", "tools"), "tools", b""))
     await asyncio.sleep(0.01)
     assert not refusal.done()
-    with pytest.raises(InvalidRequest, match=r"takes over 0\.1 s, field: 'tools'"):
+    with pytest.raises(InvalidRequestError, match=r"takes over 0\.1 s, field: 'tools'"):
         await refusal
 
 
@@ -100,7 +100,9 @@ async def test_stuck_compiles_hold_up_nobody(
     waiting = [formats.compile_format(WANTED), formats.compile_format(KNOWN)]
     *results, again = await asyncio.gather(*stuck, *waiting, return_exceptions=True)
     assert again is known is not None
-    assert [type(result) for result in results] == [InvalidRequest] * module.THREADS + [Overloaded]
+    assert [type(result) for result in results] == [InvalidRequestError] * module.THREADS + [
+        Overloaded
+    ]
     assert isinstance(results[-1], Overloaded)
     assert results[-1].bound is Bound.GRAMMARS
     freed.set()

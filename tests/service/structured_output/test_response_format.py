@@ -6,7 +6,7 @@ import pytest
 
 from rapport.service.engine.sampling.constraint import GrammarCompiler
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.errors import InvalidRequest
+from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.response_format import source_of
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat, TextFormat
 from tests.service.structured_output.sampling import accepts, sample
@@ -100,6 +100,6 @@ def test_a_regular_expression(compiler: GrammarCompiler, vocabulary: Vocabulary)
 )
 def test_the_field_at_fault_is_named(wanted: ResponseFormat, field: str) -> None:
     """A form that is wrong is refused with the path of what is."""
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         source_of(wanted)
     assert [v.field for v in caught.value.violations] == [field]

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler, GrammarError
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.errors import InvalidRequest
+from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output import budget
 from rapport.service.structured_output.schema import enforceable, schema_grammar
 from rapport.service.structured_output.strict_json import parse
@@ -40,7 +40,7 @@ def takes(grammar: Grammar, vocabulary: Vocabulary, text: str) -> bool:
 
 
 def violations(schema: Any) -> dict[str, str]:
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         enforceable(schema, FIELD)
     return {v.field.removeprefix(FIELD): v.description for v in caught.value.violations}
 
@@ -57,7 +57,7 @@ def test_output_is_valid(
     """Whatever is drawn under a schema ends, and is valid, at any temperature."""
     try:
         grammar = compiler.compile(schema_grammar(schema, FIELD))
-    except (InvalidRequest, GrammarError) as error:
+    except (InvalidRequestError, GrammarError) as error:
         event(f"refused: {str(error)[:60]}")
         assume(False)
     value = json.loads(sample(grammar, vocabulary.token_bytes, seed, temperature))
@@ -349,6 +349,6 @@ def test_computing_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hostile_schemas_are_bounded(compiled: Any, schema: Any) -> None:
     """A schema made to hurt is refused or compiled in seconds, on a busy machine too."""
     began = time.process_time()
-    with suppress(InvalidRequest, GrammarError):
+    with suppress(InvalidRequestError, GrammarError):
         compiled(parse(json.dumps(schema), FIELD))
     assert time.process_time() - began < 2

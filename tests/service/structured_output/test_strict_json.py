@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from rapport.service.errors import InvalidRequest
+from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.strict_json import MOST_BYTES, MOST_DEPTH, parse
 
 
@@ -22,7 +22,7 @@ def test_a_late_repeated_key_is_found_at_once() -> None:
     """Among the most keys that fit, in time that grows with their number alone."""
     keys = ",".join(f'"{number:x}":0' for number in range(26_000))
     began = time.process_time()
-    with pytest.raises(InvalidRequest, match='the key "last" occurs twice'):
+    with pytest.raises(InvalidRequestError, match='the key "last" occurs twice'):
         parse(f'{{{keys},"last":0,"last":0}}', "f")
     assert time.process_time() - began < 2
 
@@ -46,6 +46,6 @@ def test_a_late_repeated_key_is_found_at_once() -> None:
 )
 def test_odd_json_is_refused(text: str, reason: str) -> None:
     """What is no JSON, ambiguous or too large is a fault of the field."""
-    with pytest.raises(InvalidRequest, match=reason) as caught:
+    with pytest.raises(InvalidRequestError, match=reason) as caught:
         parse(text, "response_format.schema")
     assert [v.field for v in caught.value.violations] == ["response_format.schema"]

@@ -8,7 +8,7 @@ import pytest
 
 from rapport.service.engine.sampling.constraint import ConstraintFailed, GrammarCompiler
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.errors import InvalidRequest
+from rapport.service.errors import InvalidRequestError
 from rapport.service.tools import hermes_format as form
 from rapport.service.tools.grammar import calls_source
 from rapport.service.tools.tool_choice import NO_PARAMETERS, Function, ToolUse
@@ -110,7 +110,7 @@ def test_any_object(allows: Any) -> None:
 @pytest.mark.parametrize("how", [{"forced": True}, {"strict": True}])
 def test_refusal(how: dict[str, Any]) -> None:
     """A schema that has to be enforced and cannot be is refused, with its keyword's path."""
-    with pytest.raises(InvalidRequest, match=r"field: 'tools\[0\].function.parameters.*not'"):
+    with pytest.raises(InvalidRequestError, match=r"field: 'tools\[0\].function.parameters.*not'"):
         calls_source(use(BEYOND, **how), loose=True)
 
 

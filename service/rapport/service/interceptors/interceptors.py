@@ -18,7 +18,7 @@ from grpc_status import rpc_status
 from rapport.common.telemetry.formatters import fields
 from rapport.common.telemetry.traces import TRACE_HEADERS
 from rapport.service.engine.errors import Overloaded
-from rapport.service.errors import ModelForbidden, Unauthenticated
+from rapport.service.errors import ModelForbiddenError, UnauthenticatedError
 from rapport.service.interceptors import account
 from rapport.service.interceptors.account import Account
 from rapport.service.interceptors.caller import hidden
@@ -193,7 +193,7 @@ def require_key(keyring: Keyring) -> Scope:
         scheme, _, shown = _metadata(call.context, "authorization").partition(" ")
         key = keyring.find(shown.strip().encode())
         if scheme.lower() != "bearer" or key is None:
-            raise Unauthenticated
+            raise UnauthenticatedError
         call.key = key
         call.account.key_id = key.id
         call.account.models = key.models
@@ -220,7 +220,7 @@ async def permit_model(call: Call) -> AsyncIterator[None]:
     """Keeps a key to its models."""
     asked = call.account.model
     if asked and not is_among(call.account.models, asked):
-        raise ModelForbidden
+        raise ModelForbiddenError
     yield
 
 

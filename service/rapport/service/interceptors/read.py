@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import grpc
 from google.protobuf.message import DecodeError
 
-from rapport.service.errors import RequestMissing, Unreadable
+from rapport.service.errors import RequestMissingError, UnreadableRequestError
 from rapport.service.interceptors.interceptors import Call, Scope
 
 
@@ -22,11 +22,11 @@ def read_request(seconds: float) -> Scope:
             async with asyncio.timeout(seconds):
                 call.request = await call.context.read()
         except TimeoutError:
-            raise RequestMissing(f"The request did not come within {seconds:g} s") from None
+            raise RequestMissingError(f"The request did not come within {seconds:g} s") from None
         except DecodeError as error:
-            raise Unreadable from error
+            raise UnreadableRequestError from error
         if call.request is grpc.aio.EOF:
-            raise RequestMissing("The call ended without a request")
+            raise RequestMissingError("The call ended without a request")
         yield
 
     return read

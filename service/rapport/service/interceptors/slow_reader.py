@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from rapport.service.errors import ReaderStuck
+from rapport.service.errors import SlowReaderError
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Readers:
     async def _end(self, task: asyncio.Task[Any], fail: Fail) -> None:
         # The status waits behind what was sent, for a caller that reads on after all; the
         # RPC's task and all that it holds do not wait.
-        failing = asyncio.ensure_future(fail(ReaderStuck(self._patience)))
+        failing = asyncio.ensure_future(fail(SlowReaderError(self._patience)))
         await asyncio.sleep(0)
         task.cancel()
         # That is how gRPC says that the status was sent; and if it cannot be, nobody is there.

@@ -33,7 +33,7 @@ logger = logging.getLogger("rapport.keys")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class KeysFileError(ValueError):
+class KeyFileError(ValueError):
     """The file cannot be used; the text is one line that says why."""
 
 
@@ -56,7 +56,7 @@ def load(path: Path) -> Entries:
     """The keys by their names.
 
     Raises:
-        KeysFileError: the file is not there, not fit to be trusted, or not as it should be.
+        KeyFileError: the file is not there, not fit to be trusted, or not as it should be.
     """
     with _told_of(path):
         return parse(_read(path))
@@ -66,19 +66,19 @@ def parse(text: str) -> Entries:
     """The keys by their names.
 
     Raises:
-        KeysFileError: it is no TOML, a value is wrong, or two names are for one key.
+        KeyFileError: it is no TOML, a value is wrong, or two names are for one key.
     """
     try:
         entries = _ENTRIES.validate_python(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise KeysFileError(str(error)) from None
+        raise KeyFileError(str(error)) from None
     except ValidationError as error:
         errors = error.errors(include_input=False)
-        raise KeysFileError("; ".join(map(told, errors))) from None
+        raise KeyFileError("; ".join(map(told, errors))) from None
     names: dict[str, str] = {}
     for name, entry in entries.items():
         if (other := names.setdefault(entry.hash, name)) != name:
-            raise KeysFileError(f"{name}: its hash is that of {other}")
+            raise KeyFileError(f"{name}: its hash is that of {other}")
     return entries
 
 
@@ -89,7 +89,7 @@ def changing(path: Path) -> Iterator[tomlkit.TOMLDocument]:
     Comments and order stay. One process at a time changes the files of a folder.
 
     Raises:
-        KeysFileError: it cannot be used as it is or as it would become, or not be written.
+        KeyFileError: it cannot be used as it is or as it would become, or not be written.
     """
     path = path.resolve()
     with _told_of(path), _locked(path.parent):
@@ -108,9 +108,9 @@ def _told_of(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise KeysFileError(f"{path}: {error.strerror or error}") from None
-    except (KeysFileError, UnicodeDecodeError) as error:
-        raise KeysFileError(f"{path}: {error}") from None
+        raise KeyFileError(f"{path}: {error.strerror or error}") from None
+    except (KeyFileError, UnicodeDecodeError) as error:
+        raise KeyFileError(f"{path}: {error}") from None
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def _read(path: Path) -> str:
     with path.open(encoding="utf-8") as file:
         mode = os.fstat(file.fileno()).st_mode
         if mode & 0o022:
-            raise KeysFileError("others may write to it: chmod go-w")
+            raise KeyFileError("others may write to it: chmod go-w")
         if mode & 0o004:
             logger.warning("everybody may read %s, which tells of models and limits", path)
         return file.read()

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from rapport.service.keys import key_file as keys_file
-from rapport.service.keys.key_file import Entries, KeysFileError
+from rapport.service.keys.key_file import Entries, KeyFileError
 from rapport.service.keys.limits import Limits
 
 logger = logging.getLogger("rapport.keys")
@@ -56,7 +56,7 @@ class Keyring:
         """`defaults` are the limits of keys that say nothing else.
 
         Raises:
-            KeysFileError: the file cannot be used.
+            KeyFileError: the file cannot be used.
         """
         self._file = file
         self._defaults = defaults or Limits()
@@ -83,7 +83,7 @@ class Keyring:
         self._checked_at = now
         try:
             self._load(self._file)
-        except KeysFileError as error:
+        except KeyFileError as error:
             if str(error) != self._complaint:
                 self._complaint = str(error)
                 logger.error("API keys stay as they were: %s", error)  # noqa: TRY400 - the line is for operators

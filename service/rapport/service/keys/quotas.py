@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from rapport.service.errors import RateLimited
+from rapport.service.errors import RateLimitedError
 from rapport.service.interceptors.account import Account
 from rapport.service.keys.bucket import ROUNDING
 from rapport.service.keys.key_store import Key
@@ -80,7 +80,7 @@ class Visit:
         """Lets the request in, counts it while it runs, and charges at the end what it used.
 
         Raises:
-            RateLimited: a limit is reached. Nothing is counted then.
+            RateLimitedError: a limit is reached. Nothing is counted then.
         """
         self._check()
         for tally in self._tallies.values():
@@ -134,4 +134,4 @@ class Visit:
         if excesses:
             self._refused = True
             wait, whose, limit = max(excesses)
-            raise RateLimited(whose, limit, math.ceil(wait * 1000) / 1000)
+            raise RateLimitedError(whose, limit, math.ceil(wait * 1000) / 1000)

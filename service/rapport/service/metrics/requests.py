@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from rapport.service.engine.errors import Bound
-from rapport.service.errors import ReaderStuck
+from rapport.service.errors import SlowReaderError
 from rapport.service.interceptors.account import Account
 from rapport.service.rpc.grpc_status import KINDS
 
@@ -15,7 +15,7 @@ TOKEN_WAITS = (
     *(0.002, 0.004, 0.006, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05),
     *(0.075, 0.1, 0.15, 0.25, 0.5, 1),
 )
-STUCK = KINDS[ReaderStuck].reason
+STUCK = KINDS[SlowReaderError].reason
 
 
 class RequestMetrics:

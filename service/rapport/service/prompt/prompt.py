@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.errors import PromptTooLong
+from rapport.service.errors import PromptTooLongError
 from rapport.service.prompt.eviction import evict
 from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.tokens import SafeEncoder
@@ -48,8 +48,8 @@ class PromptReader:
         else in the system prompt.
 
         Raises:
-            PromptTooLong: it is so long that counting its tokens would be a waste.
-            InvalidRequest: the template refuses it.
+            PromptTooLongError: it is so long that counting its tokens would be a waste.
+            InvalidRequestError: the template refuses it.
         """
         turns = [turn_of(message) for message in messages]
         encode = self._encode_safely if safe else self._encode_freely
@@ -58,7 +58,7 @@ class PromptReader:
             turns = evict(turns, most, lambda kept: self._count(converse(kept), encode))
         conversation = converse(turns)
         if (least := self._fewest_tokens(conversation)) > self._context_length:
-            raise PromptTooLong(least, self._context_length)
+            raise PromptTooLongError(least, self._context_length)
         return tuple(encode(conversation))
 
     def _converse(self, tools: Sequence[Json]) -> Callable[[Sequence[Turn]], Conversation]:

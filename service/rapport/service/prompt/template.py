@@ -11,7 +11,7 @@ from typing import Never
 
 from jinja2 import TemplateError, meta
 
-from rapport.service.errors import InvalidRequest, Violation
+from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.prompt import render_budget as allowance
 from rapport.service.prompt.sandbox import Sandbox
 from rapport.service.prompt.turns import Conversation, Json, Turn
@@ -51,7 +51,7 @@ class ChatTemplate:
         template makes of the empty turn is then taken off.
 
         Raises:
-            InvalidRequest: the template refuses the conversation.
+            InvalidRequestError: the template refuses the conversation.
         """
         turns, tools = conversation.turns, conversation.tools
         text = self._render(_messages(turns), tools)
@@ -71,7 +71,7 @@ class ChatTemplate:
         tool = {"type": "function", "function": {"name": PROBE, "parameters": {}}}
         try:
             return WRITTEN_PROBE.search(self._render([asked, called], [tool])) is not None
-        except InvalidRequest:
+        except InvalidRequestError:
             return False
 
     @cached_property
@@ -79,7 +79,7 @@ class ChatTemplate:
         """What the template says as the system where nobody else does.
 
         Raises:
-            InvalidRequest: the template takes no system turns.
+            InvalidRequestError: the template takes no system turns.
         """
         asked = Turn("user", PROBE)
         said = self._render(_messages([Turn("system", PROBE), asked]))
@@ -104,7 +104,7 @@ class ChatTemplate:
         except Exception as error:
             reason = str(error) or type(error).__name__
             text = f"The model's chat template refuses the conversation: {reason[:LONGEST_REASON]}"
-            raise InvalidRequest([Violation("messages", text)]) from error
+            raise InvalidRequestError([FieldViolation("messages", text)]) from error
         return text
 
 

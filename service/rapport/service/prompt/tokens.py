@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.errors import InvalidRequest, Violation
+from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.prompt.turns import Conversation
 
 PRIVATE_USE = range(0xE000, 0x110000)
@@ -35,7 +35,7 @@ class SafeEncoder:
         """The tokens of `render(conversation)`.
 
         Raises:
-            InvalidRequest: the conversation leaves no character free to stand in.
+            InvalidRequestError: the conversation leaves no character free to stand in.
         """
         if not any(map(self._special.search, conversation.texts())):
             return self._vocabulary.encode(render(conversation))
@@ -49,7 +49,9 @@ class SafeEncoder:
         free = (character for character in map(chr, PRIVATE_USE) if character not in taken)
         stand_ins = dict(zip(self._first_letters, free, strict=False))
         if len(stand_ins) < len(self._first_letters):
-            raise InvalidRequest([Violation("messages", "All private-use characters are taken")])
+            raise InvalidRequestError(
+                [FieldViolation("messages", "All private-use characters are taken")]
+            )
         return stand_ins
 
     def _hide(self, text: str, stand_ins: dict[str, str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from google.protobuf.descriptor import EnumDescriptor
 
-from rapport.service.errors import InvalidRequest, ModelNotFound, Violation
+from rapport.service.errors import FieldViolation, InvalidRequestError, ModelNotFoundError
 from rapport.service.request.limits import LABEL_LENGTH, length_violations
 from rapport.service.request.messages import message_violations
 from rapport.service.request.model_names import is_named
@@ -72,18 +72,18 @@ def check(
     """Lets a request pass that keeps the contract. Its lists are none too long.
 
     Raises:
-        ModelNotFound: it is for another model than `model`.
-        InvalidRequest: it breaks the contract; all that is wrong is named.
+        ModelNotFoundError: it is for another model than `model`.
+        InvalidRequestError: it breaks the contract; all that is wrong is named.
     """
     if request.model and not is_named(model, request.model):
-        raise ModelNotFound
+        raise ModelNotFoundError
     violations = [
         *(found for rule in RULES for found in rule(request)),
         *bias_violations(request, vocabulary_size),
         *stream_violations(request, streaming=streaming),
     ]
     if violations:
-        raise InvalidRequest(violations)
+        raise InvalidRequestError(violations)
 
 
 def model_violations(request: CreateChatCompletionRequest) -> Violations:
@@ -109,7 +109,7 @@ def enum_violations(request: CreateChatCompletionRequest) -> Violations:
 def exclusion_violations(request: CreateChatCompletionRequest) -> Violations:
     for first, second in EXCLUSIVE:
         if has(request, first) and has(request, second):
-            yield Violation(second, f"Input should be unset where '{first}' is set")
+            yield FieldViolation(second, f"Input should be unset where '{first}' is set")
 
 
 def stop_violations(request: CreateChatCompletionRequest) -> Violations:
@@ -126,10 +126,10 @@ def stop_violations(request: CreateChatCompletionRequest) -> Violations:
 def logprobs_violations(request: CreateChatCompletionRequest) -> Violations:
     count = request.logprobs.count
     if not 0 <= count <= MOST_LOGPROBS:
-        yield Violation("logprobs", f"logprobs must be between 0 and {MOST_LOGPROBS}: {count}")
+        yield FieldViolation("logprobs", f"logprobs must be between 0 and {MOST_LOGPROBS}: {count}")
 
     if 0 < request.top_logprobs <= MOST_LOGPROBS and not request.logprobs.enabled:
-        yield Violation("top_logprobs", "Input should be unset unless 'logprobs' is true")
+        yield FieldViolation("top_logprobs", "Input should be unset unless 'logprobs' is true")
 
 
 def reasoning_violations(request: CreateChatCompletionRequest) -> Violations:
@@ -141,7 +141,9 @@ def reasoning_violations(request: CreateChatCompletionRequest) -> Violations:
         "thinking": request.thinking.HasField("enabled"),
     }
     for field in (field for field, wanted in asked.items() if wanted):
-        yield Violation(field, "The model does not reason; only a value that means off is possible")
+        yield FieldViolation(
+            field, "The model does not reason; only a value that means off is possible"
+        )
 
 
 def store_violations(request: CreateChatCompletionRequest) -> Violations:
@@ -152,13 +154,13 @@ def bias_violations(request: CreateChatCompletionRequest, vocabulary_size: int) 
     for token, bias in sorted(request.logit_bias.items()):
         field = f"logit_bias.{token}"
         if not 0 <= token < vocabulary_size:
-            yield Violation(field, f"Token id should be between 0 and {vocabulary_size - 1}")
+            yield FieldViolation(field, f"Token id should be between 0 and {vocabulary_size - 1}")
         yield from within(field, bias, *BIAS_RANGE)
 
 
 def stream_violations(request: CreateChatCompletionRequest, *, streaming: bool) -> Violations:
     if request.HasField("stream") and request.stream != streaming:
-        yield Violation("stream", f"Input should be {streaming}, or unset, for the RPC called")
+        yield FieldViolation("stream", f"Input should be {streaming}, or unset, for the RPC called")
 
 
 RULES: tuple[Callable[[CreateChatCompletionRequest], Violations], ...] = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from rapport.service.engine.sampling.constraint import Grammar
-from rapport.service.errors import InvalidRequest
+from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.compiler import FormatCompiler
 from rapport.service.tools.grammar import calls_source
 from rapport.service.tools.tool_choice import ToolUse
@@ -18,7 +18,7 @@ async def grammar_for(
     """The grammar of calls where there are tools, else that of the format; None for free text.
 
     Raises:
-        InvalidRequest: what has to be kept to cannot be.
+        InvalidRequestError: what has to be kept to cannot be.
     """
     if not tools.functions:
         return await formats.compile_format(request.response_format)
@@ -28,7 +28,7 @@ async def grammar_for(
         return known
     try:
         return await formats.compile(partial(calls_source, tools), "tools", exact)
-    except InvalidRequest:
+    except InvalidRequestError:
         if tools.exact:
             raise
     return await formats.compile(partial(calls_source, tools, loose=True), "tools", loose)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rapport.service.errors import InvalidRequest, Violation
+from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.request.rules import Violations, length, size
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.message_pb2 import ChatContent, ChatMessage
@@ -33,7 +33,7 @@ def check_size(request: CreateChatCompletionRequest | TokenizeRequest) -> None:
     Costs a look at each message and leaves to others what is in it.
 
     Raises:
-        InvalidRequest: some are.
+        InvalidRequestError: some are.
     """
     violations = [
         *message_size_violations(request.messages),
@@ -42,7 +42,7 @@ def check_size(request: CreateChatCompletionRequest | TokenizeRequest) -> None:
     if isinstance(request, CreateChatCompletionRequest):
         violations += option_size_violations(request)
     if violations:
-        raise InvalidRequest(violations)
+        raise InvalidRequestError(violations)
 
 
 def option_size_violations(request: CreateChatCompletionRequest) -> Violations:
@@ -67,7 +67,7 @@ def message_size_violations(messages: Sequence[ChatMessage]) -> Violations:
         pieces += parts + calls
     if pieces > MOST_PIECES:
         text = f"Messages should have at most {MOST_PIECES} parts and tool calls together"
-        yield Violation("messages", f"{text}, not {pieces}")
+        yield FieldViolation("messages", f"{text}, not {pieces}")
 
 
 def length_violations(request: CreateChatCompletionRequest) -> Violations:
@@ -90,4 +90,4 @@ def length_violations(request: CreateChatCompletionRequest) -> Violations:
 def content_length_violations(path: str, content: ChatContent) -> Violations:
     characters = sum(len(part.text) for part in content.parts.items) + len(content.text)
     if characters > MOST_CHARACTERS:
-        yield Violation(path, f"Text should have at most {MOST_CHARACTERS} characters")
+        yield FieldViolation(path, f"Text should have at most {MOST_CHARACTERS} characters")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rapport.service.errors import Violation
+from rapport.service.errors import FieldViolation
 from rapport.service.request.rules import Violations, known, matches, required, size
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.message_pb2 import ChatMessage, ChatMessageContent, Role
@@ -47,12 +47,14 @@ def part_violations(path: str, part: ChatMessageContent) -> Violations:
     kind = part.WhichOneof("kind")
     yield from required(f"{path}.type", given=kind is not None)
     if kind in ("image_url", "video_url"):
-        yield Violation(path, f"The model reads text only, not '{kind}'")
+        yield FieldViolation(path, f"The model reads text only, not '{kind}'")
 
 
 def call_violations(path: str, message: ChatMessage) -> Violations:
     if message.tool_calls and message.role != Role.ROLE_ASSISTANT:
-        yield Violation(f"{path}.tool_calls", "Only an assistant's message may have tool calls")
+        yield FieldViolation(
+            f"{path}.tool_calls", "Only an assistant's message may have tool calls"
+        )
     for index, call in enumerate(message.tool_calls):
         yield from one_call_violations(f"{path}.tool_calls[{index}]", call)
 

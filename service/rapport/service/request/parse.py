@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rapport.service.engine.request import NOBODY, GenerationRequest, Sampling, Tenant, Tier
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.errors import InvalidRequest, PromptTooLong, Violation
+from rapport.service.errors import FieldViolation, InvalidRequestError, PromptTooLongError
 from rapport.service.prompt.turns import text_of
 from rapport.service.request.rules import has
 from rapport.service.response.logprobs import wanted_logprobs
@@ -56,8 +56,8 @@ def generation_request(
     """What the engine is asked for.
 
     Raises:
-        PromptTooLong: the prompt leaves no room.
-        InvalidRequest: max_tokens does not fit, and the caller wants to hear of it, or
+        PromptTooLongError: the prompt leaves no room.
+        InvalidRequestError: max_tokens does not fit, and the caller wants to hear of it, or
             the choices are too long together.
     """
     n = request.n or 1
@@ -89,7 +89,7 @@ def _max_tokens(
 ) -> int:
     room = context_length - prompt
     if room < 1:
-        raise PromptTooLong(prompt, context_length)
+        raise PromptTooLongError(prompt, context_length)
     asked = request.max_tokens or request.max_completion_tokens
     behavior = request.context_length_exceeded_behavior
     if asked > room and behavior == CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR:
@@ -99,18 +99,18 @@ def _max_tokens(
 
 def _does_not_fit(
     request: CreateChatCompletionRequest, prompt: int, asked: int, context_length: int
-) -> InvalidRequest:
+) -> InvalidRequestError:
     field = "max_tokens" if request.max_tokens else "max_completion_tokens"
     text = (
         f"The prompt's {prompt} tokens and {field} {asked} "
         f"exceed the model's context length of {context_length}"
     )
-    return InvalidRequest([Violation(field, text)])
+    return InvalidRequestError([FieldViolation(field, text)])
 
 
-def _too_much(n: int, max_tokens: int, most: int) -> InvalidRequest:
+def _too_much(n: int, max_tokens: int, most: int) -> InvalidRequestError:
     text = f"{n} choices of {max_tokens} tokens are more than {most} tokens together"
-    return InvalidRequest([Violation("n", text)])
+    return InvalidRequestError([FieldViolation("n", text)])
 
 
 def _sampling(request: CreateChatCompletionRequest) -> Sampling:

@@ -10,9 +10,9 @@ from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
 
 from rapport.rest.v1 import rest_pb2
-from rapport.service.errors import Violation
+from rapport.service.errors import FieldViolation
 
-Violations = Iterator[Violation]
+Violations = Iterator[FieldViolation]
 
 
 def has(message: Message, field: str) -> bool:
@@ -22,48 +22,48 @@ def has(message: Message, field: str) -> bool:
 
 def required(field: str, *, given: bool) -> Violations:
     if not given:
-        yield Violation(field, "Field required")
+        yield FieldViolation(field, "Field required")
 
 
 def within(field: str, value: float, low: float | None, high: float | None) -> Violations:
     if not math.isfinite(value):
-        yield Violation(field, "Input should be a finite number")
+        yield FieldViolation(field, "Input should be a finite number")
     elif low is not None and value < low:
-        yield Violation(field, f"Input should be greater than or equal to {low}")
+        yield FieldViolation(field, f"Input should be greater than or equal to {low}")
     elif high is not None and value > high:
-        yield Violation(field, f"Input should be less than or equal to {high}")
+        yield FieldViolation(field, f"Input should be less than or equal to {high}")
 
 
 def length(field: str, text: str, low: int, high: int) -> Violations:
     if len(text) < low:
-        yield Violation(field, f"String should have at least {_count(low, 'character')}")
+        yield FieldViolation(field, f"String should have at least {_count(low, 'character')}")
     elif len(text) > high:
-        yield Violation(field, f"String should have at most {_count(high, 'character')}")
+        yield FieldViolation(field, f"String should have at most {_count(high, 'character')}")
 
 
 def size(field: str, items: int, low: int, high: int | None = None) -> Violations:
     if items < low:
         expected = f"at least {_count(low, 'item')}"
-        yield Violation(field, f"List should have {expected} after validation, not {items}")
+        yield FieldViolation(field, f"List should have {expected} after validation, not {items}")
     elif high is not None and items > high:
         expected = f"at most {_count(high, 'item')}"
-        yield Violation(field, f"List should have {expected} after validation, not {items}")
+        yield FieldViolation(field, f"List should have {expected} after validation, not {items}")
 
 
 def matches(field: str, text: str, pattern: re.Pattern[str]) -> Violations:
     if not pattern.fullmatch(text):
-        yield Violation(field, f"String should match pattern '{pattern.pattern}'")
+        yield FieldViolation(field, f"String should match pattern '{pattern.pattern}'")
 
 
 def known(field: str, value: int, enum: EnumDescriptor) -> Violations:
     """An enum of proto3 may hold any number; zero is "not said"."""
     if value not in enum.values_by_number:
-        yield Violation(field, f"Input should be {_alternatives(_spellings(enum))}")
+        yield FieldViolation(field, f"Input should be {_alternatives(_spellings(enum))}")
 
 
 def never(field: str, *, value: bool) -> Violations:
     if value:
-        yield Violation(field, "Input should be False")
+        yield FieldViolation(field, "Input should be False")
 
 
 def _count(number: int, noun: str) -> str:

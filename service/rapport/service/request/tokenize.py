@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rapport.service.errors import InvalidRequest, ModelNotFound, Violation
+from rapport.service.errors import FieldViolation, InvalidRequestError, ModelNotFoundError
 from rapport.service.lifecycle import Served
 from rapport.service.request.limits import MOST_CHARACTERS, length_violations
 from rapport.service.request.messages import message_violations
@@ -18,13 +18,13 @@ def tokenized(request: TokenizeRequest, served: Served) -> TokenizeResponse:
     """The tokens that a request asks for. Its lists are none too long.
 
     Raises:
-        ModelNotFound: it is for another model.
-        InvalidRequest: it has neither a text nor messages, or both, or they break a rule.
+        ModelNotFoundError: it is for another model.
+        InvalidRequestError: it has neither a text nor messages, or both, or they break a rule.
     """
     if request.model and not is_named(served.model, request.model):
-        raise ModelNotFound
+        raise ModelNotFoundError
     if violations := list(_violations(request)):
-        raise InvalidRequest(violations)
+        raise InvalidRequestError(violations)
     vocabulary = served.engine.vocabulary
     if request.HasField("text"):
         tokens = tuple(vocabulary.encode_text(request.text))
@@ -45,7 +45,7 @@ def _violations(request: TokenizeRequest) -> Violations:
         return
     for field in ("messages", "tools"):
         if getattr(request, field):
-            yield Violation(field, "Input should be unset where 'text' is set")
+            yield FieldViolation(field, "Input should be unset where 'text' is set")
     yield from length("text", request.text, 0, MOST_CHARACTERS)
 
 

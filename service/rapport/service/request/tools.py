@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rapport.service.errors import InvalidRequest, Violation
+from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.request.rules import Violations, known, matches, required
 from rapport.service.structured_output.schema import dumped
 from rapport.service.structured_output.strict_json import parse
@@ -44,7 +44,9 @@ def functions_violations(functions: list[tuple[str, FunctionDefinition]]) -> Vio
     for path, function in functions:
         yield from matches(f"{path}.name", function.name, NAME)
         if function.name in names:
-            yield Violation(f"{path}.name", f"Input should be unique, not '{function.name}' again")
+            yield FieldViolation(
+                f"{path}.name", f"Input should be unique, not '{function.name}' again"
+            )
         names.add(function.name)
         yield from parameters_violations(f"{path}.parameters", function)
 
@@ -56,13 +58,13 @@ def parameters_violations(path: str, function: FunctionDefinition) -> Violations
     try:
         schema = parse(function.parameters, path)
         dumped(schema, path)
-    except InvalidRequest as error:
+    except InvalidRequestError as error:
         yield from error.violations
         return
     if not isinstance(schema, dict):
-        yield Violation(path, "Input should be a JSON Schema of an object")
+        yield FieldViolation(path, "Input should be a JSON Schema of an object")
     elif schema.get("type", "object") != "object":
-        yield Violation(f"{path}.type", "Input should be 'object'")
+        yield FieldViolation(f"{path}.type", "Input should be 'object'")
 
 
 def spelling_violations(request: CreateChatCompletionRequest) -> Violations:
@@ -70,7 +72,7 @@ def spelling_violations(request: CreateChatCompletionRequest) -> Violations:
     present = [tools for tools, _ in SPELLINGS if given(request, tools)]
     legacy = [functions for _, functions in SPELLINGS if given(request, functions)]
     for field in legacy if present else ():
-        yield Violation(field, f"Input should be unset where '{present[0]}' is set")
+        yield FieldViolation(field, f"Input should be unset where '{present[0]}' is set")
 
 
 def choice_violations(request: CreateChatCompletionRequest) -> Violations:
@@ -79,7 +81,7 @@ def choice_violations(request: CreateChatCompletionRequest) -> Violations:
     yield from known("tool_choice", choice.mode, ToolChoiceMode.DESCRIPTOR)
     named = choice.HasField("named")
     if (named or choice.mode not in UNFORCED) and not request.tools:
-        yield Violation("tool_choice", "Input should be 'auto' or 'none' without tools")
+        yield FieldViolation("tool_choice", "Input should be 'auto' or 'none' without tools")
     elif named:
         names = {tool.function.name for tool in request.tools}
         yield from named_violations(choice.named, names)
@@ -90,7 +92,7 @@ def named_violations(choice: NamedToolChoice, names: set[str]) -> Violations:
     long, short = choice.HasField("function"), choice.HasField("name")
     if long and short:
         told = "Input should be unset where 'tool_choice.function' is set"
-        yield Violation("tool_choice.name", told)
+        yield FieldViolation("tool_choice.name", told)
     elif long or short:
         field = "tool_choice.function.name" if long else "tool_choice.name"
         yield from known_name(field, name_in(choice), names)
@@ -107,7 +109,7 @@ def legacy_choice_violations(request: CreateChatCompletionRequest) -> Violations
         names = {function.name for function in request.functions}
         yield from known_name("function_call.name", choice.named.name, names)
     else:
-        yield Violation("function_call", "Input should be 'auto' or 'none' without functions")
+        yield FieldViolation("function_call", "Input should be 'auto' or 'none' without functions")
 
 
 def format_violations(request: CreateChatCompletionRequest) -> Violations:
@@ -116,12 +118,12 @@ def format_violations(request: CreateChatCompletionRequest) -> Violations:
     field = next((name for name in ("tools", "functions") if given(request, name)), None)
     if constrained and field:
         told = f"Input should be of type 'text' where '{field}' is set"
-        yield Violation("response_format", told)
+        yield FieldViolation("response_format", told)
 
 
 def known_name(field: str, name: str, names: set[str]) -> Violations:
     if name not in names:
-        yield Violation(field, f"Input should be the name of one of the tools, not '{name}'")
+        yield FieldViolation(field, f"Input should be the name of one of the tools, not '{name}'")
 
 
 def given(request: CreateChatCompletionRequest, field: str) -> bool:

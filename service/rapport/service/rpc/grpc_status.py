@@ -22,19 +22,19 @@ from rapport.service.engine.errors import (
 )
 from rapport.service.engine.sampling.constraint import ConstraintFailed
 from rapport.service.errors import (
-    MOST_MESSAGE,
-    InvalidRequest,
-    ModelForbidden,
-    ModelNotFound,
-    NotReady,
-    PromptTooLong,
-    RateLimited,
-    ReaderStuck,
-    RequestMissing,
-    Unauthenticated,
-    Unreadable,
-    Violation,
-    shortened,
+    MAX_MESSAGE_BYTES,
+    FieldViolation,
+    InvalidRequestError,
+    ModelForbiddenError,
+    ModelNotFoundError,
+    NotReadyError,
+    PromptTooLongError,
+    RateLimitedError,
+    RequestMissingError,
+    SlowReaderError,
+    UnauthenticatedError,
+    UnreadableRequestError,
+    truncate,
 )
 
 DOMAIN = "rapport.v1"
@@ -53,16 +53,18 @@ class Kind:
 
 
 KINDS: dict[type[Exception], Kind] = {
-    InvalidRequest: Kind(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
-    Unreadable: Kind(grpc.StatusCode.INVALID_ARGUMENT, "UNREADABLE"),
-    PromptTooLong: Kind(grpc.StatusCode.INVALID_ARGUMENT, "PROMPT_TOO_LONG"),
-    ModelNotFound: Kind(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", {"param": "model"}),
-    ModelForbidden: Kind(grpc.StatusCode.PERMISSION_DENIED, "MODEL_FORBIDDEN", {"param": "model"}),
-    RateLimited: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
-    Unauthenticated: Kind(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
-    RequestMissing: Kind(grpc.StatusCode.CANCELLED, "REQUEST_MISSING"),
-    NotReady: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
-    ReaderStuck: Kind(grpc.StatusCode.ABORTED, "READER_STUCK"),
+    InvalidRequestError: Kind(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    UnreadableRequestError: Kind(grpc.StatusCode.INVALID_ARGUMENT, "UNREADABLE"),
+    PromptTooLongError: Kind(grpc.StatusCode.INVALID_ARGUMENT, "PROMPT_TOO_LONG"),
+    ModelNotFoundError: Kind(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", {"param": "model"}),
+    ModelForbiddenError: Kind(
+        grpc.StatusCode.PERMISSION_DENIED, "MODEL_FORBIDDEN", {"param": "model"}
+    ),
+    RateLimitedError: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
+    UnauthenticatedError: Kind(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    RequestMissingError: Kind(grpc.StatusCode.CANCELLED, "REQUEST_MISSING"),
+    NotReadyError: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
+    SlowReaderError: Kind(grpc.StatusCode.ABORTED, "READER_STUCK"),
     Overloaded: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     OutOfMemory: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY"),
     Unavailable: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
@@ -86,13 +88,13 @@ def status_of(error: Exception) -> Status:
     kind = kind_of(error)
     code: int = kind.code.value[0]
     details = [_packed(detail) for detail in _details(error, kind)]
-    message = shortened(kind.bland or str(error), MOST_MESSAGE)
+    message = truncate(kind.bland or str(error), MAX_MESSAGE_BYTES)
     return Status(code=code, message=message, details=details)
 
 
 def _details(error: Exception, kind: Kind) -> Iterator[Message]:
     yield ErrorInfo(domain=DOMAIN, reason=kind.reason, metadata=kind.metadata)
-    violations: tuple[Violation, ...] = getattr(error, "violations", ())
+    violations: tuple[FieldViolation, ...] = getattr(error, "violations", ())
     if violations:
         yield BadRequest(
             field_violations=[
@@ -100,7 +102,7 @@ def _details(error: Exception, kind: Kind) -> Iterator[Message]:
                 for v in violations
             ]
         )
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimitedError):
         reached = QuotaFailure.Violation(subject=error.subject, description=error.limit)
         yield QuotaFailure(violations=[reached])
     if kind.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):

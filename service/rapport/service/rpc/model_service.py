@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from rapport.service.errors import ModelNotFound
+from rapport.service.errors import ModelNotFoundError
 from rapport.service.interceptors import account
 from rapport.service.lifecycle import Lifecycle, Served
 from rapport.service.request.model_names import is_among, is_named
@@ -43,7 +43,7 @@ class ModelService(ModelServiceServicer):
     ) -> GetModelResponse:
         served = self._lifecycle.served
         if not is_named(served.model, request.model):
-            raise ModelNotFound
+            raise ModelNotFoundError
         return GetModelResponse(model=described(served))
 
 

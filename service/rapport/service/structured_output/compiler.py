@@ -35,7 +35,7 @@ class FormatCompiler:
         """The grammar of a form; None where anything goes.
 
         Raises:
-            InvalidRequest: the form is wrong, cannot be enforced, or takes too long.
+            InvalidRequestError: the form is wrong, cannot be enforced, or takes too long.
             Overloaded: others take too long for it to begin.
         """
         if wanted.WhichOneof("kind") in (None, "text"):
@@ -51,7 +51,7 @@ class FormatCompiler:
         The same `form` stands for the same source: what was compiled lately waits for no thread.
 
         Raises:
-            InvalidRequest, Overloaded: as `compile_format`; `field` names what takes too long.
+            InvalidRequestError, Overloaded: as `compile_format`; `field` names what takes too long.
         """
         if known := self.recall(form):
             return known

@@ -8,7 +8,7 @@ from typing import Any
 
 from llguidance import LLMatcher
 
-from rapport.service.errors import InvalidRequest, Violation
+from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.structured_output.gbnf import gbnf_to_lark
 from rapport.service.structured_output.gbnf_parser import GbnfError
 from rapport.service.structured_output.schema import schema_grammar
@@ -34,7 +34,7 @@ def source_of(wanted: ResponseFormat) -> Source | None:
     """The grammar of a form, if it is one.
 
     Raises:
-        InvalidRequest: the form is wrong, or cannot be enforced.
+        InvalidRequestError: the form is wrong, or cannot be enforced.
     """
     match wanted.WhichOneof("kind"):
         case "json_object":
@@ -60,23 +60,23 @@ def _json_schema(text: str) -> Source:
     if not isinstance(value, dict) or not value.keys() & {"name", "schema"}:
         return Source(schema_grammar(value, field), field)
     if violations := list(_wrapper_violations(value, field)):
-        raise InvalidRequest(violations)
+        raise InvalidRequestError(violations)
     field = f"{field}.schema"
     schema = value["schema"]
     schema = _json(schema, field) if isinstance(schema, str) else schema
     return Source(schema_grammar(schema, field), field)
 
 
-def _wrapper_violations(value: dict[str, Any], field: str) -> Iterator[Violation]:
+def _wrapper_violations(value: dict[str, Any], field: str) -> Iterator[FieldViolation]:
     for key in value.keys() - WRAPPER:
-        yield Violation(f"{field}.{key}", "Extra inputs are not permitted")
+        yield FieldViolation(f"{field}.{key}", "Extra inputs are not permitted")
     for key in ("name", "description"):
         if not isinstance(value.get(key), str | None):
-            yield Violation(f"{field}.{key}", "Input should be a valid string")
+            yield FieldViolation(f"{field}.{key}", "Input should be a valid string")
     if not isinstance(value.get("strict"), bool | None):
-        yield Violation(f"{field}.strict", "Input should be a valid boolean")
+        yield FieldViolation(f"{field}.strict", "Input should be a valid boolean")
     if value.get("schema") is None:
-        yield Violation(f"{field}.schema", "Field required")
+        yield FieldViolation(f"{field}.schema", "Field required")
 
 
 def _json(text: str, field: str) -> Any:

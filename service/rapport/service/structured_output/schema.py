@@ -7,7 +7,7 @@ from typing import Any
 
 from llguidance import LLMatcher
 
-from rapport.service.errors import InvalidRequest, Violation
+from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.structured_output.keywords import is_schema
 from rapport.service.structured_output.translate import Json, Translator
 
@@ -28,15 +28,15 @@ def enforceable(schema: Any, field: str) -> Json:
     says what they are.
 
     Raises:
-        InvalidRequest: it is no schema, or says what cannot be enforced. Each keyword is
+        InvalidRequestError: it is no schema, or says what cannot be enforced. Each keyword is
             named by its path from `field` on.
     """
     if not is_schema(schema):
-        raise InvalidRequest([Violation(field, "Input should be a valid JSON Schema")])
+        raise InvalidRequestError([FieldViolation(field, "Input should be a valid JSON Schema")])
     translator = Translator(schema, field)
     translated = translator.translate()
     if translator.violations:
-        raise InvalidRequest(list(translator.violations))
+        raise InvalidRequestError(list(translator.violations))
     return OPTIONS | translated
 
 
@@ -44,26 +44,26 @@ def schema_grammar(schema: Any, field: str) -> str:
     """The source of the grammar of all values of `schema`.
 
     Raises:
-        InvalidRequest: as `enforceable`, or a string in it is no Unicode.
+        InvalidRequestError: as `enforceable`, or a string in it is no Unicode.
     """
     text = dumped(enforceable(schema, field), field)
     try:
         return LLMatcher.grammar_from_json_schema(text)
     except ValueError as error:
         text = f"JSON Schema not supported: {error}"
-        raise InvalidRequest([Violation(field, text)]) from None
+        raise InvalidRequestError([FieldViolation(field, text)]) from None
 
 
 def dumped(schema: Json, field: str) -> str:
     """The text of a schema for the engine.
 
     Raises:
-        InvalidRequest: a string in it is no Unicode.
+        InvalidRequestError: a string in it is no Unicode.
     """
     text = json.dumps(schema, ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:
-        violation = Violation(field, "Strings should be valid Unicode")
-        raise InvalidRequest([violation]) from None
+        violation = FieldViolation(field, "Strings should be valid Unicode")
+        raise InvalidRequestError([violation]) from None
     return text

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Never
 
-from rapport.service.errors import InvalidRequest, Violation
+from rapport.service.errors import FieldViolation, InvalidRequestError
 
 MOST_BYTES = 256 << 10
 # Readers further on give up at 128.
@@ -20,7 +20,7 @@ def parse(text: str, field: str) -> Any:
     """The value of a JSON text, with object keys in their order.
 
     Raises:
-        InvalidRequest: it is too long or no JSON, a key occurs twice in an object, or a string
+        InvalidRequestError: it is too long or no JSON, a key occurs twice in an object, or a string
             in it is no Unicode.
     """
     if len(text.encode(errors="surrogatepass")) > MOST_BYTES:
@@ -41,9 +41,9 @@ def parse(text: str, field: str) -> Any:
     return value
 
 
-def refused(field: str, description: str) -> InvalidRequest:
+def refused(field: str, description: str) -> InvalidRequestError:
     """The error of a single field."""
-    return InvalidRequest([Violation(field, description)])
+    return InvalidRequestError([FieldViolation(field, description)])
 
 
 def _check_depth(value: Any) -> None:

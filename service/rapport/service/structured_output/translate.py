@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from rapport.service.errors import InvalidRequest, Violation
+from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.structured_output.budget import Budget, TooLarge
 from rapport.service.structured_output.constants import check_constant
 from rapport.service.structured_output.exclusive import Exclusion
@@ -43,7 +43,7 @@ class Translator:
     """Translates a document. Each schema is taken once for each scope that it occurs in."""
 
     def __init__(self, root: Any, field: str) -> None:
-        self.violations: dict[Violation, None] = {}
+        self.violations: dict[FieldViolation, None] = {}
         self._root = root
         self._field = field
         self._references = References(root)
@@ -60,7 +60,7 @@ class Translator:
         """The whole document; what cannot be enforced is in `violations`.
 
         Raises:
-            InvalidRequest: it is too large.
+            InvalidRequestError: it is too large.
         """
         try:
             body = self.schema(self._root, self._field, PLACE)
@@ -68,12 +68,12 @@ class Translator:
             if not (self.violations or Finiteness(self._definitions, self.budget).ends(body)):
                 self.refuse(self._field, "no value of the schema ends, or there is none")
         except TooLarge:
-            raise InvalidRequest([Violation(self._field, TOO_LARGE)]) from None
+            raise InvalidRequestError([FieldViolation(self._field, TOO_LARGE)]) from None
         return {**body, "$defs": self._definitions}
 
     def refuse(self, path: str, why: str) -> None:
         """Notes what cannot be enforced."""
-        self.violations[Violation(path, f"JSON Schema not supported: {why}")] = None
+        self.violations[FieldViolation(path, f"JSON Schema not supported: {why}")] = None
 
     def schema(self, schema: Any, path: str, scope: Scope) -> Any:
         """A schema as the engine takes it.
@@ -123,7 +123,7 @@ class Translator:
                 kept[keyword] = value
             else:
                 text = f"Error validating JSON Schema: '{keyword}' should be {expected}"
-                self.violations[Violation(f"{path}.{keyword}", text)] = None
+                self.violations[FieldViolation(f"{path}.{keyword}", text)] = None
         return kept
 
     def _keywords(self, said: Json, path: str, decided: Plan) -> Json:
@@ -154,7 +154,7 @@ class Translator:
             target = self._references.resolve(reference)
         except UnresolvedError as error:
             text = f"Error resolving schema reference '{reference}': {error}"
-            self.violations[Violation(path, text)] = None
+            self.violations[FieldViolation(path, text)] = None
             return True
         key = (id(target), scope)
         if key not in self._names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rapport.service.errors import InvalidRequest
+from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.gbnf import quoted
 from rapport.service.structured_output.response_format import Source
 from rapport.service.structured_output.schema import dumped, enforceable
@@ -25,7 +25,7 @@ def calls_source(tools: ToolUse, *, loose: bool = False) -> Source:
     can be enforced, and with `loose` not even then: their arguments are any object.
 
     Raises:
-        InvalidRequest: a schema cannot be enforced, and has to be.
+        InvalidRequestError: a schema cannot be enforced, and has to be.
     """
     functions = tools.callable
     field = functions[0].field if len(functions) == 1 else "tools"
@@ -51,7 +51,7 @@ def arguments(function: Function, *, exact: bool, loose: bool) -> Json:
     wanted = ANY_ARGUMENTS if loose and not exact else {"type": "object", **function.parameters}
     try:
         return enforceable(wanted, function.field)
-    except InvalidRequest:
+    except InvalidRequestError:
         if exact:
             raise
         return enforceable(ANY_ARGUMENTS, function.field)

@@ -76,7 +76,7 @@ def tool_use(request: CreateChatCompletionRequest) -> ToolUse:
     """The use of tools that a checked request asks for; none where it must not call any.
 
     Raises:
-        InvalidRequest: a function's parameters are no JSON.
+        InvalidRequestError: a function's parameters are no JSON.
     """
     choice = choice_of(request)
     if choice.mode == ToolChoiceMode.TOOL_CHOICE_MODE_NONE:
