@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rapport.cli import keys
-from rapport.service.keys.key_file import load
-from rapport.service.keys.key_store import Keyring
+from rapport.service.keys.key_file import load_keys
+from rapport.service.keys.key_store import KeyStore
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -42,7 +42,7 @@ def test_a_key_is_printed_once_and_works(run: Run, path: Path) -> None:
     assert (status, errors) == (0, "")
     assert key.startswith("rk-")
     assert len(key) > 40
-    found = Keyring([], path).find(key.strip().encode())
+    found = KeyStore([], path).find(key.strip().encode())
     assert found is not None
     assert found.models == ("a", "b")
     assert found.limits.requests_per_minute == 60
@@ -65,7 +65,7 @@ def test_list(run: Run) -> None:
     name, id_, *terms = one.split()
     assert (name, terms) == ("one", ["models=m", "concurrent=0"])
     assert two.split()[0] == "two"
-    found = Keyring([], Path("keys.toml")).find(key.strip().encode())
+    found = KeyStore([], Path("keys.toml")).find(key.strip().encode())
     assert found is not None
     assert id_ == found.id
     assert key.strip() not in listed
@@ -77,7 +77,7 @@ def test_remove(run: Run, path: Path) -> None:
     run("add", "one")
     run("add", "two")
     assert run("remove", "one") == (0, "", "")
-    assert load(path).keys() == {"two"}
+    assert load_keys(path).keys() == {"two"}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_none_is_lost_when_many_are_added_at_once(path: Path) -> None:
         for number in range(6)
     ]
     printed = [process.communicate()[0].strip() for process in adding]
-    ring = Keyring([], path)
-    assert all(ring.find(key) for key in printed)
-    assert load(path).keys() == {f"k{number}" for number in range(6)}
+    store = KeyStore([], path)
+    assert all(store.find(key) for key in printed)
+    assert load_keys(path).keys() == {f"k{number}" for number in range(6)}
     assert list(path.parent.iterdir()) == [path]

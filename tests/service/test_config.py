@@ -6,7 +6,7 @@ import pytest
 
 from rapport.common.settings import SettingsError, load
 from rapport.service.config import ServiceSettings
-from rapport.service.keys.limits import Limits
+from rapport.service.keys.limits import KeyLimits
 
 
 def settings(flags: list[str]) -> ServiceSettings:
@@ -113,7 +113,7 @@ def test_limits_by_default(elsewhere: Path) -> None:
     """What keys may use by default are settings like others; 0 is no limit."""
     (elsewhere / "rapport.toml").write_text("requests_per_minute = 60\n")
     read = settings(["--user-concurrent", "2"])
-    assert Limits.of(read) == Limits(requests_per_minute=60, user_concurrent=2)
+    assert KeyLimits.of(read) == KeyLimits(requests_per_minute=60, user_concurrent=2)
 
 
 def test_salt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,9 @@ from pathlib import Path
 import tomlkit
 
 from rapport.common.settings import Settings, SettingsError, load
-from rapport.service.keys.key_file import NAME, Entry, KeyFileError, changing
-from rapport.service.keys.key_file import load as load_keys
-from rapport.service.keys.key_store import ID_LENGTH, hash_of
-from rapport.service.keys.limits import Limits
+from rapport.service.keys.key_file import KEY_NAME, KeyEntry, KeyFileError, edit_key_file, load_keys
+from rapport.service.keys.key_store import KEY_ID_LENGTH, hash_key
+from rapport.service.keys.limits import KeyLimits
 
 PREFIX = "rk-"
 SECRET_BYTES = 32
@@ -45,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     adding = commands.add_parser("add", help="make a key and print it, this once")
     adding.set_defaults(command=add)
     adding.add_argument("--models", help="ids of the models it may use, separated by commas")
-    for name, field in Limits.model_fields.items():
+    for name, field in KeyLimits.model_fields.items():
         flag = f"--{name.replace('_', '-')}"
         adding.add_argument(flag, type=int, metavar="N", help=field.description)
     listing = commands.add_parser("list", help="list the keys: names, ids in logs, and limits")
@@ -60,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def name_of(text: str) -> str:
-    if not NAME.fullmatch(text):
+    if not KEY_NAME.fullmatch(text):
         raise argparse.ArgumentTypeError("up to 64 letters, digits, - and _ make a name")
     return text
 
@@ -76,13 +75,13 @@ def configured_file() -> Path:
 def add(file: Path, options: argparse.Namespace) -> Iterator[str]:
     key = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     table = tomlkit.table()
-    table["hash"] = hash_of(key.encode())
+    table["hash"] = hash_key(key.encode())
     if options.models is not None:
         table["models"] = [model.strip() for model in options.models.split(",") if model.strip()]
-    for name in Limits.model_fields:
+    for name in KeyLimits.model_fields:
         if (limit := getattr(options, name)) is not None:
             table[name] = limit
-    with changing(file) as document:
+    with edit_key_file(file) as document:
         if options.name in document:
             raise KeysError(f"there is a key {options.name} in {file}")
         document[options.name] = table
@@ -92,22 +91,22 @@ def add(file: Path, options: argparse.Namespace) -> Iterator[str]:
 def list_keys(file: Path, _: argparse.Namespace) -> Iterator[str]:
     """One line for each key."""
     for name, entry in load_keys(file).items():
-        yield "  ".join([name, entry.hash[:ID_LENGTH], *terms(entry)])
+        yield "  ".join([name, entry.hash[:KEY_ID_LENGTH], *terms(entry)])
 
 
-def terms(entry: Entry) -> Iterator[str]:
+def terms(entry: KeyEntry) -> Iterator[str]:
     """What is particular about a key."""
     if entry.disabled:
         yield "disabled"
     if entry.models is not None:
         yield f"models={','.join(entry.models)}"
-    for name in Limits.model_fields:
+    for name in KeyLimits.model_fields:
         if name in entry.model_fields_set:
             yield f"{name}={getattr(entry, name)}"
 
 
 def remove(file: Path, options: argparse.Namespace) -> Iterator[str]:
-    with changing(file) as document:
+    with edit_key_file(file) as document:
         if options.name not in document:
             raise KeysError(f"there is no key {options.name} in {file}")
         del document[options.name]

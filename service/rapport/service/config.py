@@ -22,14 +22,14 @@ from pydantic_settings import SettingsConfigDict
 from rapport.common.settings import Port, Settings, check_bind
 from rapport.common.tls import TlsFiles, server_files
 from rapport.service.engine.runtime.faults import parse_faults
-from rapport.service.keys.limits import Limits
+from rapport.service.keys.limits import KeyLimits
 
 
 def random_salt() -> SecretStr:
     return SecretStr(secrets.token_hex(16))
 
 
-class ServiceSettings(Settings, Limits):
+class ServiceSettings(Settings, KeyLimits):
     """Serves chat completions over gRPC."""
 
     model_config = SettingsConfigDict(cli_prog_name="rapport service")

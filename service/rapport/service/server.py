@@ -27,9 +27,9 @@ from rapport.service.interceptors.interceptors import (
 )
 from rapport.service.interceptors.read import read_request
 from rapport.service.interceptors.slow_reader import Readers, log_no_goodbyes
-from rapport.service.keys.key_store import Key, Keyring
-from rapport.service.keys.limits import Limits
-from rapport.service.keys.quotas import Quotas
+from rapport.service.keys.key_store import Key, KeyStore
+from rapport.service.keys.limits import KeyLimits
+from rapport.service.keys.rate_limiter import RateLimiter
 from rapport.service.lifecycle import Lifecycle
 from rapport.service.request.parse import Defaults
 from rapport.service.rpc.chat_service import ChatService
@@ -161,11 +161,11 @@ def _scopes(
     yield lifecycle.underway.counted
     yield keep_account(*closings, log_access)
     yield answer_errors
-    limits = Limits.of(settings)
+    limits = KeyLimits.of(settings)
     if settings.asks_for_key:
-        yield require_key(Keyring(settings.keys, settings.api_keys_file, limits))
+        yield require_key(KeyStore(settings.keys, settings.api_keys_file, limits))
     yield bound_calls(most_rpcs(settings))
     yield read_request(settings.read_timeout)
     yield name_subject(settings.user_hash_salt.get_secret_value().encode())
     yield permit_model
-    yield keep_limits(Quotas(), Key("", limits))
+    yield keep_limits(RateLimiter(), Key("", limits))

@@ -15,7 +15,7 @@ from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.errors import StepFailed
 from rapport.service.keys.key_file import KeyFileError
-from rapport.service.keys.key_store import CHECK_EVERY, hash_of
+from rapport.service.keys.key_store import CHECK_INTERVAL_S, hash_key
 from rapport.service.lifecycle import Lifecycle
 from rapport.service.server import build_server
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
@@ -44,12 +44,12 @@ KEYS = {
 
 
 def text_of(keys: dict[str, str]) -> str:
-    tables = (f'[{key}]\nhash = "{hash_of(key.encode())}"\n{rest}\n' for key, rest in keys.items())
+    tables = (f'[{key}]\nhash = "{hash_key(key.encode())}"\n{rest}\n' for key, rest in keys.items())
     return "".join(tables)
 
 
 @pytest.fixture
-def keys_file(tmp_path: Path) -> Path:
+def key_file(tmp_path: Path) -> Path:
     path = tmp_path / "keys.toml"
     path.write_text(text_of(KEYS))
     path.chmod(0o600)
@@ -57,9 +57,9 @@ def keys_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(keys_file: Path) -> ServiceSettings:
+def settings(key_file: Path) -> ServiceSettings:
     flags = ["--grpc-port", "0", "--api-keys", "given", "--user-concurrent", "1"]
-    return load(ServiceSettings, [*flags, "--api-keys-file", str(keys_file)])
+    return load(ServiceSettings, [*flags, "--api-keys-file", str(key_file)])
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ class TestKeys:
         await models.ListModels(LIST, **shown(key))
 
     @pytest.mark.usefixtures("engine")
-    @pytest.mark.parametrize("key", ["gone", "unknown", hash_of(b"free")])
+    @pytest.mark.parametrize("key", ["gone", "unknown", hash_key(b"free")])
     async def test_others(self, models: ModelServiceAsyncStub, key: str) -> None:
         """A key that is disabled or unknown does not, nor does a hash."""
         error = await refusal(models.ListModels(LIST, **shown(key)))
@@ -111,13 +111,13 @@ class TestKeys:
 
     @pytest.mark.usefixtures("engine")
     async def test_change_while_serving(
-        self, models: ModelServiceAsyncStub, keys_file: Path
+        self, models: ModelServiceAsyncStub, key_file: Path
     ) -> None:
         """A key that is added to the file lets in soon, without a restart."""
         new = shown("new")
         await refusal(models.ListModels(LIST, **new))
-        keys_file.write_text(text_of({"new": ""}))  # noqa: ASYNC240 - a few bytes
-        await asyncio.sleep(CHECK_EVERY)
+        key_file.write_text(text_of({"new": ""}))  # noqa: ASYNC240 - a few bytes
+        await asyncio.sleep(CHECK_INTERVAL_S)
         await models.ListModels(LIST, **new)
         await refusal(models.ListModels(LIST, **shown("free")))
 
@@ -182,7 +182,7 @@ class TestRates:
         assert isinstance(info, ErrorInfo)
         assert info.reason == "RATE_LIMITED"
         assert isinstance(quota, QuotaFailure)
-        assert quota.violations[0].subject == f"key:{hash_of(b'slow')[:12]}"
+        assert quota.violations[0].subject == f"key:{hash_key(b'slow')[:12]}"
         assert isinstance(retry, RetryInfo)
         assert 0 < retry.retry_delay.ToMilliseconds() <= 30_000
         assert rates(error.trailing_metadata()) == {

@@ -11,8 +11,14 @@ import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rapport.service.keys import key_file as keys_file
-from rapport.service.keys.key_file import Entry, KeyFileError, changing, load, parse
+from rapport.service.keys import key_file as module
+from rapport.service.keys.key_file import (
+    KeyEntry,
+    KeyFileError,
+    edit_key_file,
+    load_keys,
+    parse_keys,
+)
 
 ONE, TWO = "1" * 64, "2" * 64
 COMMENTED = f"""\
@@ -38,7 +44,7 @@ def umask(mask: int) -> Iterator[None]:
 
 
 def add(path: Path, name: str, digits: str = TWO) -> None:
-    with changing(path) as document:
+    with edit_key_file(path) as document:
         document[name] = tomlkit.item({"hash": digits})
 
 
@@ -51,8 +57,8 @@ def test_all_of_an_entry() -> None:
     text = (
         f'[a]\nhash = "{ONE}"\nmodels = ["m"]\nconcurrent = 2\ndisabled = true\n[b]\nhash="{TWO}"'
     )
-    entries = parse(text)
-    assert entries["a"] == Entry(hash=ONE, models=["m"], concurrent=2, disabled=True)
+    entries = parse_keys(text)
+    assert entries["a"] == KeyEntry(hash=ONE, models=["m"], concurrent=2, disabled=True)
     assert (entries["b"].models, entries["b"].disabled) == (None, False)
 
 
@@ -78,7 +84,7 @@ def test_all_of_an_entry() -> None:
 def test_what_is_wrong_is_told_in_one_line(text: str, told: str) -> None:
     """No mistake is overlooked; each is told with the line, or the key and field."""
     with pytest.raises(KeyFileError, match=told) as raised:
-        parse(text)
+        parse_keys(text)
     assert "\n" not in str(raised.value)
 
 
@@ -86,7 +92,7 @@ def test_what_is_wrong_is_told_in_one_line(text: str, told: str) -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Nothing that a file may hold ends in another error."""
     with suppress(KeyFileError):
-        parse(text)
+        parse_keys(text)
 
 
 def test_what_cannot_be_read_is_told_with_its_name(path: Path) -> None:
@@ -95,9 +101,9 @@ def test_what_cannot_be_read_is_told_with_its_name(path: Path) -> None:
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(KeyFileError, match=str(path)):
-            load(path)
+            load_keys(path)
     with pytest.raises(KeyFileError, match="Is a directory"):
-        load(path.parent)
+        load_keys(path.parent)
 
 
 @pytest.mark.parametrize("others", [0o620, 0o602])
@@ -106,7 +112,7 @@ def test_a_file_that_others_may_write_is_not_trusted(path: Path, others: int) ->
     path.write_text(COMMENTED)
     path.chmod(others)
     with pytest.raises(KeyFileError, match="others may write to it"):
-        load(path)
+        load_keys(path)
     with pytest.raises(KeyFileError, match="others may write to it"):
         add(path, "more")
 
@@ -115,11 +121,11 @@ def test_a_file_that_all_may_read_is_told_of(path: Path, caplog: pytest.LogCaptu
     """Hashes give no key away, so it is read, with a warning."""
     path.write_text(COMMENTED)
     path.chmod(0o644)
-    assert load(path).keys() == {"batch"}
-    assert f"everybody may read {path}" in caplog.text
+    assert load_keys(path).keys() == {"batch"}
+    assert f"{path} is readable by everybody" in caplog.text
     caplog.clear()
     path.chmod(0o640)
-    load(path)
+    load_keys(path)
     assert not caplog.text
 
 
@@ -128,7 +134,7 @@ def test_a_new_file_is_the_owners_alone(path: Path) -> None:
     with umask(0):
         add(path, "first")
     assert mode(path) == 0o600
-    assert load(path)["first"].hash == TWO
+    assert load_keys(path)["first"].hash == TWO
 
 
 def test_a_change_keeps_comments_and_mode(path: Path) -> None:
@@ -137,7 +143,7 @@ def test_a_change_keeps_comments_and_mode(path: Path) -> None:
     path.chmod(0o640)
     add(path, "more")
     assert path.read_text().startswith(COMMENTED)
-    assert load(path).keys() == {"batch", "more"}
+    assert load_keys(path).keys() == {"batch", "more"}
     assert mode(path) == 0o640
 
 
@@ -149,7 +155,7 @@ def test_a_link_stays_one(path: Path) -> None:
     path.symlink_to(real)
     add(path, "more")
     assert path.is_symlink()
-    assert load(real).keys() == {"batch", "more"}
+    assert load_keys(real).keys() == {"batch", "more"}
 
 
 def test_a_broken_file_is_not_changed(path: Path) -> None:
@@ -173,7 +179,7 @@ def test_a_disk_that_is_full_harms_nothing(path: Path, monkeypatch: pytest.Monke
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(keys_file.os, "fsync", full)
+    monkeypatch.setattr(module.os, "fsync", full)
     with pytest.raises(KeyFileError, match="No space left on device"):
         add(path, "more")
     assert path.read_text() == COMMENTED
@@ -184,7 +190,7 @@ def test_a_disk_that_is_full_harms_nothing(path: Path, monkeypatch: pytest.Monke
 @settings(max_examples=20)
 @given(
     st.dictionaries(
-        st.from_regex(keys_file.NAME, fullmatch=True),
+        st.from_regex(module.KEY_NAME, fullmatch=True),
         st.builds(
             dict,
             models=st.lists(st.text(max_size=9), max_size=3),
@@ -204,11 +210,11 @@ def test_what_is_written_is_read(
         for number, (name, fields) in enumerate(entries.items())
     }
     for name, fields in given.items():
-        with changing(path) as document:
+        with edit_key_file(path) as document:
             document[name] = tomlkit.item(fields)
-    read = load(path) if given else {}
-    assert read == {name: Entry.model_validate(fields) for name, fields in given.items()}
+    read = load_keys(path) if given else {}
+    assert read == {name: KeyEntry.model_validate(fields) for name, fields in given.items()}
     for name in given:
-        with changing(path) as document:
+        with edit_key_file(path) as document:
             del document[name]
-    assert not given or load(path) == {}
+    assert not given or load_keys(path) == {}

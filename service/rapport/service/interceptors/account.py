@@ -76,6 +76,10 @@ class Account:
         return self.generation.completion_tokens if self.generation else 0
 
     @property
+    def has_first_token(self) -> bool:
+        return self.ttft is not None
+
+    @property
     def queued(self) -> float | None:
         """From the engine's door to a slot."""
         made = self.generation

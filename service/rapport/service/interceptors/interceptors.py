@@ -23,8 +23,8 @@ from rapport.service.interceptors import account
 from rapport.service.interceptors.account import Account
 from rapport.service.interceptors.caller import hidden
 from rapport.service.interceptors.slow_reader import Readers
-from rapport.service.keys.key_store import Key, Keyring
-from rapport.service.keys.quotas import Quotas
+from rapport.service.keys.key_store import Key, KeyStore
+from rapport.service.keys.rate_limiter import RateLimiter
 from rapport.service.request.model_names import is_among
 from rapport.service.rpc import response_headers as headers
 from rapport.service.rpc.grpc_status import kind_of, status_of
@@ -185,13 +185,13 @@ async def answer_errors(call: Call) -> AsyncIterator[None]:
         await call.fail(error)
 
 
-def require_key(keyring: Keyring) -> Scope:
+def require_key(key_store: KeyStore) -> Scope:
     """Lets in who shows a key that is found."""
 
     @asynccontextmanager
     async def authenticated(call: Call) -> AsyncIterator[None]:
         scheme, _, shown = _metadata(call.context, "authorization").partition(" ")
-        key = keyring.find(shown.strip().encode())
+        key = key_store.find(shown.strip().encode())
         if scheme.lower() != "bearer" or key is None:
             raise UnauthenticatedError
         call.key = key
@@ -224,7 +224,7 @@ async def permit_model(call: Call) -> AsyncIterator[None]:
     yield
 
 
-def keep_limits(quotas: Quotas, nobody: Key) -> Scope:
+def keep_limits(limiter: RateLimiter, nobody: Key) -> Scope:
     """Keeps keys and users to their limits, and tells of them. To ask for models is free.
 
     Who needs no key has the limits of `nobody`, together.
@@ -235,15 +235,15 @@ def keep_limits(quotas: Quotas, nobody: Key) -> Scope:
         if not call.account.method.startswith(CHAT):
             yield
             return
-        visit = quotas.visit(call.key or nobody, call.account.user)
+        quota = limiter.quota(call.key or nobody, call.account.user)
 
         def left() -> Mapping[str, str]:
-            visit.charge(call.account)
-            return visit.headers()
+            quota.charge(call.account)
+            return quota.headers()
 
-        call.account.on_submit = partial(visit.charge, call.account)
+        call.account.on_submit = partial(quota.charge, call.account)
         call.telling.append(left)
-        with visit.admitted(call.account):
+        with quota.admit(call.account):
             yield
 
     return limited

@@ -1,12 +1,12 @@
-"""The file of API keys: TOML, one table for each key, by its name.
+"""The file of API keys: TOML with one table per key, under the key's name.
 
     [batch]
     hash = "9f86d0…"                 # SHA-256 of the key, in hexadecimal digits
     models = ["smollm2-135m-instruct"]
     requests_per_minute = 60
 
-Keys are made here, of 256 random bits. Nobody finds those by trying, so a hash that is
-quick to compute gives them away as little as a slow one, which every request would wait for.
+`rapport keys` generates keys of 256 random bits. They cannot be found by trial, so a fast hash
+protects them as well as a slow one, which would delay every request.
 """
 
 from __future__ import annotations
@@ -26,47 +26,47 @@ import tomlkit
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from rapport.common.settings import told
-from rapport.service.keys.limits import Limits
+from rapport.service.keys.limits import KeyLimits
 
 logger = logging.getLogger("rapport.keys")
 
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+KEY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class KeyFileError(ValueError):
-    """The file cannot be used; the text is one line that says why."""
+    """The file cannot be used. The message is one line that says why."""
 
 
-class Entry(Limits):
-    """One key of the file."""
+class KeyEntry(KeyLimits):
+    """One key in the file."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     models: list[str] | None = None
-    """ids of the models that the key may use; without, all"""
+    """ids of the models that the key may use; None: all"""
     disabled: bool = False
 
 
-Entries = Mapping[str, Entry]
-_ENTRIES = TypeAdapter(dict[Annotated[str, Field(pattern=rf"^{NAME.pattern}$")], Entry])
+KeyEntries = Mapping[str, KeyEntry]
+_ENTRIES = TypeAdapter(dict[Annotated[str, Field(pattern=rf"^{KEY_NAME.pattern}$")], KeyEntry])
 
 
-def load(path: Path) -> Entries:
-    """The keys by their names.
+def load_keys(path: Path) -> KeyEntries:
+    """Reads the keys, by name.
 
     Raises:
-        KeyFileError: the file is not there, not fit to be trusted, or not as it should be.
+        KeyFileError: the file is missing, writable by others, or malformed.
     """
-    with _told_of(path):
-        return parse(_read(path))
+    with _errors_naming(path):
+        return parse_keys(_read(path))
 
 
-def parse(text: str) -> Entries:
-    """The keys by their names.
+def parse_keys(text: str) -> KeyEntries:
+    """Parses the keys, by name.
 
     Raises:
-        KeyFileError: it is no TOML, a value is wrong, or two names are for one key.
+        KeyFileError: the text is not TOML, a value is invalid, or two names have the same key.
     """
     try:
         entries = _ENTRIES.validate_python(tomllib.loads(text))
@@ -83,28 +83,28 @@ def parse(text: str) -> Entries:
 
 
 @contextmanager
-def changing(path: Path) -> Iterator[tomlkit.TOMLDocument]:
-    """The file to change, which is written when the `with` ends well: whole, or not at all.
+def edit_key_file(path: Path) -> Iterator[tomlkit.TOMLDocument]:
+    """Opens the file for editing; it is written atomically when the `with` block succeeds.
 
-    Comments and order stay. One process at a time changes the files of a folder.
+    Comments and order are kept. One process at a time edits the files of a folder.
 
     Raises:
-        KeyFileError: it cannot be used as it is or as it would become, or not be written.
+        KeyFileError: the file is invalid before or after the edit, or cannot be written.
     """
     path = path.resolve()
-    with _told_of(path), _locked(path.parent):
+    with _errors_naming(path), _locked(path.parent):
         text = _read(path) if path.exists() else ""
-        parse(text)
+        parse_keys(text)
         document = tomlkit.parse(text)
         yield document
         changed = tomlkit.dumps(document)
-        parse(changed)
+        parse_keys(changed)
         _replace(path, changed)
 
 
 @contextmanager
-def _told_of(path: Path) -> Iterator[None]:
-    """Has errors tell of the file."""
+def _errors_naming(path: Path) -> Iterator[None]:
+    """Turns errors into KeyFileErrors that name the file."""
     try:
         yield
     except OSError as error:
@@ -130,12 +130,12 @@ def _read(path: Path) -> str:
         if mode & 0o022:
             raise KeyFileError("others may write to it: chmod go-w")
         if mode & 0o004:
-            logger.warning("everybody may read %s, which tells of models and limits", path)
+            logger.warning("%s is readable by everybody: it lists models and limits", path)
         return file.read()
 
 
 def _replace(path: Path, text: str) -> None:
-    """Puts a file in the place of another that has its owner and mode, or the owner's alone."""
+    """Replaces the file, keeping its owner and mode; a new file is for its owner alone."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

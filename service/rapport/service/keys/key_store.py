@@ -1,4 +1,4 @@
-"""The keys that callers may show: those of the settings, and those of a file that may change."""
+"""The API keys that callers may use: those of the settings and those of the key file."""
 
 from __future__ import annotations
 
@@ -10,113 +10,112 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from rapport.service.keys import key_file as keys_file
-from rapport.service.keys.key_file import Entries, KeyFileError
-from rapport.service.keys.limits import Limits
+from rapport.service.keys.key_file import KeyEntries, KeyFileError, load_keys
+from rapport.service.keys.limits import KeyLimits
 
 logger = logging.getLogger("rapport.keys")
 
-# Seconds between two looks at the file.
-CHECK_EVERY = 1.0
-# A dozen hexadecimal digits of a key's hash name the key and give nothing away.
-ID_LENGTH = 12
+# How often the file is checked for changes, at most.
+CHECK_INTERVAL_S = 1.0
+# The first dozen hexadecimal digits of a key's hash identify the key and do not reveal it.
+KEY_ID_LENGTH = 12
 
-Stamp = tuple[int, int, int]
+FileStamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key that is known by its SHA-256, in hexadecimal digits; that of nobody is empty."""
+    """A key, known by its SHA-256 in hexadecimal digits; the hash of anonymous callers is empty."""
 
     hash: str
-    limits: Limits
+    limits: KeyLimits
     models: tuple[str, ...] | None = None
-    """The ids of models that it may use; None: all."""
+    """The ids of the models that it may use; None: all."""
 
     @property
     def id(self) -> str:
-        """What the key is called in logs; it stays when the key moves to the file."""
-        return self.hash[:ID_LENGTH]
+        """The key's name in logs. It stays the same when the key moves to the file."""
+        return self.hash[:KEY_ID_LENGTH]
 
 
-class Keyring:
-    """Finds the key that a caller shows.
+class KeyStore:
+    """Finds the key that a caller presents.
 
-    The file is looked at when a key is sought, at most once in CHECK_EVERY seconds. While it
-    cannot be used its last good state holds. Its keys hide those of the settings.
+    The file is checked when a key is looked up, at most once in CHECK_INTERVAL_S seconds. While it
+    cannot be used, its last good state holds. Its keys take precedence over those of the settings.
     """
 
     def __init__(
         self,
-        given: Iterable[str] = (),
-        file: Path | None = None,
-        defaults: Limits | None = None,
+        keys: Iterable[str] = (),
+        key_file: Path | None = None,
+        defaults: KeyLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`defaults` are the limits of keys that say nothing else.
+        """Takes the keys of the settings, the file, and the limits of keys that set none.
 
         Raises:
             KeyFileError: the file cannot be used.
         """
-        self._file = file
-        self._defaults = defaults or Limits()
+        self._key_file = key_file
+        self._defaults = defaults or KeyLimits()
         self._clock = clock
-        self._given = [Key(hash_of(key.encode()), self._defaults) for key in given]
-        self._keys = tuple(self._given)
-        self._stamp: Stamp | None = None
-        self._complaint = ""
+        self._settings_keys = [Key(hash_key(key.encode()), self._defaults) for key in keys]
+        self._keys = tuple(self._settings_keys)
+        self._stamp: FileStamp | None = None
+        self._last_error = ""
         self._checked_at = clock()
-        if file is not None:
-            self._load(file)
+        if key_file is not None:
+            self._load(key_file)
 
-    def find(self, shown: bytes) -> Key | None:
-        """The key, if it is one of ours. The time taken is the same for all that are none."""
+    def find(self, presented: bytes) -> Key | None:
+        """The key, or None if it is unknown. Takes the same time for all unknown keys."""
         self._refresh()
-        sought = hash_of(shown)
-        matches = [key for key in self._keys if hmac.compare_digest(key.hash, sought)]
+        wanted = hash_key(presented)
+        matches = [key for key in self._keys if hmac.compare_digest(key.hash, wanted)]
         return matches[0] if matches else None
 
     def _refresh(self) -> None:
         now = self._clock()
-        if self._file is None or now - self._checked_at < CHECK_EVERY:
+        if self._key_file is None or now - self._checked_at < CHECK_INTERVAL_S:
             return
         self._checked_at = now
         try:
-            self._load(self._file)
+            self._load(self._key_file)
         except KeyFileError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
+            if str(error) != self._last_error:
+                self._last_error = str(error)
                 logger.error("API keys stay as they were: %s", error)  # noqa: TRY400 - the line is for operators
 
-    def _load(self, file: Path) -> None:
-        """Reads the file if it has changed since it was last read well."""
-        stamp = stamp_of(file)
+    def _load(self, path: Path) -> None:
+        """Reads the file if it has changed since it was last read successfully."""
+        stamp = _file_stamp(path)
         if stamp is not None and stamp == self._stamp:
             return
-        entries = keys_file.load(file)
+        entries = load_keys(path)
         self._stamp = stamp
-        self._complaint = ""
-        self._keys = tuple(self._all(entries))
-        logger.info("%d API keys in %s", len(entries), file)
+        self._last_error = ""
+        self._keys = tuple(self._merged(entries))
+        logger.info("%d API keys in %s", len(entries), path)
 
-    def _all(self, entries: Entries) -> Iterator[Key]:
+    def _merged(self, entries: KeyEntries) -> Iterator[Key]:
         for entry in entries.values():
             if not entry.disabled:
                 models = None if entry.models is None else tuple(entry.models)
-                yield Key(entry.hash, Limits.of(entry, self._defaults), models)
-        hidden = {entry.hash for entry in entries.values()}
-        yield from (key for key in self._given if key.hash not in hidden)
+                yield Key(entry.hash, KeyLimits.of(entry, self._defaults), models)
+        in_file = {entry.hash for entry in entries.values()}
+        yield from (key for key in self._settings_keys if key.hash not in in_file)
 
 
-def hash_of(key: bytes) -> str:
-    """As it stands in the file of keys."""
+def hash_key(key: bytes) -> str:
+    """The hash of a key as the key file has it."""
     return sha256(key).hexdigest()
 
 
-def stamp_of(file: Path) -> Stamp | None:
-    """What is another when the file is; None if it cannot be looked at."""
+def _file_stamp(path: Path) -> FileStamp | None:
+    """A value that changes with the file's contents; None if the file cannot be examined."""
     try:
-        status = file.stat()
+        status = path.stat()
     except OSError:
         return None
     return status.st_ino, status.st_ctime_ns, status.st_size
