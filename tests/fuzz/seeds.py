@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from rapport.service.tools import hermes_format as form
+from rapport.service.tools import hermes_format
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.tool_pb2 import FunctionDefinition, Tool
 from tests.conftest import MODEL
@@ -61,8 +61,8 @@ def seeds() -> dict[str, list[bytes]]:
             b"GET /v1/models?a=1&a=2\ncontent-length: 99999999999999999999999\n",
         ],
         "tool_calls": [
-            form.call("f", '{"x": "}<tool_call>"}').encode(),
-            form.call("f", "{}").encode().replace(b"name", b"na\0me") + b"<tool_",
+            hermes_format.call("f", '{"x": "}<tool_call>"}').encode(),
+            hermes_format.call("f", "{}").encode().replace(b"name", b"na\0me") + b"<tool_",
             b'<tool_call>\n{"name": "g", "arguments": {}}',
         ],
         "gguf": [tiny(), tiny()[: HEAD // 2], tiny()[:HEAD]],

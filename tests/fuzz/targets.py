@@ -38,9 +38,15 @@ from rapport.service.request.fields import check
 from rapport.service.request.limits import check_size
 from rapport.service.request.parse import Defaults, generation_request, prediction_of
 from rapport.service.structured_output.response_format import source_of
-from rapport.service.tools.grammar import calls_source
-from rapport.service.tools.tool_call_parser import Argued, Called, CallReader, Event, Said
-from rapport.service.tools.tool_choice import tool_use
+from rapport.service.tools.grammar import tool_call_grammar
+from rapport.service.tools.tool_call_parser import (
+    ArgumentsDelta,
+    CallStart,
+    ParserEvent,
+    TextDelta,
+    ToolCallParser,
+)
+from rapport.service.tools.tool_choice import parse_tool_policy
 from rapport.v1 import chat_pb2, model_pb2, tokenize_pb2
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from tests.conftest import MODEL
@@ -157,20 +163,20 @@ def tool_calls(data: bytes) -> None:
     assert joined(read_calls(*text.split("\0"))) == joined(read_calls(text.replace("\0", "")))
 
 
-def read_calls(*pieces: str) -> list[Event]:
-    reader = CallReader(["f", "get_weather"])
+def read_calls(*pieces: str) -> list[ParserEvent]:
+    reader = ToolCallParser(["f", "get_weather"])
     return [*(event for piece in pieces for event in reader.push(piece)), *reader.end()]
 
 
-def joined(events: list[Event]) -> list[str]:
+def joined(events: list[ParserEvent]) -> list[str]:
     """What is said and what is called, however it was cut."""
     parts: list[list[str]] = []
     for event in events:
         match event:
-            case Called(name):
+            case CallStart(name):
                 parts.append(["call", name, ""])
-            case Said(text) | Argued(text):
-                kind = "said" if isinstance(event, Said) else "call"
+            case TextDelta(text) | ArgumentsDelta(text):
+                kind = "said" if isinstance(event, TextDelta) else "call"
                 if not parts or parts[-1][0] != kind:
                     parts.append([kind, "", ""])
                 parts[-1][2] += text
@@ -225,14 +231,14 @@ def request(data: bytes) -> None:
     with suppress(InvalidRequestError, ModelNotFoundError, GrammarError):
         check_size(message)
         check(message, model=MODEL, vocabulary_size=size, streaming=message.stream)
-        tools = tool_use(message)
+        tools = parse_tool_policy(message)
         prompt = loaded.prompts.read(
-            message.messages, tools=tools.shown, most=message.prompt_truncate_len or None
+            message.messages, tools=tools.definitions, most=message.prompt_truncate_len or None
         )
         generation_request(message, prompt, CONTEXT, Defaults())
         prediction_of(message, loaded.vocabulary)
         if tools.functions:
-            loaded.compiler.compile(calls_source(tools).text)
+            loaded.compiler.compile(tool_call_grammar(tools).text)
 
 
 class Loaded:

@@ -7,7 +7,7 @@ import pytest
 from rapport.service.errors import InvalidRequestError
 from rapport.service.request.grammar import grammar_for
 from rapport.service.structured_output.strict_json import refused
-from rapport.service.tools.tool_choice import NO_PARAMETERS, NO_TOOLS, Function, ToolUse
+from rapport.service.tools.tool_choice import NO_PARAMETERS, NO_TOOLS, Function, ToolPolicy
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat
 from tests.service.fakes import Uncompiled
@@ -27,11 +27,11 @@ class Limited(Uncompiled):
         return await super().compile(source, field, form)
 
 
-def use(**how: Any) -> ToolUse:
-    return ToolUse((Function("f", CITY, "tools", strict=how.pop("strict", False)),), **how)
+def use(**how: Any) -> ToolPolicy:
+    return ToolPolicy((Function("f", CITY, "tools", strict=how.pop("strict", False)),), **how)
 
 
-async def source(tools: ToolUse, formats: Any = None, **fields: Any) -> str | None:
+async def source(tools: ToolPolicy, formats: Any = None, **fields: Any) -> str | None:
     request = CreateChatCompletionRequest(**fields)
     grammar = await grammar_for(request, tools, formats or Uncompiled())  # type: ignore[arg-type]
     return None if grammar is None else grammar.source
@@ -75,5 +75,5 @@ async def test_too_large_once() -> None:
 
 async def test_no_parameters() -> None:
     """A function without parameters is called with an empty object."""
-    tools = ToolUse((Function("f", NO_PARAMETERS, "tools"),))
+    tools = ToolPolicy((Function("f", NO_PARAMETERS, "tools"),))
     assert '"additionalProperties": false' in (await source(tools) or "")

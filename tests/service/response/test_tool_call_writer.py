@@ -11,8 +11,8 @@ from rapport.service.engine.request import Delta
 from rapport.service.engine.request import FinishReason as EngineReason
 from rapport.service.response.choices import ChoiceWriter
 from rapport.service.response.tool_call_writer import ToolSpeech, new_id
-from rapport.service.tools import hermes_format as form
-from rapport.service.tools.tool_choice import NO_PARAMETERS, Function, ToolUse
+from rapport.service.tools import hermes_format
+from rapport.service.tools.tool_choice import NO_PARAMETERS, Function, ToolPolicy
 from rapport.v1.chat_pb2 import Choice, ChoiceDelta, FinishReason, MessageDelta
 from rapport.v1.tool_pb2 import ToolType
 from tests.service.joining import joined
@@ -21,13 +21,13 @@ TOOLS = tuple(Function(name, NO_PARAMETERS, "tools") for name in ("f", "g"))
 STOP = FinishReason.FINISH_REASON_STOP
 LENGTH = FinishReason.FINISH_REASON_LENGTH
 CALLS = FinishReason.FINISH_REASON_TOOL_CALLS
-F = form.call("f", '{"x": "y"}')
+F = hermes_format.call("f", '{"x": "y"}')
 
 
 def pieces(
     *texts: str, forced: bool = False, reason: EngineReason = EngineReason.STOP
 ) -> list[ChoiceDelta]:
-    writer = ChoiceWriter(0, ToolSpeech(ToolUse(TOOLS, forced=forced)))
+    writer = ChoiceWriter(0, ToolSpeech(ToolPolicy(TOOLS, forced=forced)))
     deltas = [Delta(0, text, [1]) for text in texts]
     deltas.append(Delta(0, "", [2], reason))
     return [*writer.open(), *(piece for delta in deltas for piece in writer.write(delta))]
@@ -63,7 +63,7 @@ def test_stream_of_a_call() -> None:
 
 def test_calls_only() -> None:
     """An answer that is nothing but calls has no content."""
-    whole = choice(F + "\n" + form.call("g", "{}"))
+    whole = choice(F + "\n" + hermes_format.call("g", "{}"))
     assert calls(whole) == [(0, "f", '{"x": "y"}'), (1, "g", "{}")]
     assert not whole.message.HasField("content")
     assert whole.finish_reason == CALLS
@@ -110,13 +110,13 @@ def test_cut_beginning(length: int) -> None:
 
 def test_only_what_may_be_called() -> None:
     """With a named function, another one's call is text."""
-    speech = ToolSpeech(ToolUse(TOOLS, named="g"))
+    speech = ToolSpeech(ToolPolicy(TOOLS, named="g"))
     messages: Iterable[MessageDelta] = [*speech.push(F), *speech.end()]
     assert "".join(message.content for message in messages) == F
     assert speech.finish_reason(STOP) == STOP
 
 
-@given(st.lists(st.sampled_from([F, *F, "<", "tool_call>", "Hi", "\n", form.OPEN])))
+@given(st.lists(st.sampled_from([F, *F, "<", "tool_call>", "Hi", "\n", hermes_format.OPEN_TAG])))
 def test_cutting_makes_no_difference(texts: list[str]) -> None:
     """However the text comes, the joined answer is the same but for the ids."""
     one, other = choice(*texts), choice("".join(texts))

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from rapport.service.lifecycle import Lifecycle
-from rapport.service.tools import hermes_format as form
+from rapport.service.tools import hermes_format
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest, FinishReason, StreamOptions
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FUNCTION = FunctionDefinition(name="f", parameters='{"properties": {"x": {}}}')
 TOOLS = [Tool(function=FUNCTION)]
 NONE = ToolChoice(mode=ToolChoiceMode.TOOL_CHOICE_MODE_NONE)
-CALL = form.call("f", '{"x": 1}')
+CALL = hermes_format.call("f", '{"x": 1}')
 CALLS = FinishReason.FINISH_REASON_TOOL_CALLS
 
 

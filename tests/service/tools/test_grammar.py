@@ -9,9 +9,9 @@ import pytest
 from rapport.service.engine.sampling.constraint import ConstraintFailed, GrammarCompiler
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError
-from rapport.service.tools import hermes_format as form
-from rapport.service.tools.grammar import calls_source
-from rapport.service.tools.tool_choice import NO_PARAMETERS, Function, ToolUse
+from rapport.service.tools import hermes_format
+from rapport.service.tools.grammar import tool_call_grammar
+from rapport.service.tools.tool_choice import NO_PARAMETERS, Function, ToolPolicy
 
 SIZE = 49152
 END = 2
@@ -22,8 +22,8 @@ CITY = {
 }
 # What no grammar can express.
 BEYOND = {"type": "object", "properties": {"a": {"not": {"required": ["b"]}}}}
-F = form.call("f", '{"city": "Paris <tool_call>", "unit": "c"}')
-G = form.call("g", "{}")
+F = hermes_format.call("f", '{"city": "Paris <tool_call>", "unit": "c"}')
+G = hermes_format.call("g", "{}")
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def compiler(cpu_folder: Path) -> GrammarCompiler:
 def allows(vocabulary: Vocabulary, compiler: GrammarCompiler) -> Any:
     """Whether a text may come, and be the whole."""
 
-    def allowed(tools: ToolUse, text: str, *, loose: bool = False) -> bool:
-        constraint = compiler.compile(calls_source(tools, loose=loose).text).start()
+    def allowed(tools: ToolPolicy, text: str, *, loose: bool = False) -> bool:
+        constraint = compiler.compile(tool_call_grammar(tools, loose=loose).text).start()
         try:
             for token in vocabulary.encode_text(text):
                 constraint.accept(token)
@@ -53,10 +53,10 @@ def allows(vocabulary: Vocabulary, compiler: GrammarCompiler) -> Any:
     return allowed
 
 
-def use(parameters: dict[str, Any] = CITY, *, strict: bool = False, **how: Any) -> ToolUse:
+def use(parameters: dict[str, Any] = CITY, *, strict: bool = False, **how: Any) -> ToolPolicy:
     f = Function("f", parameters, "tools[0].function.parameters", strict=strict)
     g = Function("g", NO_PARAMETERS, "tools[1].function.parameters")
-    return ToolUse((f, g), **how)
+    return ToolPolicy((f, g), **how)
 
 
 CHOICES = {
@@ -77,13 +77,13 @@ CHOICES = {
         ("Hi <b>, <tool_ and </tool_call>", {"auto"}),
         ("Let me see.\n\n" + F, {"auto"}),
         (F + "\nDone.", set()),
-        (form.OPEN, set()),
+        (hermes_format.OPEN_TAG, set()),
         ("A <tool_call> is a tag.", set()),
-        (form.call("h", "{}"), set()),
-        (form.call("f", "{}"), set()),
-        (form.call("g", '{"x": 1}'), set()),
-        (form.call("f", '{"city": "x", "unit": "k"}'), set()),
-        (form.call("f", '{"city": "x"}')[:-5], set()),
+        (hermes_format.call("h", "{}"), set()),
+        (hermes_format.call("f", "{}"), set()),
+        (hermes_format.call("g", '{"x": 1}'), set()),
+        (hermes_format.call("f", '{"city": "x", "unit": "k"}'), set()),
+        (hermes_format.call("f", '{"city": "x"}')[:-5], set()),
     ],
 )
 def test_language(allows: Any, text: str, choices: set[str]) -> None:
@@ -99,9 +99,9 @@ def test_one_call_after_text(allows: Any) -> None:
 
 def test_any_object(allows: Any) -> None:
     """A schema that cannot be enforced, and does not have to be, leaves any object."""
-    call = form.call("f", json.dumps({"z": [1, {"y": None}]}))
+    call = hermes_format.call("f", json.dumps({"z": [1, {"y": None}]}))
     assert allows(use(BEYOND), call)
-    assert not allows(use(BEYOND), form.call("f", "[]"))
+    assert not allows(use(BEYOND), hermes_format.call("f", "[]"))
     assert not allows(use(), call)
     assert allows(use(), call, loose=True)
     assert not allows(use(strict=True), call, loose=True)
@@ -111,19 +111,19 @@ def test_any_object(allows: Any) -> None:
 def test_refusal(how: dict[str, Any]) -> None:
     """A schema that has to be enforced and cannot be is refused, with its keyword's path."""
     with pytest.raises(InvalidRequestError, match=r"field: 'tools\[0\].function.parameters.*not'"):
-        calls_source(use(BEYOND, **how), loose=True)
+        tool_call_grammar(use(BEYOND, **how), loose=True)
 
 
 def test_type_is_implied(allows: Any) -> None:
     """Parameters are an object, said or not."""
-    assert allows(use({}), form.call("f", '{"a": 1}'))
-    assert not allows(use({}), form.call("f", "1"))
+    assert allows(use({}), hermes_format.call("f", '{"a": 1}'))
+    assert not allows(use({}), hermes_format.call("f", "1"))
     recursive = {"$ref": "#/$defs/N", "$defs": {"N": {"properties": {"n": {"$ref": "#/$defs/N"}}}}}
-    assert allows(use(recursive), form.call("f", '{"n": {"n": {}}}'))
-    assert not allows(use(recursive), form.call("f", "1"))
+    assert allows(use(recursive), hermes_format.call("f", '{"n": {"n": {}}}'))
+    assert not allows(use(recursive), hermes_format.call("f", "1"))
 
 
 def test_field() -> None:
     """A complaint about one function's grammar names its parameters, else all tools."""
-    assert calls_source(use(named="f")).field == "tools[0].function.parameters"
-    assert calls_source(use()).field == "tools"
+    assert tool_call_grammar(use(named="f")).field == "tools[0].function.parameters"
+    assert tool_call_grammar(use()).field == "tools"

@@ -8,34 +8,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.service.tools import hermes_format as form
+from rapport.service.tools.hermes_format import CALL_TAIL, CLOSE_TAG, OPEN_TAG, call, call_head
 from rapport.service.tools.tool_call_parser import (
-    Argued,
-    Called,
-    CallReader,
-    Event,
+    ArgumentsDelta,
+    CallStart,
     ObjectEnd,
-    Said,
+    ParserEvent,
+    TextDelta,
+    ToolCallParser,
 )
 
 NAMES = ("f", "get_weather", "get_weather2")
-F = form.call("f", '{"x": 1}')
+F = call("f", '{"x": 1}')
 # Patterns of the markup of a call, which may be cut at its end.
 B = r"[ \t\r\n]*"
-HEAD = B + B.join((form.OPEN, r"\{{", '"name"', ":", '"{name}"', ",", '"arguments"', ":", ""))
-TAIL = rf"({B}\}}?{B}{form.CLOSE})?{B}"
-ENDS = [form.CLOSE[:length] for length in range(len(form.CLOSE))]
+HEAD = B + B.join((OPEN_TAG, r"\{{", '"name"', ":", '"{name}"', ",", '"arguments"', ":", ""))
+TAIL = rf"({B}\}}?{B}{CLOSE_TAG})?{B}"
+ENDS = [CLOSE_TAG[:length] for length in range(len(CLOSE_TAG))]
 # Pieces that are made to be mistaken for calls, whole, cut or nested.
 HOSTILE = st.lists(
     st.sampled_from(
         [
-            form.OPEN,
-            form.CLOSE,
-            form.head("f"),
-            form.head("unknown"),
-            form.TAIL,
+            OPEN_TAG,
+            CLOSE_TAG,
+            call_head("f"),
+            call_head("unknown"),
+            CALL_TAIL,
             F,
-            form.call("get_weather2", '{"s": "}<tool_call>\\"{["}'),
+            call("get_weather2", '{"s": "}<tool_call>\\"{["}'),
             "<tool_",
             "<",
             "{}",
@@ -49,24 +49,24 @@ HOSTILE = st.lists(
 ).map("".join)
 
 
-def read(*pieces: str) -> list[Event]:
-    reader = CallReader(NAMES)
+def read(*pieces: str) -> list[ParserEvent]:
+    reader = ToolCallParser(NAMES)
     events = [event for piece in pieces for event in reader.push(piece)]
     return [*events, *reader.end()]
 
 
-def joined(events: list[Event]) -> list[tuple[str, str]]:
+def joined(events: list[ParserEvent]) -> list[tuple[str, str]]:
     """What is said, and name and arguments of each call, in order."""
     parts: list[tuple[str, str]] = []
     for event in events:
         match event:
-            case Said(text) if parts and not parts[-1][0]:
+            case TextDelta(text) if parts and not parts[-1][0]:
                 parts[-1] = ("", parts[-1][1] + text)
-            case Said(text):
+            case TextDelta(text):
                 parts.append(("", text))
-            case Called(name):
+            case CallStart(name):
                 parts.append((name, ""))
-            case Argued(text):
+            case ArgumentsDelta(text):
                 parts[-1] = (parts[-1][0], parts[-1][1] + text)
     return parts
 
@@ -78,12 +78,12 @@ def cut(text: str, places: list[int]) -> list[str]:
 
 def test_text() -> None:
     """Text without calls is itself."""
-    assert read("Hello ", "there.\n") == [Said("Hello"), Said(" there."), Said("\n")]
+    assert read("Hello ", "there.\n") == [TextDelta("Hello"), TextDelta(" there."), TextDelta("\n")]
 
 
 def test_call() -> None:
     """A call is its name and the text of its arguments."""
-    assert read(F) == [Called("f"), Argued('{"x": 1}')]
+    assert read(F) == [CallStart("f"), ArgumentsDelta('{"x": 1}')]
 
 
 def test_text_before() -> None:
@@ -100,35 +100,35 @@ def test_text_like_a_tag_before(before: str) -> None:
 @pytest.mark.parametrize("between", ["", "\n", " \n\t"])
 def test_several(between: str) -> None:
     """Calls follow each other; blanks around them are no text."""
-    text = between.join(["", F, form.call("get_weather", "{}"), F, ""])
+    text = between.join(["", F, call("get_weather", "{}"), F, ""])
     expected = [("f", '{"x": 1}'), ("get_weather", "{}"), ("f", '{"x": 1}')]
     assert joined(read(text)) == expected
 
 
 def test_arguments_come_as_they_are_written() -> None:
     """A call begins with the brace of its arguments, and those come piece by piece."""
-    reader = CallReader(NAMES)
-    assert list(reader.push(form.OPEN + form.head("f"))) == []
-    assert list(reader.push('{"x')) == [Called("f"), Argued('{"x')]
-    assert list(reader.push('": 1')) == [Argued('": 1')]
-    assert reader.cut
-    assert list(reader.push("}}\n</tool")) == [Argued("}")]
-    assert not reader.cut
+    reader = ToolCallParser(NAMES)
+    assert list(reader.push(OPEN_TAG + call_head("f"))) == []
+    assert list(reader.push('{"x')) == [CallStart("f"), ArgumentsDelta('{"x')]
+    assert list(reader.push('": 1')) == [ArgumentsDelta('": 1')]
+    assert reader.in_arguments
+    assert list(reader.push("}}\n</tool")) == [ArgumentsDelta("}")]
+    assert not reader.in_arguments
     assert list(reader.end()) == []
 
 
 @pytest.mark.parametrize("tag", ["<", "<tool", "\n<tool_call", "  "])
 def test_beginnings_are_held_back(tag: str) -> None:
     """What may be a tag waits until it is certain that it is none."""
-    reader = CallReader(NAMES)
-    assert list(reader.push("Hm" + tag)) == [Said("Hm")]
-    assert list(reader.push("!")) == [Said(tag + "!")]
+    reader = ToolCallParser(NAMES)
+    assert list(reader.push("Hm" + tag)) == [TextDelta("Hm")]
+    assert list(reader.push("!")) == [TextDelta(tag + "!")]
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        form.call("unknown", "{}"),
+        call("unknown", "{}"),
         "<tool_call>nothing</tool_call>",
         '<tool_call>\n{"name": "f", "arguments": []}\n</tool_call>',
         '<tool_call>\n{"name": "f", "arguments": ',
@@ -146,26 +146,32 @@ def test_no_call(text: str) -> None:
 
 def test_text_that_is_no_call_does_not_wait_for_ever() -> None:
     """After a tag there is only so much that the beginning of a call can be."""
-    reader = CallReader(NAMES)
+    reader = ToolCallParser(NAMES)
     assert list(reader.push("<tool_call> is a tag. " * 20)) != []
 
 
 def test_broken_call_before_a_call() -> None:
-    """A broken call does not spoil the next one."""
-    text = form.call("unknown", "{}")
+    """A broken call does not affect the next one."""
+    text = call("unknown", "{}")
     assert joined(read(text + "\n" + F)) == [("", text), ("f", '{"x": 1}')]
 
 
 @pytest.mark.parametrize("tail", ["", "}", "}\n", "}\n</tool_", "\n</tool_call>", "}</tool_call>"])
 def test_unfinished_tail(tail: str) -> None:
     """A call is whole once its arguments are; what ends it is never text."""
-    assert read(form.OPEN + form.head("f") + "{}" + tail) == [Called("f"), Argued("{}")]
+    assert read(OPEN_TAG + call_head("f") + "{}" + tail) == [
+        CallStart("f"),
+        ArgumentsDelta("{}"),
+    ]
 
 
 def test_text_after() -> None:
     """Text may follow a call."""
     assert joined(read(F + "\nDone.")) == [("f", '{"x": 1}'), ("", "\nDone.")]
-    assert joined(read(F[: -len(form.TAIL)] + "} Done.")) == [("f", '{"x": 1}'), ("", "} Done.")]
+    assert joined(read(F[: -len(CALL_TAIL)] + "} Done.")) == [
+        ("f", '{"x": 1}'),
+        ("", "} Done."),
+    ]
 
 
 @given(HOSTILE, st.lists(st.integers(min_value=0)))
@@ -196,10 +202,10 @@ def test_arguments_are_exact(value: dict[str, object], after: str) -> None:
     end = ObjectEnd()
     assert end.push(text + after) == len(text)
     assert end.found
-    assert read(form.call("f", text)) == [Called("f"), Argued(text)]
+    assert read(call("f", text)) == [CallStart("f"), ArgumentsDelta(text)]
 
 
 def test_long_arguments() -> None:
     """Long arguments may come in single letters; reading is linear."""
     text = json.dumps({"text": "x" * 20_000})
-    assert joined(read(*form.call("f", text))) == [("f", text)]
+    assert joined(read(*call("f", text))) == [("f", text)]

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from rapport.service.tools.tool_choice import NO_PARAMETERS, NO_TOOLS, Function, ToolUse, tool_use
+from rapport.service.tools.tool_choice import (
+    NO_PARAMETERS,
+    NO_TOOLS,
+    Function,
+    ToolPolicy,
+    parse_tool_policy,
+)
 from rapport.v1.tool_pb2 import (
     FunctionCallChoice,
     FunctionCallMode,
@@ -22,8 +28,8 @@ G = FunctionDefinition(name="g", strict=True)
 TOOLS = [Tool(function=F), Tool(function=G)]
 
 
-def use(**fields: Any) -> ToolUse:
-    return tool_use(chat(**fields))
+def use(**fields: Any) -> ToolPolicy:
+    return parse_tool_policy(chat(**fields))
 
 
 def mode(name: str) -> ToolChoice:
@@ -38,9 +44,9 @@ def test_functions() -> None:
     )
 
 
-def test_shown() -> None:
+def test_definitions() -> None:
     """Models see tools in the shape that requests have."""
-    f, g = use(tools=TOOLS).shown
+    f, g = use(tools=TOOLS).definitions
     assert f == {
         "type": "function",
         "function": {"name": "f", "description": "Does f.", "parameters": {"type": "object"}},
@@ -49,7 +55,7 @@ def test_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "forced", "parallel", "callable_"),
+    ("fields", "forced", "parallel", "allowed"),
     [
         ({}, False, True, "fg"),
         ({"tool_choice": mode("UNSPECIFIED")}, False, True, "fg"),
@@ -68,11 +74,11 @@ def test_shown() -> None:
         ),
     ],
 )
-def test_choice(fields: dict[str, Any], forced: bool, parallel: bool, callable_: str) -> None:
+def test_choice(fields: dict[str, Any], forced: bool, parallel: bool, allowed: str) -> None:
     """The choice says whether there must be a call, of what, and whether there may be several."""
     tools = use(tools=TOOLS, **fields)
     assert (tools.forced, tools.parallel) == (forced, parallel)
-    assert [function.name for function in tools.callable] == list(callable_)
+    assert [function.name for function in tools.allowed] == list(allowed)
     assert len(tools.functions) == 2
 
 

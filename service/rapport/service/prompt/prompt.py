@@ -12,7 +12,7 @@ from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.tokens import SafeEncoder
 from rapport.service.prompt.tool_prompt import with_instructions, with_results
 from rapport.service.prompt.turns import Conversation, Json, Turn, turn_of
-from rapport.service.tools import hermes_format as form
+from rapport.service.tools import hermes_format
 from rapport.v1.message_pb2 import ChatMessage
 
 Encode = Callable[[Conversation], list[int]]
@@ -68,7 +68,7 @@ class PromptReader:
             return lambda turns: Conversation(turns, tools)
         if not tools:
             return lambda turns: Conversation(list(with_results(turns)))
-        text = form.instructions(tools)
+        text = hermes_format.instructions(tools)
 
         def converse(turns: Sequence[Turn]) -> Conversation:
             told = with_instructions(turns, text, lambda: template.system_prompt)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from rapport.service.prompt.turns import Turn
-from rapport.service.tools import hermes_format as form
+from rapport.service.tools import hermes_format
 
 
 def with_instructions(turns: Sequence[Turn], text: str, default: Callable[[], str]) -> list[Turn]:
@@ -23,6 +23,6 @@ def with_results(turns: Iterable[Turn]) -> Iterator[Turn]:
     """The turns with what tools answered as turns of the user, one for all in a row."""
     for role, group in groupby(turns, key=lambda turn: turn.role):
         if role == "tool":
-            yield Turn("user", "\n".join(form.result(turn.content) for turn in group))
+            yield Turn("user", "\n".join(hermes_format.result(turn.content) for turn in group))
         else:
             yield from group

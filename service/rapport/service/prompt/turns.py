@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rapport.service.tools import hermes_format as form
+from rapport.service.tools import hermes_format
 from rapport.v1.message_pb2 import ChatContent, ChatMessage, Role
 from rapport.v1.tool_pb2 import ToolCall
 
@@ -71,7 +71,7 @@ def text_of(content: ChatContent) -> str:
 
 def call_text(call: ToolCall) -> str:
     """A call as models that call tools write it."""
-    return form.call(call.function.name, json_text(call.function.arguments))
+    return hermes_format.call(call.function.name, json_text(call.function.arguments))
 
 
 def json_text(text: str) -> str:

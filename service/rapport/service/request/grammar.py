@@ -7,13 +7,13 @@ from functools import partial
 from rapport.service.engine.sampling.constraint import Grammar
 from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.compiler import FormatCompiler
-from rapport.service.tools.grammar import calls_source
-from rapport.service.tools.tool_choice import ToolUse
+from rapport.service.tools.grammar import tool_call_grammar
+from rapport.service.tools.tool_choice import ToolPolicy
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 
 
 async def grammar_for(
-    request: CreateChatCompletionRequest, tools: ToolUse, formats: FormatCompiler
+    request: CreateChatCompletionRequest, tools: ToolPolicy, formats: FormatCompiler
 ) -> Grammar | None:
     """The grammar of calls where there are tools, else that of the format; None for free text.
 
@@ -27,8 +27,8 @@ async def grammar_for(
     if known := formats.recall(loose):
         return known
     try:
-        return await formats.compile(partial(calls_source, tools), "tools", exact)
+        return await formats.compile(partial(tool_call_grammar, tools), "tools", exact)
     except InvalidRequestError:
         if tools.exact:
             raise
-    return await formats.compile(partial(calls_source, tools, loose=True), "tools", loose)
+    return await formats.compile(partial(tool_call_grammar, tools, loose=True), "tools", loose)

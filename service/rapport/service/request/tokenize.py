@@ -9,7 +9,7 @@ from rapport.service.request.messages import message_violations
 from rapport.service.request.model_names import is_named
 from rapport.service.request.rules import Violations, length, required
 from rapport.service.request.tools import tool_violations
-from rapport.service.tools.tool_choice import tool_use
+from rapport.service.tools.tool_choice import parse_tool_policy
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
 
@@ -29,8 +29,8 @@ def tokenized(request: TokenizeRequest, served: Served) -> TokenizeResponse:
     if request.HasField("text"):
         tokens = tuple(vocabulary.encode_text(request.text))
     else:
-        tools = tool_use(_conversation(request))
-        tokens = served.prompts.read(request.messages, tools=tools.shown)
+        tools = parse_tool_policy(_conversation(request))
+        tokens = served.prompts.read(request.messages, tools=tools.definitions)
     pieces = [vocabulary.spell([token]) for token in tokens]
     return TokenizeResponse(token_ids=tokens, pieces=pieces, count=len(tokens))
 

@@ -8,7 +8,7 @@ from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.request.rules import Violations, known, matches, required
 from rapport.service.structured_output.schema import dumped
 from rapport.service.structured_output.strict_json import parse
-from rapport.service.tools.tool_choice import definitions, name_in
+from rapport.service.tools.tool_choice import chosen_name, function_definitions
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.tool_pb2 import (
     FunctionCallMode,
@@ -32,7 +32,7 @@ def tool_violations(request: CreateChatCompletionRequest) -> Violations:
     """Whatever is wrong with tools."""
     for index, tool in enumerate(request.tools):
         yield from required(f"tools[{index}].type", given=tool.HasField("function"))
-    yield from functions_violations(list(definitions(request)))
+    yield from functions_violations(list(function_definitions(request)))
     yield from spelling_violations(request)
     yield from choice_violations(request)
     yield from legacy_choice_violations(request)
@@ -95,7 +95,7 @@ def named_violations(choice: NamedToolChoice, names: set[str]) -> Violations:
         yield FieldViolation("tool_choice.name", told)
     elif long or short:
         field = "tool_choice.function.name" if long else "tool_choice.name"
-        yield from known_name(field, name_in(choice), names)
+        yield from known_name(field, chosen_name(choice), names)
     else:
         yield from required("tool_choice.function", given=False)
 

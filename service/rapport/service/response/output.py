@@ -8,7 +8,7 @@ from rapport.service.response.builder import Answer
 from rapport.service.response.choices import ChoiceWriter, PlainSpeech, RawWriter, Speech
 from rapport.service.response.logprobs import logprobs_writer
 from rapport.service.response.tool_call_writer import ToolSpeech
-from rapport.service.tools.tool_choice import NO_TOOLS, ToolUse
+from rapport.service.tools.tool_choice import NO_TOOLS, ToolPolicy
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 
 
@@ -17,7 +17,7 @@ def answer_to(
     asked: GenerationRequest,
     vocabulary: Vocabulary,
     arrived: float,
-    tools: ToolUse = NO_TOOLS,
+    tools: ToolPolicy = NO_TOOLS,
 ) -> Answer:
     """An empty answer with a writer for each choice. `arrived` is of the monotonic clock."""
     echo = echo_of(request, asked.prompt, vocabulary)
@@ -41,7 +41,7 @@ def answer_to(
     )
 
 
-def speech_with(tools: ToolUse) -> Speech:
+def speech_with(tools: ToolPolicy) -> Speech:
     """Makes messages of text, in which there may be calls if there are tools."""
     return ToolSpeech(tools) if tools.functions else PlainSpeech()
 

@@ -6,8 +6,14 @@ import secrets
 import string
 from collections.abc import Iterable, Iterator
 
-from rapport.service.tools.tool_call_parser import Argued, Called, CallReader, Event, Said
-from rapport.service.tools.tool_choice import ToolUse
+from rapport.service.tools.tool_call_parser import (
+    ArgumentsDelta,
+    CallStart,
+    ParserEvent,
+    TextDelta,
+    ToolCallParser,
+)
+from rapport.service.tools.tool_choice import ToolPolicy
 from rapport.v1.chat_pb2 import FinishReason, MessageDelta
 from rapport.v1.tool_pb2 import FunctionCallDelta, ToolCallDelta, ToolType
 
@@ -23,34 +29,36 @@ class ToolSpeech:
     one that ends before them has no such call, and unless it is forced, the text instead.
     """
 
-    def __init__(self, tools: ToolUse) -> None:
-        self._reader = CallReader(function.name for function in tools.callable)
+    def __init__(self, tools: ToolPolicy) -> None:
+        self._parser = ToolCallParser(function.name for function in tools.allowed)
         self._forced = tools.forced
 
     def push(self, text: str) -> Iterator[MessageDelta]:
-        return self._told(self._reader.push(text))
+        return self._told(self._parser.push(text))
 
     def end(self) -> Iterator[MessageDelta]:
-        rest = self._reader.end()
-        return self._told(event for event in rest if not (self._forced and isinstance(event, Said)))
+        rest = self._parser.end()
+        return self._told(
+            event for event in rest if not (self._forced and isinstance(event, TextDelta))
+        )
 
     def finish_reason(self, reason: FinishReason.ValueType) -> FinishReason.ValueType:
-        complete = self._reader.calls and not self._reader.cut
+        complete = self._parser.calls and not self._parser.in_arguments
         return FinishReason.FINISH_REASON_TOOL_CALLS if complete else reason
 
-    def _told(self, events: Iterable[Event]) -> Iterator[MessageDelta]:
+    def _told(self, events: Iterable[ParserEvent]) -> Iterator[MessageDelta]:
         for event in events:
             match event:
-                case Said(text):
+                case TextDelta(text):
                     yield MessageDelta(content=text)
-                case Called(name):
+                case CallStart(name):
                     yield MessageDelta(tool_calls=[self._beginning(name)])
-                case Argued(text):
+                case ArgumentsDelta(text):
                     yield MessageDelta(tool_calls=[self._fragment(text)])
 
     def _beginning(self, name: str) -> ToolCallDelta:
         return ToolCallDelta(
-            index=self._reader.calls - 1,
+            index=self._parser.calls - 1,
             id=new_id(),
             type=ToolType.TOOL_TYPE_FUNCTION,
             function=FunctionCallDelta(name=name, arguments=""),
@@ -58,7 +66,7 @@ class ToolSpeech:
 
     def _fragment(self, text: str) -> ToolCallDelta:
         function = FunctionCallDelta(arguments=text)
-        return ToolCallDelta(index=self._reader.calls - 1, function=function)
+        return ToolCallDelta(index=self._parser.calls - 1, function=function)
 
 
 def new_id() -> str:

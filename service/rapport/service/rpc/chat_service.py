@@ -24,7 +24,7 @@ from rapport.service.request.tokenize import tokenized
 from rapport.service.response.builder import Answer
 from rapport.service.response.output import answer_to
 from rapport.service.rpc import response_headers as headers
-from rapport.service.tools.tool_choice import ToolUse, tool_use
+from rapport.service.tools.tool_choice import ToolPolicy, parse_tool_policy
 from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
     CreateChatCompletionResponse,
@@ -118,14 +118,14 @@ class ChatService(ChatServiceServicer):
         tenant: Tenant,
         *,
         streaming: bool,
-    ) -> tuple[ToolUse, GenerationRequest]:
+    ) -> tuple[ToolPolicy, GenerationRequest]:
         engine = served.engine
         size = engine.vocabulary.size
         check(request, model=served.model, vocabulary_size=size, streaming=streaming)
-        tools = tool_use(request)
+        tools = parse_tool_policy(request)
         prompt = served.prompts.read(
             request.messages,
-            tools=tools.shown,
+            tools=tools.definitions,
             most=request.prompt_truncate_len or None,
             safe=request.safe_tokenization or not request.HasField("safe_tokenization"),
         )

@@ -1,4 +1,4 @@
-"""Calls as a grammar: what a model may write where it has tools."""
+"""The grammar of an answer that may call tools."""
 
 from __future__ import annotations
 
@@ -8,46 +8,47 @@ from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.gbnf import quoted
 from rapport.service.structured_output.response_format import Source
 from rapport.service.structured_output.schema import dumped, enforceable
-from rapport.service.tools import hermes_format as form
-from rapport.service.tools.tool_choice import Function, Json, ToolUse
+from rapport.service.tools.hermes_format import CALL_TAIL, OPEN_TAG, SEPARATOR, call_head
+from rapport.service.tools.tool_choice import Function, JsonObject, ToolPolicy
 
-ANY_ARGUMENTS: Json = {"type": "object"}
-# Text up to where a call begins, or to the end if none does. Both are read at once: at
-# the end of the tag the one is complete and the other impossible.
-TEXT = f"TEXT: /(?s:.*)/ & ~/(?s:.*){form.OPEN}(?s:.*)/"
-OPENING = f"opening[lazy]: /(?s:.*){form.OPEN}/"
+ANY_ARGUMENTS: JsonObject = {"type": "object"}
+# Text that leads up to a call, or the whole answer if there is no call. The parser follows
+# both rules at once: after the tag, OPENING is complete and TEXT is no longer possible.
+TEXT = f"TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN_TAG}(?s:.*)/"
+OPENING = f"opening[lazy]: /(?s:.*){OPEN_TAG}/"
 
 
-def calls_source(tools: ToolUse, *, loose: bool = False) -> Source:
-    """The grammar of calls, after any text unless they are forced.
+def tool_call_grammar(tools: ToolPolicy, *, loose: bool = False) -> Source:
+    """The grammar of tool calls. Unless calls are forced, text may precede them.
 
-    Forced calls and those of strict functions keep to the schemas. Others do where that
-    can be enforced, and with `loose` not even then: their arguments are any object.
+    The arguments of forced calls and of strict functions must match the function's schema.
+    Those of other functions must match it if the grammar can express it, and may be any
+    object if it cannot, or if `loose` is set.
 
     Raises:
-        InvalidRequestError: a schema cannot be enforced, and has to be.
+        InvalidRequestError: a schema has to be enforced, and the grammar cannot express it.
     """
-    functions = tools.callable
+    functions = tools.allowed
     field = functions[0].field if len(functions) == 1 else "tools"
-    return Source("\n".join(rules(tools, loose=loose)), field)
+    return Source("\n".join(_rules(tools, loose=loose)), field)
 
 
-def rules(tools: ToolUse, *, loose: bool) -> Iterator[str]:
-    functions = tools.callable
-    further = f" ({quoted(form.BETWEEN + form.OPEN)} call)*" if tools.parallel else ""
+def _rules(tools: ToolPolicy, *, loose: bool) -> Iterator[str]:
+    functions = tools.allowed
+    more_calls = f" ({quoted(SEPARATOR + OPEN_TAG)} call)*" if tools.parallel else ""
     if tools.forced:
-        yield f"start: {quoted(form.OPEN)} call{further}"
+        yield f"start: {quoted(OPEN_TAG)} call{more_calls}"
     else:
-        yield from (f"start: TEXT | opening call{further}", TEXT, OPENING)
+        yield from (f"start: TEXT | opening call{more_calls}", TEXT, OPENING)
     yield "call: " + " | ".join(f"call{number}" for number in range(len(functions)))
     for number, function in enumerate(functions):
-        schema = arguments(function, exact=tools.forced or function.strict, loose=loose)
+        schema = _arguments_schema(function, exact=tools.forced or function.strict, loose=loose)
         json = dumped(schema, function.field)
-        yield f"call{number}: {quoted(form.head(function.name))} %json {json} {quoted(form.TAIL)}"
+        yield f"call{number}: {quoted(call_head(function.name))} %json {json} {quoted(CALL_TAIL)}"
 
 
-def arguments(function: Function, *, exact: bool, loose: bool) -> Json:
-    """The schema to keep to, as the grammar engine takes it."""
+def _arguments_schema(function: Function, *, exact: bool, loose: bool) -> JsonObject:
+    """The schema of a function's arguments, as the grammar engine takes it."""
     wanted = ANY_ARGUMENTS if loose and not exact else {"type": "object", **function.parameters}
     try:
         return enforceable(wanted, function.field)

@@ -1,8 +1,8 @@
-"""The form in which models write calls, and are shown tools and results.
+"""The text format of tool calls: how models write calls, and how tools and results are shown.
 
-It is the one that Hermes and Qwen models are trained with: a call is a JSON object
-between tags. Models whose template has no word for tools are asked for it in the system
-prompt. Source of the wording: the chat template of Qwen2.5.
+It is the format that Hermes and Qwen models are trained on: a call is a JSON object between
+tags. For a model whose chat template does not render tools, the system prompt describes them
+in this format. Source of the wording: the chat template of Qwen2.5.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
-BETWEEN = "\n"
-"""What stands between text and a call, and between calls."""
+OPEN_TAG, CLOSE_TAG = "<tool_call>", "</tool_call>"
+SEPARATOR = "\n"
+"""Stands between text and a call, and between two calls."""
+CALL_TAIL = f"}}\n{CLOSE_TAG}"
+"""The end of a call: what follows its arguments."""
 
 INSTRUCTIONS = """# Tools
 
@@ -31,30 +33,25 @@ within <tool_call></tool_call> XML tags:
 </tool_call>"""
 
 
-def head(name: str) -> str:
-    """A call, after its opening tag, up to its arguments."""
-    return f'\n{{"name": {json_string(name)}, "arguments": '
-
-
-TAIL = f"}}\n{CLOSE}"
-"""A call after its arguments."""
+def call_head(name: str) -> str:
+    """The part of a call between its opening tag and its arguments."""
+    return f'\n{{"name": {_json(name)}, "arguments": '
 
 
 def call(name: str, arguments: str) -> str:
-    """A whole call. `arguments` is JSON."""
-    return OPEN + head(name) + arguments + TAIL
+    """A complete call. `arguments` is JSON text."""
+    return OPEN_TAG + call_head(name) + arguments + CALL_TAIL
 
 
 def result(text: str) -> str:
-    """What a tool answered."""
+    """The result of a tool."""
     return f"<tool_response>\n{text}\n</tool_response>"
 
 
 def instructions(tools: Iterable[Mapping[str, Any]]) -> str:
-    """What tells a model of its tools and how to call them."""
-    lines = (json.dumps(tool, ensure_ascii=False) for tool in tools)
-    return INSTRUCTIONS.format(tools="\n".join(lines))
+    """The part of a system prompt that lists the tools and explains how to call them."""
+    return INSTRUCTIONS.format(tools="\n".join(map(_json, tools)))
 
 
-def json_string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

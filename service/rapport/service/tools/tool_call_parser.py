@@ -1,4 +1,4 @@
-"""Reads calls out of text as it comes."""
+"""Parses tool calls out of generated text while it is generated."""
 
 from __future__ import annotations
 
@@ -6,130 +6,131 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from rapport.service.tools.hermes_format import CLOSE, OPEN
+from rapport.service.tools.hermes_format import CLOSE_TAG, OPEN_TAG
 
 BLANKS = " \t\r\n"
-# How many blanks may stand between two signs of a call's markup.
-MOST_BLANKS = 8
-GAP = rf"[{BLANKS}]{{0,{MOST_BLANKS}}}"
-# A call up to the brace that opens its arguments, and from the brace after them.
+# The number of blanks that may stand between two symbols of a call's markup.
+MAX_BLANKS = 8
+GAP = rf"[{BLANKS}]{{0,{MAX_BLANKS}}}"
+# The markup of a call up to and with the brace that opens its arguments.
 HEAD = ("{", '"name"', ":", '"(?P<name>{names})"', ",", '"arguments"', ":", r"\{{")
-TAIL = re.compile(rf"{GAP}\}}?{GAP}{CLOSE}")
-LONGEST_TAIL = 1 + 2 * MOST_BLANKS + len(CLOSE)
+# The markup of a call after its arguments.
+TAIL = re.compile(rf"{GAP}\}}?{GAP}{CLOSE_TAG}")
+MAX_TAIL_CHARS = 1 + 2 * MAX_BLANKS + len(CLOSE_TAG)
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """Text that is no call."""
+class TextDelta:
+    """A piece of text outside of calls."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
-    """The beginning of a call."""
+class CallStart:
+    """The beginning of a call of the function `name`."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Argued:
-    """A fragment of the arguments of the call that began last."""
+class ArgumentsDelta:
+    """A piece of the arguments (JSON text) of the call that began last."""
 
     text: str
 
 
-Event = Said | Called | Argued
+ParserEvent = TextDelta | CallStart | ArgumentsDelta
 
 
-class CallReader:
-    """Tells text and calls apart.
+class ToolCallParser:
+    """Separates text from tool calls.
 
-    What is said is given out at once, but for blanks and what may be the beginning of a
-    tag. A call begins when all is there up to the brace of its arguments, so that what
-    is no call after all, or calls what is not in `names`, can still come out as the text
-    that it is. Blanks next to a call are dropped.
+    Text is returned at once, except for blanks and for what may be the beginning of a tag.
+    A call begins only when everything up to the brace of its arguments has arrived. Until then
+    it can still turn out not to be a call, or to call a function that is not in `names`, and
+    is then returned as text. Blanks around a call are dropped.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         names = sorted(names)
-        self._head, self._longest_head = head_of(names)
+        self._head, self._max_head_chars = _head_pattern(names)
         self._arguments = ObjectEnd()
-        self._held = ""
-        self._state: Callable[[], Iterator[Event]] = self._read_text
+        self._pending = ""
+        self._state: Callable[[], Iterator[ParserEvent]] = self._parse_text
         self.calls = 0
-        """How many calls began."""
+        """The number of calls that began."""
 
     @property
-    def cut(self) -> bool:
-        """Whether the arguments of a call are not complete."""
-        return self._state == self._read_arguments
+    def in_arguments(self) -> bool:
+        """Whether a call began and its arguments are not complete."""
+        return self._state == self._parse_arguments
 
-    def push(self, text: str) -> Iterator[Event]:
-        """What the text makes certain."""
-        self._held += text
+    def push(self, text: str) -> Iterator[ParserEvent]:
+        """Takes the next piece of text, and returns the events that are now certain."""
+        self._pending += text
         state = None
         while state != self._state:
             state = self._state
             yield from state()
 
-    def end(self) -> Iterator[Event]:
-        """What was held back, now that no more text comes."""
-        if self._state == self._read_tail:
-            self._held = without_beginning_of_tail(self._held)
-            self._state = self._read_text
+    def end(self) -> Iterator[ParserEvent]:
+        """Returns the events of the text still held back. No more text may be pushed."""
+        if self._state == self._parse_tail:
+            self._pending = _strip_partial_tail(self._pending)
+            self._state = self._parse_text
             yield from self.push("")
-        while self._state == self._read_head:
-            yield self._no_call()
+        while self._state == self._parse_head:
+            yield self._tag_as_text()
             yield from self.push("")
-        if self._held.strip(BLANKS) or (self._held and not self.calls):
-            yield Said(self._take(len(self._held)))
+        if self._pending.strip(BLANKS) or (self._pending and not self.calls):
+            yield TextDelta(self._take(len(self._pending)))
 
-    def _read_text(self) -> Iterator[Event]:
-        before, tag, _ = self._held.partition(OPEN)
+    def _parse_text(self) -> Iterator[ParserEvent]:
+        before, tag, _ = self._pending.partition(OPEN_TAG)
         if tag:
-            self._state = self._read_head
-        said = self._take(len(before.rstrip(BLANKS)) if tag else certain(self._held))
-        if said:
-            yield Said(said)
+            self._state = self._parse_head
+        length = len(before.rstrip(BLANKS)) if tag else _certain_length(self._pending)
+        if text := self._take(length):
+            yield TextDelta(text)
 
-    def _read_head(self) -> Iterator[Event]:
-        found = self._head.match(self._held)
-        inside = self._held.partition(OPEN)[2]
+    def _parse_head(self) -> Iterator[ParserEvent]:
+        found = self._head.match(self._pending)
+        inside = self._pending.partition(OPEN_TAG)[2]
         if found:
             self._take(found.end() - 1)
             self.calls += 1
             self._arguments = ObjectEnd()
-            self._state = self._read_arguments
-            yield Called(found["name"])
-        elif "<" in inside or len(inside) >= self._longest_head:
-            yield self._no_call()
+            self._state = self._parse_arguments
+            yield CallStart(found["name"])
+        elif "<" in inside or len(inside) >= self._max_head_chars:
+            yield self._tag_as_text()
 
-    def _no_call(self) -> Event:
-        self._state = self._read_text
-        return Said(self._take(self._held.index(OPEN) + len(OPEN)))
+    def _tag_as_text(self) -> ParserEvent:
+        self._state = self._parse_text
+        return TextDelta(self._take(self._pending.index(OPEN_TAG) + len(OPEN_TAG)))
 
-    def _read_arguments(self) -> Iterator[Event]:
-        fragment = self._take(self._arguments.push(self._held))
+    def _parse_arguments(self) -> Iterator[ParserEvent]:
+        fragment = self._take(self._arguments.push(self._pending))
         if self._arguments.found:
-            self._state = self._read_tail
+            self._state = self._parse_tail
         if fragment:
-            yield Argued(fragment)
+            yield ArgumentsDelta(fragment)
 
-    def _read_tail(self) -> Iterator[Event]:
-        found = TAIL.match(self._held)
-        if found or len(self._held) >= LONGEST_TAIL:
+    def _parse_tail(self) -> Iterator[ParserEvent]:
+        found = TAIL.match(self._pending)
+        if found or len(self._pending) >= MAX_TAIL_CHARS:
             self._take(found.end() if found else 0)
-            self._state = self._read_text
+            self._state = self._parse_text
         return iter(())
 
     def _take(self, length: int) -> str:
-        taken, self._held = self._held[:length], self._held[length:]
+        taken, self._pending = self._pending[:length], self._pending[length:]
         return taken
 
 
 class ObjectEnd:
-    """Finds the end of a JSON object that comes in pieces, by its brackets and strings."""
+    """Finds the end of a JSON object that arrives in pieces, by its brackets and strings."""
 
     def __init__(self) -> None:
         self.found = False
@@ -138,15 +139,15 @@ class ObjectEnd:
         self._escaped = False
 
     def push(self, text: str) -> int:
-        """How many characters of the text belong to the object."""
-        for place, character in enumerate(text, start=1):
+        """Returns how many characters of the text belong to the object."""
+        for length, character in enumerate(text, start=1):
             if self._in_string:
                 self._read_in_string(character)
             else:
                 self._read(character)
             if not self._depth:
                 self.found = True
-                return place
+                return length
         return len(text)
 
     def _read(self, character: str) -> None:
@@ -166,22 +167,22 @@ class ObjectEnd:
             self._in_string = False
 
 
-def head_of(names: list[str]) -> tuple[re.Pattern[str], int]:
-    """The pattern of a call up to its arguments, and how long it can be after its tag."""
-    signs = [sign.format(names="|".join(map(re.escape, names))) for sign in HEAD[1:]]
-    pattern = rf"[{BLANKS}]*{OPEN}" + "".join(GAP + sign for sign in (r"\{", *signs))
+def _head_pattern(names: list[str]) -> tuple[re.Pattern[str], int]:
+    """The pattern of a call up to its arguments, and its greatest length after the tag."""
+    symbols = [symbol.format(names="|".join(map(re.escape, names))) for symbol in HEAD[1:]]
+    pattern = rf"[{BLANKS}]*{OPEN_TAG}" + "".join(GAP + symbol for symbol in (r"\{", *symbols))
     written = sum(map(len, ("{", '"name"', ":", '""', ",", '"arguments"', ":", "{")))
-    return re.compile(pattern), written + max(map(len, names)) + MOST_BLANKS * len(HEAD)
+    return re.compile(pattern), written + max(map(len, names)) + MAX_BLANKS * len(HEAD)
 
 
-def certain(text: str) -> int:
-    """The length of a text without blanks and beginnings of a tag at its end."""
-    lengths = range(len(OPEN) - 1, 0, -1)
-    begun = next((length for length in lengths if text.endswith(OPEN[:length])), 0)
-    return len(text[: len(text) - begun].rstrip(BLANKS))
+def _certain_length(text: str) -> int:
+    """The length of a text without the blanks or the beginning of a tag at its end."""
+    lengths = range(len(OPEN_TAG) - 1, 0, -1)
+    partial = next((length for length in lengths if text.endswith(OPEN_TAG[:length])), 0)
+    return len(text[: len(text) - partial].rstrip(BLANKS))
 
 
-def without_beginning_of_tail(text: str) -> str:
-    """What is left of a text when no more comes, and it may be the beginning of a tail."""
+def _strip_partial_tail(text: str) -> str:
+    """Drops a text that is the beginning of a call's tail, and keeps any other."""
     rest = text.lstrip(BLANKS).removeprefix("}").lstrip(BLANKS)
-    return "" if CLOSE.startswith(rest) else text
+    return "" if CLOSE_TAG.startswith(rest) else text

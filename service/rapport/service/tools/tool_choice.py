@@ -1,4 +1,8 @@
-"""What a request says about calls, whichever way it says it."""
+"""The tools of a request and how the model may use them.
+
+A request has tools in the current form (`tools`, `tool_choice`) or in the legacy form
+(`functions`, `function_call`). Both are parsed to the same `ToolPolicy`.
+"""
 
 from __future__ import annotations
 
@@ -17,85 +21,88 @@ from rapport.v1.tool_pb2 import (
     ToolChoiceMode,
 )
 
-Json = dict[str, Any]
+JsonObject = dict[str, Any]
 
-NO_PARAMETERS: Json = {"type": "object", "properties": {}, "additionalProperties": False}
-FORCING = (ToolChoiceMode.TOOL_CHOICE_MODE_REQUIRED, ToolChoiceMode.TOOL_CHOICE_MODE_ANY)
+NO_PARAMETERS: JsonObject = {"type": "object", "properties": {}, "additionalProperties": False}
+"""The schema of a function that declares no parameters."""
+FORCING_MODES = (ToolChoiceMode.TOOL_CHOICE_MODE_REQUIRED, ToolChoiceMode.TOOL_CHOICE_MODE_ANY)
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function that the model is told of. `field` is where the request has its parameters."""
+    """A function that the model may see. `field` is the path of its parameters in the request."""
 
     name: str
-    parameters: Json
+    parameters: JsonObject
     field: str
     description: str | None = None
     strict: bool = False
 
     @property
-    def shown(self) -> Json:
-        """The function as models see it."""
+    def definition(self) -> JsonObject:
+        """The function as chat templates get it, in the form of a request's `tools`."""
         description = {} if self.description is None else {"description": self.description}
         function = {"name": self.name, **description, "parameters": self.parameters}
         return {"type": "function", "function": function}
 
 
 @dataclass(frozen=True, slots=True)
-class ToolUse:
-    """The functions, and how the model may call them."""
+class ToolPolicy:
+    """The functions of a request, and how the model may call them."""
 
     functions: tuple[Function, ...] = ()
     forced: bool = False
-    """Whether the answer is nothing but calls."""
+    """Whether the answer must consist of calls only."""
     named: str | None = None
-    """The only function that may be called, if it is but one."""
+    """The name of the only function that may be called, if the request names one."""
     parallel: bool = True
-    """Whether there may be several calls."""
+    """Whether an answer may have several calls."""
 
     @property
-    def shown(self) -> tuple[Json, ...]:
-        """The tools as models see them."""
-        return tuple(function.shown for function in self.functions)
+    def definitions(self) -> tuple[JsonObject, ...]:
+        """The functions as chat templates get them."""
+        return tuple(function.definition for function in self.functions)
 
     @property
     def exact(self) -> bool:
-        """Whether some calls must keep to a schema, come what may."""
+        """Whether any calls must match a schema, so that a schema may not be loosened."""
         return self.forced or any(function.strict for function in self.functions)
 
     @property
-    def callable(self) -> tuple[Function, ...]:
+    def allowed(self) -> tuple[Function, ...]:
         """The functions that may be called."""
         return tuple(f for f in self.functions if self.named in (None, f.name))
 
 
-NO_TOOLS = ToolUse()
+NO_TOOLS = ToolPolicy()
 
 
-def tool_use(request: CreateChatCompletionRequest) -> ToolUse:
-    """The use of tools that a checked request asks for; none where it must not call any.
+def parse_tool_policy(request: CreateChatCompletionRequest) -> ToolPolicy:
+    """Parses the tools of a request that was validated.
+
+    Returns `NO_TOOLS` where the request forbids calls.
 
     Raises:
-        InvalidRequestError: a function's parameters are no JSON.
+        InvalidRequestError: the parameters of a function are not valid JSON.
     """
-    choice = choice_of(request)
+    choice = _tool_choice(request)
     if choice.mode == ToolChoiceMode.TOOL_CHOICE_MODE_NONE:
         return NO_TOOLS
-    functions = tuple(read(definition, path) for path, definition in definitions(request))
-    named = name_in(choice.named) if choice.HasField("named") else None
-    several = not request.HasField("parallel_tool_calls") or request.parallel_tool_calls
-    return ToolUse(
+    functions = tuple(_parse_function(*each) for each in function_definitions(request))
+    named = chosen_name(choice.named) if choice.HasField("named") else None
+    parallel = not request.HasField("parallel_tool_calls") or request.parallel_tool_calls
+    return ToolPolicy(
         functions,
-        forced=named is not None or choice.mode in FORCING,
+        forced=named is not None or choice.mode in FORCING_MODES,
         named=named,
-        parallel=several and named is None,
+        parallel=parallel and named is None,
     )
 
 
-def definitions(
+def function_definitions(
     request: CreateChatCompletionRequest,
 ) -> Iterator[tuple[str, FunctionDefinition]]:
-    """The functions of a request and their paths, in the present form and in the legacy one."""
+    """The functions of a request with their field paths, in the current and the legacy form."""
     for index, tool in enumerate(request.tools):
         if tool.HasField("function"):
             yield f"tools[{index}].function", tool.function
@@ -103,14 +110,19 @@ def definitions(
         yield f"functions[{index}]", function
 
 
-def choice_of(request: CreateChatCompletionRequest) -> ToolChoice:
-    """The choice of a request; the legacy form becomes the present one."""
+def chosen_name(choice: NamedToolChoice) -> str:
+    """The name of the chosen function, which may stand in either of two fields."""
+    return choice.function.name if choice.HasField("function") else choice.name
+
+
+def _tool_choice(request: CreateChatCompletionRequest) -> ToolChoice:
+    """The request's tool choice. A legacy `function_call` is converted."""
     if request.HasField("function_call"):
-        return modernised(request.function_call)
+        return _from_function_call(request.function_call)
     return request.tool_choice
 
 
-def modernised(legacy: FunctionCallChoice) -> ToolChoice:
+def _from_function_call(legacy: FunctionCallChoice) -> ToolChoice:
     if legacy.HasField("named"):
         return ToolChoice(named=NamedToolChoice(function=legacy.named))
     none = legacy.mode == FunctionCallMode.FUNCTION_CALL_MODE_NONE
@@ -118,12 +130,7 @@ def modernised(legacy: FunctionCallChoice) -> ToolChoice:
     return ToolChoice(mode=mode)
 
 
-def name_in(choice: NamedToolChoice) -> str:
-    """The name, in whichever of its two places it is."""
-    return choice.function.name if choice.HasField("function") else choice.name
-
-
-def read(definition: FunctionDefinition, path: str) -> Function:
+def _parse_function(path: str, definition: FunctionDefinition) -> Function:
     field = f"{path}.parameters"
     given = definition.HasField("parameters")
     return Function(
