@@ -15,6 +15,7 @@ from rapport.service.engine.request import Delta, FinishReason, GenerationReques
 from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
 from rapport.service.engine.scheduling.slots import SlotCounters
 from rapport.service.engine.stats import COMPILE_BOUNDS, Occupancy, PrefixStats, Stats, Tally
+from rapport.service.interceptors.context import RequestContext
 from rapport.service.lifecycle import Served
 from rapport.service.prompt.prompt import PromptReader
 from rapport.service.structured_output.compiler import FormatCompiler
@@ -128,6 +129,12 @@ def served(engine: ScriptedEngine) -> Served:
         compile_times=Tally(COMPILE_BOUNDS), refused=0, recalled=0
     )
     return Served(real, reader, formats, grammars)
+
+
+def request_context(method: str = "", request_id: str = "", **fields: Any) -> RequestContext:
+    """The context of an RPC that has no connection."""
+    rpc: Any = None
+    return RequestContext(rpc, method, request_id, **fields)
 
 
 def says(index: int, text: str, *, tokens: int = 1) -> Delta:

@@ -13,7 +13,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.sampling.constraint import GrammarCompiler
 from rapport.service.errors import NotReadyError
-from rapport.service.interceptors.in_flight import Underway
+from rapport.service.interceptors.in_flight import InFlightRequests
 from rapport.service.prompt.prompt import PromptReader
 from rapport.service.rpc.service_names import CHAT_SERVICE, MODEL_SERVICE
 from rapport.service.structured_output.compiler import FormatCompiler
@@ -59,7 +59,7 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.health = health.HealthServicer()
-        self.underway = Underway()
+        self.in_flight = InFlightRequests()
         self.state = State.LOADING
         self.loaded: Served | None = None
         """The model, once it is loaded; also when no more work is taken."""

@@ -195,7 +195,9 @@ async def drain(lifecycle: Lifecycle, engine: Engine, grace: float) -> None:
     await engine.drain(grace)
     with suppress(TimeoutError):
         # The engine is done with an answer before a slow reader has it.
-        await asyncio.wait_for(lifecycle.underway.none(), max(0, ends - time.monotonic()))
+        await asyncio.wait_for(
+            lifecycle.in_flight.wait_until_none(), max(0, ends - time.monotonic())
+        )
     await engine.stop()
     logger.info("requests: %s; slots: %s", engine.counters, engine.slot_counters)
 

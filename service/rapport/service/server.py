@@ -13,20 +13,16 @@ from rapport.common.metrics.certificates import Certificates
 from rapport.common.settings import warn_of_plain_keys
 from rapport.service.config import ServiceSettings
 from rapport.service.interceptors.access_log import log_access
-from rapport.service.interceptors.concurrency_limit import bound_calls
-from rapport.service.interceptors.interceptors import (
-    Around,
-    Closing,
-    Scope,
-    answer_errors,
-    keep_account,
-    keep_limits,
-    name_subject,
-    permit_model,
-    require_key,
-)
+from rapport.service.interceptors.auth import authenticate, authorize_model, identify
+from rapport.service.interceptors.concurrency_limit import ConcurrencyLimit
+from rapport.service.interceptors.context import RequestObserver
+from rapport.service.interceptors.errors import report_errors
+from rapport.service.interceptors.grpc_internals import mute_send_errors
+from rapport.service.interceptors.observers import notify_observers
+from rapport.service.interceptors.rate_limit import limit_rate
 from rapport.service.interceptors.read import read_request
-from rapport.service.interceptors.slow_reader import Readers, log_no_goodbyes
+from rapport.service.interceptors.scope import Scope, ScopeInterceptor
+from rapport.service.interceptors.slow_reader import SlowReaderGuard
 from rapport.service.keys.key_store import Key, KeyStore
 from rapport.service.keys.limits import KeyLimits
 from rapport.service.keys.rate_limiter import RateLimiter
@@ -54,22 +50,24 @@ class PortTakenError(Exception):
 
 
 def build_server(
-    settings: ServiceSettings, lifecycle: Lifecycle, *closings: Closing
+    settings: ServiceSettings, lifecycle: Lifecycle, *observers: RequestObserver
 ) -> grpc.aio.Server:
     """A server with everything in it, not yet listening.
 
-    `closings` get the account of each RPC when it has ended, in this order and before the log.
+    `observers` are called when an RPC has ended, in this order and before the access log.
 
     Raises:
         KeyFileError: the file of API keys cannot be used.
     """
-    log_no_goodbyes()
-    rpcs = most_rpcs(settings)
-    readers = Readers(settings.reader_timeout)
+    mute_send_errors()
+    max_rpcs = max_concurrent_rpcs(settings)
+    slow_readers = SlowReaderGuard(settings.reader_timeout)
     server = grpc.aio.server(
-        interceptors=[Around(list(_scopes(settings, lifecycle, closings)), readers)],
+        interceptors=[
+            ScopeInterceptor(list(_scopes(settings, lifecycle, observers)), slow_readers)
+        ],
         options=[
-            *transport_options(settings.max_message_bytes, 2 * rpcs),
+            *transport_options(settings.max_message_bytes, 2 * max_rpcs),
             ("grpc.enable_channelz", int(settings.channelz)),
         ],
     )
@@ -150,22 +148,23 @@ def transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[st
     ]
 
 
-def most_rpcs(settings: ServiceSettings) -> int:
-    """How many chat RPCs may be under way at once."""
+def max_concurrent_rpcs(settings: ServiceSettings) -> int:
+    """The number of chat RPCs that may run at once."""
     return settings.slots + settings.max_waiting + SPARE_RPCS
 
 
 def _scopes(
-    settings: ServiceSettings, lifecycle: Lifecycle, closings: Sequence[Closing]
+    settings: ServiceSettings, lifecycle: Lifecycle, observers: Sequence[RequestObserver]
 ) -> Iterator[Scope]:
-    yield lifecycle.underway.counted
-    yield keep_account(*closings, log_access)
-    yield answer_errors
+    """What surrounds each RPC, the outermost first."""
+    yield lifecycle.in_flight.scope
+    yield notify_observers(*observers, log_access)
+    yield report_errors
     limits = KeyLimits.of(settings)
     if settings.asks_for_key:
-        yield require_key(KeyStore(settings.keys, settings.api_keys_file, limits))
-    yield bound_calls(most_rpcs(settings))
+        yield authenticate(KeyStore(settings.keys, settings.api_keys_file, limits))
+    yield ConcurrencyLimit(max_concurrent_rpcs(settings)).scope
     yield read_request(settings.read_timeout)
-    yield name_subject(settings.user_hash_salt.get_secret_value().encode())
-    yield permit_model
-    yield keep_limits(RateLimiter(), Key("", limits))
+    yield identify(settings.user_hash_salt.get_secret_value().encode())
+    yield authorize_model
+    yield limit_rate(RateLimiter(), Key("", limits))

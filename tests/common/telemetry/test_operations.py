@@ -12,7 +12,7 @@ from rapport.gateway.http1.exchange import Exchange
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import GenerationRequest
 from rapport.service.interceptors import access_log as service_access
-from rapport.service.interceptors.account import Account
+from tests.service.fakes import request_context
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
 COMMON = {"time", "level", "logger", "message", "exception"}
@@ -39,7 +39,7 @@ def test_gateway(documented: dict[str, set[str]]) -> None:
 def test_service(documented: dict[str, set[str]]) -> None:
     """The page has the service's fields, and no others."""
     generation = Generation(GenerationRequest((1,), 1), lambda _: None)
-    told = service_access.fields_of(Account("", "", generation=generation))
+    told = service_access.fields_of(request_context(generation=generation))
     assert told.keys() == documented["both"] | documented["service"]
 
 

@@ -12,8 +12,8 @@ import pytest
 from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.request import FinishReason
-from rapport.service.interceptors.access_log import MOST_OF_A_NAME
-from rapport.service.interceptors.caller import hidden
+from rapport.service.interceptors.access_log import MAX_NAME_CHARS
+from rapport.service.interceptors.auth import hash_user
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from tests.service.fakes import ScriptedEngine, ends, says
 from tests.service.requests import MODEL, chat
@@ -68,7 +68,7 @@ async def test_completion(channel: grpc.aio.Channel, engine: ScriptedEngine, tol
         "code": "OK",
         "streamed": False,
         "key_id": sha256(b"key").hexdigest()[:12],
-        "user_hash": hidden("ann", b"salt"),
+        "user_hash": hash_user("ann", b"salt"),
         "model": MODEL,
         "prompt_tokens": len(engine.requests[0].prompt),
         "cached_tokens": 2,
@@ -97,7 +97,7 @@ async def test_refused(channel: grpc.aio.Channel, told: Told) -> None:
         )
     line = await told()
     assert line["code"] == "NOT_FOUND"
-    assert line["model"] == "m" * MOST_OF_A_NAME
+    assert line["model"] == "m" * MAX_NAME_CHARS
     assert not {"prompt_tokens", "finish_reasons", "messages", "answers"} & line.keys()
 
 

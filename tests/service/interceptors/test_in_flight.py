@@ -1,25 +1,23 @@
-"""A drain waits for the RPCs that are under way."""
+"""A drain waits for the RPCs that are in flight."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
-from rapport.service.interceptors.in_flight import Underway
-
-CALL: Any = None
+from rapport.service.interceptors.in_flight import InFlightRequests
+from tests.service.fakes import request_context
 
 
 async def test_none_comes_with_the_last() -> None:
     """However they end, and though new ones come between, it is over with the last."""
-    underway = Underway()
-    await underway.none()
-    async with underway.counted(CALL):
-        waiting = asyncio.create_task(underway.none())
+    in_flight = InFlightRequests()
+    await in_flight.wait_until_none()
+    async with in_flight.scope(request_context()):
+        waiting = asyncio.create_task(in_flight.wait_until_none())
         with pytest.raises(ValueError, match="failed"):
-            async with underway.counted(CALL):
+            async with in_flight.scope(request_context()):
                 raise ValueError("failed")
         await asyncio.sleep(0)
         assert not waiting.done()

@@ -17,7 +17,7 @@ from rapport.common.settings import load
 from rapport.common.tls import TlsFiles
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.generation import MOST_MERGED
-from rapport.service.interceptors.slow_reader import Reader
+from rapport.service.interceptors.slow_reader import ReadWatch
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from tests.certificates import Authority
 from tests.service.fakes import ScriptedEngine, ends, says
@@ -72,7 +72,7 @@ async def test_stuck_reader_is_given_up(
         call = ChatServiceStub(channel).StreamChatCompletion(chat(), metadata=metadata)
         await call.read()
         await asyncio.wait_for(engine.cancelled.wait(), 10)
-        assert "request stuck is given up" in caplog.text
+        assert "request stuck is aborted" in caplog.text
         assert "StreamChatCompletion ABORTED " in caplog.text
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await read_on(call)
@@ -114,11 +114,11 @@ async def test_silent_model_is_waited_for(narrow: grpc.aio.Channel, engine: Scri
 async def test_patience_begins_with_each_message() -> None:
     """It ends as long after a message that began just behind a look as after any."""
     given_up = asyncio.Event()
-    reader = Reader(1.0, given_up.set)
-    reader.sending()
-    reader.sent()
+    watch = ReadWatch(1.0, given_up.set)
+    watch.start_message()
+    watch.end_message()
     await asyncio.sleep(1.1)
-    reader.sending()
+    watch.start_message()
     began = time.monotonic()
     await asyncio.wait_for(given_up.wait(), 10)
     assert 1.0 <= time.monotonic() - began < 1.6

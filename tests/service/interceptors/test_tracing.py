@@ -10,8 +10,9 @@ import pytest
 from rapport.common.telemetry.traces import Attributes, Carrier
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import GenerationRequest
-from rapport.service.interceptors.account import Account
+from rapport.service.interceptors.context import RequestContext
 from rapport.service.interceptors.tracing import trace_with
+from tests.service.fakes import request_context
 
 METHOD = "/rapport.v1.ChatService/CreateChatCompletion"
 
@@ -45,26 +46,26 @@ def noted() -> Noted:
 
 
 @pytest.fixture
-def account() -> Account:
-    return Account(METHOD, "r-1", caller_trace={"traceparent": "given"})
+def context() -> RequestContext:
+    return request_context(METHOD, "r-1", trace_headers={"traceparent": "given"})
 
 
-def generated(account: Account, *, begun: bool, first: bool) -> Generation:
+def generated(context: RequestContext, *, begun: bool, first: bool) -> Generation:
     made = Generation(GenerationRequest((1, 2, 3), 9), lambda _: None)
     now = time.monotonic()
     made.submitted_at = now - 4
     made.begun_at = now - 3 if begun else None
     made.first_at, made.last_at = (now - 2, now - 1) if first else (None, now)
-    account.generation = made
+    context.generation = made
     return made
 
 
-def test_span_begins_with_the_rpc(account: Account, noted: Noted) -> None:
-    """It is made at the end, for all the time of the RPC, and the account learns the trace."""
-    trace_with(noted)(account)
+def test_span_begins_with_the_rpc(context: RequestContext, noted: Noted) -> None:
+    """It is made at the end, for all the time of the RPC, and the context learns the trace."""
+    trace_with(noted)(context)
     name = METHOD.removeprefix("/")
-    assert noted.begun == (name, {"traceparent": "given"}, account.arrived)
-    assert account.trace_id == "id"
+    assert noted.begun == (name, {"traceparent": "given"}, context.arrived_at)
+    assert context.trace_id == "id"
     assert noted.attributes == {
         "rpc.system.name": "grpc",
         "rpc.method": name,
@@ -73,10 +74,10 @@ def test_span_begins_with_the_rpc(account: Account, noted: Noted) -> None:
     }
 
 
-def test_parts_follow_each_other(account: Account, noted: Noted) -> None:
+def test_parts_follow_each_other(context: RequestContext, noted: Noted) -> None:
     """Queue, prefill and decode meet where one becomes the next."""
-    made = generated(account, begun=True, first=True)
-    trace_with(noted)(account)
+    made = generated(context, begun=True, first=True)
+    trace_with(noted)(context)
     assert noted.parts == [
         ("queue", made.submitted_at, made.begun_at),
         ("prefill", made.begun_at, made.first_at),
@@ -86,22 +87,22 @@ def test_parts_follow_each_other(account: Account, noted: Noted) -> None:
 
 @pytest.mark.parametrize(("begun", "names"), [(False, ["queue"]), (True, ["queue", "prefill"])])
 def test_what_was_left_ends_now(
-    account: Account, noted: Noted, begun: bool, names: list[str]
+    context: RequestContext, noted: Noted, begun: bool, names: list[str]
 ) -> None:
     """A caller that leaves while its request waits or is read leaves an end to that part."""
-    generated(account, begun=begun, first=False)
+    generated(context, begun=begun, first=False)
     before = time.monotonic()
-    trace_with(noted)(account)
+    trace_with(noted)(context)
     assert [name for name, _, _ in noted.parts] == names
     assert before <= noted.parts[-1][2] <= time.monotonic()
 
 
-def test_generation_is_described(account: Account, noted: Noted) -> None:
+def test_generation_is_described(context: RequestContext, noted: Noted) -> None:
     """Model, tokens and reasons go by the conventions for generative models."""
-    generated(account, begun=True, first=True).completion_tokens = 7
-    account.model = "m"
-    account.transcript.finish_reasons = {1: "stop", 0: "length"}
-    trace_with(noted)(account)
+    generated(context, begun=True, first=True).completion_tokens = 7
+    context.model = "m"
+    context.transcript.finish_reasons = {1: "stop", 0: "length"}
+    trace_with(noted)(context)
     expected = {
         "gen_ai.request.model": "m",
         "gen_ai.response.finish_reasons": ["length", "stop"],
@@ -122,9 +123,9 @@ def test_generation_is_described(account: Account, noted: Noted) -> None:
     ],
 )
 def test_only_our_faults_are_errors(
-    account: Account, noted: Noted, code: grpc.StatusCode, error: str
+    context: RequestContext, noted: Noted, code: grpc.StatusCode, error: str
 ) -> None:
     """A caller's mistake is no failure of the server's."""
-    account.code = code
-    trace_with(noted)(account)
+    context.code = code
+    trace_with(noted)(context)
     assert noted.error == error

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from rapport.service.engine.request import Delta
-from rapport.service.interceptors.transcript import CUT, MOST_CHARACTERS, Transcript
+from rapport.service.interceptors.transcript import ELLIPSIS, MAX_CHARS, Transcript
 from rapport.v1.chat_pb2 import FinishReason
 from rapport.v1.message_pb2 import ChatContent, ChatMessage, Role
 
-LONG = "x" * MOST_CHARACTERS
+LONG = "x" * MAX_CHARS
 
 
 def message(text: str, role: Role.ValueType = Role.ROLE_USER) -> ChatMessage:
@@ -49,18 +49,18 @@ def test_last_messages_are_kept() -> None:
     transcript = Transcript()
     transcript.keep([message("lost"), message(LONG), message("end")])
     assert transcript.messages == [
-        {"role": "user", "content": LONG[3:] + CUT},
+        {"role": "user", "content": LONG[3:] + ELLIPSIS},
         {"role": "user", "content": "end"},
     ]
 
 
 def test_empty_messages_are_bounded() -> None:
     """A message without text takes room, too, and those that find none are not looked at."""
-    given = Watched([message("lost"), *[message("")] * (2 * MOST_CHARACTERS), message("end")])
+    given = Watched([message("lost"), *[message("")] * (2 * MAX_CHARS), message("end")])
     transcript = Transcript()
     transcript.keep(given)
     empty = {"role": "user", "content": ""}
-    assert transcript.messages == [*[empty] * (MOST_CHARACTERS - 3), {**empty, "content": "end"}]
+    assert transcript.messages == [*[empty] * (MAX_CHARS - 3), {**empty, "content": "end"}]
     assert given.looks == len(transcript.messages)
 
 
@@ -78,7 +78,7 @@ def test_answers_are_bounded(kept: Transcript) -> None:
     """All choices share one bound."""
     for index in (0, 1, 2):
         kept.add(Delta(index, LONG[1:], [1]))
-    assert kept.texts == [LONG[1:], "x" + CUT]
+    assert kept.texts == [LONG[1:], "x" + ELLIPSIS]
 
 
 def test_unknown_role() -> None:

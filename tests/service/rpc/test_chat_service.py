@@ -9,13 +9,11 @@ import pytest
 
 from rapport.service.engine.errors import Bound, EngineError, Overloaded, Unserviceable
 from rapport.service.errors import InvalidRequestError
-from rapport.service.interceptors import account
-from rapport.service.interceptors.account import Account
+from rapport.service.interceptors.context import set_current
 from rapport.service.lifecycle import Lifecycle
 from rapport.service.request.limits import MOST_MESSAGES
 from rapport.service.request.parse import Defaults
 from rapport.service.rpc import chat_service as module
-from rapport.service.rpc import response_headers as headers
 from rapport.service.rpc.chat_service import ChatService
 from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
@@ -24,7 +22,7 @@ from rapport.v1.chat_pb2 import (
     StreamOptions,
 )
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
-from tests.service.fakes import CONTEXT, ScriptedEngine, WordReader, ends, says
+from tests.service.fakes import CONTEXT, ScriptedEngine, WordReader, ends, request_context, says
 from tests.service.requests import chat
 
 if TYPE_CHECKING:
@@ -139,10 +137,9 @@ async def test_deadline(stub: ChatServiceAsyncStub, engine: ScriptedEngine) -> N
 async def test_closed_stream(lifecycle: Lifecycle, engine: ScriptedEngine) -> None:
     """A stream that gRPC closes instead of cancelling stops the generation as well."""
     engine.script = [says(0, "A")]
-    context: Any = None
-    headers.begin()
-    account.begin(Account("", ""))
-    stream = ChatService(lifecycle, Defaults()).StreamChatCompletion(chat(), context)
+    rpc: Any = None
+    set_current(request_context())
+    stream = ChatService(lifecycle, Defaults()).StreamChatCompletion(chat(), rpc)
     await anext(stream)
     await stream.aclose()
     assert engine.cancelled.is_set()
@@ -193,13 +190,13 @@ async def test_long_requests_do_not_hold_up_the_loop(
 
 async def test_content_of_a_request_over_the_size(lifecycle: Lifecycle) -> None:
     """Of a request that holds too much nothing is kept for the log: it would cost too much."""
-    context: Any = None
-    ours = Account("", "")
-    account.begin(ours)
+    rpc: Any = None
+    context = request_context()
+    set_current(context)
     service = ChatService(lifecycle, Defaults(), log_content=True)
     with pytest.raises(InvalidRequestError):
-        await service.CreateChatCompletion(chat(*[""] * (MOST_MESSAGES + 1)), context)
-    assert ours.transcript.messages is None
+        await service.CreateChatCompletion(chat(*[""] * (MOST_MESSAGES + 1)), rpc)
+    assert context.transcript.messages is None
 
 
 async def test_content_of_what_the_engine_refuses(
@@ -207,13 +204,13 @@ async def test_content_of_what_the_engine_refuses(
 ) -> None:
     """What was asked is kept for the log also where there is no room for the request."""
     engine.refusal = Overloaded("full", Bound.REQUESTS, retry_after=1)
-    context: Any = None
-    ours = Account("", "")
-    account.begin(ours)
+    rpc: Any = None
+    context = request_context()
+    set_current(context)
     service = ChatService(lifecycle, Defaults(), log_content=True)
     with pytest.raises(Overloaded):
-        await service.CreateChatCompletion(chat("question"), context)
-    assert ours.transcript.messages == [{"role": "user", "content": "question"}]
+        await service.CreateChatCompletion(chat("question"), rpc)
+    assert context.transcript.messages == [{"role": "user", "content": "question"}]
 
 
 async def test_connection_lost(address: str, engine: ScriptedEngine) -> None:

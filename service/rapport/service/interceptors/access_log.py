@@ -1,4 +1,4 @@
-"""The line that each RPC leaves in the log."""
+"""The access log: one line for each RPC."""
 
 from __future__ import annotations
 
@@ -6,50 +6,49 @@ import logging
 from typing import Any
 
 from rapport.common.telemetry.formatters import fields
-from rapport.service.interceptors.account import Account
+from rapport.service.interceptors.context import RequestContext
 
 access = logging.getLogger("rapport.access")
 
-MOST_OF_A_NAME = 200
-"""Characters of a name that a caller chose."""
+MAX_NAME_CHARS = 200
+"""How much is logged of a name that the caller chose."""
 
 
-def log_access(ended: Account) -> None:
-    """Writes one line. What was said is in it only if it was kept, a key never."""
-    took = ended.duration * 1000
-    told = (ended.method, ended.code.name, took, ended.request_id)
-    access.info("%s %s %.1f ms %s", *told, extra=fields(**fields_of(ended)))
+def log_access(context: RequestContext) -> None:
+    """Writes the line. It has the messages and answers only if they were kept, and never a key."""
+    values = (context.method, context.code.name, context.elapsed_s * 1000, context.request_id)
+    access.info("%s %s %.1f ms %s", *values, extra=fields(**fields_of(context)))
 
 
-def fields_of(ended: Account) -> dict[str, Any]:
-    """What a JSON line tells of an RPC; None where there is nothing to tell."""
+def fields_of(context: RequestContext) -> dict[str, Any]:
+    """The fields of a JSON line; None for those that have no value."""
     return {
-        "request_id": ended.request_id,
-        "trace_id": ended.trace_id or None,
-        "method": ended.method,
-        "code": ended.code.name,
-        "streamed": ended.streamed,
-        "duration_seconds": round(ended.duration, 6),
-        "key_id": ended.key_id or None,
-        "user_hash": ended.user or None,
-        "model": ended.model[:MOST_OF_A_NAME] or None,
-    } | _generated(ended)
+        "request_id": context.request_id,
+        "trace_id": context.trace_id or None,
+        "method": context.method,
+        "code": context.code.name,
+        "streamed": context.streamed,
+        "duration_seconds": round(context.elapsed_s, 6),
+        "key_id": context.key_id or None,
+        "user_hash": context.user_hash or None,
+        "model": context.model[:MAX_NAME_CHARS] or None,
+    } | _generation_fields(context)
 
 
-def _generated(ended: Account) -> dict[str, Any]:
-    if ended.generation is None:
-        return {"messages": ended.transcript.messages}
-    reasons = ended.transcript.finish_reasons
+def _generation_fields(context: RequestContext) -> dict[str, Any]:
+    if context.generation is None:
+        return {"messages": context.transcript.messages}
+    reasons = context.transcript.finish_reasons
     return {
-        "prompt_tokens": ended.prompt_tokens,
-        "cached_tokens": ended.cached_tokens,
-        "completion_tokens": ended.completion_tokens,
-        "queue_seconds": _rounded(ended.queued),
-        "ttft_seconds": _rounded(ended.ttft),
-        "itl_seconds": _rounded(ended.itl),
+        "prompt_tokens": context.prompt_tokens,
+        "cached_tokens": context.cached_tokens,
+        "completion_tokens": context.completion_tokens,
+        "queue_seconds": _rounded(context.queue_s),
+        "ttft_seconds": _rounded(context.ttft_s),
+        "itl_seconds": _rounded(context.itl_s),
         "finish_reasons": [reasons[index] for index in sorted(reasons)],
-        "messages": ended.transcript.messages,
-        "answers": ended.transcript.texts,
+        "messages": context.transcript.messages,
+        "answers": context.transcript.texts,
     }
 
 

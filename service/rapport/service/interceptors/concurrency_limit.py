@@ -1,4 +1,4 @@
-"""How many RPCs may be under way. gRPC's own bound would refuse health checks, too."""
+"""A limit on concurrent RPCs. gRPC's own limit would refuse health checks, too."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from rapport.service.engine.errors import Bound, Overloaded
-from rapport.service.interceptors.interceptors import Call, Scope
+from rapport.service.interceptors.context import RequestContext
 from rapport.service.rpc.service_names import CHAT_SERVICE
 
-RETRY_SECONDS = 1.0
+RETRY_S = 1.0
 
 
-def bound_calls(most: int) -> Scope:
-    """Refuses RPCs of the chat service beyond so many at a time; others cost next to nothing."""
-    under_way = 0
+class ConcurrencyLimit:
+    """Refuses RPCs of the chat service beyond `max_rpcs` at once; others cost next to nothing."""
+
+    def __init__(self, max_rpcs: int) -> None:
+        self._max_rpcs = max_rpcs
+        self._running = 0
 
     @asynccontextmanager
-    async def bounded(call: Call) -> AsyncIterator[None]:
-        nonlocal under_way
-        if not call.account.method.startswith(f"/{CHAT_SERVICE}/"):
+    async def scope(self, context: RequestContext) -> AsyncIterator[None]:
+        """Admits the RPC, or raises `Overloaded`."""
+        if not context.method.startswith(f"/{CHAT_SERVICE}/"):
             yield
             return
-        if under_way >= most:
-            raise Overloaded("too many requests are under way", Bound.RPCS, RETRY_SECONDS)
-        under_way += 1
+        if self._running >= self._max_rpcs:
+            raise Overloaded("too many requests are under way", Bound.RPCS, RETRY_S)
+        self._running += 1
         try:
             yield
         finally:
-            under_way -= 1
-
-    return bounded
+            self._running -= 1

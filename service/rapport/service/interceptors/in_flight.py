@@ -1,4 +1,4 @@
-"""The RPCs that have not ended, for a drain to wait for."""
+"""The RPCs that have not ended, which a drain waits for."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from rapport.service.interceptors.interceptors import Call
+from rapport.service.interceptors.context import RequestContext
 
 
-class Underway:
-    """Counts RPCs while they run. `counted` is a scope of theirs."""
+class InFlightRequests:
+    """Counts RPCs while they run."""
 
     def __init__(self) -> None:
         self._count = 0
-        self._none = asyncio.Event()
-        self._none.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @asynccontextmanager
-    async def counted(self, _call: Call) -> AsyncIterator[None]:
+    async def scope(self, _context: RequestContext) -> AsyncIterator[None]:
+        """Counts one RPC."""
         self._count += 1
-        self._none.clear()
+        self._idle.clear()
         try:
             yield
         finally:
             self._count -= 1
             if self._count == 0:
-                self._none.set()
+                self._idle.set()
 
-    async def none(self) -> None:
-        """Returns when none is under way."""
-        await self._none.wait()
+    async def wait_until_none(self) -> None:
+        """Returns when no RPC is running."""
+        await self._idle.wait()

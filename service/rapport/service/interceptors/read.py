@@ -1,4 +1,4 @@
-"""Requests on their way in."""
+"""Reading the request message."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from rapport.service.errors import RequestMissingError, UnreadableRequestError
-from rapport.service.interceptors.interceptors import Call, Scope
+from rapport.service.interceptors.context import RequestContext
+from rapport.service.interceptors.scope import Scope
 
 
-def read_request(seconds: float) -> Scope:
-    """Waits for the request that long: one that never comes would hold its place for ever."""
+def read_request(timeout_s: float) -> Scope:
+    """Reads the request within the timeout: one that never comes would hold its place for ever."""
 
     @asynccontextmanager
-    async def read(call: Call) -> AsyncIterator[None]:
+    async def scope(context: RequestContext) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(seconds):
-                call.request = await call.context.read()
+            async with asyncio.timeout(timeout_s):
+                context.request = await context.rpc.read()
         except TimeoutError:
-            raise RequestMissingError(f"The request did not come within {seconds:g} s") from None
+            text = f"The request did not come within {timeout_s:g} s"
+            raise RequestMissingError(text) from None
         except DecodeError as error:
             raise UnreadableRequestError from error
-        if call.request is grpc.aio.EOF:
+        if context.request is grpc.aio.EOF:
             raise RequestMissingError("The call ended without a request")
         yield
 
-    return read
+    return scope

@@ -1,113 +1,100 @@
-"""Whether callers take what they are sent."""
+"""Ending RPCs whose clients have stopped reading."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 from rapport.service.errors import SlowReaderError
+from rapport.service.interceptors.context import RequestContext
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks at least: uvloop's timers know no less, and are early by as much.
-TICK = 0.001
-
-# Says of a caller that went while it was sent a message that a servicer raised this.
-GRPC_LOG, GONE = "grpc._cython.cygrpc", "ExecuteBatchError"
-
-Fail = Callable[[Exception], Awaitable[None]]
-"""Ends an RPC with the status of an error."""
+# The shortest time between two checks: uvloop's timers have this resolution, and may be early by
+# as much.
+MIN_CHECK_INTERVAL_S = 0.001
 
 
-def log_no_goodbyes() -> None:
-    """Leaves callers that went in the middle of a message to the access log, from now on."""
-    logging.getLogger(GRPC_LOG).addFilter(_is_an_error)
+class ReadWatch:
+    """Watches one stream, and calls `on_timeout` when the client does not take a message in time.
 
-
-def _is_an_error(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    return type(error).__name__ != GONE
-
-
-class Reader:
-    """A caller that is sent a stream: `give_up` is called once a message takes too long.
-
-    One timer for all messages looks when the latest began: one for each costs a third of
-    what it takes to make a message.
+    A single timer checks when the latest message began: a timer for each message would cost a
+    third of what it takes to make the message.
     """
 
-    def __init__(self, patience: float, give_up: Callable[[], None]) -> None:
-        self._patience = patience
-        self._give_up = give_up
-        self._since: float | None = None
-        self._wait(patience)
+    def __init__(self, timeout_s: float, on_timeout: Callable[[], None]) -> None:
+        self._timeout_s = timeout_s
+        self._on_timeout = on_timeout
+        self._sending_since: float | None = None
+        self._check_after(timeout_s)
 
-    def sending(self) -> None:
+    def start_message(self) -> None:
         """Notes that a message is being sent from now on."""
-        self._since = time.monotonic()
+        self._sending_since = time.monotonic()
 
-    def sent(self) -> None:
-        """Notes that the message has been taken."""
-        self._since = None
+    def end_message(self) -> None:
+        """Notes that the message was taken."""
+        self._sending_since = None
 
     def close(self) -> None:
-        """Waits for this caller no longer."""
+        """Stops watching."""
         self._timer.cancel()
 
-    def _wait(self, seconds: float) -> None:
+    def _check_after(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(max(seconds, TICK), self._look)
+        self._timer = loop.call_later(max(seconds, MIN_CHECK_INTERVAL_S), self._check)
 
-    def _look(self) -> None:
-        waited = time.monotonic() - self._since if self._since is not None else 0.0
-        if waited < self._patience:
-            self._wait(self._patience - waited)
+    def _check(self) -> None:
+        since = self._sending_since
+        waited = time.monotonic() - since if since is not None else 0.0
+        if waited < self._timeout_s:
+            self._check_after(self._timeout_s - waited)
         else:
-            self._give_up()
+            self._on_timeout()
 
 
-class Readers:
-    """Gives up RPCs whose callers take nothing for `patience` seconds. For the event loop.
+class SlowReaderGuard:
+    """Ends RPCs whose clients take no message for `timeout_s` seconds. For the event loop alone.
 
-    A caller that reads slowly takes a message after the other, and is waited for.
+    A client that reads slowly takes one message after another, and is waited for.
     """
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
-        self._ends: set[asyncio.Task[None]] = set()
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._ending: set[asyncio.Task[None]] = set()
 
     @contextmanager
-    def watched(self, fail: Fail, request_id: str) -> Iterator[Reader]:
-        """Surrounds a stream in an RPC's task, which may be cancelled in it."""
+    def watch(self, context: RequestContext) -> Iterator[ReadWatch]:
+        """Watches a stream from within the RPC's task, which may be cancelled meanwhile."""
         task = asyncio.current_task()
         assert task is not None, "an RPC is a task"  # noqa: S101 - an invariant
-        reader = Reader(self._patience, partial(self._give_up, task, fail, request_id))
+        watch = ReadWatch(self._timeout_s, partial(self._give_up, task, context))
         try:
-            yield reader
+            yield watch
         finally:
-            reader.close()
+            watch.close()
 
-    def _give_up(self, task: asyncio.Task[Any], fail: Fail, request_id: str) -> None:
+    def _give_up(self, task: asyncio.Task[Any], context: RequestContext) -> None:
         logger.warning(
-            "request %s is given up: nothing of its answer was read for %g s",
-            request_id,
-            self._patience,
+            "request %s is aborted: the client read nothing of the answer for %g s",
+            context.request_id,
+            self._timeout_s,
         )
-        ending = asyncio.ensure_future(self._end(task, fail))
-        self._ends.add(ending)
-        ending.add_done_callback(self._ends.discard)
+        ending = asyncio.ensure_future(self._end(task, context))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
-    async def _end(self, task: asyncio.Task[Any], fail: Fail) -> None:
-        # The status waits behind what was sent, for a caller that reads on after all; the
-        # RPC's task and all that it holds do not wait.
-        failing = asyncio.ensure_future(fail(SlowReaderError(self._patience)))
+    async def _end(self, task: asyncio.Task[Any], context: RequestContext) -> None:
+        # The status waits behind what was sent before, for a client that reads on after all. The
+        # RPC's task, and all that it holds, does not wait.
+        aborting = asyncio.ensure_future(context.abort(SlowReaderError(self._timeout_s)))
         await asyncio.sleep(0)
         task.cancel()
-        # That is how gRPC says that the status was sent; and if it cannot be, nobody is there.
+        # gRPC raises when the status was sent; and if it cannot be sent, nobody is there.
         with suppress(Exception):
-            await failing
+            await aborting

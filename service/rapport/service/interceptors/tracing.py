@@ -1,4 +1,4 @@
-"""The span that each RPC leaves in a trace."""
+"""The trace span of each RPC."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 import grpc
 
 from rapport.common.telemetry.traces import Tracer
-from rapport.service.interceptors.access_log import MOST_OF_A_NAME
-from rapport.service.interceptors.account import Account
-from rapport.service.interceptors.interceptors import Closing
+from rapport.service.interceptors.access_log import MAX_NAME_CHARS
+from rapport.service.interceptors.context import RequestContext, RequestObserver
 
-# Those that are no fault of the caller's, by OpenTelemetry's conventions for servers.
-FAULTS = {
+# The codes that are the server's fault, by OpenTelemetry's conventions for servers.
+SERVER_ERRORS = {
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.UNIMPLEMENTED,
@@ -24,50 +23,50 @@ FAULTS = {
 }
 
 
-def trace_with(tracer: Tracer) -> Closing:
-    """Makes the span of an RPC that has ended, and tells its account the trace."""
+def trace_with(tracer: Tracer) -> RequestObserver:
+    """Records the span of an RPC that has ended, and sets its trace id in the context."""
 
-    def traced(ended: Account) -> None:
-        name = ended.method.removeprefix("/")
-        span = tracer.begin(name, ended.caller_trace, ended.arrived)
-        ended.trace_id = span.trace_id
-        for part, began, until in _parts(ended):
-            span.part(part, began, until)
-        told = {key: value for key, value in _attributes(ended).items() if value}
-        span.end(name, told, ended.code.name if ended.code in FAULTS else "")
+    def observe(context: RequestContext) -> None:
+        name = context.method.removeprefix("/")
+        span = tracer.begin(name, context.trace_headers, context.arrived_at)
+        context.trace_id = span.trace_id
+        for part, began, ended in _phases(context):
+            span.part(part, began, ended)
+        attributes = {key: value for key, value in _attributes(context).items() if value}
+        span.end(name, attributes, context.code.name if context.code in SERVER_ERRORS else "")
 
-    return traced
+    return observe
 
 
-def _parts(ended: Account) -> Iterator[tuple[str, float, float]]:
-    """What a generation went through, as far as it came."""
-    made = ended.generation
-    if made is None:
+def _phases(context: RequestContext) -> Iterator[tuple[str, float, float]]:
+    """The phases of the generation that were reached; an unfinished one ends now."""
+    generation = context.generation
+    if generation is None:
         return
     now = time.monotonic()
-    yield "queue", made.submitted_at, made.begun_at or now
-    if made.begun_at is not None:
-        yield "prefill", made.begun_at, made.first_at or now
-    if made.first_at is not None:
-        yield "decode", made.first_at, made.last_at
+    yield "queue", generation.submitted_at, generation.begun_at or now
+    if generation.begun_at is not None:
+        yield "prefill", generation.begun_at, generation.first_at or now
+    if generation.first_at is not None:
+        yield "decode", generation.first_at, generation.last_at
 
 
-def _attributes(ended: Account) -> dict[str, Any]:
+def _attributes(context: RequestContext) -> dict[str, Any]:
     common = {
         "rpc.system.name": "grpc",
-        "rpc.method": ended.method.removeprefix("/"),
-        "rpc.response.status_code": ended.code.name,
-        "rapport.request_id": ended.request_id,
+        "rpc.method": context.method.removeprefix("/"),
+        "rpc.response.status_code": context.code.name,
+        "rapport.request_id": context.request_id,
     }
-    if not ended.model:
+    if not context.model:
         return common
-    reasons = ended.transcript.finish_reasons
+    reasons = context.transcript.finish_reasons
     return common | {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "rapport",
-        "gen_ai.request.model": ended.model[:MOST_OF_A_NAME],
+        "gen_ai.request.model": context.model[:MAX_NAME_CHARS],
         "gen_ai.response.finish_reasons": [reasons[index] for index in sorted(reasons)],
-        "gen_ai.usage.input_tokens": ended.prompt_tokens,
-        "gen_ai.usage.cache_read.input_tokens": ended.cached_tokens,
-        "gen_ai.usage.output_tokens": ended.completion_tokens,
+        "gen_ai.usage.input_tokens": context.prompt_tokens,
+        "gen_ai.usage.cache_read.input_tokens": context.cached_tokens,
+        "gen_ai.usage.output_tokens": context.completion_tokens,
     }

@@ -1,4 +1,4 @@
-"""What was said in an RPC, as far as it is kept for the log."""
+"""What the access log has of the messages and answers of an RPC."""
 
 from __future__ import annotations
 
@@ -10,32 +10,37 @@ from rapport.service.prompt.turns import text_of
 from rapport.v1.chat_pb2 import FinishReason
 from rapport.v1.message_pb2 import ChatMessage, Role
 
-MOST_CHARACTERS = 8000
-"""Kept of all messages, and of all answers; of messages the last ones, an empty one as one."""
-CUT = "…"
+MAX_CHARS = 8000
+"""How much is kept of all messages together, and of all answers together.
+
+Of the messages the last ones are kept. An empty message counts as one character.
+"""
+ELLIPSIS = "…"
 ROLES = {number: name.removeprefix("ROLE_").lower() for name, number in Role.items()}
 
 
 @dataclass(slots=True)
 class Transcript:
-    """Why choices ended and, once `keep` was called, what was asked and generated."""
+    """The finish reasons and, once `keep` was called, the messages and the answers."""
 
     finish_reasons: dict[int, str] = field(default_factory=dict)
-    """By a choice's index, as callers read them."""
+    """By the index of the choice, in the words of the API."""
     messages: list[dict[str, str]] | None = None
-    _said: dict[int, str] | None = None
-    _room: int = MOST_CHARACTERS
+    _texts: dict[int, str] | None = None
+    _room: int = MAX_CHARS
 
     @property
     def texts(self) -> list[str] | None:
-        """What the model wrote, choice by choice."""
-        return None if self._said is None else [self._said[index] for index in sorted(self._said)]
+        """What the model generated, choice by choice; None unless it is kept."""
+        if self._texts is None:
+            return None
+        return [self._texts[index] for index in sorted(self._texts)]
 
     def keep(self, messages: Sequence[ChatMessage]) -> None:
-        """Keeps the messages, and from now on the answers."""
-        self._said = {}
+        """Keeps the messages and, from now on, the answers."""
+        self._texts = {}
         last_first: list[dict[str, str]] = []
-        room = MOST_CHARACTERS
+        room = MAX_CHARS
         for message in reversed(messages):
             text = text_of(message.content)
             role = ROLES.get(message.role) or str(message.role)
@@ -46,11 +51,11 @@ class Transcript:
         self.messages = last_first[::-1]
 
     def add(self, delta: Delta) -> None:
-        """Notes what a step of the engine added to a choice."""
-        if self._said is None or self._room <= 0:
+        """Appends what a step of the engine generated for a choice."""
+        if self._texts is None or self._room <= 0:
             return
-        before = self._said.get(delta.index, "")
-        self._said[delta.index] = before + _cut(delta.text, self._room)
+        before = self._texts.get(delta.index, "")
+        self._texts[delta.index] = before + _cut(delta.text, self._room)
         self._room -= len(delta.text)
 
     def end(self, index: int, reason: FinishReason.ValueType) -> None:
@@ -59,5 +64,5 @@ class Transcript:
         self.finish_reasons[index] = name.lower()
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[:most] + CUT
+def _cut(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else text[:max_chars] + ELLIPSIS

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from rapport.service.engine.errors import Bound
 from rapport.service.errors import SlowReaderError
-from rapport.service.interceptors.account import Account
+from rapport.service.interceptors.context import RequestContext
 from rapport.service.rpc.grpc_status import KINDS
 
 # Upper bounds of the buckets, in seconds.
@@ -49,27 +49,27 @@ class RequestMetrics:
         self._key_requests = counter("key_requests", "RPCs of each API key.", "key")
         self._key_tokens = counter("key_tokens", "Tokens of each API key.", "key", "kind")
 
-    def record(self, ended: Account) -> None:
+    def record(self, ended: RequestContext) -> None:
         """Counts an RPC."""
         method = ended.method.rpartition("/")[2]
         self._requests.labels(method, ended.code.name).inc()
-        self._durations.labels(method).observe(ended.duration)
-        if ended.reason and ended.generation is None:
-            self._refused.labels(ended.reason).inc()
-        if ended.bound is not None:
-            self._overloaded.labels(ended.bound).inc()
-        self._stuck.inc(ended.reason == STUCK)
+        self._durations.labels(method).observe(ended.elapsed_s)
+        if ended.error_reason and ended.generation is None:
+            self._refused.labels(ended.error_reason).inc()
+        if ended.overload_bound is not None:
+            self._overloaded.labels(ended.overload_bound).inc()
+        self._stuck.inc(ended.error_reason == STUCK)
         for histogram, seconds in (
-            (self._queued, ended.queued),
-            (self._ttft, ended.ttft),
-            (self._itl, ended.itl),
+            (self._queued, ended.queue_s),
+            (self._ttft, ended.ttft_s),
+            (self._itl, ended.itl_s),
         ):
             if seconds is not None:
                 histogram.observe(seconds)
         if ended.key_id:
             self._count_key(ended)
 
-    def _count_key(self, ended: Account) -> None:
+    def _count_key(self, ended: RequestContext) -> None:
         self._key_requests.labels(ended.key_id).inc()
         if ended.generation is not None:
             self._key_tokens.labels(ended.key_id, "prompt").inc(ended.prompt_tokens)

@@ -41,8 +41,6 @@ class Answer:
     arrived: float = field(default_factory=time.monotonic)
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     created: int = field(default_factory=lambda: int(time.time()))  # noqa: TID251 - a date
-    first_token_after: float = 0.0
-    """Seconds from the arrival to the first token."""
     transcript: Transcript = field(default_factory=Transcript)
     _begun: bool = False
 
@@ -93,10 +91,11 @@ class Answer:
     def metrics(self, generation: Generation) -> PerfMetrics:
         """How the request ran, up to now."""
         drafted = generation.drafted_tokens
+        first_at = generation.first_at
         return PerfMetrics(
             prompt_tokens=len(generation.request.prompt),
             cached_prompt_tokens=generation.cached_tokens,
-            server_time_to_first_token=self.first_token_after,
+            server_time_to_first_token=0.0 if first_at is None else first_at - self.arrived,
             server_processing_time=time.monotonic() - self.arrived,
             speculation_acceptance=generation.accepted_tokens / drafted if drafted else None,
         )
@@ -104,7 +103,6 @@ class Answer:
     def _written(self, delta: Delta) -> Iterator[ChoiceDelta]:
         if not self._begun:
             self._begun = True
-            self.first_token_after = time.monotonic() - self.arrived
             for writer in self.writers:
                 yield from writer.open()
         self.transcript.add(delta)

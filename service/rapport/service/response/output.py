@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rapport.service.engine.request import GenerationRequest
 from rapport.service.engine.text.vocabulary import Vocabulary
+from rapport.service.interceptors.context import RequestContext
 from rapport.service.response.builder import Answer
 from rapport.service.response.choices import ChoiceWriter, PlainSpeech, RawWriter, Speech
 from rapport.service.response.logprobs import logprobs_writer
@@ -16,10 +17,10 @@ def answer_to(
     request: CreateChatCompletionRequest,
     asked: GenerationRequest,
     vocabulary: Vocabulary,
-    arrived: float,
+    context: RequestContext,
     tools: ToolPolicy = NO_TOOLS,
 ) -> Answer:
-    """An empty answer with a writer for each choice. `arrived` is of the monotonic clock."""
+    """An empty answer with a writer for each choice."""
     echo = echo_of(request, asked.prompt, vocabulary)
     writers = [
         ChoiceWriter(
@@ -37,7 +38,8 @@ def answer_to(
         writers=writers,
         prompt_token_ids=asked.prompt if request.return_token_ids else (),
         with_metrics=request.perf_metrics_in_response,
-        arrived=arrived,
+        arrived=context.arrived_at,
+        transcript=context.transcript,
     )
 
 

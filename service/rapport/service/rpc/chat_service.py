@@ -14,7 +14,7 @@ import grpc
 
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import GenerationRequest, Tenant
-from rapport.service.interceptors import account
+from rapport.service.interceptors import context as request_context
 from rapport.service.lifecycle import Lifecycle, Served
 from rapport.service.request.fields import check
 from rapport.service.request.grammar import grammar_for
@@ -23,7 +23,7 @@ from rapport.service.request.parse import Defaults, generation_request, predicti
 from rapport.service.request.tokenize import tokenized
 from rapport.service.response.builder import Answer
 from rapport.service.response.output import answer_to
-from rapport.service.rpc import response_headers as headers
+from rapport.service.rpc.response_headers import metrics_headers, prompt_headers
 from rapport.service.tools.tool_choice import ToolPolicy, parse_tool_policy
 from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
@@ -61,13 +61,15 @@ class ChatService(ChatServiceServicer):
         answer, asked = await self._understand(request, streaming=False)
         async with self._submit(asked) as generation:
             whole = await answer.whole(generation)
-            headers.set_metrics(answer.metrics(generation))
+            headers = metrics_headers(answer.metrics(generation))
+            request_context.current().response_headers.update(headers)
             return whole
 
     async def StreamChatCompletion(  # noqa: N802
         self, request: CreateChatCompletionRequest, _context: Context
     ) -> AsyncGenerator[StreamChatCompletionResponse]:
         answer, asked = await self._understand(request, streaming=True)
+        context = request_context.current()
         usage_apart = request.stream_options.include_usage
         async with (
             self._submit(asked) as generation,
@@ -75,8 +77,8 @@ class ChatService(ChatServiceServicer):
         ):
             # Only with the first is it known how much of the prompt was in the cache.
             async for piece in pieces:
-                if not headers.current():
-                    headers.set_prompt(answer.metrics(generation))
+                if not context.response_headers:
+                    context.response_headers.update(prompt_headers(answer.metrics(generation)))
                 yield piece
 
     async def Tokenize(  # noqa: N802
@@ -90,25 +92,24 @@ class ChatService(ChatServiceServicer):
     async def _understand(
         self, request: CreateChatCompletionRequest, *, streaming: bool
     ) -> tuple[Answer, GenerationRequest]:
-        ours = account.current()
+        context = request_context.current()
         # Here, so that a huge one does not wait for a thread.
         check_size(request)
         if self._log_content:
-            ours.transcript.keep(request.messages)
+            context.transcript.keep(request.messages)
         served = self._lifecycle.served
-        understand = partial(self._asked, request, served, ours.tenant, streaming=streaming)
+        understand = partial(self._asked, request, served, context.tenant, streaming=streaming)
         loop = asyncio.get_running_loop()
-        with served.engine.expect(ours.tenant):
+        with served.engine.expect(context.tenant):
             tools, asked = await loop.run_in_executor(self._threads, understand)
             grammar = await grammar_for(request, tools, served.formats)
         asked = replace(asked, grammar=grammar)
-        answer = answer_to(request, asked, served.engine.vocabulary, ours.arrived, tools)
-        answer.transcript = ours.transcript
+        answer = answer_to(request, asked, served.engine.vocabulary, context, tools)
         return answer, asked
 
     def _submit(self, asked: GenerationRequest) -> Generation:
         generation = self._lifecycle.served.engine.submit(asked)
-        account.current().submitted(generation)
+        request_context.current().set_generation(generation)
         return generation
 
     def _asked(

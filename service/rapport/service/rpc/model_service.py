@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from rapport.service.errors import ModelNotFoundError
-from rapport.service.interceptors import account
+from rapport.service.interceptors import context as request_context
 from rapport.service.lifecycle import Lifecycle, Served
 from rapport.service.request.model_names import is_among, is_named
 from rapport.v1.model_pb2 import (
@@ -35,7 +35,7 @@ class ModelService(ModelServiceServicer):
         self, _request: ListModelsRequest, _context: Context
     ) -> ListModelsResponse:
         served = self._lifecycle.served
-        shown = [served] if is_among(account.current().models, served.model) else []
+        shown = [served] if is_among(request_context.current().allowed_models, served.model) else []
         return ListModelsResponse(object="list", data=map(described, shown))
 
     async def GetModel(  # noqa: N802

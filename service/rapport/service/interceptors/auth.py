@@ -1,0 +1,56 @@
+"""Who calls: the API key, the user that the request names, and the models they may use."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from rapport.service.errors import ModelForbiddenError, UnauthenticatedError
+from rapport.service.interceptors.context import RequestContext
+from rapport.service.interceptors.scope import Scope, metadata_value
+from rapport.service.keys.key_store import KeyStore
+from rapport.service.request.model_names import is_among
+
+USER_HASH_LENGTH = 12
+
+
+def authenticate(key_store: KeyStore) -> Scope:
+    """Requires a key of the store, as a bearer token."""
+
+    @asynccontextmanager
+    async def scope(context: RequestContext) -> AsyncIterator[None]:
+        scheme, _, token = metadata_value(context.rpc, "authorization").partition(" ")
+        key = key_store.find(token.strip().encode())
+        if scheme.lower() != "bearer" or key is None:
+            raise UnauthenticatedError
+        context.key = key
+        yield
+
+    return scope
+
+
+def identify(salt: bytes) -> Scope:
+    """Notes the model and, hashed with the salt, the user that the request names."""
+
+    @asynccontextmanager
+    async def scope(context: RequestContext) -> AsyncIterator[None]:
+        context.model = getattr(context.request, "model", "")
+        user = getattr(context.request, "user", "")
+        context.user_hash = hash_user(user, salt) if user else ""
+        yield
+
+    return scope
+
+
+@asynccontextmanager
+async def authorize_model(context: RequestContext) -> AsyncIterator[None]:
+    """Refuses models that the key may not use."""
+    if context.model and not is_among(context.allowed_models, context.model):
+        raise ModelForbiddenError
+    yield
+
+
+def hash_user(user: str, salt: bytes) -> str:
+    """A pseudonym for a user: without the salt the user cannot be found by trial."""
+    return hmac.digest(salt, user.encode(), "sha256").hex()[:USER_HASH_LENGTH]

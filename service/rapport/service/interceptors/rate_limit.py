@@ -1,0 +1,31 @@
+"""Rate limits of API keys and users."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from rapport.service.interceptors.context import RequestContext
+from rapport.service.interceptors.scope import Scope
+from rapport.service.keys.key_store import Key
+from rapport.service.keys.rate_limiter import RateLimiter
+from rapport.service.rpc.service_names import CHAT_SERVICE
+
+
+def limit_rate(limiter: RateLimiter, anonymous: Key) -> Scope:
+    """Applies the limits of keys and users to RPCs of the chat service; others are free.
+
+    Callers without a key share the limits of `anonymous`.
+    """
+
+    @asynccontextmanager
+    async def scope(context: RequestContext) -> AsyncIterator[None]:
+        if not context.method.startswith(f"/{CHAT_SERVICE}/"):
+            yield
+            return
+        # Set before it is admitted: the headers of a refusal have the limits, too.
+        context.quota = limiter.quota(context.key or anonymous, context.user_hash)
+        with context.quota.admit(context):
+            yield
+
+    return scope

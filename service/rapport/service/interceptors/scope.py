@@ -1,0 +1,110 @@
+"""The gRPC interceptor, which runs every RPC within a list of scopes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import grpc
+
+from rapport.common.telemetry.traces import TRACE_HEADERS
+from rapport.service.interceptors.context import (
+    REQUEST_ID,
+    GrpcContext,
+    RequestContext,
+    set_current,
+)
+from rapport.service.interceptors.slow_reader import SlowReaderGuard
+
+# Health checks and reflection are left alone: probes and the gateway have no key.
+INTERCEPTED_PREFIXES = ("/rapport.", "/grpc.channelz.")
+_VALID_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+Scope = Callable[[RequestContext], AbstractAsyncContextManager[None]]
+"""Surrounds an RPC: runs code before and after it, or ends it with an error."""
+
+
+class ScopeInterceptor(grpc.aio.ServerInterceptor):
+    """Runs the RPCs of rapport's services within scopes, the outermost first.
+
+    To gRPC a unary request is made a stream of one message, so that the RPC begins before its
+    request is there. One of the scopes reads the request, after those that do not need it.
+    """
+
+    def __init__(self, scopes: Sequence[Scope], slow_readers: SlowReaderGuard) -> None:
+        self._scopes = scopes
+        self._slow_readers = slow_readers
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith(INTERCEPTED_PREFIXES):
+            return handler
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._stream_handler(method, handler.unary_stream),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return grpc.stream_unary_rpc_method_handler(
+            self._unary_handler(method, handler.unary_unary),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+
+    def _unary_handler(self, method: str, servicer: Callable[..., Any]) -> Callable[..., Any]:
+        async def unary(_: object, rpc: GrpcContext) -> Any:
+            async with self._entered(method, rpc, streamed=False) as context:
+                response = await servicer(context.request, rpc)
+                await context.send_headers()
+                return response
+
+        return unary
+
+    def _stream_handler(self, method: str, servicer: Callable[..., Any]) -> Callable[..., Any]:
+        async def stream(_: object, rpc: GrpcContext) -> AsyncIterator[Any]:
+            async with (
+                self._entered(method, rpc, streamed=True) as context,
+                aclosing(servicer(context.request, rpc)) as messages,
+            ):
+                with self._slow_readers.watch(context) as watch:
+                    async for message in messages:
+                        if not context.headers_sent:
+                            await context.send_headers()
+                        watch.start_message()
+                        yield message
+                        watch.end_message()
+
+        return stream
+
+    @asynccontextmanager
+    async def _entered(
+        self, method: str, rpc: GrpcContext, *, streamed: bool
+    ) -> AsyncIterator[RequestContext]:
+        trace_headers = {name: metadata_value(rpc, name) for name in TRACE_HEADERS}
+        context = RequestContext(rpc, method, _request_id(rpc), streamed, trace_headers)
+        set_current(context)
+        async with AsyncExitStack() as stack:
+            for scope in self._scopes:
+                await stack.enter_async_context(scope(context))
+            yield context
+
+
+def metadata_value(rpc: GrpcContext, name: str) -> str:
+    """The first value of a name in the caller's metadata; empty without one."""
+    for key, value in rpc.invocation_metadata() or ():
+        if key == name:
+            return value if isinstance(value, str) else value.decode("latin-1")
+    return ""
+
+
+def _request_id(rpc: GrpcContext) -> str:
+    given = metadata_value(rpc, REQUEST_ID)
+    return given if _VALID_REQUEST_ID.fullmatch(given) else str(uuid4())
