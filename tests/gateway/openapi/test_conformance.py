@@ -63,7 +63,8 @@ async def test_toy_service(client: httpx.AsyncClient) -> None:
 def test_rapport(server: Target) -> None:
     """The real server refuses what it must as described, and does not fail.
 
-    What is refused for its values, such as a temperature of 3, is not in the description.
+    Rules that span several fields, such as those of tools and their choice, are not in the
+    description.
     """
     assert server.rest is not None
     seen = explore(

@@ -22,9 +22,11 @@ from hypothesis import strategies as st
 from rapport.gateway.openapi.comments import Comments
 from rapport.gateway.openapi.names import Names
 from rapport.gateway.openapi.schemas import Schemas
+from rapport.gateway.transcoding.codec import rules
 from rapport.gateway.transcoding.codec.decode import decoder
 from rapport.gateway.transcoding.codec.encode import encoder
 from rapport.gateway.transcoding.codec.violations import InvalidError
+from rapport.rest.v1 import rest_pb2
 from rapport.v1 import chat_pb2, tool_pb2
 from tests.gateway.library import message
 from tests.gateway.strategies import messages, near_misses, values
@@ -41,6 +43,13 @@ def schema(descriptor: Descriptor, *, read: bool, closed: bool = True) -> Any:
     return {**root, "components": {"schemas": schemas.components}}
 
 
+def codec_schema(descriptor: Descriptor) -> Any:
+    """The schema of what the codec reads: without the limits, which the service checks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "field_limits", lambda _: rest_pb2.FieldLimits())
+        return schema(descriptor, read=True)
+
+
 def problem(descriptor: Descriptor, value: Any) -> str:
     """What the codec finds wrong, nothing if it reads the value."""
     try:
@@ -54,7 +63,7 @@ def problem(descriptor: Descriptor, value: Any) -> str:
 @given(data=st.data())
 @QUICK
 def test_reading(descriptor: Descriptor, data: st.DataObject) -> None:
-    """JSON fits a request's schema if, and only if, the codec reads it.
+    """JSON fits a request's schema without limits if, and only if, the codec reads it.
 
     What a schema cannot say is the range of a map's keys, and that in a union of
     integers and fractions 1 is not 1.0. What it says beyond the codec is that a field
@@ -62,7 +71,7 @@ def test_reading(descriptor: Descriptor, data: st.DataObject) -> None:
     """
     drawn = data.draw(near_misses(descriptor) | values)
     value = orjson.loads(orjson.dumps(drawn))
-    validator = jsonschema_rs.validator_for(schema(descriptor, read=True))
+    validator = jsonschema_rs.validator_for(codec_schema(descriptor))
     errors = list(validator.iter_errors(value))
     found = problem(descriptor, value)
     if found:
@@ -113,7 +122,7 @@ def test_single_arm_is_no_choice() -> None:
 
 def test_inline_messages_have_no_name() -> None:
     """A message that is a list in JSON stands as a list where it is used."""
-    stop = schema(chat_pb2.StopSequences.DESCRIPTOR, read=True)["components"]["schemas"]
+    stop = codec_schema(chat_pb2.StopSequences.DESCRIPTOR)["components"]["schemas"]
     assert stop == {
         "StopSequences": {
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]

@@ -15,6 +15,7 @@ from google.protobuf.descriptor import (
 )
 
 from rapport.gateway.openapi.comments import Comments
+from rapport.gateway.openapi.limits import key_limits, list_limits, map_limits, value_limits
 from rapport.gateway.openapi.names import Kind, Names
 from rapport.gateway.openapi.scalars import Schema, key, or_null, scalar
 from rapport.gateway.transcoding.codec import rules
@@ -24,6 +25,8 @@ NULL: Schema = {"type": "null"}
 
 class Schemas:
     """The schemas of messages that are read, or of those that are written.
+
+    Limits of fields are those of requests, so only what is read has them.
 
     What is read is `closed` if unknown members are refused. What is written is open:
     a member that is added later is nothing to stumble over.
@@ -52,12 +55,11 @@ class Schemas:
     def value(self, field: FieldDescriptor) -> Schema:
         """The schema of the field's value when it is set."""
         if rules.is_map(field):
-            keys, values = rules.map_entry(field)
-            names = {"propertyNames": key(keys)} if key(keys) else {}
-            return {"type": "object", "additionalProperties": self._one(values), **names}
+            return self._map(field)
+        one = {**self._one(field), **(value_limits(field) if self._read else {})}
         if field.is_repeated:
-            return {"type": "array", "items": self._one(field)}
-        return self._one(field)
+            return {"type": "array", "items": one, **(list_limits(field) if self._read else {})}
+        return one
 
     def described(self, field: FieldDescriptor, schema: Schema) -> Schema:
         """The schema with what the field's comment and options say."""
@@ -140,6 +142,19 @@ class Schemas:
             for one, other in combinations(map(rules.json_name, oneof.fields), 2)
         ]
         return {"allOf": pairs} if pairs else {}
+
+    def _map(self, field: FieldDescriptor) -> Schema:
+        keys, values = rules.map_entry(field)
+        key_schema, value_schema = key(keys), self._one(values)
+        if self._read:
+            key_schema |= key_limits(field)
+            value_schema |= value_limits(field)
+        return {
+            "type": "object",
+            "additionalProperties": value_schema,
+            **({"propertyNames": key_schema} if key_schema else {}),
+            **(map_limits(field) if self._read else {}),
+        }
 
     def _one(self, field: FieldDescriptor) -> Schema:
         """The schema of one value of the field."""

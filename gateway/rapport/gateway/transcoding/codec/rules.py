@@ -41,6 +41,10 @@ def field_rule(field: FieldDescriptor) -> rest_pb2.FieldRule:
     return field.GetOptions().Extensions[rest_pb2.field]
 
 
+def field_limits(field: FieldDescriptor) -> rest_pb2.FieldLimits:
+    return field.GetOptions().Extensions[rest_pb2.limits]
+
+
 def json_name(field: FieldDescriptor) -> str:
     return field_rule(field).name or field.name
 
