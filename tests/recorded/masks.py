@@ -17,7 +17,7 @@ KEPT = re.compile(r"≈(-?\d+\.\d{4})")
 ENTRY = r'"(?:[^"\\]|\\.)*":≈-?\d+\.\d{4}'
 TABLE = re.compile(rf"\{{({ENTRY}(?:,{ENTRY})*)\}}")
 # Far more than rounding makes of a log probability, far less than any change of the model.
-TOLERANCE = 5e-4
+TOLERANCE = 1e-3
 
 PATTERNS = (
     (re.compile(r'("created": ?)"?\d{9,}"?'), r"\1<time>"),

@@ -63,13 +63,15 @@ COMMON: Json = {
     "default_max_tokens": 8,
     "user_hash_salt": "salt",
 }
+FAILING = [f"decode:raise@{step}" for step in (3, 6, 9)]
+LATE = [f"decode:delay=0.1@{step}" for step in range(1, 10)]
 SERVERS: dict[str, Json] = {
     "open": {"max_body_bytes": 65536, "max_message_bytes": 1 << 20, "slots": 4},
     # A step takes so long that each token is a piece of a stream, whatever else the machine does.
-    # The steps that fail are those of the first requests.
+    # The steps that fail are those of the first requests, which cannot be asked again.
     "slow": {
         "inject_faults": True,
-        "faults": "decode:delay=0.02,decode:raise@3,decode:raise@6,decode:raise@9",
+        "faults": ",".join(["decode:delay=0.02", *LATE, *FAILING]),
         "prefix_cache": 0,
     },
     "keys": {
