@@ -50,7 +50,7 @@ def parts(server: Server) -> list[psutil.Process]:
 
 
 def part(server: Server, name: str) -> psutil.Process:
-    return next(process for process in parts(server) if name in process.cmdline())
+    return next(process for process in parts(server) if f"rapport.{name}" in process.cmdline())
 
 
 def gone(processes: list[psutil.Process], within: float) -> bool:

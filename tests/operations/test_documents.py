@@ -20,7 +20,8 @@ from rapport.service.config import ServiceSettings
 from rapport.service.rpc.grpc_status import KINDS
 
 ROOT = Path(__file__).parents[2]
-RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+RUNBOOK = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
+METRICS = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
 DASHBOARD = json.loads((ROOT / "deploy/grafana/rapport.json").read_text(encoding="utf-8"))
 PROMETHEUS = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
 ALERTS = [
@@ -124,7 +125,7 @@ def test_every_metric_is_shown_or_watched() -> None:
     """No metric of the table is left out of dashboard and alerts but those that `top` is for."""
     used = {selector.name for text in EXPRESSIONS.values() for selector in selectors(text)}
     shown = {re.sub("_(bucket|sum|count)$", "", name) for name in used}
-    assert {name for name, *_ in ROW.findall(RUNBOOK)} - shown == {
+    assert {name for name, *_ in ROW.findall(METRICS)} - shown == {
         "rapport_build_info",
         "rapport_accepted_requests_total",
         "rapport_gateway_request_duration_seconds",
@@ -139,7 +140,7 @@ def test_table(scrapes: tuple[Scrape, ...], families: dict[str, tuple[str, set[s
     del scrapes
     rows = {
         name: (kind, set(re.findall(r"`(\w+)`", labels)))
-        for name, kind, labels in ROW.findall(RUNBOOK)
+        for name, kind, labels in ROW.findall(METRICS)
     }
     assert rows.keys() == families.keys()
     # Without keys those of keys have no series, and so no labels.
@@ -153,7 +154,7 @@ def test_table(scrapes: tuple[Scrape, ...], families: dict[str, tuple[str, set[s
 def test_alerts_have_a_runbook(rule: dict[str, Any]) -> None:
     """Each alert leads to the section of its name, which says something."""
     path, _, anchor = rule["annotations"]["runbook"].partition("#")
-    assert path == "docs/operations.md"
+    assert path == "docs/runbook.md"
     assert anchor == rule["alert"].lower()
     _, _, section = RUNBOOK.partition(f"\n### {rule['alert']}\n")
     text, _, _ = section.partition("\n#")

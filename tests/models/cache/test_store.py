@@ -163,8 +163,8 @@ def test_one_writer_at_a_time(cache: Path) -> None:
 def test_a_dead_writer_holds_no_lock(cache: Path) -> None:
     """The lock of a killed process is free at once."""
     script = (
-        "import os, signal\nfrom models import cache\n"
-        "with cache.writing(lambda *_: None): os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal\nfrom rapport.models.cache import store\n"
+        "with store.writing(lambda *_: None): os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script], check=False)
     assert (cache / ".lock").exists()

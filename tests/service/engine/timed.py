@@ -1,5 +1,5 @@
 """A worker in simulated time: steps take what they were measured to take on two cores
-(docs/performance.md), whatever the machine of the test does."""
+(docs/notes/performance.md), whatever the machine of the test does."""
 
 from __future__ import annotations
 

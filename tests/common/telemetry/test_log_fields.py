@@ -1,4 +1,4 @@
-"""The table of fields in docs/operations.md."""
+"""The table of fields in docs/observability.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rapport.service.engine.request import GenerationRequest
 from rapport.service.interceptors import access_log as service_access
 from tests.service.fakes import request_context
 
-PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
+PAGE = Path(__file__).parents[3] / "docs" / "observability.md"
 COMMON = {"time", "level", "logger", "message", "exception"}
 ROW = re.compile(r"\| (`[^|]+`) \| (all|both|gateway|service) \|")
 
