@@ -17,7 +17,7 @@ from rapport.cli.scrape import Interval, Scrape, scrape
 from rapport.common.tls import Reloaded, TlsFiles
 from rapport.gateway.metrics import Metrics as GatewayMetrics
 from rapport.service.lifecycle import Lifecycle
-from rapport.service.metrics.metrics import Metrics as ServiceMetrics
+from rapport.service.metrics.service import ServiceMetrics
 from tests.certificates import Authority
 from tests.contract.callers import Grpc, Rest
 from tests.operations.asking import ask_all

@@ -24,7 +24,7 @@ def settings() -> ServiceSettings:
 @pytest.fixture
 async def lifecycle() -> Lifecycle:
     lifecycle = Lifecycle()
-    await lifecycle.begin()
+    await lifecycle.start_loading()
     return lifecycle
 
 
@@ -32,7 +32,7 @@ async def lifecycle() -> Lifecycle:
 async def engine(lifecycle: Lifecycle) -> ScriptedEngine:
     """The engine behind the server, which is open from here on."""
     engine = ScriptedEngine()
-    await lifecycle.open(served(engine))
+    await lifecycle.start_serving(served(engine))
     return engine
 
 

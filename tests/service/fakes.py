@@ -16,7 +16,7 @@ from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
 from rapport.service.engine.scheduling.slots import SlotCounters
 from rapport.service.engine.stats import COMPILE_BOUNDS, Occupancy, PrefixStats, Stats, Tally
 from rapport.service.interceptors.context import RequestContext
-from rapport.service.lifecycle import Served
+from rapport.service.lifecycle import ServedModel
 from rapport.service.prompt.prompt import PromptReader
 from rapport.service.structured_output.compiler import FormatCompiler
 from rapport.service.structured_output.response_format import Source
@@ -120,7 +120,7 @@ class Uncompiled:
         return SimpleNamespace(source=source)  # type: ignore[return-value]
 
 
-def served(engine: ScriptedEngine) -> Served:
+def served(engine: ScriptedEngine) -> ServedModel:
     """The fakes in the places of what they stand for."""
     real: Engine = engine  # type: ignore[assignment]
     reader: PromptReader = WordReader()  # type: ignore[assignment]
@@ -128,7 +128,7 @@ def served(engine: ScriptedEngine) -> Served:
     grammars: GrammarCompiler = SimpleNamespace(  # type: ignore[assignment]
         compile_times=Tally(COMPILE_BOUNDS), refused=0, recalled=0
     )
-    return Served(real, reader, formats, grammars)
+    return ServedModel(real, reader, formats, grammars)
 
 
 def request_context(method: str = "", request_id: str = "", **fields: Any) -> RequestContext:

@@ -13,8 +13,8 @@ from rapport.service.config import ServiceSettings
 from rapport.service.engine.engine import Engine, EngineConfig
 from rapport.service.engine.runtime.providers import choose_provider
 from rapport.service.interceptors.tracing import trace_with
-from rapport.service.lifecycle import Lifecycle, Served
-from rapport.service.process import serve
+from rapport.service.lifecycle import Lifecycle, ServedModel
+from rapport.service.process import start_engine
 from rapport.service.server import build_server, listen
 
 
@@ -32,7 +32,7 @@ async def loaded_engine(folder: Path, lifecycle: Lifecycle) -> AsyncIterator[Eng
     """All its requests must come to an end."""
     config = EngineConfig(slots=4)
     engine = await asyncio.to_thread(Engine.load, folder, choose_provider("cpu"), config)
-    await serve(Served.load(folder, engine), lifecycle)
+    await start_engine(ServedModel.load(folder, engine), lifecycle)
     yield engine
     await engine.drain(0)
     await engine.stop()

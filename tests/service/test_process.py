@@ -24,7 +24,7 @@ from rapport.models.folder import FILES
 from rapport.service.config import ServiceSettings
 from rapport.service.errors import NotReadyError
 from rapport.service.lifecycle import Lifecycle
-from rapport.service.process import ENGINE_DIED, drain, live
+from rapport.service.process import EXIT_ENGINE_DIED, drain, serve_until_stopped
 from rapport.v1.chat_pb2 import FinishReason
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from tests.service.fakes import ScriptedEngine, ends, says, served
@@ -68,7 +68,7 @@ Engine.load = lambda *_: time.sleep(600)
 
 
 class Service:
-    """`python -m service`, with its log."""
+    """`python -m rapport.service`, with its log."""
 
     def __init__(self, *flags: str, fault: str = "") -> None:
         """`fault` is code that runs before the service does."""
@@ -173,7 +173,7 @@ async def test_second_signal(ready: Ready) -> None:
         stream = aiter(ChatServiceStub(channel).StreamChatCompletion(chat(**STUBBORN)))
         await anext(stream)
         service.process.terminate()
-        service.process.terminate()  # the same wish, passed on by a parent
+        service.process.terminate()  # the same signal, passed on by a parent
         await asyncio.sleep(1.2)
         assert service.process.poll() is None
         service.process.terminate()
@@ -197,12 +197,12 @@ async def test_engine_death(settings: ServiceSettings, lifecycle: Lifecycle) -> 
     """When the engine dies, probes and callers hear of it."""
     engine = ScriptedEngine()
     stopping = asyncio.Event()
-    living = asyncio.create_task(live(served(engine), settings, lifecycle, stopping))
+    living = asyncio.create_task(serve_until_stopped(served(engine), settings, lifecycle, stopping))
     await asyncio.sleep(0)
     assert lifecycle.served.model == MODEL
     assert engine.on_death is not None
     engine.on_death()
-    assert await living == ENGINE_DIED
+    assert await living == EXIT_ENGINE_DIED
     with pytest.raises(NotReadyError, match="The engine died"):
         _ = lifecycle.served
 
@@ -232,7 +232,7 @@ async def test_engine_of_no_more_use(
             assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
             assert raised.value.details() == "the engine has died"
         assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
-        assert await asyncio.to_thread(service.end, within=5) == ENGINE_DIED
+        assert await asyncio.to_thread(service.end, within=5) == EXIT_ENGINE_DIED
     assert said in service.log
     assert "failing" in service.log  # the function that was at fault is among the stacks
 
@@ -248,7 +248,7 @@ async def test_engine_that_hangs_while_draining(ready: Ready) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await last_of(stream)
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert await asyncio.to_thread(service.end, within=5) == ENGINE_DIED
+        assert await asyncio.to_thread(service.end, within=5) == EXIT_ENGINE_DIED
 
 
 async def last_of(pieces: AsyncIterator[Any]) -> Any:
@@ -279,12 +279,12 @@ async def test_drain_delay(ready: Ready) -> None:
 async def test_slow_readers_get_their_end(address: str, lifecycle: Lifecycle) -> None:
     """An answer that the engine is done with is waited for until its reader has it all."""
     engine = ScriptedEngine([says(0, "x" * (3 << 20)), ends(0)])
-    await lifecycle.open(served(engine))
+    await lifecycle.start_serving(served(engine))
     options = [("grpc.http2.bdp_probe", 0)]  # with it, the client reads ahead
     async with grpc.aio.insecure_channel(address, options) as channel:
         stream = ChatServiceStub(channel).StreamChatCompletion(chat())
         await stream.initial_metadata()
-        draining = asyncio.create_task(drain(lifecycle, engine, grace=20))
+        draining = asyncio.create_task(drain(lifecycle, engine, grace_s=20))
         await asyncio.sleep(0.3)
         assert not draining.done()
         pieces = [piece async for piece in stream]
@@ -295,11 +295,11 @@ async def test_slow_readers_get_their_end(address: str, lifecycle: Lifecycle) ->
 async def test_readers_that_stop_do_not_hold_it_up(address: str, lifecycle: Lifecycle) -> None:
     """A reader that reads nothing within the grace is left behind."""
     engine = ScriptedEngine([says(0, "x" * (3 << 20)), ends(0)])
-    await lifecycle.open(served(engine))
+    await lifecycle.start_serving(served(engine))
     async with grpc.aio.insecure_channel(address, [("grpc.http2.bdp_probe", 0)]) as channel:
         stream = ChatServiceStub(channel).StreamChatCompletion(chat())
         await stream.initial_metadata()
-        await asyncio.wait_for(drain(lifecycle, engine, grace=0.3), 5)
+        await asyncio.wait_for(drain(lifecycle, engine, grace_s=0.3), 5)
 
 
 async def test_jumping_clock(ready: Ready) -> None:

@@ -1,4 +1,4 @@
-"""Whether the service takes work, as RPCs and health checks see it."""
+"""The states of the service, as RPCs and health checks see them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rapport.service.prompt.prompt import PromptReader
 from rapport.service.rpc.service_names import CHAT_SERVICE, MODEL_SERVICE
 from rapport.service.structured_output.compiler import FormatCompiler
 
-# Names that probes ask for. Work should come while the former serve; while the latter does not,
-# the process should be restarted.
+# The names that probes ask for. While a readiness name fails, no requests should be sent; while
+# liveness fails, the process should be restarted.
 READINESS = ("", CHAT_SERVICE, MODEL_SERVICE)
 LIVENESS = "liveness"
 
@@ -32,8 +32,8 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A loaded model and what is needed to ask it."""
+class ServedModel:
+    """A loaded model and what is needed to make requests for its engine."""
 
     engine: Engine
     prompts: PromptReader
@@ -42,7 +42,7 @@ class Served:
 
     @classmethod
     def load(cls, folder: Path, engine: Engine) -> Self:
-        """Reads what is needed to ask an engine from the folder that it was loaded from."""
+        """Loads the rest from the folder that the engine was loaded from."""
         vocabulary = engine.vocabulary
         prompts = PromptReader.load(folder, vocabulary, engine.context_length)
         tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
@@ -51,63 +51,64 @@ class Served:
 
     @property
     def model(self) -> str:
+        """The id of the model."""
         return self.engine.spec.id
 
 
 class Lifecycle:
-    """Loading, then serving, then leaving, then closed for good."""
+    """Loading, then serving, then draining or dead. It never serves again after that."""
 
     def __init__(self) -> None:
         self.health = health.HealthServicer()
         self.in_flight = InFlightRequests()
         self.state = State.LOADING
-        self.loaded: Served | None = None
-        """The model, once it is loaded; also when no more work is taken."""
-        self._served: Served | None = None
-        self._leaving = False
-        self._reason = "The model is loading"
+        self.loaded: ServedModel | None = None
+        """The model, once it is loaded; also when requests are no longer admitted."""
+        self._served: ServedModel | None = None
+        self._shutting_down = False
+        self._refusal = "The model is loading"
 
     @property
-    def served(self) -> Served:
-        """The model that is served.
+    def served(self) -> ServedModel:
+        """The model, while requests are admitted.
 
         Raises:
-            NotReadyError: not yet, or no longer.
+            NotReadyError: requests are not admitted yet, or no longer.
         """
         if self._served is None:
-            raise NotReadyError(self._reason)
+            raise NotReadyError(self._refusal)
         return self._served
 
-    async def begin(self) -> None:
-        """Says that the service is there and cannot work yet."""
+    async def start_loading(self) -> None:
+        """Sets the health of a live service that is not ready."""
         await self.health.set(LIVENESS, HealthCheckResponse.SERVING)
-        await self._announce(HealthCheckResponse.NOT_SERVING)
+        await self._set_readiness(HealthCheckResponse.NOT_SERVING)
 
-    async def open(self, served: Served) -> None:
-        """Takes work from now on, unless it is leaving already."""
+    async def start_serving(self, served: ServedModel) -> None:
+        """Admits requests from now on, unless the service is shutting down already."""
         self.loaded = served
-        if not self._leaving:
+        if not self._shutting_down:
             self._served = served
             self.state = State.SERVING
-            await self._announce(HealthCheckResponse.SERVING)
+            await self._set_readiness(HealthCheckResponse.SERVING)
 
-    async def leave(self) -> None:
-        """Tells probes that no more work should come; what comes is still taken."""
-        self._leaving = True
-        await self._announce(HealthCheckResponse.NOT_SERVING)
+    async def fail_readiness(self) -> None:
+        """Fails the readiness checks; requests are still admitted."""
+        self._shutting_down = True
+        await self._set_readiness(HealthCheckResponse.NOT_SERVING)
 
-    async def close(self, reason: str, state: State = State.DRAINING) -> None:
-        """Takes no new work from now on; what runs goes on."""
+    async def stop_admitting(self, reason: str, state: State = State.DRAINING) -> None:
+        """Refuses new requests from now on, with `reason`; those in flight go on."""
         self.state = state
         self._served = None
-        self._reason = reason
-        await self.leave()
+        self._refusal = reason
+        await self.fail_readiness()
 
-    async def die(self) -> None:
-        """Takes no new work, and tells probes that the process is of no more use."""
-        await self.close("The engine died", State.DEAD)
+    async def mark_dead(self) -> None:
+        """Refuses new requests and fails the liveness check, because the engine died."""
+        await self.stop_admitting("The engine died", State.DEAD)
         await self.health.set(LIVENESS, HealthCheckResponse.NOT_SERVING)
 
-    async def _announce(self, status: int) -> None:
+    async def _set_readiness(self, status: int) -> None:
         for name in READINESS:
             await self.health.set(name, status)

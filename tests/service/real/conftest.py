@@ -26,7 +26,7 @@ shared = partial(pytest_asyncio.fixture, scope="module", loop_scope="module")
 @shared()
 async def lifecycle() -> Lifecycle:
     lifecycle = Lifecycle()
-    await lifecycle.begin()
+    await lifecycle.start_loading()
     return lifecycle
 
 

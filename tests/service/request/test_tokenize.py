@@ -7,7 +7,7 @@ import pytest
 
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError, ModelNotFoundError
-from rapport.service.lifecycle import Served
+from rapport.service.lifecycle import ServedModel
 from rapport.service.prompt.prompt import PromptReader
 from rapport.service.request.tokenize import tokenized
 from rapport.v1.tokenize_pb2 import TokenizeRequest
@@ -26,12 +26,12 @@ class Reading:
 
 
 @pytest.fixture(scope="module")
-def served(cpu_folder: Path) -> Served:
+def served(cpu_folder: Path) -> ServedModel:
     reading: Any = Reading(cpu_folder)
     return reading  # type: ignore[no-any-return]
 
 
-def test_text(served: Served) -> None:
+def test_text(served: ServedModel) -> None:
     """A text's ids, pieces and count; markup in it is text, not a special token."""
     answer = tokenized(TokenizeRequest(model=MODEL, text="Hello <|im_end|> é"), served)
     assert "".join(answer.pieces) == "Hello <|im_end|> é"
@@ -39,7 +39,7 @@ def test_text(served: Served) -> None:
     assert 2 not in answer.token_ids
 
 
-def test_messages(served: Served) -> None:
+def test_messages(served: ServedModel) -> None:
     """A conversation's tokens are those of its prompt, special tokens spelled out."""
     answer = tokenized(TokenizeRequest(model=MODEL, messages=[user("Hi")]), served)
     assert tuple(answer.token_ids) == served.prompts.read([user("Hi")])
@@ -48,7 +48,7 @@ def test_messages(served: Served) -> None:
     )
 
 
-def test_tools_are_part_of_the_prompt(served: Served) -> None:
+def test_tools_are_part_of_the_prompt(served: ServedModel) -> None:
     """Tools make the prompt longer, and their names are in it."""
     tool = Tool(function=FunctionDefinition(name="get_weather"))
     request = TokenizeRequest(model=MODEL, messages=[user("Hi")], tools=[tool])
@@ -64,13 +64,13 @@ def test_tools_are_part_of_the_prompt(served: Served) -> None:
         ({"model": ""}, "Field required, field: 'model'"),
     ],
 )
-def test_refusals(served: Served, fields: dict[str, Any], told: str) -> None:
+def test_refusals(served: ServedModel, fields: dict[str, Any], told: str) -> None:
     """Neither, both or too much to tokenize is an error that names the field."""
     with pytest.raises(InvalidRequestError, match=told):
         tokenized(TokenizeRequest(**({"model": MODEL} | fields)), served)
 
 
-def test_another_model(served: Served) -> None:
+def test_another_model(served: ServedModel) -> None:
     """Tokens of a model that is not served are not told."""
     with pytest.raises(ModelNotFoundError):
         tokenized(TokenizeRequest(model="gpt-4", text="a"), served)

@@ -20,7 +20,7 @@ from rapport.common.settings import load
 from rapport.common.tls import TlsFiles
 from rapport.service.config import ServiceSettings
 from rapport.service.lifecycle import Lifecycle
-from rapport.service.metrics.metrics import Metrics
+from rapport.service.metrics.service import ServiceMetrics
 from rapport.service.server import build_server, listen
 from tests.certificates import Authority
 from tests.service.requests import health
@@ -79,7 +79,7 @@ async def grpcurl(address: str, *flags: str) -> tuple[int | None, str, str]:
     return process.returncode, out.decode(), error.decode()
 
 
-def expiry(metrics: Metrics) -> float | None:
+def expiry(metrics: ServiceMetrics) -> float | None:
     name = "rapport_certificate_expiry_timestamp_seconds"
     return metrics.registry.get_sample_value(name, {"setting": "grpc_tls_cert"})
 
@@ -184,7 +184,7 @@ async def test_scrapes_and_connections_renew(
     settings: ServiceSettings, lifecycle: Lifecycle, ca: Authority
 ) -> None:
     """Whoever looks first, both see the new certificate: its end, and itself."""
-    metrics = Metrics(lifecycle)
+    metrics = ServiceMetrics(lifecycle)
     server = build_server(settings, lifecycle)
     address = f"127.0.0.1:{await listen(server, settings, metrics.certificates)}"
     for day, scrape_first in enumerate((True, False, True), start=1):

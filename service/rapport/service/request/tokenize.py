@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rapport.service.errors import FieldViolation, InvalidRequestError, ModelNotFoundError
-from rapport.service.lifecycle import Served
+from rapport.service.lifecycle import ServedModel
 from rapport.service.request.limits import MOST_CHARACTERS, length_violations
 from rapport.service.request.messages import message_violations
 from rapport.service.request.model_names import is_named
@@ -14,7 +14,7 @@ from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
 
 
-def tokenized(request: TokenizeRequest, served: Served) -> TokenizeResponse:
+def tokenized(request: TokenizeRequest, served: ServedModel) -> TokenizeResponse:
     """The tokens that a request asks for. Its lists are none too long.
 
     Raises:

@@ -15,7 +15,7 @@ import grpc
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import GenerationRequest, Tenant
 from rapport.service.interceptors import context as request_context
-from rapport.service.lifecycle import Lifecycle, Served
+from rapport.service.lifecycle import Lifecycle, ServedModel
 from rapport.service.request.fields import check
 from rapport.service.request.grammar import grammar_for
 from rapport.service.request.limits import check_size
@@ -115,7 +115,7 @@ class ChatService(ChatServiceServicer):
     def _asked(
         self,
         request: CreateChatCompletionRequest,
-        served: Served,
+        served: ServedModel,
         tenant: Tenant,
         *,
         streaming: bool,

@@ -8,7 +8,7 @@ import grpc
 
 from rapport.service.errors import ModelNotFoundError
 from rapport.service.interceptors import context as request_context
-from rapport.service.lifecycle import Lifecycle, Served
+from rapport.service.lifecycle import Lifecycle, ServedModel
 from rapport.service.request.model_names import is_among, is_named
 from rapport.v1.model_pb2 import (
     GetModelRequest,
@@ -47,7 +47,7 @@ class ModelService(ModelServiceServicer):
         return GetModelResponse(model=described(served))
 
 
-def described(served: Served) -> Model:
+def described(served: ServedModel) -> Model:
     """The model as callers see it."""
     return Model(
         id=served.model,

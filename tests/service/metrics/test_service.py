@@ -1,4 +1,4 @@
-"""Metrics of a server in this process, in front of a scripted engine."""
+"""ServiceMetrics of a server in this process, in front of a scripted engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rapport.service.config import ServiceSettings
 from rapport.service.engine.errors import Bound, Overloaded, StepFailed
 from rapport.service.engine.generation import MOST_MERGED
 from rapport.service.lifecycle import Lifecycle, State
-from rapport.service.metrics.metrics import Metrics
+from rapport.service.metrics.service import ServiceMetrics
 from rapport.service.server import build_server, listen
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.model_pb2 import ListModelsRequest
@@ -39,15 +39,15 @@ def settings() -> ServiceSettings:
 
 
 @pytest.fixture
-def metrics(lifecycle: Lifecycle) -> Metrics:
-    return Metrics(lifecycle)
+def metrics(lifecycle: Lifecycle) -> ServiceMetrics:
+    return ServiceMetrics(lifecycle)
 
 
 @pytest.fixture
 async def address(
-    settings: ServiceSettings, lifecycle: Lifecycle, metrics: Metrics
+    settings: ServiceSettings, lifecycle: Lifecycle, metrics: ServiceMetrics
 ) -> AsyncIterator[str]:
-    server = build_server(settings, lifecycle, metrics.record)
+    server = build_server(settings, lifecycle, metrics.observe)
     yield f"127.0.0.1:{await listen(server, settings, metrics.certificates)}"
     await server.stop(None)
 
@@ -57,12 +57,12 @@ def stub(channel: grpc.aio.Channel) -> ChatServiceStub:
     return ChatServiceStub(channel)
 
 
-def value(metrics: Metrics, name: str, **labels: str) -> float | str:
+def value(metrics: ServiceMetrics, name: str, **labels: str) -> float | str:
     found = metrics.registry.get_sample_value(f"rapport_{name}", labels)
     return NEVER if found is None else found
 
 
-async def settled(metrics: Metrics, expected: float, name: str, **labels: str) -> None:
+async def settled(metrics: ServiceMetrics, expected: float, name: str, **labels: str) -> None:
     """The end of a call is counted a moment after its caller sees it."""
     async with asyncio.timeout(5):
         while value(metrics, name, **labels) != expected:  # noqa: ASYNC110 - seen from outside
@@ -77,11 +77,11 @@ def outcome(method: str, code: str) -> dict[str, str]:
     return {"method": method, "code": code}
 
 
-def overloaded(metrics: Metrics) -> dict[Bound, float | str]:
+def overloaded(metrics: ServiceMetrics) -> dict[Bound, float | str]:
     return {bound: value(metrics, "overloaded_requests_total", bound=bound) for bound in Bound}
 
 
-async def test_loading(metrics: Metrics) -> None:
+async def test_loading(metrics: ServiceMetrics) -> None:
     """Before the model is there only that is told."""
     assert value(metrics, "up") == 0
     assert value(metrics, "state", state="loading") == 1
@@ -90,17 +90,19 @@ async def test_loading(metrics: Metrics) -> None:
 
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("state", [State.DRAINING, State.DEAD])
-async def test_states(metrics: Metrics, lifecycle: Lifecycle, state: State) -> None:
+async def test_states(metrics: ServiceMetrics, lifecycle: Lifecycle, state: State) -> None:
     """The one that is so is 1, the others are 0; what is known of the engine stays."""
     assert value(metrics, "up") == value(metrics, "state", state="serving") == 1
-    await lifecycle.close("Closed", state)
+    await lifecycle.stop_admitting("Closed", state)
     states = {each: value(metrics, "state", state=each.name.lower()) for each in State}
     assert states == {each: float(each is state) for each in State}
     assert value(metrics, "up") == 0
     assert value(metrics, "slots") == 4
 
 
-async def test_answered(metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine) -> None:
+async def test_answered(
+    metrics: ServiceMetrics, stub: ChatServiceStub, engine: ScriptedEngine
+) -> None:
     """An answer counts once for all that is told of it."""
     for _ in range(3):
         engine.script = [says(0, "a", tokens=2), ends(0)]
@@ -113,7 +115,7 @@ async def test_answered(metrics: Metrics, stub: ChatServiceStub, engine: Scripte
     assert value(metrics, "refused_requests_total", reason="INVALID_REQUEST") == NEVER
 
 
-async def test_keys(metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine) -> None:
+async def test_keys(metrics: ServiceMetrics, stub: ChatServiceStub, engine: ScriptedEngine) -> None:
     """Each key has its requests and tokens, under a name that is not the key."""
     for name in ("first", "first", "second"):
         engine.script = [says(0, "a", tokens=2), ends(0)]
@@ -133,7 +135,7 @@ async def test_keys(metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEng
 
 
 @pytest.mark.usefixtures("engine")
-async def test_wrong_keys_make_no_series(metrics: Metrics, stub: ChatServiceStub) -> None:
+async def test_wrong_keys_make_no_series(metrics: ServiceMetrics, stub: ChatServiceStub) -> None:
     """Who is not let in leaves a reason and no name."""
     for guess in ("a", "b", "c"):
         with pytest.raises(grpc.aio.AioRpcError):
@@ -143,7 +145,9 @@ async def test_wrong_keys_make_no_series(metrics: Metrics, stub: ChatServiceStub
     assert families["rapport_key_requests"].samples == []
 
 
-async def test_refused(metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine) -> None:
+async def test_refused(
+    metrics: ServiceMetrics, stub: ChatServiceStub, engine: ScriptedEngine
+) -> None:
     """What asked the engine for nothing is counted by its reason; durations count it as well."""
     engine.refusal = Overloaded("full", Bound.REQUESTS, retry_after=1)
     with pytest.raises(grpc.aio.AioRpcError):
@@ -161,7 +165,7 @@ async def test_refused(metrics: Metrics, stub: ChatServiceStub, engine: Scripted
 
 @pytest.mark.parametrize("reached", Bound)
 async def test_overloaded(
-    metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine, reached: Bound
+    metrics: ServiceMetrics, stub: ChatServiceStub, engine: ScriptedEngine, reached: Bound
 ) -> None:
     """A refusal for overload counts for the bound that was reached; the others tell of 0."""
     engine.refusal = Overloaded("full", reached, retry_after=1)
@@ -175,7 +179,7 @@ async def test_overloaded(
 
 
 async def test_too_many_rpcs(
-    metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine
+    metrics: ServiceMetrics, stub: ChatServiceStub, engine: ScriptedEngine
 ) -> None:
     """The bound on RPCs under way is told apart from the engine's."""
     running = [stub.CreateChatCompletion(chat(), metadata=key("first")) for _ in range(RPCS)]
@@ -189,7 +193,9 @@ async def test_too_many_rpcs(
 
 
 @pytest.mark.usefixtures("engine")
-async def test_other_refusals_are_no_overload(metrics: Metrics, stub: ChatServiceStub) -> None:
+async def test_other_refusals_are_no_overload(
+    metrics: ServiceMetrics, stub: ChatServiceStub
+) -> None:
     """What is wrong with a request is no bound of the service's."""
     with pytest.raises(grpc.aio.AioRpcError):
         await stub.CreateChatCompletion(chat(max_tokens=-1), metadata=key("first"))
@@ -197,7 +203,7 @@ async def test_other_refusals_are_no_overload(metrics: Metrics, stub: ChatServic
     assert overloaded(metrics) == dict.fromkeys(Bound, 0)
 
 
-async def test_stuck_readers(metrics: Metrics, address: str, engine: ScriptedEngine) -> None:
+async def test_stuck_readers(metrics: ServiceMetrics, address: str, engine: ScriptedEngine) -> None:
     """Who is given up for reading nothing is counted; who leaves is not."""
     assert value(metrics, "stuck_readers_total") == 0
     engine.script = [says(0, "x" * 20_000, tokens=MOST_MERGED) for _ in range(50)]
@@ -215,7 +221,9 @@ async def test_stuck_readers(metrics: Metrics, address: str, engine: ScriptedEng
     assert value(metrics, "stuck_readers_total") == 1
 
 
-async def test_failed(metrics: Metrics, stub: ChatServiceStub, engine: ScriptedEngine) -> None:
+async def test_failed(
+    metrics: ServiceMetrics, stub: ChatServiceStub, engine: ScriptedEngine
+) -> None:
     """What the engine failed in was not refused."""
     engine.script, engine.error = [says(0, "a")], StepFailed("boom")
     with pytest.raises(grpc.aio.AioRpcError):
@@ -226,7 +234,7 @@ async def test_failed(metrics: Metrics, stub: ChatServiceStub, engine: ScriptedE
 
 @pytest.mark.parametrize(("timeout", "code"), [(None, "CANCELLED"), (0.2, "DEADLINE_EXCEEDED")])
 async def test_left(
-    metrics: Metrics,
+    metrics: ServiceMetrics,
     stub: ChatServiceStub,
     engine: ScriptedEngine,
     timeout: float | None,  # noqa: ASYNC109 - the call's
@@ -244,7 +252,7 @@ async def test_left(
 
 
 @pytest.mark.usefixtures("engine")
-async def test_other_rpcs(metrics: Metrics, channel: grpc.aio.Channel) -> None:
+async def test_other_rpcs(metrics: ServiceMetrics, channel: grpc.aio.Channel) -> None:
     """RPCs that generate nothing are counted; those of others, such as health, are not."""
     await ModelServiceStub(channel).ListModels(ListModelsRequest(), metadata=key("first"))
     unknown = channel.unary_unary("/rapport.v1.ChatService/Nothing")

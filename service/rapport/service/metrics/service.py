@@ -9,12 +9,12 @@ from rapport.service.metrics.engine import EngineCollector
 from rapport.service.metrics.requests import RequestMetrics
 
 
-class Metrics:
-    """All that is told of one service. `record` takes the account of an RPC that has ended."""
+class ServiceMetrics:
+    """All metrics of one service. `observe` is called with each RPC that has ended."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self.registry = new_registry("service")
         self.registry.register(EngineCollector(lifecycle))
         self.certificates = Certificates("rapport")
         self.registry.register(self.certificates)
-        self.record = RequestMetrics(self.registry).record
+        self.observe = RequestMetrics(self.registry).observe
