@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := common models service gateway cli bench tools tests
 
-.PHONY: help setup protos run test clients scale fuzz lint audit format bench bench-versus clean
+.PHONY: help setup protos reference run test clients scale fuzz lint audit format bench bench-versus clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ run: .venv/.run ## Serve gRPC on 127.0.0.1:50051 and REST on 127.0.0.1:8080
 
 protos: .venv/.dev ## Generate the Python code of the protos
 	$(BIN)/python tools/protos.py
+
+reference: .venv/.dev ## Write the reference pages that are made from the code
+	$(BIN)/python tools/reference.py
+	$(BIN)/python tools/dependencies.py
 
 # Two at a time, whose servers then compute with a thread each, or they would wait for each other.
 test: lint ## Lint, then run the tests
