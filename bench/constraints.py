@@ -16,7 +16,7 @@ from pathlib import Path
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
 from rapport.service.engine.engine import Engine, EngineConfig
-from rapport.service.engine.request import GenerationRequest, Sampling
+from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import choose_provider
 from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
 from rapport.service.structured_output.response_format import source_of
@@ -99,7 +99,7 @@ async def rate(engine: Engine, grammar: Grammar | None) -> float:
     request = GenerationRequest(
         tuple(engine.vocabulary.encode(QUESTION)),
         TOKENS,
-        sampling=Sampling(temperature=0),
+        sampling=SamplingParams(temperature=0),
         ignore_eos=grammar is None,
         grammar=grammar,
     )

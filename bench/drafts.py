@@ -16,7 +16,7 @@ from pathlib import Path
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
 from rapport.service.engine.engine import Engine, EngineConfig
-from rapport.service.engine.request import GenerationRequest, Sampling
+from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import Provider, choose_provider
 from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
 from rapport.service.structured_output.response_format import source_of
@@ -70,7 +70,7 @@ def requests(folder: Path, engine: Engine) -> dict[str, GenerationRequest]:
 def asked(engine: Engine, question: str) -> GenerationRequest:
     text = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
     prompt = tuple(engine.vocabulary.encode(text))
-    return GenerationRequest(prompt, 96, sampling=Sampling(temperature=0))
+    return GenerationRequest(prompt, 96, sampling=SamplingParams(temperature=0))
 
 
 def grammar_of(folder: Path, engine: Engine) -> Grammar:

@@ -17,9 +17,9 @@ from unittest.mock import patch
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
 from rapport.service.engine.engine import Engine, EngineConfig
-from rapport.service.engine.request import GenerationRequest, Sampling
+from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import CPU
-from rapport.service.engine.stats import Stats, Tally
+from rapport.service.engine.stats import EngineStats, Histogram
 
 MODEL = "smollm2-135m-instruct"
 PROMPT = tuple(range(100, 140))
@@ -58,14 +58,16 @@ async def measure(rounds: int, tokens: int) -> tuple[float, float]:
 def blind() -> AbstractContextManager[Any]:
     """Tallies that count nothing. The times that the pace is learned from are still taken."""
     return patch.multiple(
-        Tally,
+        Histogram,
         add=lambda _self, _value: None,
         since=lambda _self, started: time.perf_counter() - started,
     )
 
 
 async def answer(engine: Engine, tokens: int) -> None:
-    request = GenerationRequest(PROMPT, tokens, sampling=Sampling(temperature=0), ignore_eos=True)
+    request = GenerationRequest(
+        PROMPT, tokens, sampling=SamplingParams(temperature=0), ignore_eos=True
+    )
     async with engine.submit(request) as generation:
         async for _ in generation:
             pass
@@ -73,7 +75,7 @@ async def answer(engine: Engine, tokens: int) -> None:
 
 def step_cost() -> float:
     """Seconds that counting takes in a decode step of one row, at best."""
-    stats = Stats()
+    stats = EngineStats()
 
     def step() -> None:
         stats.decode.since(0)

@@ -17,7 +17,7 @@ from rapport.models.cache.catalog import DEFAULT_MODEL
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
 from rapport.service.engine.model import ModelSpec
-from rapport.service.engine.request import Sampling
+from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.runtime.providers import CPU
 from rapport.service.engine.runtime.runner import load_runner
 from rapport.service.engine.sampling.logprobs import observe
@@ -28,18 +28,18 @@ ROWS = 16
 PROMPT = range(1000, 1100)
 
 WAYS = {
-    "temperature 0": Sampling(temperature=0),
-    "temperature 1": Sampling(),
-    "temperature 0.7": Sampling(temperature=0.7),
-    "top_k 40": Sampling(temperature=0.7, top_k=40),
-    "top_p 0.9": Sampling(temperature=0.7, top_p=0.9),
-    "top_k 40, top_p 0.95, min_p 0.05": Sampling(0.8, top_k=40, top_p=0.95, min_p=0.05),
-    "min_p 0.05": Sampling(temperature=0.7, min_p=0.05),
-    "typical_p 0.9": Sampling(temperature=0.7, typical_p=0.9),
-    "mirostat_target 5": Sampling(mirostat_target=5),
-    "repetition_penalty 1.1": Sampling(repetition_penalty=1.1),
-    "frequency_penalty 0.5": Sampling(frequency_penalty=0.5),
-    "logit_bias": Sampling(logit_bias={1000: 1.0}),
+    "temperature 0": SamplingParams(temperature=0),
+    "temperature 1": SamplingParams(),
+    "temperature 0.7": SamplingParams(temperature=0.7),
+    "top_k 40": SamplingParams(temperature=0.7, top_k=40),
+    "top_p 0.9": SamplingParams(temperature=0.7, top_p=0.9),
+    "top_k 40, top_p 0.95, min_p 0.05": SamplingParams(0.8, top_k=40, top_p=0.95, min_p=0.05),
+    "min_p 0.05": SamplingParams(temperature=0.7, min_p=0.05),
+    "typical_p 0.9": SamplingParams(temperature=0.7, typical_p=0.9),
+    "mirostat_target 5": SamplingParams(mirostat_target=5),
+    "repetition_penalty 1.1": SamplingParams(repetition_penalty=1.1),
+    "frequency_penalty 0.5": SamplingParams(frequency_penalty=0.5),
+    "logit_bias": SamplingParams(logit_bias={1000: 1.0}),
 }
 
 Run = Callable[[Floats], object]
@@ -68,7 +68,7 @@ def rows_of_logits() -> Floats:
 def runs(size: int) -> dict[str, Run]:
     """A draw for each row in each way, and what log probabilities take."""
 
-    def drawing(sampling: Sampling) -> Run:
+    def drawing(sampling: SamplingParams) -> Run:
         samplers = [Sampler(sampling, PROMPT, row, size) for row in range(ROWS)]
         return lambda logits: draw_all(logits, samplers)
 

@@ -13,8 +13,14 @@ from rapport.service.engine.errors import EngineError
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
 from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
-from rapport.service.engine.scheduling.slots import SlotCounters
-from rapport.service.engine.stats import COMPILE_BOUNDS, Occupancy, PrefixStats, Stats, Tally
+from rapport.service.engine.scheduling.slot_table import SlotCounters
+from rapport.service.engine.stats import (
+    COMPILE_BOUNDS,
+    EngineStats,
+    Histogram,
+    Occupancy,
+    PrefixStats,
+)
 from rapport.service.interceptors.context import RequestContext
 from rapport.service.lifecycle import ServedModel
 from rapport.service.prompt.prompt import PromptReader
@@ -47,10 +53,10 @@ class ScriptedEngine:
             id=MODEL, created=1700000000, owned_by="tests", precision="int4"
         )
         self.provider = "cpu"
-        self.counters, self.stats, self.prefix_stats = Counters(), Stats(), PrefixStats()
+        self.counters, self.stats, self.prefix_stats = Counters(), EngineStats(), PrefixStats()
         self.vocabulary = SimpleNamespace(size=VOCABULARY, token_bytes=[b"x"], special_tokens={})
         self.on_death: Callable[[], None] | None = None
-        self.step_began: float | None = None
+        self.step_started_at: float | None = None
         self.slot_counters = SlotCounters()
 
     def start(self, on_death: Callable[[], None]) -> None:
@@ -126,7 +132,7 @@ def served(engine: ScriptedEngine) -> ServedModel:
     reader: PromptReader = WordReader()  # type: ignore[assignment]
     formats: FormatCompiler = Uncompiled()  # type: ignore[assignment]
     grammars: GrammarCompiler = SimpleNamespace(  # type: ignore[assignment]
-        compile_times=Tally(COMPILE_BOUNDS), refused=0, recalled=0
+        compile_times=Histogram(COMPILE_BOUNDS), refused=0, recalled=0
     )
     return ServedModel(real, reader, formats, grammars)
 

@@ -17,9 +17,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.prefix_cache import SlotMemory
 from rapport.service.engine.model import GraphInputs, GraphOutputs, ModelSpec
-from rapport.service.engine.request import GenerationRequest, Sampling
-from rapport.service.engine.scheduling.latency_model import FAIR_SHARE, GRAIN, Pace
-from rapport.service.engine.speculative.drafter import MAX_DRAFT
+from rapport.service.engine.request import GenerationRequest, SamplingParams
+from rapport.service.engine.scheduling.latency_model import (
+    FAIR_SHARE,
+    SLICE_GRAIN_TOKENS,
+    LatencyModel,
+)
+from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 from rapport.service.engine.text.vocabulary import BYTE_OF, Vocabulary
 
 END = 256
@@ -69,7 +73,7 @@ class FakeRunner:
 
     def verify(self, slot: int, tokens: Sequence[int], past: int) -> NDArray[np.float32]:
         self.before("verify")
-        assert 2 <= len(tokens) <= MAX_DRAFT + 1
+        assert 2 <= len(tokens) <= MAX_DRAFT_TOKENS + 1
         self.drafts.append(len(tokens) - 1)
         rows = [self._append(slot, [token], past + place) for place, token in enumerate(tokens)]
         return np.stack(rows)
@@ -84,7 +88,7 @@ class FakeRunner:
         contents[one], contents[other] = contents[other][:other_length], contents[one][:one_length]
 
     def release(self, slot: int, length: int, kept: int = 0) -> None:
-        assert len(self.contents[slot]) <= length + MAX_DRAFT, "something is left behind"
+        assert len(self.contents[slot]) <= length + MAX_DRAFT_TOKENS, "something is left behind"
         self.contents[slot] = self.contents[slot][:kept]
 
     def read(self, slot: int, start: int, count: int) -> NDArray[Any]:
@@ -103,14 +107,14 @@ class FakeRunner:
         return logits
 
 
-class ShortSlices(Pace):
+class ShortSlices(LatencyModel):
     """Slices prompts as finely as it goes, whatever the steps take."""
 
     def __init__(self) -> None:
         super().__init__(target=0)
 
     def slice_beside_decode(self, past: int = 0, share: float = FAIR_SHARE) -> int:  # noqa: ARG002 - a slice is as short as can be
-        return GRAIN
+        return SLICE_GRAIN_TOKENS
 
 
 class Gate:
@@ -176,7 +180,7 @@ def greedy(prompt: str, max_tokens: int, **options: object) -> GenerationRequest
     return GenerationRequest(
         tuple(prompt.encode()),
         max_tokens,
-        sampling=Sampling(temperature=0),
+        sampling=SamplingParams(temperature=0),
         **options,  # type: ignore[arg-type] - whatever else a request takes
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rapport.service.engine.engine import Engine, EngineConfig
-from rapport.service.engine.request import GenerationRequest, Sampling
+from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import CPU
 from rapport.service.engine.sampling.logprobs import TokenLogprob
 
@@ -32,7 +32,9 @@ async def engine(
     await engine.stop()
 
 
-def ask(engine: Engine, text: str, sampling: Sampling, max_tokens: int = 12) -> GenerationRequest:
+def ask(
+    engine: Engine, text: str, sampling: SamplingParams, max_tokens: int = 12
+) -> GenerationRequest:
     """Every log probability is compared too: a token may be the same by luck, those are not."""
     prompt = tuple(engine.vocabulary.encode(text))
     return GenerationRequest(prompt, max_tokens, sampling=sampling, logprobs=3, ignore_eos=True)
@@ -46,15 +48,17 @@ async def answer(engine: Engine, request: GenerationRequest) -> Choices:
     return choices
 
 
-@pytest.mark.parametrize("sampling", [Sampling(temperature=0), Sampling(temperature=1.2, seed=5)])
+@pytest.mark.parametrize(
+    "sampling", [SamplingParams(temperature=0), SamplingParams(temperature=1.2, seed=5)]
+)
 async def test_same_bytes_alone_together_and_from_the_cache(
-    engine: Engine, sampling: Sampling
+    engine: Engine, sampling: SamplingParams
 ) -> None:
     request = ask(engine, LONG, sampling)
     cold = await answer(engine, request)
     cached = await answer(engine, request)
     elsewhere = replace(request, namespace="no prefix here")
-    others = [ask(engine, TURN.format(word), Sampling(), 20) for word in ("Hello", "Count")]
+    others = [ask(engine, TURN.format(word), SamplingParams(), 20) for word in ("Hello", "Count")]
     # The others hold the first slots when this one comes, and one of them ends before it.
     crowd = [asyncio.create_task(answer(engine, other)) for other in others]
     await asyncio.sleep(0.1)
@@ -65,7 +69,7 @@ async def test_same_bytes_alone_together_and_from_the_cache(
 
 async def test_a_second_turn_is_the_same_from_the_cache_and_without_it(engine: Engine) -> None:
     """Decoded tokens are rounded otherwise than those of a prompt, so they are not kept."""
-    first = ask(engine, LONG, Sampling(temperature=0), 40)
+    first = ask(engine, LONG, SamplingParams(temperature=0), 40)
     said = tuple(entry.token for entry in (await answer(engine, first))[0])
     again = tuple(engine.vocabulary.encode("<|im_end|>\n" + TURN.format("Go on.")))
     second = replace(first, prompt=first.prompt + said + again, max_tokens=12)

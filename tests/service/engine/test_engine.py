@@ -7,12 +7,17 @@ from contextlib import asynccontextmanager
 import pytest
 
 from rapport.service.engine.engine import Engine, EngineConfig
-from rapport.service.engine.errors import Overloaded, StepFailed, Unavailable, Unserviceable
+from rapport.service.engine.errors import (
+    EngineUnavailableError,
+    OverloadedError,
+    StepFailedError,
+    UnserviceableRequestError,
+)
 from rapport.service.engine.request import (
-    NOBODY,
+    ANONYMOUS,
     FinishReason,
     GenerationRequest,
-    Sampling,
+    SamplingParams,
     Tenant,
 )
 from tests.service.engine.fake import (
@@ -93,7 +98,7 @@ async def test_many_choices_do_not_hold_up_another_request() -> None:
 
 async def test_end_of_turn_stops_unless_ignored() -> None:
     """An end token stops, is counted and is no text; with ignore_eos it stops nothing."""
-    ending = Sampling(temperature=0, logit_bias={END: 100})
+    ending = SamplingParams(temperature=0, logit_bias={END: 100})
     async with running(FakeRunner()) as engine:
         for ignore, tokens, reason in ((False, 1, "STOP"), (True, 6, "LENGTH")):
             request = GenerationRequest((1, 2), 6, sampling=ending, ignore_eos=ignore)
@@ -173,7 +178,7 @@ async def test_a_full_line_refuses(line: int) -> None:
     async with running(runner, EngineConfig(max_waiting=line)) as engine:
         taken = [engine.submit(greedy("taken", 4)) for _ in range(SLOTS + line)]
         await reached(gate)
-        with pytest.raises(Overloaded) as refusal:
+        with pytest.raises(OverloadedError) as refusal:
             engine.submit(greedy("refused", 4))
         assert refusal.value.retry_after > 0
         gate.opened.set()
@@ -184,7 +189,11 @@ async def test_a_full_line_refuses(line: int) -> None:
 async def test_who_is_expected_has_a_place() -> None:
     """While a request is read nobody takes its place, and then it takes it itself."""
     async with running(FakeRunner(1), EngineConfig(max_waiting=0)) as engine:
-        with engine.expect(NOBODY), pytest.raises(Overloaded), engine.expect(Tenant("other")):
+        with (
+            engine.expect(ANONYMOUS),
+            pytest.raises(OverloadedError),
+            engine.expect(Tenant("other")),
+        ):
             pass
         await collect(engine.submit(greedy("welcome", 4)))
 
@@ -193,7 +202,7 @@ async def test_who_is_expected_has_a_place() -> None:
 async def test_what_can_never_fit_is_refused(prompt: str, max_tokens: int) -> None:
     """A request beyond the context is refused before it takes anything."""
     async with running(FakeRunner()) as engine:
-        with pytest.raises(Unserviceable):
+        with pytest.raises(UnserviceableRequestError):
             engine.submit(greedy(prompt, max_tokens))
 
 
@@ -218,7 +227,7 @@ async def test_a_failing_runtime_fails_only_its_requests(
 
     runner.before = fail
     async with running(runner) as engine:
-        with pytest.raises(StepFailed, match="RuntimeError"):
+        with pytest.raises(StepFailedError, match="RuntimeError"):
             await collect(engine.submit(greedy("unlucky", 9)))
         assert await collect(engine.submit(greedy("lucky", 9))) == {0: text("lucky", 9)}
     assert "out of luck" in caplog.text
@@ -232,7 +241,7 @@ async def test_draining_lets_running_requests_finish() -> None:
         await asyncio.sleep(0)
         drain = asyncio.create_task(engine.drain(10))
         await asyncio.sleep(0)
-        with pytest.raises(Unavailable, match="shutting down"):
+        with pytest.raises(EngineUnavailableError, match="shutting down"):
             engine.submit(greedy("late", 1))
         assert await task == {0: text("running", 40)}
         await drain
@@ -248,7 +257,7 @@ async def test_draining_cuts_what_outlasts_the_grace() -> None:
         drain = asyncio.create_task(engine.drain(0.01))
         await asyncio.sleep(0.05)
         gate.opened.set()
-        with pytest.raises(Unavailable):
+        with pytest.raises(EngineUnavailableError):
             await task
         await drain
 
@@ -261,10 +270,10 @@ async def test_a_dead_engine_fails_its_requests_and_says_so(
     died = asyncio.Event()
     engine.start(died.set)
     monkeypatch.setattr(engine._scheduler, "next_prefill", lambda: 1 / 0)
-    with pytest.raises(Unavailable, match="died"):
+    with pytest.raises(EngineUnavailableError, match="died"):
         await collect(engine.submit(greedy("doomed", 9)))
     await asyncio.wait_for(died.wait(), 5)
-    with pytest.raises(Unavailable):
+    with pytest.raises(EngineUnavailableError):
         engine.submit(greedy("late", 1))
     await engine.stop()
     assert "ZeroDivisionError" in caplog.text
@@ -284,7 +293,7 @@ async def test_a_long_prompt_is_sliced_beside_running_streams() -> None:
     runner = FakeRunner()
     gate = Gate(runner, "decode")
     async with running(runner) as engine:
-        engine._worker._runs._pace = ShortSlices()
+        engine._worker._executor._latency_model = ShortSlices()
         stream = asyncio.create_task(collect(engine.submit(greedy("a", 60))))
         await reached(gate)
         prompt = asyncio.create_task(collect(engine.submit(greedy("b" * 50, 4))))
@@ -301,7 +310,7 @@ async def test_a_short_prompt_overtakes_a_long_one() -> None:
     gate = Gate(runner, "prefill")
     order: list[str] = []
     async with running(runner) as engine:
-        engine._worker._runs._pace = ShortSlices()
+        engine._worker._executor._latency_model = ShortSlices()
 
         async def first_token(name: str, length: int) -> None:
             async with engine.submit(greedy(name * length, 3)) as generation:

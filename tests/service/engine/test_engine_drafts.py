@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from rapport.service.engine.engine import Engine, EngineConfig
-from rapport.service.engine.errors import StepFailed
-from rapport.service.engine.request import Delta, GenerationRequest, Sampling
+from rapport.service.engine.errors import StepFailedError
+from rapport.service.engine.request import Delta, GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import CPU
 from rapport.service.engine.sampling.constraint import GrammarCompiler
 from tests.service.engine.fake import (
@@ -49,18 +49,20 @@ async def answer(
 
 
 SAMPLINGS = [
-    Sampling(temperature=0),
-    Sampling(seed=1),
-    Sampling(seed=2, temperature=1.7, top_p=0.9, top_k=30, min_p=0.001),
-    Sampling(seed=3, frequency_penalty=0.5, presence_penalty=-0.5, repetition_penalty=1.2),
-    Sampling(seed=4, mirostat_target=3.0),
-    Sampling(temperature=0, logit_bias={RIGHT[5]: -100}),
+    SamplingParams(temperature=0),
+    SamplingParams(seed=1),
+    SamplingParams(seed=2, temperature=1.7, top_p=0.9, top_k=30, min_p=0.001),
+    SamplingParams(seed=3, frequency_penalty=0.5, presence_penalty=-0.5, repetition_penalty=1.2),
+    SamplingParams(seed=4, mirostat_target=3.0),
+    SamplingParams(temperature=0, logit_bias={RIGHT[5]: -100}),
 ]
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("prediction", [RIGHT, HALF, RIGHT[3:]])
-async def test_the_answer_is_the_same(sampling: Sampling, prediction: tuple[int, ...]) -> None:
+async def test_the_answer_is_the_same(
+    sampling: SamplingParams, prediction: tuple[int, ...]
+) -> None:
     """Tokens, text, log probabilities and usage do not depend on drafts, right or wrong.
 
     The same seed draws the same tokens, so their distribution is the same too.
@@ -114,7 +116,7 @@ async def test_an_end_within_a_draft_discards_the_rest() -> None:
     """The end of the turn ends the answer, though the draft goes on."""
     request = replace(
         greedy(PROMPT, 40, prediction=(END, *RIGHT)),
-        sampling=Sampling(seed=5, temperature=2, logit_bias={END: 9.0}),
+        sampling=SamplingParams(seed=5, temperature=2, logit_bias={END: 9.0}),
     )
     wanted = await answer(FakeRunner(), request, drafts=False)
     assert await answer(FakeRunner(), request, drafts=True) == wanted
@@ -127,7 +129,7 @@ async def test_forced_text_comes_in_few_runs(temperature: float) -> None:
     tokenizer = VOCABULARY._tokenizer.to_str()
     source = 'start: "first " /[a-z]{3}/ " last part"'
     grammar = GrammarCompiler(tokenizer, SIZE, [END]).compile(source)
-    sampling = Sampling(temperature=temperature, seed=6)
+    sampling = SamplingParams(temperature=temperature, seed=6)
     request = replace(greedy(PROMPT, 40), grammar=grammar, sampling=sampling)
     runner = FakeRunner()
     wanted = await answer(FakeRunner(), request, drafts=False)
@@ -156,7 +158,7 @@ async def test_a_failing_draft_fails_its_request() -> None:
     runner.before = fail
     engine = Engine(runner, fake_spec(), VOCABULARY, EngineConfig())
     engine.start(lambda: None)
-    with pytest.raises(StepFailed, match="RuntimeError"):
+    with pytest.raises(StepFailedError, match="RuntimeError"):
         await collect(engine.submit(greedy(PROMPT, 30, prediction=RIGHT)))
     await engine.stop()
     assert engine.slot_counters.taken == engine.slot_counters.released == 1
@@ -172,7 +174,7 @@ async def test_the_real_model_says_the_same(float32_folder: Path) -> None:
         engine = await asyncio.to_thread(Engine.load, float32_folder, CPU, config)
         engine.start(lambda: None)
         prompt = tuple(engine.vocabulary.encode(text))
-        request = GenerationRequest(prompt, 32, sampling=Sampling(temperature=0))
+        request = GenerationRequest(prompt, 32, sampling=SamplingParams(temperature=0))
         async with engine.submit(request) as generation:
             said.append([token async for delta in generation for token in delta.token_ids])
         await engine.stop()

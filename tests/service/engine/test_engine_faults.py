@@ -11,13 +11,13 @@ import pytest
 from rapport.service.engine.engine import Engine, EngineConfig
 from rapport.service.engine.errors import (
     EngineError,
-    OutOfMemory,
-    StepFailed,
-    Unavailable,
+    EngineUnavailableError,
+    OutOfMemoryError,
+    StepFailedError,
     failure_of,
 )
 from rapport.service.engine.request import GenerationRequest
-from rapport.service.engine.runtime.faults import FaultyRunner, parse_faults, spoil
+from rapport.service.engine.runtime.faults import FaultyRunner, inject_text_faults, parse_faults
 from tests.service.engine.fake import (
     FakeRunner,
     Gate,
@@ -36,7 +36,7 @@ PLAIN = EngineConfig(drafts=False)
 async def faulty(faults: str, runner: FakeRunner | None = None) -> AsyncIterator[Engine]:
     """An engine with faults that must have released all it took by the end."""
     runner, vocabulary = runner or FakeRunner(SLOTS), byte_vocabulary()
-    spoil(vocabulary, parse_faults(faults))
+    inject_text_faults(vocabulary, parse_faults(faults))
     worn = FaultyRunner(runner, parse_faults(faults))
     engine = Engine(worn, fake_spec(), vocabulary, PLAIN)
     engine.start(lambda: None)
@@ -62,7 +62,9 @@ def text(prompt: str, count: int) -> str:
 
 
 @pytest.mark.parametrize("point", ["prefill", "decode", "text", "write"])
-@pytest.mark.parametrize(("action", "error"), [("raise", StepFailed), ("oom", OutOfMemory)])
+@pytest.mark.parametrize(
+    ("action", "error"), [("raise", StepFailedError), ("oom", OutOfMemoryError)]
+)
 async def test_one_fault_fails_one_request(
     point: str, action: str, error: type[EngineError]
 ) -> None:
@@ -75,7 +77,9 @@ async def test_one_fault_fails_one_request(
     assert [each for each in outcomes if each is not error] == [right] * 3
 
 
-@pytest.mark.parametrize(("action", "error"), [("raise", StepFailed), ("oom", OutOfMemory)])
+@pytest.mark.parametrize(
+    ("action", "error"), [("raise", StepFailedError), ("oom", OutOfMemoryError)]
+)
 async def test_a_prompt_that_cannot_be_copied_fails_its_request(
     action: str, error: type[EngineError]
 ) -> None:
@@ -96,7 +100,7 @@ async def test_without_memory_the_latest_makes_room() -> None:
             await asyncio.sleep(0.02)
         assert await asyncio.to_thread(gate.reached.wait, 10)
         gate.opened.set()
-        assert await asyncio.gather(*tasks) == [text("a", 20), text("b", 20), OutOfMemory]
+        assert await asyncio.gather(*tasks) == [text("a", 20), text("b", 20), OutOfMemoryError]
         assert engine.counters.failed == 1
 
 
@@ -104,7 +108,7 @@ async def test_without_memory_one_after_the_other_makes_room() -> None:
     """Where there is none at all, each of the requests fails, and the engine lives."""
     async with faulty("decode:oom") as engine:
         requests = [outcome(engine, greedy(name, 20)) for name in "abc"]
-        assert await asyncio.gather(*requests) == [OutOfMemory] * 3
+        assert await asyncio.gather(*requests) == [OutOfMemoryError] * 3
         assert await outcome(engine, greedy("d", 1)) == text("d", 1)
 
 
@@ -125,7 +129,7 @@ async def test_death_ends_what_runs() -> None:
     died = asyncio.Event()
     engine.start(died.set)
     requests = [outcome(engine, greedy(f"prompt {number}", 20)) for number in range(2 * SLOTS)]
-    assert await asyncio.gather(*requests) == [Unavailable] * 2 * SLOTS
+    assert await asyncio.gather(*requests) == [EngineUnavailableError] * 2 * SLOTS
     await asyncio.wait_for(died.wait(), 5)
     await engine.stop()
     assert engine.counters.accepted == engine.counters.failed == 2 * SLOTS
@@ -134,11 +138,14 @@ async def test_death_ends_what_runs() -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (MemoryError(), OutOfMemory),
-        (RuntimeError("... Status Message: std::bad_alloc"), OutOfMemory),
-        (RuntimeError("Failed to allocate memory for requested buffer of size 1"), OutOfMemory),
-        (RuntimeError("invalid argument"), StepFailed),
-        (OutOfMemory(), OutOfMemory),
+        (MemoryError(), OutOfMemoryError),
+        (RuntimeError("... Status Message: std::bad_alloc"), OutOfMemoryError),
+        (
+            RuntimeError("Failed to allocate memory for requested buffer of size 1"),
+            OutOfMemoryError,
+        ),
+        (RuntimeError("invalid argument"), StepFailedError),
+        (OutOfMemoryError(), OutOfMemoryError),
     ],
 )
 def test_what_an_error_means(error: Exception, kind: type[EngineError]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rapport.service.engine.engine import Engine, EngineConfig
-from rapport.service.engine.request import GenerationRequest, Sampling
+from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import CPU
 from tests.service.engine.fake import collect
 
@@ -50,7 +50,7 @@ def ask(
 ) -> GenerationRequest:
     text = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
     prompt = tuple(engine.vocabulary.encode(text))
-    return GenerationRequest(prompt, max_tokens, n, Sampling(**sampling))  # type: ignore[arg-type] - seed is an int
+    return GenerationRequest(prompt, max_tokens, n, SamplingParams(**sampling))  # type: ignore[arg-type] - seed is an int
 
 
 async def test_eight_at_once_say_what_each_says_alone(float32_folder: Path) -> None:
@@ -77,7 +77,7 @@ async def test_a_seed_repeats_the_text(engine: Engine) -> None:
 
 
 async def test_a_long_prompt_does_not_stall_a_running_stream(engine: Engine) -> None:
-    """While a prompt of hundreds of tokens is computed, a stream keeps its pace."""
+    """While a prompt of hundreds of tokens is computed, a stream keeps its latency_model."""
     async with engine.submit(ask(engine, "Count.", 4000, temperature=0)) as stream:
         deltas = aiter(stream)
         for _ in range(5):

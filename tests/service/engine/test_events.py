@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from rapport.service.engine.events import MOST_SPACING, Event, Outbox
+from rapport.service.engine.events import MAX_SPACING_S, Event, Outbox
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.sampling.top_k import Floats
 from rapport.service.engine.scheduling.scheduler import Scheduler
@@ -63,7 +63,7 @@ def test_many_readers_of_a_fast_model_get_messages_of_several_steps(
 
 def test_however_many_readers_there_are_none_stutters(clock: Clock) -> None:
     between = gaps(sends(clock, readers=1000, step=0.001, steps=200))
-    assert MOST_SPACING / 2 <= min(between) <= max(between) <= MOST_SPACING
+    assert MAX_SPACING_S / 2 <= min(between) <= max(between) <= MAX_SPACING_S
 
 
 @pytest.mark.parametrize(("readers", "step"), [(1, 0.001), (4, 0.0015), (16, 0.005), (64, 0.02)])
@@ -163,9 +163,9 @@ def test_first_and_last_tokens_are_told_of_at_once(waking: Waking) -> None:
 def told_all(waking: Waking) -> bool:
     """Whether everybody who is alone in a request knows all of its tokens."""
     return all(
-        sequence.job.generation.completion_tokens == len(sequence.output)
+        sequence.group.generation.completion_tokens == len(sequence.output)
         for sequence in waking.scheduler.decoding
-        if sequence.job.request.n == 1
+        if sequence.group.request.n == 1
     )
 
 

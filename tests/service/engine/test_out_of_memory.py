@@ -14,7 +14,7 @@ PROGRAM = """
 import asyncio, re, resource, sys
 from pathlib import Path
 from rapport.service.engine.engine import Engine, EngineConfig
-from rapport.service.engine.errors import OutOfMemory
+from rapport.service.engine.errors import OutOfMemoryError
 from rapport.service.engine.runtime.providers import CPU
 from rapport.service.engine.request import GenerationRequest
 
@@ -27,7 +27,7 @@ async def answer(engine, length):
     async with engine.submit(GenerationRequest(tuple(range(1000, 1000 + length)), 4)) as generation:
         try:
             return sum([len(delta.token_ids) async for delta in generation])
-        except OutOfMemory:
+        except OutOfMemoryError:
             return None
 
 async def main():

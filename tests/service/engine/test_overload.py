@@ -8,11 +8,11 @@ from random import Random
 import numpy as np
 import pytest
 
-from rapport.service.engine.errors import Overloaded
+from rapport.service.engine.errors import OverloadedError
 from rapport.service.engine.generation import Generation
-from rapport.service.engine.request import NOBODY
-from rapport.service.engine.scheduling.admission import Admission, Limits
-from rapport.service.engine.scheduling.load import Ask, Load
+from rapport.service.engine.request import ANONYMOUS
+from rapport.service.engine.scheduling.admission import Admission, AdmissionLimits
+from rapport.service.engine.scheduling.load import Demand, EngineLoad
 from tests.service.engine.timed import Clock, House
 
 SLOTS = 16
@@ -35,8 +35,8 @@ def flooded(monkeypatch: pytest.MonkeyPatch, rate: float) -> Outcome:
     """So many requests a second come, for a minute."""
     clock = Clock(monkeypatch)
     house = House(SLOTS, clock)
-    limits = Limits(requests=256, tokens=0, ttft=MAX_TTFT)
-    admission = Admission(limits, SLOTS, house.pace, house.scheduler.ledger.served)
+    limits = AdmissionLimits(requests=256, tokens=0, ttft=MAX_TTFT)
+    admission = Admission(limits, SLOTS, house.latency_model, house.scheduler.ledger.served)
     live: list[Generation] = []
     done: list[Generation] = []
     refused = 0
@@ -44,11 +44,11 @@ def flooded(monkeypatch: pytest.MonkeyPatch, rate: float) -> Outcome:
     def come() -> None:
         nonlocal refused
         try:
-            admission.check(Ask(NOBODY, PROMPT), Load.of(live, []))
-        except Overloaded:
+            admission.check(Demand(ANONYMOUS, PROMPT), EngineLoad.of(live, []))
+        except OverloadedError:
             refused += 1
         else:
-            live.append(house.submit(NOBODY, PROMPT, ANSWER))
+            live.append(house.submit(ANONYMOUS, PROMPT, ANSWER))
 
     random, due = Random(3), 0.0  # noqa: S311 - arrivals, no secret
     while (due := due + random.expovariate(rate)) < SECONDS:
@@ -57,9 +57,9 @@ def flooded(monkeypatch: pytest.MonkeyPatch, rate: float) -> Outcome:
         for generation in [each for each in live if each.ended]:
             live.remove(generation)
             done.append(generation)
-            assert generation.begun_at is not None
-            admission.saw(clock.now - generation.begun_at)
-    ttfts = [each.first_at - each.submitted_at for each in done if each.first_at]
+            assert generation.started_at is not None
+            admission.observe(clock.now - generation.started_at)
+    ttfts = [each.first_token_at - each.submitted_at for each in done if each.first_token_at]
     good = sum(ttft <= MAX_TTFT for ttft in ttfts)
     return Outcome(len(done), refused, float(np.percentile(ttfts, 95)), good / clock.now)
 

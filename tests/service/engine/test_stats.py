@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rapport.service.engine.engine import Engine, EngineConfig
 from rapport.service.engine.errors import EngineError
-from rapport.service.engine.stats import ROW_BOUNDS, Tally
+from rapport.service.engine.stats import ROW_BOUNDS, Histogram
 from tests.service.engine.fake import (
     FakeRunner,
     Gate,
@@ -34,7 +34,7 @@ def made(runner: FakeRunner, **options: object) -> Engine:
 @given(st.lists(st.floats(0, 200) | st.sampled_from([float(bound) for bound in ROW_BOUNDS])))
 def test_tally(values: list[float]) -> None:
     """A value counts in the bucket of the first bound that is not below it."""
-    tally = Tally(ROW_BOUNDS)
+    tally = Histogram(ROW_BOUNDS)
     for value in values:
         tally.add(value)
     lower = [float("-inf"), *ROW_BOUNDS]
@@ -46,7 +46,7 @@ def test_tally(values: list[float]) -> None:
 
 def test_time_since() -> None:
     """Seconds since a time are added, and returned."""
-    tally = Tally((0.5, 100))
+    tally = Histogram((0.5, 100))
     assert 10 <= tally.since(time.perf_counter() - 10) == tally.sum
     assert tally.counts == [0, 1, 0]
 
@@ -135,7 +135,7 @@ async def test_occupancy() -> None:
     gate = Gate(runner, "decode", after=2)
     first, second = engine.submit(greedy(PROMPT, 9)), engine.submit(greedy("ab", 3))
     assert await asyncio.to_thread(gate.reached.wait, 20)
-    while not first.begun:  # noqa: ASYNC110 - the news is under way
+    while not first.started:  # noqa: ASYNC110 - the news is under way
         await asyncio.sleep(0)
     now = engine.occupancy()
     assert (now.slots, now.slots_used, now.waiting_requests, now.waiting_tokens) == (1, 1, 1, 2)

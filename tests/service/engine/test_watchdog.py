@@ -11,7 +11,7 @@ import pytest
 
 from rapport.service.engine import watchdog
 from rapport.service.engine.engine import Engine, EngineConfig
-from rapport.service.engine.errors import Unavailable
+from rapport.service.engine.errors import EngineUnavailableError
 from rapport.service.engine.watchdog import death_of
 from tests.service.engine.fake import FakeRunner, Gate, byte_vocabulary, collect, fake_spec, greedy
 
@@ -27,7 +27,7 @@ class Stepping:
         self.given_up = False
 
     @property
-    def step_began(self) -> float | None:
+    def step_started_at(self) -> float | None:
         self.looks += 1
         return self._step(self.looks)
 
@@ -54,9 +54,9 @@ async def test_a_hung_engine_fails_its_requests(capfd: pytest.CaptureFixture[str
     asked = asyncio.create_task(collect(engine.submit(greedy("hang", 9))))
     assert await asyncio.to_thread(gate.reached.wait, 10)
     await asyncio.wait_for(death_of(engine, died, 0.3), 10)
-    with pytest.raises(Unavailable, match="died"):
+    with pytest.raises(EngineUnavailableError, match="died"):
         await asked
-    with pytest.raises(Unavailable, match="died"):
+    with pytest.raises(EngineUnavailableError, match="died"):
         engine.submit(greedy("more", 9))
     assert "service/engine/worker.py" in capfd.readouterr().err
     counters = engine.counters

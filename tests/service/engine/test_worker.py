@@ -6,10 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rapport.service.engine.errors import Cancelled
+from rapport.service.engine.errors import RequestCancelledError
 from rapport.service.engine.events import Event
 from rapport.service.engine.generation import Generation
-from rapport.service.engine.kv.prefix_cache import BLOCK, Prefixes, PrefixStore
+from rapport.service.engine.kv.prefix_cache import BLOCK_TOKENS, PrefixCache, PrefixStore
 from rapport.service.engine.request import Tenant, Tier
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.worker import Worker
@@ -38,8 +38,8 @@ class Bookkeeping(RuleBasedStateMachine):
         super().__init__()
         self.runner = FakeRunner(SLOTS)
         self.scheduler = Scheduler(self.runner, VOCABULARY, {END}, BUDGET)
-        self.store = PrefixStore(6 * BLOCK * 8)  # a token of the fake is 8 bytes
-        prefixes = Prefixes(self.store, self.runner)
+        self.store = PrefixStore(6 * BLOCK_TOKENS * 8)  # a token of the fake is 8 bytes
+        prefixes = PrefixCache(self.store, self.runner)
         self.worker = Worker(
             self.runner,
             self.scheduler,
@@ -102,7 +102,7 @@ class Bookkeeping(RuleBasedStateMachine):
     @precondition(lambda self: self.live)
     @rule(data=st.data())
     def cancel(self, data: Any) -> None:
-        self.worker.end(data.draw(st.sampled_from(self.live)), Cancelled("left"))
+        self.worker.end(data.draw(st.sampled_from(self.live)), RequestCancelledError("left"))
 
     @precondition(lambda self: self.live)
     @rule()
@@ -118,25 +118,27 @@ class Bookkeeping(RuleBasedStateMachine):
     def every_slot_is_free_or_has_one_sequence(self) -> None:
         sequences = [*self.scheduler.decoding, *self.scheduler.prefilling]
         used = [sequence.slot for sequence in sequences]
-        assert sorted([*used, *self.scheduler._places.free]) == list(range(SLOTS))
+        assert sorted([*used, *self.scheduler._slot_table.free]) == list(range(SLOTS))
 
     @invariant()
     def reserved_tokens_are_those_of_running_sequences(self) -> None:
         sequences = [*self.scheduler.decoding, *self.scheduler.prefilling]
-        parked = [sequence for job in self.worker._jobs.values() for sequence in job.parked]
-        reserved = sum(sequence.job.tokens for sequence in (*sequences, *parked))
-        assert self.scheduler._budget == BUDGET - reserved >= 0
+        preempted = [
+            sequence for group in self.worker._groups.values() for sequence in group.preempted
+        ]
+        reserved = sum(sequence.group.tokens for sequence in (*sequences, *preempted))
+        assert self.scheduler.free_tokens == BUDGET - reserved >= 0
 
     @invariant()
     def stored_prefixes_stay_within_their_budget(self) -> None:
-        assert self.store.bytes <= 6 * BLOCK * 8
+        assert self.store.bytes <= 6 * BLOCK_TOKENS * 8
 
     def teardown(self) -> None:
         while self.live:
             self.worker.step()
         assert self.scheduler.idle
         assert self.scheduler.counters.taken == self.scheduler.counters.released
-        assert not self.worker._jobs
+        assert not self.worker._groups
         assert len(self.scheduler.ledger) == 0
         left = [len(content) for content in self.runner.contents[:SLOTS]]
         assert max(left) <= self.deterministic, "more than the token beside a lone sequence"

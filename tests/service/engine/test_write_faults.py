@@ -1,14 +1,14 @@
-"""Slots that cannot be filled: with what was parked, with a prefix, with a choice."""
+"""Slots that cannot be filled: with what was preempted, with a prefix, with a choice."""
 
 from __future__ import annotations
 
 import pytest
 
 from rapport.service.engine.engine import Engine
-from rapport.service.engine.errors import EngineError, OutOfMemory, StepFailed
+from rapport.service.engine.errors import EngineError, OutOfMemoryError, StepFailedError
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Tenant
-from rapport.service.engine.scheduling.latency_model import GRAIN
+from rapport.service.engine.scheduling.latency_model import SLICE_GRAIN_TOKENS
 from tests.service.engine.fake import expected, greedy
 from tests.service.engine.fragile import FragileGrammar, FragileRunner, Trap
 from tests.service.engine.scheduling.test_bookkeeping import (
@@ -20,7 +20,7 @@ from tests.service.engine.scheduling.test_bookkeeping import (
 )
 
 ERRORS = pytest.mark.parametrize(
-    ("error", "told"), [(RuntimeError, StepFailed), (MemoryError, OutOfMemory)]
+    ("error", "told"), [(RuntimeError, StepFailedError), (MemoryError, OutOfMemoryError)]
 )
 GREEDY, VISITOR = Tenant("greedy"), Tenant("visitor")
 BLOCKS = "0123456789abcdefghijklmnopqrstuv" + "wxyz"
@@ -57,11 +57,11 @@ class Desk:
         """All that was taken has been given back."""
         assert self.scheduler.idle
         assert self.scheduler.counters.taken == self.scheduler.counters.released
-        assert self.scheduler._places.free == set(range(SLOTS))
-        assert self.scheduler.reserved == 0
+        assert self.scheduler._slot_table.free == set(range(SLOTS))
+        assert self.scheduler.reserved_tokens == 0
         assert self.scheduler.budget == CONFIG.kv_budget_bytes // BYTES_PER_TOKEN
         assert len(self.scheduler.ledger) == 0
-        assert not self.engine._worker._jobs
+        assert not self.engine._worker._groups
         assert not self.engine._live
         assert not any(self.runner.contents[:SLOTS])
         store = self.engine._worker._reuse._prefixes._store  # type: ignore[union-attr] - it has one
@@ -86,22 +86,24 @@ def is_right(generation: Generation) -> bool:
 
 
 @ERRORS
-@pytest.mark.parametrize(("length", "steps"), [(3 * GRAIN, 1), (4, 8)], ids=["prompt", "answer"])
+@pytest.mark.parametrize(
+    ("length", "steps"), [(3 * SLICE_GRAIN_TOKENS, 1), (4, 8)], ids=["prompt", "answer"]
+)
 def test_what_cannot_be_resumed_fails_alone(
     desk: Desk, error: type[Exception], told: type[EngineError], length: int, steps: int
 ) -> None:
-    """It was parked in its prompt or its answer, and cannot be put back; all others go on."""
+    """It was preempted in its prompt or its answer, and cannot be put back; all others go on."""
     first, second = (desk.ask(letter, GREEDY, 30) for letter in "ab")
     desk.step(2)
-    parked = desk.ask("c" * length, GREEDY)
+    preempted = desk.ask("c" * length, GREEDY)
     desk.step(steps)
     visitor = desk.ask("visitor", VISITOR, 6)
     desk.step()
-    (sequence,) = desk.engine._worker._jobs[parked].parked
+    (sequence,) = desk.engine._worker._groups[preempted].preempted
     assert sequence.computed > 0
-    assert bool(sequence.output) == (length < GRAIN)
+    assert bool(sequence.output) == (length < SLICE_GRAIN_TOKENS)
     desk.spring(error)
-    assert type(parked.error) is told
+    assert type(preempted.error) is told
     again = desk.ask("c" * length, GREEDY)
     desk.finish(first, second, visitor, again)
     assert all(map(is_right, (first, second, visitor, again)))
@@ -112,14 +114,14 @@ def test_what_cannot_be_resumed_fails_alone(
 def test_a_request_with_a_choice_that_cannot_be_resumed_fails_whole(
     desk: Desk, error: type[Exception], told: type[EngineError]
 ) -> None:
-    """Its other choices run, are parked, too, or have no slot yet: all give back what they had."""
+    """Its other choices run, are preempted or have no slot yet: all give back what they had."""
     many = desk.ask("many", GREEDY, 14, n=5)
     desk.step(6)
     visitors = [desk.ask(letter, Tenant(letter), 2) for letter in "xy"]
     desk.step()
-    job = desk.engine._worker._jobs[many]
-    assert job.parked
-    assert job.running
+    group = desk.engine._worker._groups[many]
+    assert group.preempted
+    assert group.running
     desk.spring(error)
     assert type(many.error) is told
     again = desk.ask("many", GREEDY, n=3)

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rapport.service.engine import events, generation, sequence, stats, worker
+from rapport.service.engine import events, generation, sequences, stats, worker
 from rapport.service.engine.events import Event
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Tenant
 from rapport.service.engine.runtime import step_executor as runs
 from rapport.service.engine.scheduling import load, scheduler
 from rapport.service.engine.scheduling import waiting_queue as line
-from rapport.service.engine.scheduling.latency_model import Pace
+from rapport.service.engine.scheduling.latency_model import LatencyModel
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.worker import Worker
 from tests.service.engine.fake import END, FakeRunner, byte_vocabulary, greedy
@@ -35,7 +35,7 @@ class Clock:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         simulated = SimpleNamespace(monotonic=lambda: self.now, perf_counter=lambda: self.now)
-        for module in (events, generation, line, load, runs, scheduler, sequence, stats, worker):
+        for module in (events, generation, line, load, runs, scheduler, sequences, stats, worker):
             monkeypatch.setattr(module, "time", simulated)
 
     def at(self, when: float, go_off: Callable[[], None]) -> None:
@@ -77,9 +77,11 @@ class House:
 
     def __init__(self, slots: int, clock: Clock) -> None:
         runner = TimedRunner(slots, clock)
-        self.pace = Pace(0.05)
+        self.latency_model = LatencyModel(0.05)
         self.scheduler = Scheduler(runner, VOCABULARY, {END}, budget=1_000_000)
-        self._worker = Worker(runner, self.scheduler, self.pace, None, deliver, drafts=False)
+        self._worker = Worker(
+            runner, self.scheduler, self.latency_model, None, deliver, drafts=False
+        )
         self._clock = clock
 
     def submit(self, tenant: Tenant, prompt: int, max_tokens: int) -> Generation:
@@ -90,7 +92,7 @@ class House:
 
     def step(self) -> bool:
         """Runs the model, or moves on to what is due. Whether there was either."""
-        if self.scheduler.idle and self._worker._mail.empty():
+        if self.scheduler.idle and self._worker._commands.empty():
             return self._clock.wait()
         self._worker.step()
         return True

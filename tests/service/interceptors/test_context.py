@@ -40,11 +40,14 @@ def test_request_that_waits_has_a_prompt_and_no_times(
 
 def test_times_follow_the_tokens(context: RequestContext, generation: Generation) -> None:
     """Queue, first token and the pace of the rest are told apart."""
-    generation.begun_at = generation.submitted_at + 1
+    generation.started_at = generation.submitted_at + 1
     generation.add(Delta(0, "a", [1]))
     assert context.itl_s is None
     generation.add(Delta(0, "bc", [2, 3]))
-    generation.first_at, generation.last_at = context.arrived_at + 2, context.arrived_at + 5
+    generation.first_token_at, generation.last_token_at = (
+        context.arrived_at + 2,
+        context.arrived_at + 5,
+    )
     assert context.queue_s == pytest.approx(1)
     assert context.ttft_s == pytest.approx(2)
     assert context.itl_s == pytest.approx(1.5)

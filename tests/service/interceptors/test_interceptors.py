@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 
 from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
-from rapport.service.engine.errors import StepFailed
+from rapport.service.engine.errors import StepFailedError
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.model_pb2 import ListModelsRequest
 from rapport.v1.model_pb2_grpc import ModelServiceStub
@@ -156,7 +156,7 @@ class TestErrors:
         self, channel: grpc.aio.Channel, engine: ScriptedEngine
     ) -> None:
         """What came before a failure is sent, then the failure's status."""
-        engine.script, engine.error = [says(0, "A")], StepFailed("boom")
+        engine.script, engine.error = [says(0, "A")], StepFailedError("boom")
         call = aiter(ChatServiceStub(channel).StreamChatCompletion(chat()))
         pieces = [await anext(call), await anext(call)]
         assert pieces[1].choices[0].delta.content == "A"

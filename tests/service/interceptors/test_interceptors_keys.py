@@ -13,7 +13,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, QuotaFailure, RetryInfo
 
 from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
-from rapport.service.engine.errors import StepFailed
+from rapport.service.engine.errors import StepFailedError
 from rapport.service.keys.key_file import KeyFileError
 from rapport.service.keys.key_store import CHECK_INTERVAL_S, hash_key
 from rapport.service.lifecycle import Lifecycle
@@ -273,7 +273,7 @@ class TestConcurrency:
         """However requests end, their places are free afterwards."""
         for _ in range(6):
             engine.script = [says(0, "A")]
-            engine.error = StepFailed("boom") if ending == "failure" else None
+            engine.error = StepFailedError("boom") if ending == "failure" else None
             timeout = 0.2 if ending == "deadline" else None
             request = chat(temperature=9) if ending == "invalid" else chat()
             call = stub.StreamChatCompletion(request, timeout=timeout, **shown("narrow"))

@@ -16,7 +16,7 @@ from grpc_status import rpc_status
 from rapport.common.settings import load
 from rapport.common.tls import TlsFiles
 from rapport.service.config import ServiceSettings
-from rapport.service.engine.generation import MOST_MERGED
+from rapport.service.engine.generation import MAX_MERGED_TOKENS
 from rapport.service.interceptors.slow_reader import ReadWatch
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from tests.certificates import Authority
@@ -25,7 +25,7 @@ from tests.service.requests import chat
 
 PATIENCE = 0.4
 # More than gRPC takes ahead of a reader, in messages that are not merged.
-LONG = [says(0, "x" * 20_000, tokens=MOST_MERGED) for _ in range(50)]
+LONG = [says(0, "x" * 20_000, tokens=MAX_MERGED_TOKENS) for _ in range(50)]
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])

@@ -54,8 +54,8 @@ def generated(context: RequestContext, *, begun: bool, first: bool) -> Generatio
     made = Generation(GenerationRequest((1, 2, 3), 9), lambda _: None)
     now = time.monotonic()
     made.submitted_at = now - 4
-    made.begun_at = now - 3 if begun else None
-    made.first_at, made.last_at = (now - 2, now - 1) if first else (None, now)
+    made.started_at = now - 3 if begun else None
+    made.first_token_at, made.last_token_at = (now - 2, now - 1) if first else (None, now)
     context.generation = made
     return made
 
@@ -79,9 +79,9 @@ def test_parts_follow_each_other(context: RequestContext, noted: Noted) -> None:
     made = generated(context, begun=True, first=True)
     trace_with(noted)(context)
     assert noted.parts == [
-        ("queue", made.submitted_at, made.begun_at),
-        ("prefill", made.begun_at, made.first_at),
-        ("decode", made.first_at, made.last_at),
+        ("queue", made.submitted_at, made.started_at),
+        ("prefill", made.started_at, made.first_token_at),
+        ("decode", made.first_token_at, made.last_token_at),
     ]
 
 

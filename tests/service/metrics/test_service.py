@@ -11,8 +11,8 @@ import pytest
 
 from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
-from rapport.service.engine.errors import Bound, Overloaded, StepFailed
-from rapport.service.engine.generation import MOST_MERGED
+from rapport.service.engine.errors import Bound, OverloadedError, StepFailedError
+from rapport.service.engine.generation import MAX_MERGED_TOKENS
 from rapport.service.lifecycle import Lifecycle, State
 from rapport.service.metrics.service import ServiceMetrics
 from rapport.service.server import build_server, listen
@@ -149,7 +149,7 @@ async def test_refused(
     metrics: ServiceMetrics, stub: ChatServiceStub, engine: ScriptedEngine
 ) -> None:
     """What asked the engine for nothing is counted by its reason; durations count it as well."""
-    engine.refusal = Overloaded("full", Bound.REQUESTS, retry_after=1)
+    engine.refusal = OverloadedError("full", Bound.REQUESTS, retry_after=1)
     with pytest.raises(grpc.aio.AioRpcError):
         await stub.CreateChatCompletion(chat(), metadata=key("first"))
     engine.refusal = None
@@ -168,7 +168,7 @@ async def test_overloaded(
     metrics: ServiceMetrics, stub: ChatServiceStub, engine: ScriptedEngine, reached: Bound
 ) -> None:
     """A refusal for overload counts for the bound that was reached; the others tell of 0."""
-    engine.refusal = Overloaded("full", reached, retry_after=1)
+    engine.refusal = OverloadedError("full", reached, retry_after=1)
     metadata = key("first")
     with pytest.raises(grpc.aio.AioRpcError):
         await stub.CreateChatCompletion(chat(), metadata=metadata)
@@ -206,7 +206,7 @@ async def test_other_refusals_are_no_overload(
 async def test_stuck_readers(metrics: ServiceMetrics, address: str, engine: ScriptedEngine) -> None:
     """Who is given up for reading nothing is counted; who leaves is not."""
     assert value(metrics, "stuck_readers_total") == 0
-    engine.script = [says(0, "x" * 20_000, tokens=MOST_MERGED) for _ in range(50)]
+    engine.script = [says(0, "x" * 20_000, tokens=MAX_MERGED_TOKENS) for _ in range(50)]
     narrow = [("grpc.http2.bdp_probe", 0)]
     async with grpc.aio.insecure_channel(address, narrow) as channel:
         call = ChatServiceStub(channel).StreamChatCompletion(chat(), metadata=key("first"))
@@ -225,7 +225,7 @@ async def test_failed(
     metrics: ServiceMetrics, stub: ChatServiceStub, engine: ScriptedEngine
 ) -> None:
     """What the engine failed in was not refused."""
-    engine.script, engine.error = [says(0, "a")], StepFailed("boom")
+    engine.script, engine.error = [says(0, "a")], StepFailedError("boom")
     with pytest.raises(grpc.aio.AioRpcError):
         await stub.CreateChatCompletion(chat(), metadata=key("first"))
     await settled(metrics, 1, "requests_total", **outcome("CreateChatCompletion", "INTERNAL"))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.service.engine.request import Sampling, Tenant, Tier
+from rapport.service.engine.request import SamplingParams, Tenant, Tier
 from rapport.service.errors import InvalidRequestError, PromptTooLongError
 from rapport.service.request.parse import Defaults, generation_request, prediction_of
 from rapport.v1.chat_pb2 import StopList, StopSequences
@@ -63,12 +63,12 @@ def test_always_fits(prompt: int, asked: int) -> None:
 
 def test_omitted_sampling_fields_have_the_contracts_defaults() -> None:
     """What a request does not say changes nothing in sampling."""
-    assert generation_request(chat(), (1,), 100, DEFAULTS).sampling == Sampling()
+    assert generation_request(chat(), (1,), 100, DEFAULTS).sampling == SamplingParams()
 
 
 def test_sampling_fields() -> None:
     """Every sampling field arrives, zeros among them."""
-    sampling = Sampling(
+    sampling = SamplingParams(
         temperature=0.0,
         top_p=0.5,
         top_k=7,
@@ -80,7 +80,7 @@ def test_sampling_fields() -> None:
         logit_bias={3: -100.0},
         seed=0,
     )
-    fields = {name: getattr(sampling, name) for name in Sampling.__slots__}
+    fields = {name: getattr(sampling, name) for name in SamplingParams.__slots__}
     assert generation_request(chat(**fields), (1,), 100, DEFAULTS).sampling == sampling
 
 

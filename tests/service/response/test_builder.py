@@ -51,7 +51,7 @@ class Script:
         self.request = GenerationRequest((1, 2, 3), 10, n=n)
         self.completion_tokens = sum(len(delta.token_ids) for delta in deltas)
         self.cached_tokens = 2
-        self.first_at = time.monotonic()
+        self.first_token_at = time.monotonic()
         self.drafted_tokens, self.accepted_tokens = 4, 1
 
     async def __aiter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204

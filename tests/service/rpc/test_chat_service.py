@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from rapport.service.engine.errors import Bound, EngineError, Overloaded, Unserviceable
+from rapport.service.engine.errors import (
+    Bound,
+    EngineError,
+    OverloadedError,
+    UnserviceableRequestError,
+)
 from rapport.service.errors import InvalidRequestError
 from rapport.service.interceptors.context import set_current
 from rapport.service.lifecycle import Lifecycle
@@ -95,8 +100,11 @@ async def test_bad_request_never_reaches_the_engine(
 @pytest.mark.parametrize(
     ("refusal", "code"),
     [
-        (Overloaded("full", Bound.REQUESTS, retry_after=1), grpc.StatusCode.RESOURCE_EXHAUSTED),
-        (Unserviceable("too much"), grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            OverloadedError("full", Bound.REQUESTS, retry_after=1),
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+        ),
+        (UnserviceableRequestError("too much"), grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
 async def test_engine_refuses(
@@ -203,12 +211,12 @@ async def test_content_of_what_the_engine_refuses(
     lifecycle: Lifecycle, engine: ScriptedEngine
 ) -> None:
     """What was asked is kept for the log also where there is no room for the request."""
-    engine.refusal = Overloaded("full", Bound.REQUESTS, retry_after=1)
+    engine.refusal = OverloadedError("full", Bound.REQUESTS, retry_after=1)
     rpc: Any = None
     context = request_context()
     set_current(context)
     service = ChatService(lifecycle, Defaults(), log_content=True)
-    with pytest.raises(Overloaded):
+    with pytest.raises(OverloadedError):
         await service.CreateChatCompletion(chat("question"), rpc)
     assert context.transcript.messages == [{"role": "user", "content": "question"}]
 

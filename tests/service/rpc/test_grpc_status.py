@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapport.service import errors
-from rapport.service.engine.errors import Bound, EngineError, Overloaded, StepFailed, Unavailable
+from rapport.service.engine.errors import (
+    Bound,
+    EngineError,
+    EngineUnavailableError,
+    OverloadedError,
+    StepFailedError,
+)
 from rapport.service.errors import FieldViolation, ServiceError
 from rapport.service.rpc.grpc_status import KINDS, status_of
 
@@ -124,11 +130,11 @@ def test_model_not_found() -> None:
     ("error", "code", "seconds"),
     [
         (
-            Overloaded("full", Bound.REQUESTS, retry_after=2.5),
+            OverloadedError("full", Bound.REQUESTS, retry_after=2.5),
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             2.5,
         ),
-        (Unavailable("draining"), grpc.StatusCode.UNAVAILABLE, 1),
+        (EngineUnavailableError("draining"), grpc.StatusCode.UNAVAILABLE, 1),
         (errors.NotReadyError("The model is loading", 3), grpc.StatusCode.UNAVAILABLE, 3),
     ],
 )
@@ -139,7 +145,7 @@ def test_when_to_retry(error: Exception, code: grpc.StatusCode, seconds: float) 
     assert details(status)[RetryInfo].retry_delay.ToMilliseconds() == seconds * 1000
 
 
-@pytest.mark.parametrize("error", [StepFailed("ORT: /srv/secret"), KeyError("secret")])
+@pytest.mark.parametrize("error", [StepFailedError("ORT: /srv/secret"), KeyError("secret")])
 def test_insides_stay_inside(error: Exception) -> None:
     """What broke inside is not told."""
     status = status_of(error)

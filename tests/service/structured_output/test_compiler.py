@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from rapport.service.engine.errors import Bound, Overloaded
+from rapport.service.engine.errors import Bound, OverloadedError
 from rapport.service.engine.sampling.constraint import GrammarCompiler
 from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output import compiler as module
@@ -101,9 +101,9 @@ async def test_stuck_compiles_hold_up_nobody(
     *results, again = await asyncio.gather(*stuck, *waiting, return_exceptions=True)
     assert again is known is not None
     assert [type(result) for result in results] == [InvalidRequestError] * module.THREADS + [
-        Overloaded
+        OverloadedError
     ]
-    assert isinstance(results[-1], Overloaded)
+    assert isinstance(results[-1], OverloadedError)
     assert results[-1].bound is Bound.GRAMMARS
     freed.set()
     monkeypatch.undo()

@@ -9,7 +9,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from rapport.service.engine.sampling.constraint import (
-    ConstraintFailed,
+    ConstraintFailedError,
     Grammar,
     GrammarCompiler,
     GrammarError,
@@ -121,7 +121,7 @@ def test_every_reading_counts(
     try:
         compiled = grammar(compiler, f'root ::= ({written}) "b"{more}\nx ::= "b"')
         accepted = accepts(compiled, vocabulary.encode_text(text))
-    except (GrammarError, ConstraintFailed) as failure:
+    except (GrammarError, ConstraintFailedError) as failure:
         if "Too many items" not in str(failure):
             raise
         reject()  # more readings than the parser may hold: refused, not misread

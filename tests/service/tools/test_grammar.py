@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rapport.service.engine.sampling.constraint import ConstraintFailed, GrammarCompiler
+from rapport.service.engine.sampling.constraint import ConstraintFailedError, GrammarCompiler
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError
 from rapport.service.tools import hermes_format
@@ -46,7 +46,7 @@ def allows(vocabulary: Vocabulary, compiler: GrammarCompiler) -> Any:
         try:
             for token in vocabulary.encode_text(text):
                 constraint.accept(token)
-        except ConstraintFailed:
+        except ConstraintFailedError:
             return False
         return constraint.complete
 

@@ -10,19 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
-from rapport.service.engine.errors import Cancelled, EngineError, Unavailable, Unserviceable
+from rapport.service.engine.errors import (
+    EngineError,
+    EngineUnavailableError,
+    RequestCancelledError,
+    UnserviceableRequestError,
+)
 from rapport.service.engine.events import Event
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.host import bytes_per_token
-from rapport.service.engine.kv.prefix_cache import Prefixes, PrefixStore
+from rapport.service.engine.kv.prefix_cache import PrefixCache, PrefixStore
 from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.request import GenerationRequest, Tenant
-from rapport.service.engine.runtime.faults import Fault, FaultyRunner, spoil
+from rapport.service.engine.runtime.faults import Fault, FaultyRunner, inject_text_faults
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.runtime.runner import Runner, load_runner
-from rapport.service.engine.scheduling.admission import Admission, Limits
-from rapport.service.engine.scheduling.latency_model import Pace
-from rapport.service.engine.scheduling.load import Ask, Load
+from rapport.service.engine.scheduling.admission import Admission, AdmissionLimits
+from rapport.service.engine.scheduling.latency_model import LatencyModel
+from rapport.service.engine.scheduling.load import Demand, EngineLoad
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.stats import Occupancy, PrefixStats
 from rapport.service.engine.text.vocabulary import Vocabulary
@@ -93,16 +98,16 @@ class Engine:
         self.counters = Counters()
         self._scheduler = Scheduler(runner, vocabulary, set(spec.eos_token_ids), budget)
         self.slot_counters = self._scheduler.counters
-        pace = Pace(config.itl_target)
-        limits = Limits(config.max_waiting, config.max_waiting_tokens, config.max_ttft)
-        self._prefixes = prefixes_of(runner, config.prefix_bytes)
+        latency_model = LatencyModel(config.itl_target)
+        limits = AdmissionLimits(config.max_waiting, config.max_waiting_tokens, config.max_ttft)
+        self._prefixes = _prefix_cache(runner, config.prefix_bytes)
         served = self._scheduler.ledger.served
-        self._admission = Admission(limits, runner.slots, pace, served)
-        self._expected: list[Ask] = []
+        self._admission = Admission(limits, runner.slots, latency_model, served)
+        self._expected: list[Demand] = []
         self._worker = Worker(
             runner,
             self._scheduler,
-            pace,
+            latency_model,
             self._prefixes,
             self._deliver,
             deterministic=config.deterministic,
@@ -136,7 +141,7 @@ class Engine:
         )
         if config.faults:
             runner = FaultyRunner(runner, config.faults)
-            spoil(vocabulary, config.faults)
+            inject_text_faults(vocabulary, config.faults)
         return cls(runner, spec, vocabulary, config, provider.name)
 
     def start(self, on_death: Callable[[], None]) -> None:
@@ -152,12 +157,12 @@ class Engine:
     @property
     def waiting(self) -> int:
         """Requests in line."""
-        return sum(not generation.begun for generation in self._live)
+        return sum(not generation.started for generation in self._live)
 
     @property
-    def step_began(self) -> float | None:
+    def step_started_at(self) -> float | None:
         """When the step that runs did, by the monotonic clock; None while there is none."""
-        return self._worker.began
+        return self._worker.step_started_at
 
     @property
     def prefix_stats(self) -> PrefixStats:
@@ -166,7 +171,7 @@ class Engine:
 
     def occupancy(self) -> Occupancy:
         """What is in use now. For any thread."""
-        waiting = [generation for generation in tuple(self._live) if not generation.begun]
+        waiting = [generation for generation in tuple(self._live) if not generation.started]
         scheduler = self._scheduler
         running = (*scheduler.decoding, *scheduler.prefilling)
         return Occupancy(
@@ -175,7 +180,7 @@ class Engine:
             waiting_requests=len(waiting),
             waiting_tokens=sum(len(generation.request.prompt) for generation in waiting),
             kv_budget_tokens=scheduler.budget,
-            kv_reserved_tokens=scheduler.reserved,
+            kv_reserved_tokens=scheduler.reserved_tokens,
             kv_tokens=sum(sequence.computed for sequence in running),
             token_bytes=bytes_per_token(self.spec),
         )
@@ -184,13 +189,13 @@ class Engine:
         """Puts a request in line.
 
         Raises:
-            Unavailable: the engine takes no requests now.
-            Unserviceable: the request can never fit.
-            Overloaded: too much is waiting.
+            EngineUnavailableError: the engine takes no requests now.
+            UnserviceableRequestError: the request can never fit.
+            OverloadedError: too much is waiting.
         """
         self._check_open()
         self._check_size(request)
-        self._check_room(Ask.of(request))
+        self._check_room(Demand.of(request))
         generation = Generation(request, self._cancel)
         self.counters.accepted += 1
         self._live.add(generation)
@@ -203,16 +208,17 @@ class Engine:
         """Keeps a place in line for a request while it is read.
 
         Raises:
-            Unavailable, Overloaded: as `submit` would, before any work for it is done.
+            EngineUnavailableError: as in `submit`, before any work for the request is done.
+            OverloadedError: likewise.
         """
         self._check_open()
-        ask = Ask(tenant)
-        self._check_room(ask)
-        self._expected.append(ask)
+        demand = Demand(tenant)
+        self._check_room(demand)
+        self._expected.append(demand)
         try:
             yield
         finally:
-            self._expected.remove(ask)
+            self._expected.remove(demand)
 
     async def drain(self, grace: float) -> None:
         """Takes no more requests; lets those under way finish within `grace` seconds."""
@@ -221,7 +227,7 @@ class Engine:
             await asyncio.wait_for(self._quiet.wait(), grace)
         except TimeoutError:
             for generation in self._live:
-                self._worker.end(generation, Unavailable(self._obstacle))
+                self._worker.end(generation, EngineUnavailableError(self._obstacle))
             await self._quiet.wait()
 
     async def stop(self) -> None:
@@ -230,30 +236,34 @@ class Engine:
         if self._thread is not None:
             self._worker.stop()
             await asyncio.to_thread(self._thread.join)
-        self._fail_all(Unavailable(self._obstacle))
+        self._fail_all(EngineUnavailableError(self._obstacle))
 
     def give_up(self) -> None:
         """Fails what runs and takes no more: the engine's thread has died, or hangs."""
         self._obstacle = "the engine has died"
-        self._fail_all(Unavailable(self._obstacle))
+        self._fail_all(EngineUnavailableError(self._obstacle))
 
     def _check_open(self) -> None:
         if self._obstacle is not None:
-            raise Unavailable(self._obstacle)
+            raise EngineUnavailableError(self._obstacle)
 
-    def _check_room(self, ask: Ask) -> None:
-        self._admission.check(ask, Load.of(self._live, self._expected))
+    def _check_room(self, demand: Demand) -> None:
+        self._admission.check(demand, EngineLoad.of(self._live, self._expected))
 
     def _check_size(self, request: GenerationRequest) -> None:
         tokens = len(request.prompt) + request.max_tokens
         limit = self.context_length
         if not request.prompt or request.max_tokens < 1 or request.n < 1:
-            raise Unserviceable("a request needs a prompt, max_tokens and n of at least 1")
+            raise UnserviceableRequestError(
+                "a request needs a prompt, max_tokens and n of at least 1"
+            )
         if tokens > limit:
-            raise Unserviceable(f"prompt and max_tokens are {tokens} tokens, the limit is {limit}")
+            raise UnserviceableRequestError(
+                f"prompt and max_tokens are {tokens} tokens, the limit is {limit}"
+            )
 
     def _cancel(self, generation: Generation) -> None:
-        self._worker.end(generation, Cancelled("the caller left"))
+        self._worker.end(generation, RequestCancelledError("the caller left"))
 
     def _deliver(self, events: list[Event]) -> None:
         """Called in the worker's thread: wakes the loop once for all the events."""
@@ -269,12 +279,12 @@ class Engine:
 
     def _forget(self, generation: Generation) -> None:
         self._live.remove(generation)
-        if generation.begun_at is not None:
-            self._admission.saw(time.monotonic() - generation.begun_at)
+        if generation.started_at is not None:
+            self._admission.observe(time.monotonic() - generation.started_at)
         match generation.error:
             case None:
                 self.counters.finished += 1
-            case Cancelled():
+            case RequestCancelledError():
                 self.counters.cancelled += 1
             case _:
                 self.counters.failed += 1
@@ -291,8 +301,8 @@ class Engine:
             self._forget(generation)
 
 
-def prefixes_of(runner: Runner, budget: int) -> Prefixes | None:
+def _prefix_cache(runner: Runner, budget: int) -> PrefixCache | None:
     """Where prefixes are kept, if they are: not for slots in a GPU's memory."""
     if runner.memory is None or budget == 0:
         return None
-    return Prefixes(PrefixStore(budget), runner.memory)
+    return PrefixCache(PrefixStore(budget), runner.memory)

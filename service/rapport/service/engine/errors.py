@@ -1,13 +1,13 @@
 """What can go wrong in the engine.
 
 EngineError
-├── Overloaded      a bound on what is taken on is reached; try again later
-├── Unavailable     not started, draining, stopped or dead
-├── Unserviceable   the request can never fit this engine
-├── StepFailed      the runtime failed under this request
-├── OutOfMemory     the runtime found no memory for this request; try again later
-├── ConstraintFailed    (constraint.py) the request's grammar cannot be followed
-└── Cancelled       the caller left
+├── OverloadedError              a limit on accepted work is reached; try again later
+├── EngineUnavailableError       not started, draining, stopped or dead
+├── UnserviceableRequestError    the request can never fit this engine
+├── StepFailedError              the runtime failed while it ran this request
+├── OutOfMemoryError             the runtime found no memory for this request; try again later
+├── ConstraintFailedError        (sampling/constraint.py) the grammar cannot be followed
+└── RequestCancelledError        the caller left
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Bound(StrEnum):
     """Being compiled."""
 
 
-class Overloaded(EngineError):
+class OverloadedError(EngineError):
     """One of the bounds on what is taken on is reached. `retry_after` is in seconds."""
 
     def __init__(self, message: str, bound: Bound, retry_after: float) -> None:
@@ -43,26 +43,26 @@ class Overloaded(EngineError):
         self.retry_after = retry_after
 
 
-class Unavailable(EngineError):
+class EngineUnavailableError(EngineError):
     """The engine takes no requests now."""
 
 
-class Unserviceable(EngineError):
+class UnserviceableRequestError(EngineError):
     """The request can never fit this engine."""
 
 
-class StepFailed(EngineError):
+class StepFailedError(EngineError):
     """The runtime failed in a step that the request was part of."""
 
 
-class OutOfMemory(EngineError):
+class OutOfMemoryError(EngineError):
     """The runtime found no memory for the request."""
 
     def __init__(self) -> None:
         super().__init__("there is no memory left for the request")
 
 
-class Cancelled(EngineError):
+class RequestCancelledError(EngineError):
     """The caller left."""
 
 
@@ -75,5 +75,5 @@ def failure_of(error: Exception) -> EngineError:
     if isinstance(error, EngineError):
         return error
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
-        return OutOfMemory()
-    return StepFailed(f"the runtime failed: {type(error).__name__}")
+        return OutOfMemoryError()
+    return StepFailedError(f"the runtime failed: {type(error).__name__}")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 # A message takes service and gateway about 0.25 ms of CPU time together. So often, in seconds, each
 # reader gets one from a model whose steps are faster, for which a half to all of a core is enough;
 # else many readers would take what the next step needs. Steps of 16 rows wait from 4 ms downwards.
-SPACING = 0.0005
+SPACING_PER_READER_S = 0.0005
 # Seconds that are no stutter to anybody.
-MOST_SPACING = 0.032
+MAX_SPACING_S = 0.032
 
 Event = Callable[[], None]
 """News for one generation, to be called in the event loop."""
@@ -46,6 +46,6 @@ class Outbox:
     def end_step(self, readers: int, began: float) -> None:
         """Delivers what there is, unless all of it can wait for another step like this one."""
         now = time.monotonic()
-        due = self._sent_at + min(readers * SPACING, MOST_SPACING)
+        due = self._sent_at + min(readers * SPACING_PER_READER_S, MAX_SPACING_S)
         if self._urgent or now + (now - began) >= due:
             self.send()

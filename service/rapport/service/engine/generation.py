@@ -13,14 +13,14 @@ from rapport.service.engine.errors import EngineError
 from rapport.service.engine.request import Delta, GenerationRequest
 
 # With twenty alternatives for each, so many tokens take about 150 KB.
-MOST_MERGED = 128
+MAX_MERGED_TOKENS = 128
 
 
 class Generation:
     """The deltas of a request as they come. Leaving the `async with` cancels what still runs.
 
     A reader that lags gets what has gathered for a choice as few deltas, so what waits
-    here is bounded by the request's own `n * max_tokens`. None has more than `MOST_MERGED`
+    here is bounded by the request's own `n * max_tokens`. None has more than `MAX_MERGED_TOKENS`
     tokens if it need not, so that a message takes a slow reader no long time.
     """
 
@@ -28,11 +28,11 @@ class Generation:
         self.request = request
         # Times are those of the monotonic clock.
         self.submitted_at = time.monotonic()
-        self.begun_at: float | None = None
+        self.started_at: float | None = None
         """When a choice was first given a slot."""
-        self.first_at: float | None = None
+        self.first_token_at: float | None = None
         """When the first token came."""
-        self.last_at = self.submitted_at
+        self.last_token_at = self.submitted_at
         """When the last token came."""
         self.ended = False
         self.completion_tokens = 0
@@ -81,17 +81,17 @@ class Generation:
 
     def begin(self, at: float) -> None:
         """Notes that the request is no longer waiting, since `at` by the monotonic clock."""
-        self.begun_at = at
+        self.started_at = at
 
     @property
-    def begun(self) -> bool:
-        return self.begun_at is not None
+    def started(self) -> bool:
+        return self.started_at is not None
 
     def reuse(self, tokens: int) -> None:
         """Notes that so many tokens of the prompt did not need to be computed."""
         self.cached_tokens += tokens
 
-    def judge(self, drafted: int, accepted: int) -> None:
+    def record_acceptance(self, drafted: int, accepted: int) -> None:
         """Notes how many tokens of a draft came out as guessed."""
         self.drafted_tokens += drafted
         self.accepted_tokens += accepted
@@ -99,11 +99,11 @@ class Generation:
     def add(self, delta: Delta) -> None:
         """Takes what a step added to a choice."""
         self.completion_tokens += len(delta.token_ids)
-        self.last_at = time.monotonic()
-        if self.first_at is None:
-            self.first_at = self.last_at
+        self.last_token_at = time.monotonic()
+        if self.first_token_at is None:
+            self.first_token_at = self.last_token_at
         growing = self._growing.get(delta.index)
-        if growing is not None and len(growing.token_ids) < MOST_MERGED:
+        if growing is not None and len(growing.token_ids) < MAX_MERGED_TOKENS:
             growing.extend(delta)
         else:
             self._growing[delta.index] = delta

@@ -33,11 +33,11 @@ class Tenant(NamedTuple):
     user: str = ""
 
 
-NOBODY = Tenant()
+ANONYMOUS = Tenant()
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class SamplingParams:
     """How a token is drawn from logits; the defaults change nothing.
 
     `temperature` 0 takes the most probable token, the lowest id among equals.
@@ -65,7 +65,7 @@ class GenerationRequest:
     prompt: tuple[int, ...]
     max_tokens: int
     n: int = 1
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     stop: tuple[str, ...] = ()
     stop_in_output: bool = True
     ignore_eos: bool = False
@@ -75,7 +75,7 @@ class GenerationRequest:
     """Tokens that are likely to come. They change nothing but the time that it takes."""
     namespace: str = ""
     """Requests of other namespaces share no computed prefix with this one."""
-    tenant: Tenant = NOBODY
+    tenant: Tenant = ANONYMOUS
     """Keys get equal shares, and so do the users of a key. The nameless share one."""
     tier: Tier = Tier.DEFAULT
     logprobs: int | None = None

@@ -17,7 +17,7 @@ COMPILE_BOUNDS = (5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 ROW_BOUNDS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 
-class Tally:
+class Histogram:
     """How values are distributed: how many there are in each bucket, and their sum."""
 
     __slots__ = ("bounds", "counts", "sum")
@@ -48,7 +48,7 @@ class DraftTokens:
 
 
 @dataclass(slots=True)
-class Stats:
+class EngineStats:
     """Written by the engine's thread alone. Times are in seconds."""
 
     prompt_tokens: int = 0
@@ -57,19 +57,19 @@ class Stats:
     """Of those, tokens that did not need to be computed."""
     completion_tokens: int = 0
     failed_steps: int = 0
-    rows: Tally = field(default_factory=lambda: Tally(ROW_BOUNDS))
+    rows: Histogram = field(default_factory=lambda: Histogram(ROW_BOUNDS))
     """Sequences in a decode step."""
-    decode: Tally = field(default_factory=lambda: Tally(STEP_BOUNDS))
-    prefill: Tally = field(default_factory=lambda: Tally(STEP_BOUNDS))
-    verify: Tally = field(default_factory=lambda: Tally(STEP_BOUNDS))
-    mask: Tally = field(default_factory=lambda: Tally(MASK_BOUNDS))
+    decode: Histogram = field(default_factory=lambda: Histogram(STEP_BOUNDS))
+    prefill: Histogram = field(default_factory=lambda: Histogram(STEP_BOUNDS))
+    verify: Histogram = field(default_factory=lambda: Histogram(STEP_BOUNDS))
+    mask: Histogram = field(default_factory=lambda: Histogram(MASK_BOUNDS))
     """Finding out what a grammar allows, for one token."""
     forced: DraftTokens = field(default_factory=DraftTokens)
     """Drafts of text that alone could come next."""
     guessed: DraftTokens = field(default_factory=DraftTokens)
     """Drafts of text that came before or was predicted."""
 
-    def judge(self, drafted: int, accepted: int, *, forced: bool) -> None:
+    def record_acceptance(self, drafted: int, accepted: int, *, forced: bool) -> None:
         """Counts a draft of so many tokens, of which so many came out as guessed."""
         tokens = self.forced if forced else self.guessed
         tokens.drafted += drafted

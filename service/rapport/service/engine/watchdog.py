@@ -11,7 +11,7 @@ from rapport.service.engine.engine import Engine
 
 logger = logging.getLogger("rapport.service")
 
-LONGEST_TICK = 1.0
+MAX_TICK_S = 1.0
 
 
 async def death_of(engine: Engine, died: asyncio.Event, limit: float) -> None:
@@ -20,13 +20,13 @@ async def death_of(engine: Engine, died: asyncio.Event, limit: float) -> None:
     An engine that hangs is shown on stderr and given up. Ticks are counted, not the clock's
     seconds: a process that was paused for a while does not hang.
     """
-    tick = min(LONGEST_TICK, limit / 10) or None
+    tick = min(MAX_TICK_S, limit / 10) or None
     step, ticks = None, 0
     while not died.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(died.wait(), tick)
-        ticks = ticks + 1 if step is not None and step == engine.step_began else 0
-        step = engine.step_began
+        ticks = ticks + 1 if step is not None and step == engine.step_started_at else 0
+        step = engine.step_started_at
         if tick and ticks * tick >= limit:
             logger.critical("the engine has been at one step for %g s; its stacks:", limit)
             faulthandler.dump_traceback()

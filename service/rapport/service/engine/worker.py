@@ -11,20 +11,20 @@ from functools import partial
 from itertools import zip_longest
 from queue import SimpleQueue
 
-from rapport.service.engine.errors import EngineError, OutOfMemory, failure_of
+from rapport.service.engine.errors import EngineError, OutOfMemoryError, failure_of
 from rapport.service.engine.events import Event, Outbox
 from rapport.service.engine.generation import Generation
-from rapport.service.engine.kv.prefix_cache import Prefixes
-from rapport.service.engine.kv.reuse import Reuse
+from rapport.service.engine.kv.prefix_cache import PrefixCache
+from rapport.service.engine.kv.reuse import PrefixReuse
 from rapport.service.engine.runtime.runner import Runner
-from rapport.service.engine.runtime.step_executor import Runs
-from rapport.service.engine.sampling.constraint import ConstraintFailed
-from rapport.service.engine.sampling.draw import Drawn, draw
+from rapport.service.engine.runtime.step_executor import StepExecutor
+from rapport.service.engine.sampling.constraint import ConstraintFailedError
+from rapport.service.engine.sampling.draw import DrawnToken, draw
 from rapport.service.engine.sampling.top_k import Floats
-from rapport.service.engine.scheduling.latency_model import Pace
+from rapport.service.engine.scheduling.latency_model import LatencyModel
 from rapport.service.engine.scheduling.scheduler import Scheduler
-from rapport.service.engine.sequence import Job, Sequence
-from rapport.service.engine.stats import Stats
+from rapport.service.engine.sequences import SequenceGroup, SequenceState
+from rapport.service.engine.stats import EngineStats
 
 log = logging.getLogger(__name__)
 
@@ -39,38 +39,38 @@ class Worker:
         self,
         runner: Runner,
         scheduler: Scheduler,
-        pace: Pace,
-        prefixes: Prefixes | None,
+        latency_model: LatencyModel,
+        prefixes: PrefixCache | None,
         deliver: Callable[[list[Event]], None],
         *,
         deterministic: bool = False,
         drafts: bool = True,
     ) -> None:
-        self.stats = Stats()
+        self.stats = EngineStats()
         self._scheduler = scheduler
-        self._reuse = Reuse(prefixes, deterministic=deterministic)
-        self._runs = Runs(
-            runner, scheduler, pace, self.stats, deterministic=deterministic, drafts=drafts
+        self._reuse = PrefixReuse(prefixes, deterministic=deterministic)
+        self._executor = StepExecutor(
+            runner, scheduler, latency_model, self.stats, deterministic=deterministic, drafts=drafts
         )
         self._outbox = Outbox(deliver)
-        self._jobs: dict[Generation, Job] = {}
-        self._heirs: list[Sequence] = []
-        self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._groups: dict[Generation, SequenceGroup] = {}
+        self._successors: list[SequenceState] = []
+        self._commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopped = False
-        self.began: float | None = None
+        self.step_started_at: float | None = None
         """When the step that runs did, None while there is nothing to do."""
 
     def add(self, generation: Generation) -> None:
         """Puts a request in line."""
-        self._mail.put(partial(self._add, generation))
+        self._commands.put(partial(self._add, generation))
 
     def end(self, generation: Generation, error: EngineError) -> None:
         """Ends a request, wherever it is, unless it has ended already."""
-        self._mail.put(partial(self._end, generation, error))
+        self._commands.put(partial(self._end, generation, error))
 
     def stop(self) -> None:
         """Ends the thread after the step that runs."""
-        self._mail.put(self._stop)
+        self._commands.put(self._stop)
 
     def start(self, on_death: Callable[[], None]) -> threading.Thread:
         """Starts the thread; `on_death` is called in it should it ever fail."""
@@ -94,10 +94,10 @@ class Worker:
 
         The first slice of a tenant that another crowds out comes as soon as it is known of.
         """
-        self.began = None
+        self.step_started_at = None
         if self._scheduler.idle:
-            self._mail.get()()
-        began = self.began = time.monotonic()
+            self._commands.get()()
+        began = self.step_started_at = time.monotonic()
         self._take_in()
         if self._scheduler.newcomer:
             self._prefill()
@@ -108,19 +108,19 @@ class Worker:
         self._outbox.end_step(len(self._scheduler.decoding), began)
 
     def _take_in(self) -> None:
-        while not self._mail.empty():
-            self._mail.get()()
-        for job in self._scheduler.admit():
-            self._start(job)
-        self._settle_heirs()
+        while not self._commands.empty():
+            self._commands.get()()
+        for group in self._scheduler.admit():
+            self._start(group)
+        self._start_successors()
 
-    def _start(self, job: Job) -> None:
+    def _start(self, group: SequenceGroup) -> None:
         self._outbox.send()  # what is copied may take as long as a step, and so may a slice
         try:
-            sequence = self._scheduler.start(job, self._begin)
+            sequence = self._scheduler.start(group, self._begin)
         except Exception as error:
             log.exception("a slot could not be filled")
-            self._fail({job}, error)
+            self._fail({group}, error)
             return
         if sequence is not None:
             self._accept_first(sequence)
@@ -129,41 +129,43 @@ class Worker:
         if not (sequences := tuple(self._scheduler.decoding)):
             return
         try:
-            draft = self._runs.draft()
+            draft = self._executor.draft()
         except Exception as error:
             log.exception("a draft could not be made")
-            self._fail({sequences[0].job}, error)
+            self._fail({sequences[0].group}, error)
             return
         if draft:
             self._verify(sequences[0], draft)
             return
         try:
-            drawn = self._runs.decode(sequences)
-        except OutOfMemory as error:
+            drawn = self._executor.decode(sequences)
+        except OutOfMemoryError as error:
             log.exception("no memory for a decode step: its latest request makes room")
-            latest = max(sequences, key=lambda sequence: sequence.began)
-            self._end(latest.job.generation, error)
+            latest = max(sequences, key=lambda sequence: sequence.started_at)
+            self._end(latest.group.generation, error)
             return
         except Exception as error:
             log.exception("a decode step failed")
-            self._fail({sequence.job for sequence in sequences}, error)
+            self._fail({sequence.group for sequence in sequences}, error)
             return
         for sequence, token in zip(sequences, drawn, strict=True):
             self._accept(sequence, token)
 
-    def _verify(self, sequence: Sequence, draft: list[int]) -> None:
+    def _verify(self, sequence: SequenceState, draft: list[int]) -> None:
         try:
-            logits = self._runs.verify(sequence, draft)
+            logits = self._executor.verify(sequence, draft)
         except Exception as error:
             log.exception("a draft could not be verified")
-            self._fail({sequence.job}, error)
+            self._fail({sequence.group}, error)
             return
         accepted = self._accept_draft(sequence, draft, logits)
         # Ahead of the last token's event: with that the answer may be read.
-        self._outbox.add_first(partial(sequence.job.generation.judge, len(draft), accepted))
-        self._runs.judge(sequence, draft, accepted)
+        self._outbox.add_first(
+            partial(sequence.group.generation.record_acceptance, len(draft), accepted)
+        )
+        self._executor.record_acceptance(sequence, draft, accepted)
 
-    def _accept_draft(self, sequence: Sequence, draft: list[int], logits: Floats) -> int:
+    def _accept_draft(self, sequence: SequenceState, draft: list[int], logits: Floats) -> int:
         """Draws tokens as long as they come out as drafted. Returns how many did.
 
         `logits` [1 + drafted, vocabulary] are those behind the last token and the drafted ones.
@@ -176,7 +178,7 @@ class Worker:
             if sequence.output[-1] != guess:
                 break
             accepted += 1
-            if sequence not in sequence.job.running:
+            if sequence not in sequence.group.running:
                 break
         return accepted
 
@@ -188,112 +190,112 @@ class Worker:
             logits = self._run_slice(sequence)
             if sequence.remaining_prompt:
                 return
-            if sequence.job.waiting:
-                sequence.job.prompt_logits = logits.copy()
+            if sequence.group.waiting:
+                sequence.group.prompt_logits = logits.copy()
         except Exception as error:
             log.exception("a prefill step failed")
-            self._fail({sequence.job}, error)
+            self._fail({sequence.group}, error)
             return
         self._scheduler.promote(sequence)
         self._draw_next(sequence, logits)
-        self._settle_heirs()
+        self._start_successors()
 
-    def _run_slice(self, sequence: Sequence) -> Floats:
+    def _run_slice(self, sequence: SequenceState) -> Floats:
         if reused := self._reuse.load(sequence):
             self.stats.cached_tokens += reused
-            self._outbox.add(partial(sequence.job.generation.reuse, reused))
-        logits = self._runs.prefill(sequence)
+            self._outbox.add(partial(sequence.group.generation.reuse, reused))
+        logits = self._executor.prefill(sequence)
         self._reuse.save(sequence)
         return logits
 
-    def _accept(self, sequence: Sequence, drawn: Drawn | EngineError) -> None:
-        """Gives a sequence its token; one that it finishes may have an heir, ready for its first.
+    def _accept(self, sequence: SequenceState, drawn: DrawnToken | EngineError) -> None:
+        """Gives a sequence its token. One that this finishes may get a successor.
 
-        A sequence whose job has ended in this step, because another choice of it failed,
+        A sequence whose group has ended in this step, because another choice of it failed,
         gets none.
         """
-        job = sequence.job
-        if job.generation not in self._jobs:
+        group = sequence.group
+        if group.generation not in self._groups:
             return
-        if isinstance(drawn, ConstraintFailed):
-            self._end(job.generation, drawn)
+        if isinstance(drawn, ConstraintFailedError):
+            self._end(group.generation, drawn)
             return
         if isinstance(drawn, EngineError):
-            self._fail({job}, drawn)
+            self._fail({group}, drawn)
             return
         try:
             delta = sequence.accept(*drawn)
-        except ConstraintFailed as error:
-            self._end(job.generation, error)
+        except ConstraintFailedError as error:
+            self._end(group.generation, error)
             return
         except Exception as error:
             log.exception("a token could not be read")
-            self._fail({job}, error)
+            self._fail({group}, error)
             return
         self.stats.completion_tokens += len(delta.token_ids)
         self._scheduler.ledger.charge(sequence.tenant, output=len(delta.token_ids))
         ended = delta.finish_reason is not None
         urgent = ended or len(sequence.output) == 1
-        self._outbox.add(partial(job.generation.add, delta), urgent=urgent)
+        self._outbox.add(partial(group.generation.add, delta), urgent=urgent)
         if ended:
             self._finish(sequence)
 
-    def _finish(self, sequence: Sequence) -> None:
-        """Frees the slot of a choice that has its last token, or gives it to an heir."""
-        job = sequence.job
+    def _finish(self, sequence: SequenceState) -> None:
+        """Frees the slot of a choice that has its last token, or gives it to an successor."""
+        group = sequence.group
         self._reuse.save(sequence, ended=True)
         try:
-            heir = self._scheduler.hand_over(sequence)
+            successor = self._scheduler.hand_over(sequence)
         except Exception as error:
             log.exception("a slot could not be handed over")
-            self._fail({job}, error)
+            self._fail({group}, error)
             return
-        if heir is not None:
-            self._heirs.append(heir)
+        if successor is not None:
+            self._successors.append(successor)
         else:
             self._scheduler.finish(sequence)
-            if job.done:
-                self._close(job.generation)
+            if group.done:
+                self._close(group.generation)
 
-    def _settle_heirs(self) -> None:
-        """First tokens for those who took over a slot; each may finish at once and have an heir."""
-        while self._heirs:
-            self._accept_first(self._heirs.pop())
+    def _start_successors(self) -> None:
+        """Draws the first tokens of successors. Each may finish at once and have one too."""
+        while self._successors:
+            self._accept_first(self._successors.pop())
 
-    def _accept_first(self, sequence: Sequence) -> None:
-        logits = sequence.job.prompt_logits
+    def _accept_first(self, sequence: SequenceState) -> None:
+        logits = sequence.group.prompt_logits
         assert logits is not None, "its prompt was computed"  # noqa: S101 - an invariant
         self._draw_next(sequence, logits.copy())
 
-    def _draw_next(self, sequence: Sequence, logits: Floats) -> None:
+    def _draw_next(self, sequence: SequenceState, logits: Floats) -> None:
         """Gives a sequence the token of `logits` [vocabulary], which are overwritten."""
         (drawn,) = draw(logits.reshape(1, -1), [sequence], self.stats.mask)
         self._accept(sequence, drawn)
 
-    def _begin(self, job: Job) -> None:
-        self.stats.prompt_tokens += len(job.request.prompt)
+    def _begin(self, group: SequenceGroup) -> None:
+        self.stats.prompt_tokens += len(group.request.prompt)
         # The event arrives after the step, which may take long with a slice of the prompt.
-        self._outbox.add(partial(job.generation.begin, time.monotonic()))
+        self._outbox.add(partial(group.generation.begin, time.monotonic()))
 
-    def _fail(self, jobs: set[Job], error: Exception) -> None:
+    def _fail(self, groups: set[SequenceGroup], error: Exception) -> None:
         self.stats.failed_steps += 1
-        for job in jobs:
-            self._end(job.generation, failure_of(error))
+        for group in groups:
+            self._end(group.generation, failure_of(error))
 
     def _add(self, generation: Generation) -> None:
-        job = self._jobs[generation] = Job(generation)
+        group = self._groups[generation] = SequenceGroup(generation)
         self._scheduler.ledger.enter(generation.request.tenant)
-        self._scheduler.waiting.append(job)
+        self._scheduler.waiting.append(group)
 
     def _end(self, generation: Generation, error: EngineError) -> None:
         # A request that has just finished is no longer here: its cancellation comes too late.
-        if (job := self._jobs.get(generation)) is not None:
-            self._scheduler.drop(job)
+        if (group := self._groups.get(generation)) is not None:
+            self._scheduler.drop(group)
             self._close(generation)
             self._outbox.add(partial(generation.fail, error))
 
     def _close(self, generation: Generation) -> None:
-        del self._jobs[generation]
+        del self._groups[generation]
         self._scheduler.ledger.leave(generation.request.tenant)
 
     def _stop(self) -> None:

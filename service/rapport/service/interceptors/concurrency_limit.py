@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from rapport.service.engine.errors import Bound, Overloaded
+from rapport.service.engine.errors import Bound, OverloadedError
 from rapport.service.interceptors.context import RequestContext
 from rapport.service.rpc.service_names import CHAT_SERVICE
 
@@ -21,12 +21,12 @@ class ConcurrencyLimit:
 
     @asynccontextmanager
     async def scope(self, context: RequestContext) -> AsyncIterator[None]:
-        """Admits the RPC, or raises `Overloaded`."""
+        """Admits the RPC, or raises `OverloadedError`."""
         if not context.method.startswith(f"/{CHAT_SERVICE}/"):
             yield
             return
         if self._running >= self._max_rpcs:
-            raise Overloaded("too many requests are under way", Bound.RPCS, RETRY_S)
+            raise OverloadedError("too many requests are under way", Bound.RPCS, RETRY_S)
         self._running += 1
         try:
             yield

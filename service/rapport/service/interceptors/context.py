@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from grpc_status import rpc_status
 
-from rapport.service.engine.errors import Bound, Overloaded
+from rapport.service.engine.errors import Bound, OverloadedError
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Tenant
 from rapport.service.interceptors.transcript import Transcript
@@ -75,7 +75,7 @@ class RequestContext:
         """Ends the RPC with the status of an error."""
         status = rpc_status.to_status(status_of(error))
         self.code, self.error_reason = status.code, kind_of(error).reason
-        if isinstance(error, Overloaded):
+        if isinstance(error, OverloadedError):
             self.overload_bound = error.bound
         trailers = (*status.trailing_metadata, *self._common_metadata())
         await self.rpc.abort(status.code, status.details, trailers)
@@ -119,31 +119,31 @@ class RequestContext:
 
     @property
     def has_first_token(self) -> bool:
-        return self.generation is not None and self.generation.first_at is not None
+        return self.generation is not None and self.generation.first_token_at is not None
 
     @property
     def queue_s(self) -> float | None:
         """From the submission to the engine until a slot was assigned."""
         generation = self.generation
-        if generation is None or generation.begun_at is None:
+        if generation is None or generation.started_at is None:
             return None
-        return generation.begun_at - generation.submitted_at
+        return generation.started_at - generation.submitted_at
 
     @property
     def ttft_s(self) -> float | None:
         """From the arrival of the request until the engine gave the first token."""
         generation = self.generation
-        if generation is None or generation.first_at is None:
+        if generation is None or generation.first_token_at is None:
             return None
-        return generation.first_at - self.arrived_at
+        return generation.first_token_at - self.arrived_at
 
     @property
     def itl_s(self) -> float | None:
         """The mean time between tokens; None with fewer than two tokens."""
-        generation = self.generation
-        if generation is None or generation.first_at is None or generation.completion_tokens < 2:  # noqa: PLR2004 - from one to another
+        run = self.generation
+        if run is None or run.first_token_at is None or run.completion_tokens < 2:  # noqa: PLR2004 - from one to another
             return None
-        return (generation.last_at - generation.first_at) / (generation.completion_tokens - 1)
+        return (run.last_token_at - run.first_token_at) / (run.completion_tokens - 1)
 
     def _common_metadata(self) -> Iterator[tuple[str, str]]:
         """What both answers and errors carry."""

@@ -44,11 +44,11 @@ def _phases(context: RequestContext) -> Iterator[tuple[str, float, float]]:
     if generation is None:
         return
     now = time.monotonic()
-    yield "queue", generation.submitted_at, generation.begun_at or now
-    if generation.begun_at is not None:
-        yield "prefill", generation.begun_at, generation.first_at or now
-    if generation.first_at is not None:
-        yield "decode", generation.first_at, generation.last_at
+    yield "queue", generation.submitted_at, generation.started_at or now
+    if generation.started_at is not None:
+        yield "prefill", generation.started_at, generation.first_token_at or now
+    if generation.first_token_at is not None:
+        yield "decode", generation.first_token_at, generation.last_token_at
 
 
 def _attributes(context: RequestContext) -> dict[str, Any]:

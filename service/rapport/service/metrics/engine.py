@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.sampling.constraint import GrammarCompiler
-from rapport.service.engine.stats import Tally
+from rapport.service.engine.stats import Histogram
 from rapport.service.lifecycle import Lifecycle, ServedModel, State
 
 
@@ -158,20 +158,20 @@ def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> 
     return family
 
 
-def _histogram(name: str, text: str, tally: Tally) -> Metric:
+def _histogram(name: str, text: str, tally: Histogram) -> Metric:
     family = HistogramMetricFamily(f"rapport_{name}", text)
     _add_histogram(family, [], tally)
     return family
 
 
-def _histograms(name: str, text: str, label: str, tallies: Mapping[str, Tally]) -> Metric:
+def _histograms(name: str, text: str, label: str, tallies: Mapping[str, Histogram]) -> Metric:
     family = HistogramMetricFamily(f"rapport_{name}", text, labels=[label])
     for member, tally in tallies.items():
         _add_histogram(family, [member], tally)
     return family
 
 
-def _add_histogram(family: HistogramMetricFamily, labels: list[str], tally: Tally) -> None:
+def _add_histogram(family: HistogramMetricFamily, labels: list[str], tally: Histogram) -> None:
     bounds = [*(str(float(bound)) for bound in tally.bounds), "+Inf"]
     # Copied first: the engine goes on counting while they are summed.
     totals = accumulate(tuple(tally.counts))

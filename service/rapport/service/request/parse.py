@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rapport.service.engine.request import NOBODY, GenerationRequest, Sampling, Tenant, Tier
+from rapport.service.engine.request import (
+    ANONYMOUS,
+    GenerationRequest,
+    SamplingParams,
+    Tenant,
+    Tier,
+)
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import FieldViolation, InvalidRequestError, PromptTooLongError
 from rapport.service.prompt.turns import text_of
@@ -51,7 +57,7 @@ def generation_request(
     prompt: tuple[int, ...],
     context_length: int,
     defaults: Defaults,
-    tenant: Tenant = NOBODY,
+    tenant: Tenant = ANONYMOUS,
 ) -> GenerationRequest:
     """What the engine is asked for.
 
@@ -113,9 +119,9 @@ def _too_much(n: int, max_tokens: int, most: int) -> InvalidRequestError:
     return InvalidRequestError([FieldViolation("n", text)])
 
 
-def _sampling(request: CreateChatCompletionRequest) -> Sampling:
+def _sampling(request: CreateChatCompletionRequest) -> SamplingParams:
     given = {name: getattr(request, name) for name in SAMPLING_FIELDS if has(request, name)}
-    return Sampling(**given, logit_bias=dict(request.logit_bias))
+    return SamplingParams(**given, logit_bias=dict(request.logit_bias))
 
 
 def prediction_of(request: CreateChatCompletionRequest, vocabulary: Vocabulary) -> tuple[int, ...]:

@@ -91,11 +91,13 @@ class Answer:
     def metrics(self, generation: Generation) -> PerfMetrics:
         """How the request ran, up to now."""
         drafted = generation.drafted_tokens
-        first_at = generation.first_at
+        first_token_at = generation.first_token_at
         return PerfMetrics(
             prompt_tokens=len(generation.request.prompt),
             cached_prompt_tokens=generation.cached_tokens,
-            server_time_to_first_token=0.0 if first_at is None else first_at - self.arrived,
+            server_time_to_first_token=0.0
+            if first_token_at is None
+            else first_token_at - self.arrived,
             server_processing_time=time.monotonic() - self.arrived,
             speculation_acceptance=generation.accepted_tokens / drafted if drafted else None,
         )

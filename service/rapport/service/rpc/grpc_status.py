@@ -13,14 +13,14 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, Re
 from google.rpc.status_pb2 import Status
 
 from rapport.service.engine.errors import (
-    Cancelled,
-    OutOfMemory,
-    Overloaded,
-    StepFailed,
-    Unavailable,
-    Unserviceable,
+    EngineUnavailableError,
+    OutOfMemoryError,
+    OverloadedError,
+    RequestCancelledError,
+    StepFailedError,
+    UnserviceableRequestError,
 )
-from rapport.service.engine.sampling.constraint import ConstraintFailed
+from rapport.service.engine.sampling.constraint import ConstraintFailedError
 from rapport.service.errors import (
     MAX_MESSAGE_BYTES,
     FieldViolation,
@@ -65,13 +65,13 @@ KINDS: dict[type[Exception], Kind] = {
     RequestMissingError: Kind(grpc.StatusCode.CANCELLED, "REQUEST_MISSING"),
     NotReadyError: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     SlowReaderError: Kind(grpc.StatusCode.ABORTED, "READER_STUCK"),
-    Overloaded: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
-    OutOfMemory: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY"),
-    Unavailable: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
-    Unserviceable: Kind(grpc.StatusCode.INVALID_ARGUMENT, "UNSERVICEABLE"),
-    ConstraintFailed: Kind(grpc.StatusCode.INVALID_ARGUMENT, "GRAMMAR_FAILED"),
-    Cancelled: Kind(grpc.StatusCode.CANCELLED, "CANCELLED"),
-    StepFailed: Kind(
+    OverloadedError: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
+    OutOfMemoryError: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY"),
+    EngineUnavailableError: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
+    UnserviceableRequestError: Kind(grpc.StatusCode.INVALID_ARGUMENT, "UNSERVICEABLE"),
+    ConstraintFailedError: Kind(grpc.StatusCode.INVALID_ARGUMENT, "GRAMMAR_FAILED"),
+    RequestCancelledError: Kind(grpc.StatusCode.CANCELLED, "CANCELLED"),
+    StepFailedError: Kind(
         grpc.StatusCode.INTERNAL, "GENERATION_FAILED", bland="The model failed to generate"
     ),
     Exception: Kind(grpc.StatusCode.INTERNAL, "INTERNAL", bland="Internal error"),

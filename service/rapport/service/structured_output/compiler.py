@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from weakref import ref
 
-from rapport.service.engine.errors import Bound, Overloaded
+from rapport.service.engine.errors import Bound, OverloadedError
 from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler, GrammarError
 from rapport.service.structured_output.response_format import Source, source_of
 from rapport.service.structured_output.strict_json import refused
@@ -36,7 +36,7 @@ class FormatCompiler:
 
         Raises:
             InvalidRequestError: the form is wrong, cannot be enforced, or takes too long.
-            Overloaded: others take too long for it to begin.
+            OverloadedError: others take too long for it to begin.
         """
         if wanted.WhichOneof("kind") in (None, "text"):
             return None
@@ -51,7 +51,8 @@ class FormatCompiler:
         The same `form` stands for the same source: what was compiled lately waits for no thread.
 
         Raises:
-            InvalidRequestError, Overloaded: as `compile_format`; `field` names what takes too long.
+            InvalidRequestError: as `compile_format`.
+            OverloadedError: as `compile_format`; `field` names what takes too long.
         """
         if known := self.recall(form):
             return known
@@ -64,7 +65,7 @@ class FormatCompiler:
             # Work that can still be cancelled has not begun: it is not what takes long.
             if work.cancelled():
                 text = "other grammars are being compiled"
-                raise Overloaded(text, Bound.GRAMMARS, SECONDS) from None
+                raise OverloadedError(text, Bound.GRAMMARS, SECONDS) from None
             raise refused(field, f"Compiling the grammar takes over {SECONDS:g} s") from None
         if grammar is not None:
             self._note(form, grammar)

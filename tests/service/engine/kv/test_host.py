@@ -12,9 +12,14 @@ import onnxruntime as ort
 import psutil
 import pytest
 
-from rapport.service.engine.kv.host import LENT, HostKeyValues, bytes_per_token, lending_advice
+from rapport.service.engine.kv.host import (
+    MAX_LENT_BYTES,
+    HostKeyValues,
+    bytes_per_token,
+    lending_advice,
+)
 from rapport.service.engine.model import ModelSpec
-from rapport.service.engine.speculative.drafter import MAX_DRAFT
+from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
 
 @pytest.fixture
@@ -59,7 +64,7 @@ def test_int8_takes_a_quarter(int8_cache_folder: Path) -> None:
     assert block.nbytes == 32 * 11_520
     key_values.write(1, 0, block, 32)
     key_values.release(0, 4000)
-    assert process.memory_info().rss - before < LENT + 5 * 2**20
+    assert process.memory_info().rss - before < MAX_LENT_BYTES + 5 * 2**20
     assert held(key_values, 1, 32) == {-128}
 
 
@@ -84,21 +89,21 @@ def test_released_memory_goes_back(key_values: HostKeyValues) -> None:
     fill(key_values, 1, 10, 2)
     lent_before = lent()
     key_values.release(0, 4000)
-    assert process.memory_info().rss - before < LENT + 20 * 2**20
-    assert lent() - lent_before == pytest.approx(LENT, rel=0.05)
-    behind = LENT // 46_080 + 16  # a page holds 16 tokens
+    assert process.memory_info().rss - before < MAX_LENT_BYTES + 20 * 2**20
+    assert lent() - lent_before == pytest.approx(MAX_LENT_BYTES, rel=0.05)
+    behind = MAX_LENT_BYTES // 46_080 + 16  # a page holds 16 tokens
     assert not any(array[0, :, behind:4000].any() for array in key_values._arrays)
     assert held(key_values, 1, 10) == {2}
 
 
 def test_a_slot_that_was_used_is_filled_without_faults(key_values: HostKeyValues) -> None:
     """Its pages were lent and are its own again at the first write, while memory is plenty."""
-    length = LENT // 46_080
+    length = MAX_LENT_BYTES // 46_080
     fill(key_values, 0, length, 1)
     key_values.release(0, length)
     before = faults()
     fill(key_values, 0, length, 2)
-    assert faults() - before < LENT / PAGESIZE / 10
+    assert faults() - before < MAX_LENT_BYTES / PAGESIZE / 10
     assert held(key_values, 0, length) == {2}
 
 
@@ -132,7 +137,7 @@ def test_what_stands_behind_the_kept_tokens_goes_back(key_values: HostKeyValues)
 
 def test_what_a_dropped_draft_left_behind_goes_too(key_values: HostKeyValues) -> None:
     key_values._lent_tokens = 0
-    fill(key_values, 0, 160 + MAX_DRAFT, 1)
+    fill(key_values, 0, 160 + MAX_DRAFT_TOKENS, 1)
     key_values.release(0, 160)
     assert held(key_values, 0, 200) == {0}
 

@@ -10,21 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rapport.service.engine.kv.prefix_cache import BLOCK, Prefixes, PrefixStore
+from rapport.service.engine.kv.prefix_cache import BLOCK_TOKENS, PrefixCache, PrefixStore
 
 Block = NDArray[Any]
 
 
 def tokens(*blocks: int, rest: int = 0) -> list[int]:
     """Blocks that each repeat one token, and some more tokens."""
-    return [block for block in blocks for _ in range(BLOCK)] + [99] * rest
+    return [block for block in blocks for _ in range(BLOCK_TOKENS)] + [99] * rest
 
 
 def filled(store: PrefixStore, *blocks: int, namespace: str = "") -> None:
     """Stores blocks whose data are their own tokens, so that they can be told apart."""
     given_ = tokens(*blocks)
     store.extend(
-        namespace, given_, lambda place, _: np.array(given_[place * BLOCK :][:BLOCK], np.int64)
+        namespace,
+        given_,
+        lambda place, _: np.array(given_[place * BLOCK_TOKENS :][:BLOCK_TOKENS], np.int64),
     )
 
 
@@ -33,7 +35,7 @@ def found(store: PrefixStore, *blocks: int, namespace: str = "", rest: int = 0) 
     return [int(piece.data[0]) for piece in pieces]
 
 
-BLOCK_BYTES = BLOCK * 8
+BLOCK_BYTES = BLOCK_TOKENS * 8
 
 
 def test_the_longest_stored_beginning_is_found() -> None:
@@ -43,7 +45,7 @@ def test_the_longest_stored_beginning_is_found() -> None:
     assert found(store, 1, 2, 3, rest=5) == [1, 2, 3]
     assert found(store, 1, 2, 4) == [1, 2]
     assert found(store, 2, 3) == []
-    assert found(store, 1, rest=BLOCK - 1) == [1]
+    assert found(store, 1, rest=BLOCK_TOKENS - 1) == [1]
 
 
 def test_a_block_is_read_once() -> None:
@@ -54,7 +56,7 @@ def test_a_block_is_read_once() -> None:
 
     def reading(place: int, _: int) -> Block:
         read.append(place)
-        return np.zeros(BLOCK)
+        return np.zeros(BLOCK_TOKENS)
 
     store.extend("", tokens(1, 2, 3), reading)
     assert read == [2]
@@ -67,7 +69,7 @@ def test_what_was_stored_before_memory_ran_out_still_counts() -> None:
     def reading(place: int, _: int) -> Block:
         if place == 1:
             raise MemoryError
-        return np.full(BLOCK, 1, np.int64)
+        return np.full(BLOCK_TOKENS, 1, np.int64)
 
     with pytest.raises(MemoryError):
         store.extend("", tokens(1, 2), reading)
@@ -137,9 +139,9 @@ class Slot:
 
 
 @given(
-    st.integers(0, 3 * BLOCK),
-    st.integers(0, 3 * BLOCK + 3),
-    st.integers(0, 3 * BLOCK),
+    st.integers(0, 3 * BLOCK_TOKENS),
+    st.integers(0, 3 * BLOCK_TOKENS + 3),
+    st.integers(0, 3 * BLOCK_TOKENS),
     st.booleans(),
 )
 def test_a_loaded_slot_holds_what_it_says(
@@ -147,36 +149,36 @@ def test_a_loaded_slot_holds_what_it_says(
 ) -> None:
     """After loading, the slot's first tokens are the prompt's, and two are left to compute."""
     store = PrefixStore(10 * BLOCK_BYTES)
-    text = list(range(4 * BLOCK))
-    Prefixes(store, Slot(text)).save("", text[:stored], 0, ended=ended)
+    text = list(range(4 * BLOCK_TOKENS))
+    PrefixCache(store, Slot(text)).save("", text[:stored], 0, ended=ended)
     computed = min(computed, wanted)
     slot = Slot(text[:computed])
-    held = Prefixes(store, slot).load("", text[:wanted], 0, computed)
+    held = PrefixCache(store, slot).load("", text[:wanted], 0, computed)
     assert slot.contents[:held] == text[:held]
     assert held >= computed
     assert held == computed or held <= wanted - 2
-    known = stored if ended else stored // BLOCK * BLOCK
+    known = stored if ended else stored // BLOCK_TOKENS * BLOCK_TOKENS
     assert held == max(computed, min(known, max(wanted - 2, 0)))
 
 
-@given(st.integers(1, 2 * BLOCK - 1), st.booleans())
+@given(st.integers(1, 2 * BLOCK_TOKENS - 1), st.booleans())
 def test_texts_that_part_within_a_block_share_it_up_to_there(parting: int, ended: bool) -> None:
     """Whichever of two texts was stored, the other takes what both begin with."""
     store = PrefixStore(10**6)
-    one = [*range(parting), *range(1000, 1000 + 3 * BLOCK)]
-    other = [*range(parting), *range(2000, 2000 + 3 * BLOCK)]
-    Prefixes(store, Slot(one)).save("", one, 0, ended=ended)
+    one = [*range(parting), *range(1000, 1000 + 3 * BLOCK_TOKENS)]
+    other = [*range(parting), *range(2000, 2000 + 3 * BLOCK_TOKENS)]
+    PrefixCache(store, Slot(one)).save("", one, 0, ended=ended)
     slot = Slot([])
-    assert Prefixes(store, slot).load("", other, 0, 0) == parting
+    assert PrefixCache(store, slot).load("", other, 0, 0) == parting
     assert slot.contents == other[:parting]
 
 
 def test_an_end_that_is_known_is_not_stored_again() -> None:
     """Neither what ended alike before nor the beginning of a longer block takes memory twice."""
-    store, text = PrefixStore(10**6), list(range(BLOCK + 20))
-    prefixes = Prefixes(store, Slot(text))
+    store, text = PrefixStore(10**6), list(range(BLOCK_TOKENS + 20))
+    prefixes = PrefixCache(store, Slot(text))
     prefixes.save("", text, 0, ended=True)
     stored = store.bytes
-    for length in (BLOCK + 20, BLOCK + 7, BLOCK, 5):
+    for length in (BLOCK_TOKENS + 20, BLOCK_TOKENS + 7, BLOCK_TOKENS, 5):
         prefixes.save("", text[:length], 0, ended=True)
     assert store.bytes == stored

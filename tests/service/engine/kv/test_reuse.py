@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from rapport.service.engine.events import Event
 from rapport.service.engine.generation import Generation
-from rapport.service.engine.kv.prefix_cache import Prefixes, PrefixStore
+from rapport.service.engine.kv.prefix_cache import PrefixCache, PrefixStore
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.worker import Worker
 from tests.service.engine.fake import END, FakeRunner, ShortSlices, byte_vocabulary, greedy
@@ -29,7 +29,7 @@ def test_a_prefix_that_cannot_be_kept_harms_no_request(caplog: pytest.LogCapture
     """Without memory for prefixes a request ends as ever, in prefill and at its end."""
     runner = Full()
     scheduler = Scheduler(runner, byte_vocabulary(), {END}, budget=1000)
-    prefixes = Prefixes(PrefixStore(10**6), runner)
+    prefixes = PrefixCache(PrefixStore(10**6), runner)
     worker = Worker(runner, scheduler, ShortSlices(), prefixes, deliver)
     generation = Generation(greedy("a" * 40, 5), lambda _: None)
     worker.add(generation)

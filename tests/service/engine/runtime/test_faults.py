@@ -11,8 +11,8 @@ from rapport.service.engine.runtime.faults import (
     Fault,
     FaultyRunner,
     before,
+    inject_text_faults,
     parse_faults,
-    spoil,
 )
 from tests.service.engine.fake import FakeRunner, byte_vocabulary
 
@@ -78,7 +78,7 @@ def test_every_point_is_one(point: str) -> None:
     """What is named in a fault is called when the engine runs."""
     faults = parse_faults(f"{point}:raise")
     runner, vocabulary = FaultyRunner(FakeRunner(), faults), byte_vocabulary()
-    spoil(vocabulary, faults)
+    inject_text_faults(vocabulary, faults)
     holder = runner.memory if point in {"read", "write"} else runner
     call = vocabulary.token_bytes.__getitem__ if point == "text" else getattr(holder, point)
     with pytest.raises(RuntimeError, match="on purpose"):

@@ -7,7 +7,7 @@ import pytest
 
 from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.runtime.providers import CPU, CUDA, cuda_obstacle
-from rapport.service.engine.runtime.runner import MAX_SLICE, OnnxRunner, load_runner
+from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, OnnxRunner, load_runner
 from rapport.service.engine.sampling.top_k import Floats
 from rapport.service.engine.text.vocabulary import Vocabulary
 
@@ -62,9 +62,9 @@ def divergence(wanted: Floats, given: Floats) -> float:
 def test_slices_equal_the_whole(runner: OnnxRunner, prompts: list[list[int]]) -> None:
     """A prompt in slices, in any slot, gives the logits of the prompt in one run."""
     prompt = (prompts[0] + prompts[1]) * 12
-    whole = runner.prefill(0, prompt[:MAX_SLICE], 0).copy()
-    for start in range(0, len(prompt[:MAX_SLICE]), 48):
-        logits = runner.prefill(2, prompt[start : min(start + 48, MAX_SLICE)], start)
+    whole = runner.prefill(0, prompt[:MAX_SLICE_TOKENS], 0).copy()
+    for start in range(0, len(prompt[:MAX_SLICE_TOKENS]), 48):
+        logits = runner.prefill(2, prompt[start : min(start + 48, MAX_SLICE_TOKENS)], start)
     np.testing.assert_allclose(logits, whole, atol=2e-3)
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.service.engine.request import Sampling
-from rapport.service.engine.sampling.adjustments import Adjustments
+from rapport.service.engine.request import SamplingParams
+from rapport.service.engine.sampling.adjustments import LogitAdjustments
 
 SIZE = 6
 tokens = st.integers(0, SIZE - 1)
@@ -17,7 +17,7 @@ penalties = st.sampled_from([-2.0, 0.0, 0.1, 2.0])
 
 @given(
     st.builds(
-        Sampling,
+        SamplingParams,
         repetition_penalty=st.sampled_from([0.0, 0.5, 1.0, 1.3]),
         frequency_penalty=penalties,
         presence_penalty=penalties,
@@ -27,10 +27,10 @@ penalties = st.sampled_from([-2.0, 0.0, 0.1, 2.0])
     st.lists(tokens, max_size=40),
 )
 def test_adjustments_are_what_the_fields_say(
-    sampling: Sampling, prompt: list[int], drawn: list[int]
+    sampling: SamplingParams, prompt: list[int], drawn: list[int]
 ) -> None:
     """However often a token has come, and whatever is asked for beside it."""
-    adjustments = Adjustments(sampling, prompt, SIZE)
+    adjustments = LogitAdjustments(sampling, prompt, SIZE)
     for token in drawn:
         adjustments.count(token)
     given_logits = np.array([-3, -1, -0.5, 0, 0.5, 3], np.float32)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.service.engine.request import Sampling
+from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling.candidates import candidates, every_id
 from rapport.service.engine.sampling.top_k import Floats
 from tests.service.engine.softmax import softmax
@@ -24,7 +24,7 @@ logit_rows = st.builds(
 
 
 def kept(logits: Floats, **options: Any) -> set[int]:
-    ids = candidates(logits - logits.max(), Sampling(**options)).ids
+    ids = candidates(logits - logits.max(), SamplingParams(**options)).ids
     return set(ids.tolist())
 
 

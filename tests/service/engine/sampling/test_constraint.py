@@ -10,7 +10,7 @@ import pytest
 
 from rapport.service.engine.sampling.constraint import (
     Constraint,
-    ConstraintFailed,
+    ConstraintFailedError,
     GrammarCompiler,
     GrammarError,
 )
@@ -121,9 +121,9 @@ def test_a_wrong_token_fails_this_constraint_only(
     grammar = compiler.compile(EXACT)
     constraint = grammar.start()
     for _ in range(2):
-        with pytest.raises(ConstraintFailed):
+        with pytest.raises(ConstraintFailedError):
             constraint.accept(vocabulary.encode_text("x")[0])
-    with pytest.raises(ConstraintFailed):
+    with pytest.raises(ConstraintFailedError):
         constraint.mask(np.zeros(SIZE, np.float32))
     assert b"yes" in spelled(vocabulary, grammar.start())
 
@@ -134,7 +134,7 @@ def test_a_grammar_that_explodes_later(compiler: GrammarCompiler, vocabulary: Vo
     constraint = grammar.start()
     words = vocabulary.encode_text("some words and more of them " * 40)
     began = time.process_time()
-    with pytest.raises(ConstraintFailed, match="the grammar cannot be followed"):
+    with pytest.raises(ConstraintFailedError, match="the grammar cannot be followed"):
         follow(constraint, words)
     assert time.process_time() - began < 3
 

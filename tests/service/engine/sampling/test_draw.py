@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from rapport.service.engine.errors import EngineError, OutOfMemory, StepFailed
-from rapport.service.engine.request import Sampling
+from rapport.service.engine.errors import EngineError, OutOfMemoryError, StepFailedError
+from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling import draw as module
-from rapport.service.engine.sampling.constraint import ConstraintFailed
-from rapport.service.engine.sampling.draw import Drawn, draw
+from rapport.service.engine.sampling.constraint import ConstraintFailedError
+from rapport.service.engine.sampling.draw import DrawnToken, draw
 from rapport.service.engine.sampling.logprobs import observe
 from rapport.service.engine.sampling.sampler import Sampler
-from rapport.service.engine.sequence import Sequence
-from rapport.service.engine.stats import MASK_BOUNDS, Tally
+from rapport.service.engine.sequences import SequenceState
+from rapport.service.engine.stats import MASK_BOUNDS, Histogram
 
 Floats = NDArray[np.float32]
 ALTERNATIVES = 4
@@ -48,13 +48,16 @@ class Among:
 def sequence(
     constraint: Any = None,
     logprobs: int | None = None,
-    unwanted: tuple[int, ...] = (),
+    suppressed_tokens: tuple[int, ...] = (),
     **sampling: Any,
-) -> Sequence:
-    drawer = Sampler(Sampling(**({"temperature": 0} | sampling)), [], 0, 4)
-    job = SimpleNamespace(request=SimpleNamespace(logprobs=logprobs))
+) -> SequenceState:
+    drawer = Sampler(SamplingParams(**({"temperature": 0} | sampling)), [], 0, 4)
+    group = SimpleNamespace(request=SimpleNamespace(logprobs=logprobs))
     made: Any = SimpleNamespace(
-        constraint=constraint, sampler=drawer, job=job, unwanted=list(unwanted)
+        constraint=constraint,
+        sampler=drawer,
+        group=group,
+        suppressed_tokens=list(suppressed_tokens),
     )
     return made  # type: ignore[no-any-return]
 
@@ -63,22 +66,26 @@ def logits() -> Floats:
     return np.array([[0, 1, 2, 3]] * 3, np.float32)
 
 
-def masks() -> Tally:
-    return Tally(MASK_BOUNDS)
+def masks() -> Histogram:
+    return Histogram(MASK_BOUNDS)
 
 
 def test_each_row_keeps_to_its_own_grammar() -> None:
     """A grammar narrows its own row and no other."""
     rows = [sequence(), sequence(Among(0)), sequence(Among(1), temperature=1)]
-    assert draw(logits(), rows, masks()) == [Drawn(3, None), Drawn(0, None), Drawn(1, None)]
+    assert draw(logits(), rows, masks()) == [
+        DrawnToken(3, None),
+        DrawnToken(0, None),
+        DrawnToken(1, None),
+    ]
 
 
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (ConstraintFailed("too much"), ConstraintFailed),
-        (MemoryError(), OutOfMemory),
-        (ValueError(), StepFailed),
+        (ConstraintFailedError("too much"), ConstraintFailedError),
+        (MemoryError(), OutOfMemoryError),
+        (ValueError(), StepFailedError),
     ],
 )
 def test_a_grammar_that_fails_costs_only_its_own_row(
@@ -87,18 +94,20 @@ def test_a_grammar_that_fails_costs_only_its_own_row(
     """Where a grammar cannot be followed the others still get their tokens."""
     rows = [sequence(), sequence(Broken(error)), sequence()]
     first, failure, last = draw(logits(), rows, masks())
-    assert first == last == Drawn(3, None)
+    assert first == last == DrawnToken(3, None)
     assert type(failure) is told
 
 
-@pytest.mark.parametrize(("error", "told"), [(MemoryError, OutOfMemory), (IndexError, StepFailed)])
+@pytest.mark.parametrize(
+    ("error", "told"), [(MemoryError, OutOfMemoryError), (IndexError, StepFailedError)]
+)
 def test_a_sampler_that_fails_costs_only_its_own_row(
     error: type[Exception], told: type[EngineError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = sequence(temperature=1)
     monkeypatch.setattr(failing.sampler, "draw", Mock(side_effect=error))
     first, failure, last = draw(logits(), [sequence(), failing, sequence()], masks())
-    assert first == last == Drawn(3, None)
+    assert first == last == DrawnToken(3, None)
     assert type(failure) is told
 
 
@@ -117,9 +126,9 @@ def test_a_log_probability_that_fails_costs_only_its_own_row(
 
     monkeypatch.setattr(module, what, fail)
     first, failure, last = draw(logits(), [sequence(logprobs=1), failing, sequence()], masks())
-    assert isinstance(first, Drawn)
-    assert last == Drawn(3, None)
-    assert type(failure) is OutOfMemory
+    assert isinstance(first, DrawnToken)
+    assert last == DrawnToken(3, None)
+    assert type(failure) is OutOfMemoryError
 
 
 def test_the_time_of_each_mask_is_counted() -> None:
@@ -127,7 +136,7 @@ def test_the_time_of_each_mask_is_counted() -> None:
     times = masks()
     draw(
         logits(),
-        [sequence(), sequence(Among(0)), sequence(Broken(ConstraintFailed("too much")))],
+        [sequence(), sequence(Among(0)), sequence(Broken(ConstraintFailedError("too much")))],
         times,
     )
     assert sum(times.counts) == 2
@@ -140,7 +149,7 @@ def test_log_probabilities_are_the_models_own() -> None:
     rows = [sequence(None, 2, **biased), sequence(Among(1), 2), sequence(None, 0)]
     drawn = draw(logits(), rows, masks())
     plain = logits()[0]
-    assert [d.logprob for d in drawn if isinstance(d, Drawn)] == [
+    assert [d.logprob for d in drawn if isinstance(d, DrawnToken)] == [
         observe(plain, 0, 2),
         observe(plain, 1, 2),
         observe(plain, 3, 0),
@@ -150,7 +159,11 @@ def test_log_probabilities_are_the_models_own() -> None:
 def test_a_token_that_is_not_wanted_comes_where_no_other_can() -> None:
     """The end of a turn, where the text is to go on: only once nothing else is allowed."""
     rows = [sequence(Among(*allowed), None, (2, 3)) for allowed in ((0, 1, 3), (1, 2, 3), (2,))]
-    assert draw(logits(), rows, masks()) == [Drawn(1, None), Drawn(1, None), Drawn(2, None)]
+    assert draw(logits(), rows, masks()) == [
+        DrawnToken(1, None),
+        DrawnToken(1, None),
+        DrawnToken(2, None),
+    ]
 
 
 @given(

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rapport.service.engine.request import Sampling
+from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling.sampler import Sampler, draw_all
 from tests.service.engine.softmax import softmax
 
 
 def sampler(size: int, prompt: Sequence[int] = (), choice: int = 0, **options: Any) -> Sampler:
-    return Sampler(Sampling(**options), prompt, choice, size)
+    return Sampler(SamplingParams(**options), prompt, choice, size)
 
 
 def test_greedy_takes_the_lowest_id_among_equals() -> None:

@@ -17,15 +17,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rapport.service.engine.engine import Engine, EngineConfig
 from rapport.service.engine.errors import (
-    Cancelled,
     EngineError,
-    OutOfMemory,
-    Overloaded,
-    StepFailed,
-    Unserviceable,
+    OutOfMemoryError,
+    OverloadedError,
+    RequestCancelledError,
+    StepFailedError,
+    UnserviceableRequestError,
 )
 from rapport.service.engine.generation import Generation
-from rapport.service.engine.kv.prefix_cache import BLOCK
+from rapport.service.engine.kv.prefix_cache import BLOCK_TOKENS
 from rapport.service.engine.request import Delta, GenerationRequest, Tenant, Tier
 from rapport.service.engine.sampling.constraint import GrammarCompiler
 from tests.service.engine.fake import (
@@ -53,15 +53,15 @@ CONFIG = EngineConfig(
     max_waiting=MAX_WAITING,
     max_ttft=0,
     kv_budget_bytes=150 * BYTES_PER_TOKEN,
-    prefix_bytes=6 * BLOCK * BYTES_PER_TOKEN,
+    prefix_bytes=6 * BLOCK_TOKENS * BYTES_PER_TOKEN,
 )
 STEM = "0123456789abcdefghijklmnopqrstuv"
 GRAMMARS = ['start: "yes" | "no"', "start: /[a-m]{1,20}/", "start: /(ab|cd)+/"]
 # What fails, and of whose step it then was: of all that decode, or of one request.
 POINTS = ("decode", "verify", "prefill", "read", "write", "start", "text")
 ERRORS: dict[type[Exception], type[EngineError]] = {
-    RuntimeError: StepFailed,
-    MemoryError: OutOfMemory,
+    RuntimeError: StepFailedError,
+    MemoryError: OutOfMemoryError,
 }
 
 
@@ -76,7 +76,7 @@ def by_hand(trap: Trap, *, drafts: bool) -> tuple[Engine, FragileRunner]:
     runner, vocabulary = FragileRunner(SLOTS, trap), byte_vocabulary()
     vocabulary.token_bytes = FragileBytes(vocabulary.token_bytes, trap)
     engine = Engine(runner, fake_spec(), vocabulary, replace(CONFIG, drafts=drafts))
-    engine._worker._runs._pace = ShortSlices()
+    engine._worker._executor._latency_model = ShortSlices()
     engine._loop = AtOnce()  # type: ignore[assignment] - what the engine needs of one
     engine._obstacle = None
     return engine, runner
@@ -177,7 +177,7 @@ class Books(RuleBasedStateMachine):
         accepted, waiting = self.engine.counters.accepted, self.engine.waiting
         try:
             generation = self.engine.submit(request)
-        except (Unserviceable, Overloaded):
+        except (UnserviceableRequestError, OverloadedError):
             assert self.engine.counters.accepted == accepted
             assert waiting or not fits
             return
@@ -217,7 +217,7 @@ class Books(RuleBasedStateMachine):
                 self.one_step()
 
     def one_step(self) -> None:
-        idle = self.scheduler.idle and self.engine._worker._mail.empty()
+        idle = self.scheduler.idle and self.engine._worker._commands.empty()
         assert not idle, "a request that nobody knows of"
         self.engine._worker.step()
         struck = [each for each in self.live if self.was_struck(each)]
@@ -248,13 +248,13 @@ class Books(RuleBasedStateMachine):
             assert type(each.generation.error) is ERRORS[self.trap.error]
 
     def decoding(self) -> set[Generation]:
-        return {sequence.job.generation for sequence in self.scheduler.decoding}
+        return {sequence.group.generation for sequence in self.scheduler.decoding}
 
     def count(self, watched: Watched) -> None:
         match watched.generation.error:
             case None:
                 self.outcomes["finished"] += 1
-            case Cancelled():
+            case RequestCancelledError():
                 assert watched.left
                 self.outcomes["cancelled"] += 1
             case _:
@@ -275,11 +275,13 @@ class Books(RuleBasedStateMachine):
         running = [*scheduler.decoding, *scheduler.prefilling]
         assert scheduler.counters.taken - scheduler.counters.released == len(running)
         used = [sequence.slot for sequence in running]
-        assert sorted([*used, *scheduler._places.free]) == list(range(SLOTS))
-        assert not any(self.runner.contents[slot] for slot in scheduler._places.free)
-        parked = [each for job in self.engine._worker._jobs.values() for each in job.parked]
-        reserved = sum(sequence.job.tokens for sequence in (*running, *parked))
-        assert scheduler._budget == CONFIG.kv_budget_bytes // BYTES_PER_TOKEN - reserved >= 0
+        assert sorted([*used, *scheduler._slot_table.free]) == list(range(SLOTS))
+        assert not any(self.runner.contents[slot] for slot in scheduler._slot_table.free)
+        preempted = [
+            each for group in self.engine._worker._groups.values() for each in group.preempted
+        ]
+        reserved = sum(sequence.group.tokens for sequence in (*running, *preempted))
+        assert scheduler.free_tokens == CONFIG.kv_budget_bytes // BYTES_PER_TOKEN - reserved >= 0
 
     @invariant()
     def prefixes_add_up(self) -> None:
@@ -296,7 +298,7 @@ class Books(RuleBasedStateMachine):
         self.requests_add_up()
         assert self.scheduler.idle
         assert self.scheduler.counters.taken == self.scheduler.counters.released
-        assert not self.engine._worker._jobs
+        assert not self.engine._worker._groups
         assert len(self.scheduler.ledger) == 0
         assert not any(self.runner.contents[:SLOTS])
 

@@ -34,8 +34,8 @@ def p95(house: House, clock: Clock, prompt: int, greed: tuple[int, int] | None) 
             while greed is not None and len(kept) < IN_LINE:
                 kept.append(house.submit(GREEDY, *greed))
             house.step()
-        assert came[0].first_at is not None
-        times.append(came[0].first_at - due)
+        assert came[0].first_token_at is not None
+        times.append(came[0].first_token_at - due)
         due = clock.now + random.uniform(0.2, 1.5)
     return float(np.percentile(times, 95))
 

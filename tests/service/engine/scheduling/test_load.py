@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta, FinishReason, Tenant
-from rapport.service.engine.scheduling.load import Ask, Load
+from rapport.service.engine.scheduling.load import Demand, EngineLoad
 from tests.service.engine.fake import greedy
 
 ANN = Tenant("", "ann")
@@ -13,8 +13,8 @@ def generation(n: int = 1) -> Generation:
 
 
 def test_who_was_promised_a_place_waits_like_those_in_line() -> None:
-    load = Load.of([generation(n=2)], [Ask(ANN)])
-    assert load.waiting == [Ask(ANN), Ask(ANN, len("a prompt"), 2)]
+    load = EngineLoad.of([generation(n=2)], [Demand(ANN)])
+    assert load.waiting == [Demand(ANN), Demand(ANN, len("a prompt"), 2)]
     assert not load.running
     assert load.age == 0
 
@@ -24,12 +24,12 @@ def test_a_request_runs_while_choices_of_it_do() -> None:
     begun = generation(n=3)
     begun.begin(begun.submitted_at)
     begun.reuse(2)
-    load = Load.of([begun], [])
+    load = EngineLoad.of([begun], [])
     assert not load.waiting
     assert load.running == {ANN: 3}
-    assert load.reading == [Ask(ANN, len("a prompt") - 2, 0)]
+    assert load.prefilling == [Demand(ANN, len("a prompt") - 2, 0)]
     begun.add(Delta(0, "x", [7], FinishReason.STOP))
-    load = Load.of([begun], [])
+    load = EngineLoad.of([begun], [])
     assert load.running == {ANN: 2}
-    assert not load.reading
+    assert not load.prefilling
     assert load.age > 0

@@ -7,7 +7,7 @@ import pytest
 from rapport.service.engine.events import Event
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Tenant
-from rapport.service.engine.scheduling.latency_model import GRAIN
+from rapport.service.engine.scheduling.latency_model import SLICE_GRAIN_TOKENS
 from rapport.service.engine.scheduling.scheduler import RESERVED, Scheduler
 from rapport.service.engine.worker import Worker
 from tests.service.engine.fake import (
@@ -45,7 +45,7 @@ class House:
 
     def step(self, count: int = 1) -> None:
         for _ in range(count):
-            if not (self.scheduler.idle and self.worker._mail.empty()):
+            if not (self.scheduler.idle and self.worker._commands.empty()):
                 self.worker.step()
 
     def steps_to_first_token(self, key: str) -> int:
@@ -76,7 +76,7 @@ def test_fifty_requests_of_another_do_not_double_the_steps_to_the_first_token(
     house: House, before: int
 ) -> None:
     """Whether the greedy one's prompts are read, or its answers fill all slots it can get."""
-    slices = -(-len(PROMPT) // GRAIN)
+    slices = -(-len(PROMPT) // SLICE_GRAIN_TOKENS)
     house.submit("greedy", 50)
     house.step(before)
     assert house.steps_to_first_token("other") <= 2 * slices
@@ -94,7 +94,7 @@ def test_one_alone_may_fill_the_house(house: House) -> None:
         house.step()
     house.step()
     assert house.held_by("greedy") == SLOTS
-    assert sum(generation.begun for generation in greedy) == SLOTS
+    assert sum(generation.started for generation in greedy) == SLOTS
 
 
 def test_a_newcomer_whose_first_choice_ends_at_once_harms_nobody(house: House) -> None:
@@ -110,7 +110,7 @@ def test_a_newcomer_whose_first_choice_ends_at_once_harms_nobody(house: House) -
 
 
 def test_what_was_parked_ends_as_it_would_have(house: House) -> None:
-    """Also what was parked in the middle of its prompt, and with choices to come."""
+    """Also what was preempted in the middle of its prompt, and with choices to come."""
     greedy = [
         *house.submit("greedy", 20, max_tokens=9),
         *house.submit("greedy", max_tokens=9, n=20),
@@ -160,7 +160,7 @@ def test_the_last_tokens_are_kept_for_those_who_hold_no_slot() -> None:
 def test_what_was_parked_goes_on_where_another_waits_for_tokens() -> None:
     """It holds its own tokens, for which the other would wait for ever."""
     house = House(budget=200, slots=2)
-    parked = house.submit("greedy", 2, max_tokens=80 - len(PROMPT))
+    preempted = house.submit("greedy", 2, max_tokens=80 - len(PROMPT))
     house.step(8)
     house.submit("other", max_tokens=1)
     house.step()
@@ -168,7 +168,7 @@ def test_what_was_parked_goes_on_where_another_waits_for_tokens() -> None:
     (large,) = house.submit("large", max_tokens=200 - len(PROMPT))
     house.step(500)
     assert large.ended
-    assert all(generation.ended for generation in parked)
+    assert all(generation.ended for generation in preempted)
 
 
 def test_two_tenants_get_equal_shares(house: House) -> None:

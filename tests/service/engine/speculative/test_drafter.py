@@ -6,13 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.service.engine.speculative.drafter import MAX_DRAFT, Drafter, Lookup, draft_size
+from rapport.service.engine.speculative.drafter import (
+    MAX_DRAFT_TOKENS,
+    Drafter,
+    NgramLookup,
+    draft_size,
+)
 
 tokens = st.lists(st.integers(0, 2), max_size=40)
 
 
-def taught(text: Sequence[int], later: Sequence[int] = ()) -> Lookup:
-    lookup = Lookup()
+def taught(text: Sequence[int], later: Sequence[int] = ()) -> NgramLookup:
+    lookup = NgramLookup()
     lookup.extend(text)
     lookup.expect(later)
     return lookup
@@ -86,10 +91,10 @@ def test_drafts_lengthen_while_they_are_right_and_end_while_wrong() -> None:
     drafter = Drafter([1, 2] * 40, ())
     first = len(drafter.draft([1, 2], None, 100))
     for _ in range(20):
-        drafter.judge(accepted=5, drafted=5)
-    assert first < len(drafter.draft([1, 2], None, 100)) == MAX_DRAFT
+        drafter.record_acceptance(accepted=5, drafted=5)
+    assert first < len(drafter.draft([1, 2], None, 100)) == MAX_DRAFT_TOKENS
     for _ in range(60):
-        drafter.judge(accepted=0, drafted=5)
+        drafter.record_acceptance(accepted=0, drafted=5)
     assert drafter.draft([1, 2], None, 100) == []
 
 
@@ -105,7 +110,7 @@ def test_refused_drafts_are_tried_again() -> None:
     """Where drafts have stopped they come back after a while."""
     drafter = Drafter([1, 2] * 40, ())
     for _ in range(60):
-        drafter.judge(accepted=0, drafted=5)
+        drafter.record_acceptance(accepted=0, drafted=5)
     assert any(drafter.draft([1, 2], None, 9) for _ in range(200))
 
 

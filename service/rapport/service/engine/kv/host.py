@@ -18,12 +18,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from rapport.service.engine.model import ModelSpec
-from rapport.service.engine.speculative.drafter import MAX_DRAFT
+from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
 # So many bytes of a released slot are lent to the kernel, which takes them when it needs memory.
 # Until then they are written again without a fault: new pages, zeroed, cost three times as much as
 # the copy of a prefix into them.
-LENT = 96 * 2**20
+MAX_LENT_BYTES = 96 * 2**20
 
 KV_TYPES = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
 
@@ -55,7 +55,7 @@ class KeyValues(ABC):
     def release(self, slot: int, length: int, kept: int = 0) -> None:
         """Gives back the memory of the first `length` tokens of a slot, less the first `kept`.
 
-        With it goes what a draft that was dropped left behind them, up to `MAX_DRAFT` tokens.
+        Also gives back what a rejected draft left behind them: up to `MAX_DRAFT_TOKENS` tokens.
         """
 
     def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:
@@ -86,7 +86,7 @@ class HostKeyValues(KeyValues):
         size = int(np.prod(self.shape)) * np.dtype(self.type).itemsize
         self._maps = [anonymous_memory(size) for _ in self.past_names]
         self._lending = lending_advice(self._maps[0])
-        self._lent_tokens = LENT // bytes_per_token(spec)
+        self._lent_tokens = MAX_LENT_BYTES // bytes_per_token(spec)
         self._arrays = [np.frombuffer(m, self.type).reshape(self.shape) for m in self._maps]
 
     def bind(self, binding: ort.IOBinding, first: int, count: int) -> None:
@@ -121,7 +121,7 @@ class HostKeyValues(KeyValues):
             start = (slot * self.spec.kv_heads + head) * capacity
             first = page_from(start + kept * row)
             lent = page_from(start + self._lent_tokens * row)
-            last = page_from(start + (length + MAX_DRAFT) * row)
+            last = page_from(start + (length + MAX_DRAFT_TOKENS) * row)
             last = min(last, (start + capacity) // mmap.PAGESIZE * mmap.PAGESIZE)
             for memory in self._maps:
                 advise(memory, self._lending, first, min(lent, last))

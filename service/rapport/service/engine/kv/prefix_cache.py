@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from rapport.service.engine.stats import PrefixStats
 
-BLOCK = 32
+BLOCK_TOKENS = 32
 """Tokens in a block; the last one of a text that ended may have fewer."""
 
 # Of the blocks that follow another, so many of the newest are compared token by token.
-CANDIDATES = 64
+MAX_COMPARED_BLOCKS = 64
 
 Key = tuple[str, tuple[int, ...]]
 """A block's namespace and tokens."""
@@ -98,7 +98,7 @@ class PrefixStore:
         the last one of a text that has `ended`.
         """
         keys = blocks_of(namespace, tokens)
-        if keys and len(keys[-1][1]) < BLOCK and not ended:
+        if keys and len(keys[-1][1]) < BLOCK_TOKENS and not ended:
             keys.pop()
         nodes = self._stored(keys)
         try:
@@ -115,7 +115,7 @@ class PrefixStore:
         for place in range(len(nodes), len(keys)):
             siblings, key = self._behind(nodes), keys[place]
             size = len(key[1])
-            if size < BLOCK and self._closest(siblings, key)[1] == size:
+            if size < BLOCK_TOKENS and self._closest(siblings, key)[1] == size:
                 break  # a longer one begins with it
             node = Node(siblings, key, read(place, size))
             siblings[key] = node
@@ -128,7 +128,7 @@ class PrefixStore:
     def _closest(self, siblings: dict[Key, Node], key: Key) -> tuple[Node | None, int]:
         """The block that begins most like another, and how many tokens they share."""
         closest, most = None, 0
-        for other, node in islice(reversed(siblings.items()), CANDIDATES):
+        for other, node in islice(reversed(siblings.items()), MAX_COMPARED_BLOCKS):
             count = shared(other[1], key[1]) if other[0] == key[0] else 0
             if count > most:
                 closest, most = node, count
@@ -161,8 +161,8 @@ class PrefixStore:
 
 def blocks_of(namespace: str, tokens: Sequence[int]) -> list[Key]:
     """The keys of the blocks of `tokens`; the last may have fewer tokens than others."""
-    starts = range(0, len(tokens), BLOCK)
-    return [(namespace, tuple(tokens[start : start + BLOCK])) for start in starts]
+    starts = range(0, len(tokens), BLOCK_TOKENS)
+    return [(namespace, tuple(tokens[start : start + BLOCK_TOKENS])) for start in starts]
 
 
 def shared(one: Sequence[int], other: Sequence[int]) -> int:
@@ -172,7 +172,7 @@ def shared(one: Sequence[int], other: Sequence[int]) -> int:
     return next(differing, min(len(one), len(other)))
 
 
-class Prefixes:
+class PrefixCache:
     """Moves prefixes between the slots of a runner and a store."""
 
     def __init__(self, store: PrefixStore, memory: SlotMemory) -> None:
@@ -216,6 +216,6 @@ class Prefixes:
         self._store.extend(
             namespace,
             tokens,
-            lambda place, count: self._memory.read(slot, place * BLOCK, count),
+            lambda place, count: self._memory.read(slot, place * BLOCK_TOKENS, count),
             ended=ended,
         )

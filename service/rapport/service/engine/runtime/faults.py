@@ -131,6 +131,6 @@ class FaultyBytes(Sequence[bytes]):
         return len(self._table)
 
 
-def spoil(vocabulary: Vocabulary, faults: Iterable[Fault]) -> None:
+def inject_text_faults(vocabulary: Vocabulary, faults: Iterable[Fault]) -> None:
     """Lets a vocabulary fail as it is told to."""
     vocabulary.token_bytes = FaultyBytes(vocabulary.token_bytes, faults)

@@ -17,10 +17,10 @@ from rapport.service.engine.kv.prefix_cache import SlotMemory
 from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.sampling.top_k import Floats
-from rapport.service.engine.speculative.drafter import MAX_DRAFT
+from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
 # The longest slice of a prompt that is run at once: longer ones are no faster per token.
-MAX_SLICE = 256
+MAX_SLICE_TOKENS = 256
 
 
 class Runner(Protocol):
@@ -38,13 +38,13 @@ class Runner(Protocol):
         """
 
     def prefill(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
-        """Runs up to `MAX_SLICE` tokens in one slot that holds `past`.
+        """Runs up to `MAX_SLICE_TOKENS` tokens in one slot that holds `past`.
 
         Returns the last token's logits [vocabulary], valid until the next call.
         """
 
     def verify(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
-        """Runs up to `MAX_DRAFT` + 1 tokens in one slot that holds `past`.
+        """Runs up to `MAX_DRAFT_TOKENS` + 1 tokens in one slot that holds `past`.
 
         Returns the logits behind each of them [tokens, vocabulary], valid until the next call.
         """
@@ -58,7 +58,7 @@ class Runner(Protocol):
     def release(self, slot: int, length: int, kept: int = 0) -> None:
         """Gives back the memory of the first `length` tokens of a slot, less the first `kept`.
 
-        With it goes what a draft that was dropped left behind them, up to `MAX_DRAFT` tokens.
+        Also gives back what a rejected draft left behind them: up to `MAX_DRAFT_TOKENS` tokens.
         """
 
 
@@ -91,11 +91,11 @@ class OnnxRunner:
         self._outputs = spec.outputs
         # I/O binding keeps no reference to these: they live as long as the runner.
         rows = self.slots + 1  # the spare slot may be one
-        self._tokens = np.zeros(max(MAX_SLICE, rows), np.int64)
+        self._tokens = np.zeros(max(MAX_SLICE_TOKENS, rows), np.int64)
         self._ends = np.zeros(rows, np.int32)
         self._total = np.zeros((), np.int32)
-        self._rows = np.arange(max(MAX_SLICE, rows), dtype=np.int64)
-        self._logits = np.zeros((max(rows, MAX_DRAFT + 1), spec.vocab_size), np.float32)
+        self._rows = np.arange(max(MAX_SLICE_TOKENS, rows), dtype=np.int64)
+        self._logits = np.zeros((max(rows, MAX_DRAFT_TOKENS + 1), spec.vocab_size), np.float32)
         self._decode_binding = cache(self._bind_decode)
         self._prefill_binding = cache(self._bind_prefill)
         self._verify_binding = cache(self._bind_verify)

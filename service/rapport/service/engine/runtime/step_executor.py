@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 
 from rapport.service.engine.errors import EngineError, failure_of
-from rapport.service.engine.runtime.runner import MAX_SLICE, Runner
-from rapport.service.engine.sampling.draw import Drawn, draw
+from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, Runner
+from rapport.service.engine.sampling.draw import DrawnToken, draw
 from rapport.service.engine.sampling.top_k import Floats
-from rapport.service.engine.scheduling.latency_model import CROWDED_SHARE, FAIR_SHARE, GRAIN, Pace
+from rapport.service.engine.scheduling.latency_model import (
+    CROWDED_SHARE,
+    FAIR_SHARE,
+    SLICE_GRAIN_TOKENS,
+    LatencyModel,
+)
 from rapport.service.engine.scheduling.scheduler import Scheduler
-from rapport.service.engine.sequence import Sequence
-from rapport.service.engine.stats import Stats
+from rapport.service.engine.sequences import SequenceState
+from rapport.service.engine.stats import EngineStats
 
 
-class Runs:
+class StepExecutor:
     """Runs one step of its kind each. Where the runner fails, nothing is noted as computed."""
 
     def __init__(
         self,
         runner: Runner,
         scheduler: Scheduler,
-        pace: Pace,
-        stats: Stats,
+        latency_model: LatencyModel,
+        stats: EngineStats,
         *,
         deterministic: bool,
         drafts: bool,
     ) -> None:
         self._runner = runner
         self._scheduler = scheduler
-        self._pace = pace
+        self._latency_model = latency_model
         self._stats = stats
         self._deterministic = deterministic
         self._drafts = drafts
 
-    def decode(self, sequences: Many[Sequence]) -> list[Drawn | EngineError]:
+    def decode(self, sequences: Sequence[SequenceState]) -> list[DrawnToken | EngineError]:
         """Runs the last token of each, and draws its next.
 
         Raises:
-            OutOfMemory, StepFailed: the runner failed.
+            OutOfMemoryError, StepFailedError: the runner failed.
         """
         context = sum(sequence.computed for sequence in sequences)
         started = time.perf_counter()
@@ -49,7 +54,7 @@ class Runs:
         drawn = draw(logits[: len(sequences)], sequences, self._stats.mask)
         seconds = self._stats.decode.since(started)
         self._stats.rows.add(len(sequences))
-        self._pace.saw_decode(seconds, rows=len(sequences), context=context)
+        self._latency_model.observe_decode(seconds, rows=len(sequences), context=context)
         return drawn
 
     def draft(self) -> list[int]:
@@ -59,7 +64,7 @@ class Runs:
             return []
         return scheduler.decoding[0].draft()
 
-    def verify(self, sequence: Sequence, draft: list[int]) -> Floats:
+    def verify(self, sequence: SequenceState, draft: list[int]) -> Floats:
         """Runs the last token and a draft. Returns logits [1 + drafted, vocabulary].
 
         What is computed is for the caller to count, as far as the draft holds.
@@ -70,42 +75,42 @@ class Runs:
         self._stats.verify.since(started)
         return logits
 
-    def judge(self, sequence: Sequence, draft: list[int], accepted: int) -> None:
+    def record_acceptance(self, sequence: SequenceState, draft: list[int], accepted: int) -> None:
         """Notes how many tokens of a draft came out as drafted."""
         if sequence.drafter is not None:
-            sequence.drafter.judge(accepted=accepted, drafted=len(draft))
-            self._stats.judge(len(draft), accepted, forced=sequence.drafter.forced)
+            sequence.drafter.record_acceptance(accepted=accepted, drafted=len(draft))
+            self._stats.record_acceptance(len(draft), accepted, forced=sequence.drafter.forced)
 
-    def prefill(self, sequence: Sequence) -> Floats:
+    def prefill(self, sequence: SequenceState) -> Floats:
         """Runs the next slice of a prompt. Returns the logits behind it [vocabulary]."""
         past = sequence.computed
-        tokens = sequence.job.request.prompt[past : past + self._slice_size(sequence)]
+        tokens = sequence.group.request.prompt[past : past + self._slice_size(sequence)]
         started = time.perf_counter()
         logits = self._runner.prefill(sequence.slot, tokens, past)
         took = self._stats.prefill.since(started)
-        if len(tokens) >= GRAIN:
-            self._pace.saw_prefill(took, tokens=len(tokens), past=past)
+        if len(tokens) >= SLICE_GRAIN_TOKENS:
+            self._latency_model.observe_prefill(took, tokens=len(tokens), past=past)
         sequence.computed += len(tokens)
         self._scheduler.ledger.charge(sequence.tenant, prompt=len(tokens))
         return logits
 
-    def _logits(self, sequences: Many[Sequence]) -> Floats:
+    def _logits(self, sequences: Sequence[SequenceState]) -> Floats:
         last = [sequence.output[-1] for sequence in sequences]
         lengths = [sequence.computed for sequence in sequences]
         if self._deterministic and len(sequences) == 1:
             # A lone row rounds otherwise than one of several. What this one leaves behind
             # the tokens of slot 1 is written over by the next that are computed there.
-            last, lengths = [*last, 0], [*lengths, self._scheduler.held(1)]
+            last, lengths = [*last, 0], [*lengths, self._scheduler.prompt_tokens_in(1)]
         try:
             return self._runner.decode(last, lengths)
         except Exception as error:
             raise failure_of(error) from error
 
-    def _slice_size(self, sequence: Sequence) -> int:
-        size = MAX_SLICE
+    def _slice_size(self, sequence: SequenceState) -> int:
+        size = MAX_SLICE_TOKENS
         if self._scheduler.decoding:
             crowded = self._scheduler.crowded_out(sequence.tenant)
             share = CROWDED_SHARE if crowded else FAIR_SHARE
-            size = min(size, self._pace.slice_beside_decode(sequence.computed, share))
+            size = min(size, self._latency_model.slice_beside_decode(sequence.computed, share))
         # A last slice of a single token would round otherwise than one of several.
         return size - (sequence.remaining_prompt == size + 1)

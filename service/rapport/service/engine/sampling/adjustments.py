@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rapport.service.engine.request import Sampling
+from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling.top_k import Floats
 
 
-class Adjustments:
+class LogitAdjustments:
     """Those of one choice, whose tokens it counts. `size` is that of the vocabulary."""
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], size: int) -> None:
+    def __init__(self, sampling: SamplingParams, prompt: Sequence[int], size: int) -> None:
         self._sampling = sampling
         self._counting = sampling.frequency_penalty != 0 or sampling.presence_penalty != 0
         self._counts: Counter[int] = Counter()
@@ -51,7 +51,7 @@ def seen_in(prompt: Sequence[int], size: int) -> NDArray[np.bool_]:
     return seen
 
 
-def bias_of(sampling: Sampling, size: int) -> Floats:
+def bias_of(sampling: SamplingParams, size: int) -> Floats:
     bias = np.zeros(size, np.float32)
     bias[list(sampling.logit_bias)] = list(sampling.logit_bias.values())
     return bias

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from rapport.service.engine.request import Sampling
+from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling.top_k import SPAN, Floats, Ids, largest, total_of, until
 
 
@@ -23,7 +23,7 @@ class Candidates(NamedTuple):
         return self._replace(ids=self.ids[places], logits=self.logits[places])
 
 
-def candidates(logits: Floats, sampling: Sampling) -> Candidates:
+def candidates(logits: Floats, sampling: SamplingParams) -> Candidates:
     """The tokens that top-k, typical-p, top-p and min-p leave, each of what the one before did.
 
     `logits` [vocabulary] have their maximum at 0.
@@ -48,7 +48,7 @@ def every_id(size: int) -> Ids:
     return np.arange(size)
 
 
-def narrows(sampling: Sampling) -> bool:
+def narrows(sampling: SamplingParams) -> bool:
     """Whether any token is left out."""
     return sampling.top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0 or sampling.typical_p < 1
 

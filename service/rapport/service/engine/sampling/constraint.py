@@ -15,7 +15,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from rapport.service.engine.errors import EngineError
 from rapport.service.engine.sampling.top_k import Floats, Ids
-from rapport.service.engine.stats import COMPILE_BOUNDS, Tally
+from rapport.service.engine.stats import COMPILE_BOUNDS, Histogram
 
 WORD_BITS = 32
 REFUSED = np.float32(-np.inf)
@@ -31,8 +31,8 @@ LIMITS = LLParserLimits(
     verbose_errors=False,
 )
 # How many tokens a new grammar is tried with.
-TRIAL = 3
-LONGEST_REASON = 300
+TRIAL_TOKENS = 3
+MAX_REASON_CHARS = 300
 # Where a message of llguidance turns from what is wrong to how it found out.
 INTERNALS = re.compile("<state>|<non-verbose/>|<backtrace>")
 
@@ -41,7 +41,7 @@ class GrammarError(Exception):
     """The grammar is wrong, or more than this server takes on."""
 
 
-class ConstraintFailed(EngineError):
+class ConstraintFailedError(EngineError):
     """The grammar of a request became too complex to follow, or admits nothing."""
 
 
@@ -67,7 +67,7 @@ class Constraint:
         """Computes the next mask, outside of the GIL; `mask` then only applies it.
 
         Raises:
-            ConstraintFailed: nothing is allowed, or finding out what is takes too much.
+            ConstraintFailedError: nothing is allowed, or finding out what is takes too much.
         """
         if not self._ready:
             self._matcher.unsafe_compute_mask_ptr(self._allowed.ctypes.data, self._allowed.nbytes)
@@ -80,7 +80,7 @@ class Constraint:
         Tokens that end a turn may come exactly where the text is complete.
 
         Raises:
-            ConstraintFailed: as `prepare`.
+            ConstraintFailedError: as `prepare`.
         """
         self.prepare()
         refused = np.unpackbits(
@@ -92,7 +92,7 @@ class Constraint:
         """The tokens that may come next.
 
         Raises:
-            ConstraintFailed: as `prepare`.
+            ConstraintFailedError: as `prepare`.
         """
         self.prepare()
         return np.flatnonzero(np.unpackbits(self._allowed.view(np.uint8), bitorder="little"))
@@ -105,7 +105,7 @@ class Constraint:
         """Goes on behind a token.
 
         Raises:
-            ConstraintFailed: the token was not allowed, or following it takes too much.
+            ConstraintFailedError: the token was not allowed, or following it takes too much.
         """
         self._ready = False
         self._matcher.consume_token(token)
@@ -114,7 +114,7 @@ class Constraint:
     def _check(self) -> None:
         if self._matcher.is_error():
             reason = reason_in(self._matcher.get_error())
-            raise ConstraintFailed(f"the grammar cannot be followed: {reason}")
+            raise ConstraintFailedError(f"the grammar cannot be followed: {reason}")
 
 
 class Grammar:
@@ -149,7 +149,7 @@ class GrammarCompiler:
             without_special_names(tokenizer_json), n_vocab=size, eos_token=list(ends)
         )
         self._words = -(-size // WORD_BITS)
-        self.compile_times = Tally(COMPILE_BOUNDS)
+        self.compile_times = Histogram(COMPILE_BOUNDS)
         """Seconds that compiling took, of the grammars that were refused as well."""
         self.recalled = 0
         self.refused = 0
@@ -228,15 +228,15 @@ def try_out(grammar: Grammar) -> None:
     """Follows a grammar for some tokens: most of those that cannot be followed fail at once."""
     constraint = grammar.start()
     try:
-        for _ in range(TRIAL):
+        for _ in range(TRIAL_TOKENS):
             if constraint.finished:
                 return
             tokens = constraint.allowed()
             constraint.accept(int(tokens[len(tokens) // 2]))
-    except ConstraintFailed as error:
+    except ConstraintFailedError as error:
         raise GrammarError(str(error)) from error
 
 
 def reason_in(message: str) -> str:
     """What went wrong, in one line and without the parser's state."""
-    return " ".join(INTERNALS.split(message)[0].split())[:LONGEST_REASON]
+    return " ".join(INTERNALS.split(message)[0].split())[:MAX_REASON_CHARS]

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence as Rows
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rapport.service.engine.errors import EngineError, failure_of
-from rapport.service.engine.sampling.constraint import REFUSED, ConstraintFailed
+from rapport.service.engine.sampling.constraint import REFUSED, ConstraintFailedError
 from rapport.service.engine.sampling.logprobs import TokenLogprob, observe
 from rapport.service.engine.sampling.sampler import draw_all
 from rapport.service.engine.sampling.top_k import Floats
-from rapport.service.engine.sequence import Sequence
-from rapport.service.engine.stats import Tally
+from rapport.service.engine.sequences import SequenceState
+from rapport.service.engine.stats import Histogram
 
 log = logging.getLogger(__name__)
 
 
-class Drawn(NamedTuple):
+class DrawnToken(NamedTuple):
     """A token, and its log probability where it was asked for."""
 
     token: int
@@ -32,7 +32,9 @@ class Seen(NamedTuple):
     alternatives: int
 
 
-def draw(logits: Floats, sequences: Rows[Sequence], masks: Tally) -> list[Drawn | EngineError]:
+def draw(
+    logits: Floats, sequences: Sequence[SequenceState], masks: Histogram
+) -> list[DrawnToken | EngineError]:
     """Draws from `logits` [rows, vocabulary], a row for each sequence, overwriting them.
 
     A sequence whose grammar or sampler fails gets the reason in place of a token, which is no
@@ -44,12 +46,12 @@ def draw(logits: Floats, sequences: Rows[Sequence], masks: Tally) -> list[Drawn 
     return [outcome(*each) for each in zip(seen, tokens, strict=True)]
 
 
-def prepare(row: Floats, sequence: Sequence, masks: Tally) -> Seen | EngineError:
+def prepare(row: Floats, sequence: SequenceState, masks: Histogram) -> Seen | EngineError:
     """Leaves the tokens that the sequence's grammar allows. Returns what was there before."""
     try:
         seen = observed(row, sequence)
         constrain(row, sequence, masks)
-    except ConstraintFailed as failure:
+    except ConstraintFailedError as failure:
         return failure
     except Exception as error:
         log.exception("a token could not be prepared")
@@ -57,7 +59,7 @@ def prepare(row: Floats, sequence: Sequence, masks: Tally) -> Seen | EngineError
     return seen
 
 
-def outcome(seen: Seen | EngineError, token: int | Exception) -> Drawn | EngineError:
+def outcome(seen: Seen | EngineError, token: int | Exception) -> DrawnToken | EngineError:
     if isinstance(seen, EngineError):
         return seen
     if isinstance(token, Exception):
@@ -67,21 +69,21 @@ def outcome(seen: Seen | EngineError, token: int | Exception) -> Drawn | EngineE
     except Exception as error:
         log.exception("a log probability could not be computed")
         return failure_of(error)
-    return Drawn(token, logprob)
+    return DrawnToken(token, logprob)
 
 
-def constrain(row: Floats, sequence: Sequence, masks: Tally) -> None:
+def constrain(row: Floats, sequence: SequenceState, masks: Histogram) -> None:
     if sequence.constraint is None:
         return
     began = time.perf_counter()
     try:
         sequence.constraint.mask(row)
-        forbid(row, sequence.unwanted)
+        forbid(row, sequence.suppressed_tokens)
     finally:
         masks.since(began)
 
 
-def forbid(row: Floats, tokens: Rows[int]) -> None:
+def forbid(row: Floats, tokens: Sequence[int]) -> None:
     """Takes tokens out, unless nothing else is left."""
     if tokens:
         kept = row[tokens]
@@ -90,6 +92,6 @@ def forbid(row: Floats, tokens: Rows[int]) -> None:
             row[tokens] = kept
 
 
-def observed(row: Floats, sequence: Sequence) -> Seen:
-    count = sequence.job.request.logprobs
+def observed(row: Floats, sequence: SequenceState) -> Seen:
+    count = sequence.group.request.logprobs
     return Seen(None, 0) if count is None else Seen(row.copy(), count)

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rapport.service.engine.request import Sampling
-from rapport.service.engine.sampling.adjustments import Adjustments
+from rapport.service.engine.request import SamplingParams
+from rapport.service.engine.sampling.adjustments import LogitAdjustments
 from rapport.service.engine.sampling.candidates import candidates, narrows
 from rapport.service.engine.sampling.top_k import Floats, pick, total_of
 
@@ -22,18 +22,20 @@ log = logging.getLogger(__name__)
 
 LOG2_E = math.log2(math.e)
 # No surprise comes near it. A bound within it stays a number, however large a step it makes.
-MOST_SURPRISE = 1e30
+MAX_SURPRISE_BITS = 1e30
 
 
 class Sampler:
     """Draws the tokens of one choice; the same seed and logits give the same tokens."""
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], choice: int, size: int) -> None:
+    def __init__(
+        self, sampling: SamplingParams, prompt: Sequence[int], choice: int, size: int
+    ) -> None:
         self._sampling = sampling
         seed = None if sampling.seed is None else (sampling.seed % 2**64, choice)
         self._random = np.random.default_rng(seed)
-        self._adjustments = Adjustments(sampling, prompt, size)
-        self._surprise_bound = min(2 * (sampling.mirostat_target or 0), MOST_SURPRISE)
+        self._adjustments = LogitAdjustments(sampling, prompt, size)
+        self._surprise_bound = min(2 * (sampling.mirostat_target or 0), MAX_SURPRISE_BITS)
         self._greedy = sampling.temperature == 0
         self.plain = self._greedy and self._adjustments.none
         """Whether it takes the largest logit, and counts nothing."""
@@ -72,7 +74,7 @@ class Sampler:
         token = int(ids[pick(weights[ids], self._random)])
         step = self._sampling.mirostat_lr * (float(surprises[token]) - target)
         bound = self._surprise_bound - step
-        self._surprise_bound = min(max(bound, -MOST_SURPRISE), MOST_SURPRISE)
+        self._surprise_bound = min(max(bound, -MAX_SURPRISE_BITS), MAX_SURPRISE_BITS)
         return token
 
 

@@ -1,4 +1,4 @@
-"""Whether a request may still get in line: bounds on what waits, and on how long it would."""
+"""Whether a request may still get in queue: bounds on what waits, and on how long it would."""
 
 from __future__ import annotations
 
@@ -9,29 +9,32 @@ from itertools import count
 from random import uniform
 from typing import NamedTuple, Self
 
-from rapport.service.engine.errors import Bound, Overloaded
+from rapport.service.engine.errors import Bound, OverloadedError
 from rapport.service.engine.request import Tenant
-from rapport.service.engine.scheduling.fairness import CREDIT
-from rapport.service.engine.scheduling.fit import WEIGHT
-from rapport.service.engine.scheduling.latency_model import GRAIN, Pace
-from rapport.service.engine.scheduling.load import Ask, Load
+from rapport.service.engine.scheduling.fairness import CREDIT_TOKENS
+from rapport.service.engine.scheduling.latency_model import (
+    LEARNING_RATE,
+    SLICE_GRAIN_TOKENS,
+    LatencyModel,
+)
+from rapport.service.engine.scheduling.load import Demand, EngineLoad
 
-SHORTEST_RETRY, LONGEST_RETRY = 0.1, 60.0
+MIN_RETRY_S, MAX_RETRY_S = 0.1, 60.0
 # Those who are refused together are told times that differ by up to so much.
-SPREAD = 1.5
-# A key may take so many times of the line as it leaves to the others: four fifths alone, and
+RETRY_SPREAD = 1.5
+# A key may take so many times of the queue as it leaves to the others: four fifths alone, and
 # a newcomer always finds room. So may a user of what there is for its key.
 # Source: Choudhury and Hahne, Dynamic Queue Length Thresholds for Shared-Memory Packet
 # Switches, 1998.
-GREED = 4
+MAX_SHARE_RATIO = 4
 
-Measure = Callable[[Ask], int]
+Measure = Callable[[Demand], int]
 Served = Callable[[Tenant], tuple[float, float]]
 """What a tenant's key has been served so far, and the tenant."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AdmissionLimits:
     """What may wait. Tokens are those of prompts, times are in seconds.
 
     0 requests are those that find a free slot; 0 of the others is no limit.
@@ -42,142 +45,146 @@ class Limits:
     ttft: float
 
 
-class Claim(NamedTuple):
-    """What is left of a line, and what a key and its user have of it."""
+class QueueShare(NamedTuple):
+    """What is left of a queue, and what a key and its user have of it."""
 
     left: int
     key: int
     user: int
 
     @classmethod
-    def of(cls, tenant: Tenant, line: Sequence[Ask], limit: int, measure: Measure) -> Self:
-        key = [each for each in line if each.tenant.key == tenant.key]
+    def of(cls, tenant: Tenant, queue: Sequence[Demand], limit: int, measure: Measure) -> Self:
+        key = [each for each in queue if each.tenant.key == tenant.key]
         user = [each for each in key if each.tenant == tenant]
-        used, *parts = (sum(map(measure, each)) for each in (line, key, user))
+        used, *parts = (sum(map(measure, each)) for each in (queue, key, user))
         return cls(limit - used, *parts)
 
     @property
     def room(self) -> int:
         """How much more the user may take."""
-        for_key = min(self.left, GREED * self.left - self.key)
-        return min(for_key, GREED * for_key - self.user)
+        for_key = min(self.left, MAX_SHARE_RATIO * self.left - self.key)
+        return min(for_key, MAX_SHARE_RATIO * for_key - self.user)
 
     def wait(self, size: int, step: int) -> int:
-        """How much must leave the line before there is room, if what is the key's goes first."""
+        """How much must leave the queue before there is room, if what is the key's goes first."""
         return next(
             gone
             for gone in count(step, step)
             if gone >= self.key or self._without(gone).room >= size
         )
 
-    def _without(self, gone: int) -> Claim:
-        return Claim(self.left + gone, max(0, self.key - gone), max(0, self.user - gone))
+    def _without(self, gone: int) -> QueueShare:
+        return QueueShare(self.left + gone, max(0, self.key - gone), max(0, self.user - gone))
 
 
 class Admission:
     """Foresees what a new request would wait for. For the event loop."""
 
-    def __init__(self, limits: Limits, slots: int, pace: Pace, served: Served) -> None:
+    def __init__(
+        self, limits: AdmissionLimits, slots: int, latency_model: LatencyModel, served: Served
+    ) -> None:
         self._limits = limits
         self._slots = slots
-        self._pace = pace
+        self._latency_model = latency_model
         self._served = served
-        self._held = 1.0  # seconds for which a request holds a slot
+        self._slot_seconds = 1.0  # seconds for which a request holds a slot
 
-    def saw(self, seconds: float) -> None:
+    def observe(self, seconds: float) -> None:
         """Learns for how long a request held its slot."""
-        self._held += WEIGHT * (seconds - self._held)
+        self._slot_seconds += LEARNING_RATE * (seconds - self._slot_seconds)
 
-    def check(self, ask: Ask, load: Load) -> None:
+    def check(self, demand: Demand, load: EngineLoad) -> None:
         """Lets a request in beside what there is.
 
         Raises:
-            Overloaded: one of the bounds is reached; it says when to try again.
+            OverloadedError: one of the bounds is reached; it says when to try again.
         """
         free = max(0, self._slots - load.running.total())
         if len(load.waiting) >= free:
             # The first of those who wait have a slot as good as taken.
-            line = load.waiting[free:]
-            self._check_requests(ask, line, load)
+            queue = load.waiting[free:]
+            self._check_requests(demand, queue, load)
             if self._limits.tokens:
-                self._check_tokens(ask, line)
-        ttft = self.ttft(ask, load)
+                self._check_tokens(demand, queue)
+        ttft = self.ttft(demand, load)
         limit = self._limits.ttft
         if limit and ttft > limit and (load.waiting or load.running):
             text = f"the first token would take about {ttft:.0f} s, the limit is {limit:g} s"
             raise overloaded(text, Bound.TTFT, ttft - limit)
 
-    def ttft(self, ask: Ask, load: Load) -> float:
+    def ttft(self, demand: Demand, load: EngineLoad) -> float:
         """Seconds until a request would get its first token, about.
 
         What goes before it is what the ledger puts there: all that its tenant asked for
         earlier, and of others as much as makes their shares equal.
         """
-        asks = (*load.waiting, *load.reading)
-        tokens = self._up_to(ask, asks, lambda each: each.tokens)
-        prompts = [each.tokens for each in (ask, *asks)]
+        demands = (*load.waiting, *load.prefilling)
+        tokens = self._up_to(demand, demands, lambda each: each.tokens)
+        prompts = [each.tokens for each in (demand, *demands)]
         depth = sum(prompt * prompt for prompt in prompts) / sum(prompts) / 2
         busy = load.running.total() > 0
-        prefill = self._pace.prefill(round(tokens), depth=depth, beside_decode=busy)
-        return prefill + self._queue(ask, load)
+        prefill = self._latency_model.prefill(round(tokens), depth=depth, beside_decode=busy)
+        return prefill + self._queue(demand, load)
 
-    def _queue(self, ask: Ask, load: Load) -> float:
+    def _queue(self, demand: Demand, load: EngineLoad) -> float:
         """Seconds until a slot is free, or another tenant gives one away."""
-        newcomer = not load.running[ask.tenant] and all(
-            each.tenant != ask.tenant for each in load.waiting
+        newcomer = not load.running[demand.tenant] and all(
+            each.tenant != demand.tenant for each in load.waiting
         )
         if newcomer and max(load.running.values(), default=0) > 1:
             return 0.0
-        choices = self._up_to(ask, load.waiting, lambda each: each.choices) - ask.choices + 1
+        choices = self._up_to(demand, load.waiting, lambda each: each.choices) - demand.choices + 1
         ahead = max(0.0, choices + load.running.total() - self._slots)
         return ahead * self._turnover(load)
 
-    def _up_to(self, ask: Ask, asks: Sequence[Ask], measure: Measure) -> float:
+    def _up_to(self, demand: Demand, demands: Sequence[Demand], measure: Measure) -> float:
         """The sum over a request and those before it, where keys and users take turns."""
         users, keys = Counter[Tenant](), Counter[str]()
-        for each in asks:
+        for each in demands:
             users[each.tenant] += measure(each)
             keys[each.tenant.key] += measure(each)
-        per_token = users.total() / max(1, sum(each.tokens for each in asks))
-        key, user = self._served(ask.tenant)
-        own = total = float(measure(ask) + users.pop(ask.tenant, 0))
+        per_token = users.total() / max(1, sum(each.tokens for each in demands))
+        key, user = self._served(demand.tenant)
+        own = total = float(measure(demand) + users.pop(demand.tenant, 0))
         for other, backlog in users.items():
-            if other.key == ask.tenant.key:
-                lead = min(self._served(other)[1] - user, CREDIT) * per_token
+            if other.key == demand.tenant.key:
+                lead = min(self._served(other)[1] - user, CREDIT_TOKENS) * per_token
                 total += min(backlog, max(0.0, own - lead))
-        keys.pop(ask.tenant.key, None)
+        keys.pop(demand.tenant.key, None)
         own = total
         for other_key, backlog in keys.items():
-            lead = min(self._served(Tenant(other_key))[0] - key, CREDIT) * per_token
+            lead = min(self._served(Tenant(other_key))[0] - key, CREDIT_TOKENS) * per_token
             total += min(backlog, max(0.0, own - lead))
         return total
 
-    def _check_requests(self, ask: Ask, line: Sequence[Ask], load: Load) -> None:
-        claim = Claim.of(ask.tenant, line, self._limits.requests, lambda _: 1)
+    def _check_requests(self, demand: Demand, queue: Sequence[Demand], load: EngineLoad) -> None:
+        claim = QueueShare.of(demand.tenant, queue, self._limits.requests, lambda _: 1)
         if claim.room < 1:
-            turns = claim.wait(1, step=1) * sharers(ask.tenant, line)
+            turns = claim.wait(1, step=1) * sharers(demand.tenant, queue)
             text = "too many requests are waiting" if self._limits.requests else "no slot is free"
             raise overloaded(text, Bound.REQUESTS, turns * self._turnover(load))
 
-    def _check_tokens(self, ask: Ask, line: Sequence[Ask]) -> None:
+    def _check_tokens(self, demand: Demand, queue: Sequence[Demand]) -> None:
         limit = self._limits.tokens
-        claim = Claim.of(ask.tenant, line, limit, lambda each: each.tokens)
-        if claim.room < ask.tokens and line:
-            tokens = claim.wait(ask.tokens, step=GRAIN) * sharers(ask.tenant, line)
-            seconds = self._pace.prefill(tokens, beside_decode=True)
+        claim = QueueShare.of(demand.tenant, queue, limit, lambda each: each.tokens)
+        if claim.room < demand.tokens and queue:
+            tokens = claim.wait(demand.tokens, step=SLICE_GRAIN_TOKENS) * sharers(
+                demand.tenant, queue
+            )
+            seconds = self._latency_model.prefill(tokens, beside_decode=True)
             raise overloaded("too many prompt tokens are waiting", Bound.PROMPT_TOKENS, seconds)
 
-    def _turnover(self, load: Load) -> float:
+    def _turnover(self, load: EngineLoad) -> float:
         """Seconds between two requests that give their slots back."""
-        return max(self._held, load.age) / self._slots
+        return max(self._slot_seconds, load.age) / self._slots
 
 
-def sharers(tenant: Tenant, waiting: Sequence[Ask]) -> int:
+def sharers(tenant: Tenant, waiting: Sequence[Demand]) -> int:
     """Among how many tenants the turns go round until a place is free for one of them."""
     tenants = {each.tenant for each in waiting}
     return len(tenants) if tenant in tenants else 1
 
 
-def overloaded(text: str, bound: Bound, seconds: float) -> Overloaded:
-    wait = min(max(seconds, SHORTEST_RETRY), LONGEST_RETRY / SPREAD)
-    return Overloaded(text, bound, retry_after=wait * uniform(1, SPREAD))  # noqa: S311 - no secret
+def overloaded(text: str, bound: Bound, seconds: float) -> OverloadedError:
+    wait = min(max(seconds, MIN_RETRY_S), MAX_RETRY_S / RETRY_SPREAD)
+    return OverloadedError(text, bound, retry_after=wait * uniform(1, RETRY_SPREAD))  # noqa: S311 - no secret

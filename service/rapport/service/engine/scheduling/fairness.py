@@ -15,12 +15,12 @@ PROMPT_WEIGHT = 1.0
 OUTPUT_WEIGHT = 2.0
 # Who comes may be ahead of the others by so many weighted tokens: a first prompt is read
 # before equal shares count, or it would take twice its time.
-CREDIT = 2000.0
+CREDIT_TOKENS = 2000.0
 # Of those who left, so many who were served most are remembered.
-MOST_REMEMBERED = 1000
+MAX_REMEMBERED = 1000
 
 
-class Shares:
+class FairShares:
     """What each of several claimants has been served, in weighted tokens.
 
     One that comes is lifted to `CREDIT` below the least served of those present, so that time
@@ -56,7 +56,7 @@ class Shares:
 
     def _floor(self) -> float:
         served = (self._served[claimant] for claimant in self._present)
-        return max(min(served, default=0.0) - CREDIT, 0.0)
+        return max(min(served, default=0.0) - CREDIT_TOKENS, 0.0)
 
     def _forget(self) -> None:
         floor = self._floor() if self._present else float("inf")
@@ -65,19 +65,19 @@ class Shares:
             for claimant, served in self._served.items()
             if claimant not in self._present and served > floor
         )
-        kept = nlargest(MOST_REMEMBERED, gone, key=self.served)
+        kept = nlargest(MAX_REMEMBERED, gone, key=self.served)
         self._served = {claimant: self._served[claimant] for claimant in (*self._present, *kept)}
 
 
-class Ledger:
+class ServiceLedger:
     """Shares of the keys, and of the users within each key.
 
     A caller that invents users divides the share of its own key and takes nothing from others.
     """
 
     def __init__(self) -> None:
-        self._keys = Shares()
-        self._users: dict[str, Shares] = {}
+        self._keys = FairShares()
+        self._users: dict[str, FairShares] = {}
 
     def __len__(self) -> int:
         return len(self._keys) + sum(map(len, self._users.values()))
@@ -90,7 +90,7 @@ class Ledger:
     def enter(self, tenant: Tenant) -> None:
         """Notes that a request of the tenant came."""
         self._keys.enter(tenant.key)
-        self._users.setdefault(tenant.key, Shares()).enter(tenant.user)
+        self._users.setdefault(tenant.key, FairShares()).enter(tenant.user)
 
     def leave(self, tenant: Tenant) -> None:
         """Notes that a request of the tenant ended."""

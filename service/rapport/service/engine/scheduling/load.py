@@ -12,7 +12,7 @@ from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import GenerationRequest, Tenant
 
 
-class Ask(NamedTuple):
+class Demand(NamedTuple):
     """A request that wants tokens of a prompt computed, and slots for its choices."""
 
     tenant: Tenant
@@ -25,31 +25,31 @@ class Ask(NamedTuple):
 
 
 @dataclass(slots=True)
-class Load:
+class EngineLoad:
     """Who waits for a slot, who holds some, and whose prompts are being computed."""
 
-    waiting: list[Ask] = field(default_factory=list)
-    reading: list[Ask] = field(default_factory=list)
+    waiting: list[Demand] = field(default_factory=list)
+    prefilling: list[Demand] = field(default_factory=list)
     running: Counter[Tenant] = field(default_factory=Counter)
     """Choices that have not ended, of requests that hold a slot."""
     age: float = 0.0
     """For how long those requests have held a slot, in seconds, on the average."""
 
     @classmethod
-    def of(cls, live: Iterable[Generation], expected: Iterable[Ask]) -> Self:
+    def of(cls, live: Iterable[Generation], expected: Iterable[Demand]) -> Self:
         """That of requests in the engine, and of others that were promised a place."""
         load, begun = cls(), list[float]()
         load.waiting += expected
         for generation in live:
-            ask = Ask.of(generation.request)
-            if generation.begun_at is None:
-                load.waiting.append(ask)
+            demand = Demand.of(generation.request)
+            if generation.started_at is None:
+                load.waiting.append(demand)
                 continue
-            begun.append(generation.begun_at)
-            load.running[ask.tenant] += generation.unfinished
+            begun.append(generation.started_at)
+            load.running[demand.tenant] += generation.unfinished
             if generation.completion_tokens == 0:
-                rest = ask.tokens - generation.cached_tokens
-                load.reading.append(ask._replace(tokens=rest, choices=0))
+                rest = demand.tokens - generation.cached_tokens
+                load.prefilling.append(demand._replace(tokens=rest, choices=0))
         if begun:
             load.age = time.monotonic() - sum(begun) / len(begun)
         return load

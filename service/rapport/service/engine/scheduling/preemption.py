@@ -6,22 +6,22 @@ from collections import Counter
 from collections.abc import Iterable
 
 from rapport.service.engine.request import Tenant
-from rapport.service.engine.sequence import Sequence
+from rapport.service.engine.sequences import SequenceState
 
 
-class Holdings:
+class SlotHoldings:
     """The slots of some sequences, by key and by tenant."""
 
-    def __init__(self, sequences: Iterable[Sequence]) -> None:
+    def __init__(self, sequences: Iterable[SequenceState]) -> None:
         self._sequences = list(sequences)
         self._tenants = Counter(sequence.tenant for sequence in self._sequences)
         self._keys = Counter(sequence.tenant.key for sequence in self._sequences)
 
-    def has(self, tenant: Tenant) -> bool:
+    def holds(self, tenant: Tenant) -> bool:
         """Whether a tenant holds any."""
         return self._tenants[tenant] > 0
 
-    def most_of_another(self, tenant: Tenant) -> int:
+    def max_of_another(self, tenant: Tenant) -> int:
         """The most that another key holds, or another user of the same key."""
         keys = (count for key, count in self._keys.items() if key != tenant.key)
         users = (
@@ -31,25 +31,27 @@ class Holdings:
         )
         return max((*keys, *users), default=0)
 
-    def yielding_to(self, key: str) -> Sequence | None:
-        """The sequence to park for a user of a key who holds no slot.
+    def victim_for(self, key: str) -> SequenceState | None:
+        """The sequence to preempt for a user of a key who holds no slot.
 
         It is the newest of the user that holds most, of the key that does. Users of the same
         key keep one slot; another key keeps as many as this one then has.
         """
-        able = (sequence for sequence in self._sequences if self._may_yield(sequence, key))
-        return max(able, key=self._greed, default=None)
+        able = (sequence for sequence in self._sequences if self._preemptible(sequence, key))
+        return max(able, key=self._preemption_order, default=None)
 
-    def _may_yield(self, sequence: Sequence, key: str) -> bool:
-        job, own = sequence.job, sequence.tenant
+    def _preemptible(self, sequence: SequenceState, key: str) -> bool:
+        group, own = sequence.group, sequence.tenant
         if own.key == key:
             spare = self._tenants[own] > 1
         else:
             spare = self._keys[own.key] > self._keys[key] + 1
-        needed = job.waiting > 0 and len(job.running) == 1  # the last to hold the prompt for others
+        needed = (
+            group.waiting > 0 and len(group.running) == 1
+        )  # the last to hold the prompt for others
         due = not (sequence.output or sequence.remaining_prompt)  # its first token comes now
         return spare and not needed and not due
 
-    def _greed(self, sequence: Sequence) -> tuple[int, int, float]:
+    def _preemption_order(self, sequence: SequenceState) -> tuple[int, int, float]:
         tenant = sequence.tenant
-        return self._keys[tenant.key], self._tenants[tenant], sequence.began
+        return self._keys[tenant.key], self._tenants[tenant], sequence.started_at

@@ -1,4 +1,4 @@
-"""The jobs that wait for a slot, and which of them is next."""
+"""The groups that wait for a slot, and which of them is next."""
 
 from __future__ import annotations
 
@@ -6,51 +6,51 @@ import time
 from collections.abc import Callable
 
 from rapport.service.engine.request import Tenant, Tier
-from rapport.service.engine.scheduling.fairness import Ledger
-from rapport.service.engine.sequence import Job
+from rapport.service.engine.scheduling.fairness import ServiceLedger
+from rapport.service.engine.sequences import SequenceGroup
 
 # A request that others of its tenant overtook for this long, in seconds, goes before them.
-PATIENCE = 30.0
+MAX_OVERTAKEN_S = 30.0
 
 
-class Line:
+class WaitingQueue:
     """Least served tenant first, of equals the one that waits longer.
 
-    Within a tenant what was parked goes on first, then by tier and then by arrival.
+    Within a tenant what was preempted goes on first, then by tier and then by arrival.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: ServiceLedger) -> None:
         self._ledger = ledger
         # The inner dicts are sets that keep the order.
-        self._jobs: dict[Tenant, dict[Job, None]] = {}
+        self._groups: dict[Tenant, dict[SequenceGroup, None]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._jobs.values()))
+        return sum(map(len, self._groups.values()))
 
-    def append(self, job: Job) -> None:
-        self._jobs.setdefault(job.request.tenant, {})[job] = None
+    def append(self, group: SequenceGroup) -> None:
+        self._groups.setdefault(group.request.tenant, {})[group] = None
 
-    def remove(self, job: Job) -> None:
-        """Takes a job out, if it waits."""
-        own = self._jobs.get(job.request.tenant, {})
-        own.pop(job, None)
+    def remove(self, group: SequenceGroup) -> None:
+        """Takes a group out, if it waits."""
+        own = self._groups.get(group.request.tenant, {})
+        own.pop(group, None)
         if not own:
-            self._jobs.pop(job.request.tenant, None)
+            self._groups.pop(group.request.tenant, None)
 
-    def first(self, may: Callable[[Tenant], bool]) -> Job | None:
-        """The next of the jobs whose tenant may have a slot."""
-        tenant = min(filter(may, self._jobs), key=self._turn, default=None)
-        return None if tenant is None else min(self._jobs[tenant], key=rank)
+    def first(self, may: Callable[[Tenant], bool]) -> SequenceGroup | None:
+        """The next of the groups whose tenant may have a slot."""
+        tenant = min(filter(may, self._groups), key=self._turn, default=None)
+        return None if tenant is None else min(self._groups[tenant], key=rank)
 
-    def parked(self) -> Job | None:
-        """A job that has given a slot away."""
-        jobs = (job for own in self._jobs.values() for job in own if job.parked)
-        return next(jobs, None)
+    def preempted(self) -> SequenceGroup | None:
+        """A group that has given a slot away."""
+        groups = (group for own in self._groups.values() for group in own if group.preempted)
+        return next(groups, None)
 
     def _turn(self, tenant: Tenant) -> tuple[float, float, float]:
-        return *self._ledger.served(tenant), next(iter(self._jobs[tenant])).arrived
+        return *self._ledger.served(tenant), next(iter(self._groups[tenant])).arrived
 
 
-def rank(job: Job) -> tuple[bool, Tier]:
-    waited = time.monotonic() - job.arrived
-    return not job.parked, Tier.PRIORITY if waited > PATIENCE else job.request.tier
+def rank(group: SequenceGroup) -> tuple[bool, Tier]:
+    waited = time.monotonic() - group.arrived
+    return not group.preempted, Tier.PRIORITY if waited > MAX_OVERTAKEN_S else group.request.tier

@@ -19,11 +19,11 @@ from collections.abc import Iterable, Sequence
 
 from rapport.service.engine.sampling.constraint import Constraint
 
-MAX_DRAFT = 15
+MAX_DRAFT_TOKENS = 15
 """Tokens in a draft: with more the cost of a run grows as fast as what it gives."""
 
 # Lengths of the last tokens that are looked up, the longest first.
-GRAMS = (3, 2)
+NGRAM_LENGTHS = (3, 2)
 # What one more token in a run costs, in steps of one: a sixth with 8-bit weights, a fifth or a
 # quarter with 4-bit ones, for which a lower one does no worse, as drafts that are right go on being
 # right. It is not learned as times are, or the time of day would decide which kernels round a
@@ -37,7 +37,7 @@ WEIGHT = 0.15
 FORGIVENESS = 0.005
 
 
-class Lookup:
+class NgramLookup:
     """Finds where the last tokens occurred before. Takes in tokens in constant time each."""
 
     def __init__(self) -> None:
@@ -55,11 +55,11 @@ class Lookup:
                 # Behind what was expected nothing is: what comes then stands there by chance.
                 more = self._cursor + 1 != self._expected_end
                 self._cursor = self._cursor + 1 if right and more else None
-            for length in GRAMS:
+            for length in NGRAM_LENGTHS:
                 if len(self._tail) >= length:
                     self._next[self._tail[-length:]] = len(self._text)
             self._text.append(token)
-            self._tail = (*self._tail, token)[-GRAMS[0] :]
+            self._tail = (*self._tail, token)[-NGRAM_LENGTHS[0] :]
 
     def expect(self, tokens: Sequence[int]) -> None:
         """Takes in tokens that may come next, but have not."""
@@ -75,7 +75,7 @@ class Lookup:
         Where what followed reaches up to now it goes on repeating.
         """
         if self._cursor is None:
-            grams = (self._tail[-length:] for length in GRAMS if len(self._tail) >= length)
+            grams = (self._tail[-length:] for length in NGRAM_LENGTHS if len(self._tail) >= length)
             self._cursor = next((self._next[gram] for gram in grams if gram in self._next), None)
         if self._cursor is None:
             return []
@@ -89,7 +89,7 @@ class Drafter:
     """Makes the drafts of one choice, of the length that has paid so far."""
 
     def __init__(self, prompt: Sequence[int], prediction: Sequence[int]) -> None:
-        self._lookup = Lookup()
+        self._lookup = NgramLookup()
         self._lookup.extend(prompt)
         self._lookup.expect(prediction)
         self.forced = False
@@ -102,7 +102,7 @@ class Drafter:
         """A guess at what follows `output`: up to `room` tokens, none if that would not pay."""
         self._lookup.extend(output[self._read :])
         self._read = len(output)
-        room = min(room, MAX_DRAFT)
+        room = min(room, MAX_DRAFT_TOKENS)
         forced = constraint.forced() if constraint is not None else []
         self.forced = bool(forced)
         if forced:
@@ -113,7 +113,7 @@ class Drafter:
             return []
         return self._lookup.guess(size)
 
-    def judge(self, accepted: int, drafted: int) -> None:
+    def record_acceptance(self, accepted: int, drafted: int) -> None:
         """Notes how many tokens of a draft came out as guessed."""
         for _ in range(accepted):
             self._acceptance += WEIGHT * (1 - self._acceptance)

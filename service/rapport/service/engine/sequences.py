@@ -19,17 +19,17 @@ from rapport.service.engine.text.stop_strings import StopMatcher
 from rapport.service.engine.text.vocabulary import Vocabulary
 
 
-class Job:
+class SequenceGroup:
     """A request: its prompt is computed once, in the slot of the first choice."""
 
     def __init__(self, generation: Generation) -> None:
         self.generation = generation
         self.request: GenerationRequest = generation.request
         self.arrived = time.monotonic()
-        self.running: list[Sequence] = []
-        self.begun = 0
+        self.running: list[SequenceState] = []
+        self.started = 0
         """How many choices have been given a slot."""
-        self.parked: list[Sequence] = []
+        self.preempted: list[SequenceState] = []
         """Choices that gave their slot to another tenant and will go on."""
         self.prompt_logits: Floats | None = None
         """Logits after the prompt, once it is computed, while choices wait for them."""
@@ -37,12 +37,12 @@ class Job:
     @property
     def waiting(self) -> int:
         """How many choices have not been given a slot."""
-        return self.request.n - self.begun
+        return self.request.n - self.started
 
     @property
     def done(self) -> bool:
         """Whether every choice has ended."""
-        return not (self.running or self.parked or self.waiting)
+        return not (self.running or self.preempted or self.waiting)
 
     @property
     def tokens(self) -> int:
@@ -50,49 +50,51 @@ class Job:
         return len(self.request.prompt) + self.request.max_tokens
 
 
-class Sequence:
-    """One choice of a job, in a slot."""
+class SequenceState:
+    """One choice of a group, in a slot."""
 
-    def __init__(self, job: Job, slot: int, vocabulary: Vocabulary, ends: Collection[int]) -> None:
-        request = job.request
-        self.job = job
+    def __init__(
+        self, group: SequenceGroup, slot: int, vocabulary: Vocabulary, ends: Collection[int]
+    ) -> None:
+        request = group.request
+        self.group = group
         self.slot = slot
-        self.index = job.begun
+        self.index = group.started
         self.computed = 0
         """How many tokens the slot holds."""
-        self.kept: NDArray[Any] | None = None
-        """What the slot held, while the sequence is parked."""
+        self.saved_kv: NDArray[Any] | None = None
+        """What the slot held, while the sequence is preempted."""
         self.output: list[int] = []
-        self.began = time.monotonic()
+        self.started_at = time.monotonic()
         self.drafter: Drafter | None = None
         """Made once it is needed: taking in a long prompt takes milliseconds."""
         self.constraint = request.grammar.start() if request.grammar is not None else None
         self.sampler = Sampler(request.sampling, request.prompt, self.index, vocabulary.size)
-        self.unwanted = [*ends] if request.ignore_eos else []
+        self.suppressed_tokens = [*ends] if request.ignore_eos else []
         """Tokens that a grammar may leave, which would then end the text before its time."""
         self._ends = () if request.ignore_eos else ends
         self._detokenizer = Detokenizer(vocabulary.token_bytes)
         self._matcher = StopMatcher(request.stop, inclusive=request.stop_in_output)
-        job.begun += 1
-        job.running.append(self)
+        group.started += 1
+        group.running.append(self)
 
     @property
     def tenant(self) -> Tenant:
-        return self.job.request.tenant
+        return self.group.request.tenant
 
     @property
     def remaining_prompt(self) -> int:
         """How many tokens of the prompt are not computed."""
-        return len(self.job.request.prompt) - self.computed
+        return len(self.group.request.prompt) - self.computed
 
     @property
     def tokens_held(self) -> tuple[int, ...]:
         """The tokens whose keys and values the slot holds."""
-        return (*self.job.request.prompt, *self.output)[: self.computed]
+        return (*self.group.request.prompt, *self.output)[: self.computed]
 
     def draft(self) -> list[int]:
         """A guess at the next tokens; with it and one more, no more than `max_tokens`."""
-        request = self.job.request
+        request = self.group.request
         if self.drafter is None:
             self.drafter = Drafter(request.prompt, request.prediction)
         room = request.max_tokens - len(self.output) - 1
@@ -115,7 +117,7 @@ class Sequence:
             return text, FinishReason.STOP
         if self.constraint is not None and self.constraint.finished:
             return text + self._rest(), FinishReason.STOP
-        if len(self.output) < self.job.request.max_tokens:
+        if len(self.output) < self.group.request.max_tokens:
             return text, None
         return text + self._rest(), FinishReason.LENGTH
 

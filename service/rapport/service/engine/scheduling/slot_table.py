@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from rapport.service.engine.runtime.runner import Runner
-from rapport.service.engine.sequence import Sequence
+from rapport.service.engine.sequences import SequenceState
 
 
 @dataclass(slots=True)
@@ -25,18 +25,18 @@ class SlotCounters:
         return f"{self.taken} taken, {self.released} released"
 
 
-class Slots:
+class SlotTable:
     """Keeps the decoding sequences dense, and gives back the memory of slots that are left."""
 
     def __init__(self, runner: Runner) -> None:
-        self.prefilling: list[Sequence] = []
-        self.decoding: list[Sequence] = []
+        self.prefilling: list[SequenceState] = []
+        self.decoding: list[SequenceState] = []
         self.free = set(range(runner.slots))
         self.counters = SlotCounters()
         self._runner = runner
 
     @property
-    def running(self) -> Iterator[Sequence]:
+    def running(self) -> Iterator[SequenceState]:
         return chain(self.decoding, self.prefilling)
 
     @property
@@ -44,7 +44,7 @@ class Slots:
         """The slot to take next: the first, which is likely where a decoding one has to be."""
         return min(self.free)
 
-    def held(self, slot: int) -> int:
+    def prompt_tokens_in(self, slot: int) -> int:
         """How many tokens of a prompt a slot behind the decoding ones holds."""
         held = (sequence.computed for sequence in self.prefilling if sequence.slot == slot)
         return next(held, 0)
@@ -54,7 +54,7 @@ class Slots:
         self.counters.taken += 1
         return slot
 
-    def place(self, sequence: Sequence) -> None:
+    def place(self, sequence: SequenceState) -> None:
         """Appends to the decoding sequences, moving the slot behind theirs."""
         place = len(self.decoding)
         self.decoding.append(sequence)
@@ -67,21 +67,21 @@ class Slots:
         self._runner.exchange(sequence.slot, sequence.computed, place, occupant.computed)
         sequence.slot, occupant.slot = place, sequence.slot
 
-    def replace(self, sequence: Sequence, heir: Sequence) -> None:
+    def replace(self, sequence: SequenceState, successor: SequenceState) -> None:
         """Puts another in the place and slot of a decoding sequence, whose first tokens it has."""
         self.counters.released += 1
         self.counters.taken += 1
-        self.decoding[heir.slot] = heir
-        self._runner.release(heir.slot, sequence.computed, kept=heir.computed)
+        self.decoding[successor.slot] = successor
+        self._runner.release(successor.slot, sequence.computed, kept=successor.computed)
 
-    def take_out(self, sequence: Sequence) -> None:
+    def take_out(self, sequence: SequenceState) -> None:
         if sequence in self.prefilling:
             self.prefilling.remove(sequence)
             self._release(sequence)
         else:
             self._vacate(sequence)
 
-    def _vacate(self, sequence: Sequence) -> None:
+    def _vacate(self, sequence: SequenceState) -> None:
         """Removes a decoding sequence; the last one fills its place."""
         self._release(sequence)
         last = self.decoding.pop()
@@ -89,14 +89,14 @@ class Slots:
             self.decoding[sequence.slot] = last
             self._move(last, sequence.slot)
 
-    def _release(self, sequence: Sequence) -> None:
+    def _release(self, sequence: SequenceState) -> None:
         # A prefix that could be written in part alone is not counted as computed.
-        written = max(sequence.computed, len(sequence.job.request.prompt))
+        written = max(sequence.computed, len(sequence.group.request.prompt))
         self._runner.release(sequence.slot, written)
         self.free.add(sequence.slot)
         self.counters.released += 1
 
-    def _move(self, sequence: Sequence, slot: int) -> None:
+    def _move(self, sequence: SequenceState, slot: int) -> None:
         self._runner.copy(sequence.slot, slot, sequence.computed)
         self._runner.release(sequence.slot, sequence.computed)
         self.free.remove(slot)
