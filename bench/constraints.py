@@ -19,7 +19,7 @@ from rapport.service.engine.engine import Engine, EngineConfig
 from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import choose_provider
 from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
-from rapport.service.structured_output.response_format import source_of
+from rapport.service.structured_output.response_format import grammar_source
 from rapport.v1.format_pb2 import ResponseFormat
 
 ROUNDS = 9
@@ -54,7 +54,7 @@ def compiled(folder: Path, engine: Engine) -> Grammar:
     """The grammar of the schema, having told what compiling takes."""
     tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
     compiler = GrammarCompiler(tokenizer, engine.vocabulary.size, engine.spec.eos_token_ids)
-    source = source_of(ResponseFormat(json_schema=json.dumps(SCHEMA)))
+    source = grammar_source(ResponseFormat(json_schema=json.dumps(SCHEMA)))
     if source is None:
         raise RuntimeError("a schema has a grammar")
     began = time.perf_counter()

@@ -19,7 +19,7 @@ from rapport.service.engine.engine import Engine, EngineConfig
 from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import Provider, choose_provider
 from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
-from rapport.service.structured_output.response_format import source_of
+from rapport.service.structured_output.response_format import grammar_source
 from rapport.v1.format_pb2 import ResponseFormat
 
 ROUNDS = 4
@@ -76,7 +76,7 @@ def asked(engine: Engine, question: str) -> GenerationRequest:
 def grammar_of(folder: Path, engine: Engine) -> Grammar:
     tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
     compiler = GrammarCompiler(tokenizer, engine.vocabulary.size, engine.spec.eos_token_ids)
-    source = source_of(ResponseFormat(json_schema=json.dumps(SCHEMA)))
+    source = grammar_source(ResponseFormat(json_schema=json.dumps(SCHEMA)))
     if source is None:
         raise RuntimeError("a schema has a grammar")
     return compiler.compile(source.text)

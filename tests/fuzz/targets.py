@@ -31,13 +31,13 @@ from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.sampling.constraint import GrammarCompiler, GrammarError
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError, ModelNotFoundError
-from rapport.service.prompt.prompt import PromptReader
+from rapport.service.prompt.prompt_encoder import PromptEncoder
 from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.turns import Conversation, Turn
 from rapport.service.request.fields import check
 from rapport.service.request.limits import check_size
 from rapport.service.request.parse import Defaults, generation_request, prediction_of
-from rapport.service.structured_output.response_format import source_of
+from rapport.service.structured_output.response_format import grammar_source
 from rapport.service.tools.grammar import tool_call_grammar
 from rapport.service.tools.tool_call_parser import (
     ArgumentsDelta,
@@ -203,7 +203,7 @@ def formats(data: bytes) -> None:
     request = CreateChatCompletionRequest()
     setattr(request.response_format, kind, data[1:].decode(errors="replace"))
     with suppress(InvalidRequestError, GrammarError):
-        source = source_of(request.response_format)
+        source = grammar_source(request.response_format)
         assert source is not None
         model().compiler.compile(source.text)
 
@@ -248,7 +248,7 @@ class Loaded:
         folder = ensure(MODEL, cpu_precision())
         spec = ModelSpec.read(folder)
         self.vocabulary = Vocabulary.read(folder, spec.vocab_size)
-        self.prompts = PromptReader.load(folder, self.vocabulary, CONTEXT)
+        self.prompts = PromptEncoder.load(folder, self.vocabulary, CONTEXT)
         tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
         self.compiler = GrammarCompiler(tokenizer, spec.vocab_size, spec.eos_token_ids)
 

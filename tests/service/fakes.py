@@ -23,9 +23,9 @@ from rapport.service.engine.stats import (
 )
 from rapport.service.interceptors.context import RequestContext
 from rapport.service.lifecycle import ServedModel
-from rapport.service.prompt.prompt import PromptReader
+from rapport.service.prompt.prompt_encoder import PromptEncoder
 from rapport.service.structured_output.compiler import FormatCompiler
-from rapport.service.structured_output.response_format import Source
+from rapport.service.structured_output.response_format import GrammarSource
 from rapport.v1.format_pb2 import ResponseFormat
 from tests.service.requests import MODEL
 
@@ -115,7 +115,7 @@ class Uncompiled:
         return None if kind is None else self._grammar(kind)
 
     async def compile(
-        self, source: Callable[[], Source], _field: str, form: bytes
+        self, source: Callable[[], GrammarSource], _field: str, form: bytes
     ) -> Grammar | None:
         return self.known.setdefault(form, self._grammar(source().text))
 
@@ -129,7 +129,7 @@ class Uncompiled:
 def served(engine: ScriptedEngine) -> ServedModel:
     """The fakes in the places of what they stand for."""
     real: Engine = engine  # type: ignore[assignment]
-    reader: PromptReader = WordReader()  # type: ignore[assignment]
+    reader: PromptEncoder = WordReader()  # type: ignore[assignment]
     formats: FormatCompiler = Uncompiled()  # type: ignore[assignment]
     grammars: GrammarCompiler = SimpleNamespace(  # type: ignore[assignment]
         compile_times=Histogram(COMPILE_BOUNDS), refused=0, recalled=0

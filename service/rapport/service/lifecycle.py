@@ -14,7 +14,7 @@ from rapport.service.engine.engine import Engine
 from rapport.service.engine.sampling.constraint import GrammarCompiler
 from rapport.service.errors import NotReadyError
 from rapport.service.interceptors.in_flight import InFlightRequests
-from rapport.service.prompt.prompt import PromptReader
+from rapport.service.prompt.prompt_encoder import PromptEncoder
 from rapport.service.rpc.service_names import CHAT_SERVICE, MODEL_SERVICE
 from rapport.service.structured_output.compiler import FormatCompiler
 
@@ -36,7 +36,7 @@ class ServedModel:
     """A loaded model and what is needed to make requests for its engine."""
 
     engine: Engine
-    prompts: PromptReader
+    prompts: PromptEncoder
     formats: FormatCompiler
     grammars: GrammarCompiler
 
@@ -44,7 +44,7 @@ class ServedModel:
     def load(cls, folder: Path, engine: Engine) -> Self:
         """Loads the rest from the folder that the engine was loaded from."""
         vocabulary = engine.vocabulary
-        prompts = PromptReader.load(folder, vocabulary, engine.context_length)
+        prompts = PromptEncoder.load(folder, vocabulary, engine.context_length)
         tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
         grammars = GrammarCompiler(tokenizer, vocabulary.size, engine.spec.eos_token_ids)
         return cls(engine, prompts, FormatCompiler(grammars), grammars)

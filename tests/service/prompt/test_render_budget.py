@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.service.prompt import render_budget as allowance
+from rapport.service.prompt import render_budget
 from rapport.service.prompt.render_budget import (
-    FOR_EACH,
-    LEAST,
-    UNTIMED,
-    Allowance,
-    Exceeded,
+    BASE_SIZE,
+    SIZE_PER_INPUT,
+    SPENDS_PER_TIME_CHECK,
+    RenderBudget,
+    RenderBudgetExceededError,
+    charge_text,
     measure,
     spend,
-    written,
 )
 
 VALUES = st.recursive(
@@ -27,28 +27,28 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_no_value_is_written_longer_than_measured(value: Any) -> None:
     """The measure of a value tells of its text, up to quotes and escapes."""
-    allowance.begin("")
+    render_budget.begin("")
     characters = sum(map(str.isalnum, str(value)))
     assert characters <= 11 * measure(value)
 
 
 def test_what_occurs_twice_counts_twice() -> None:
     """A small value can stand for a large text."""
-    allowance.begin("")
+    render_budget.begin("")
     value: Any = "x"
     for _ in range(10):
         value = [value, value]
     assert measure(value) > 2**10
     for _ in range(50):
         value = [value, value]
-    with pytest.raises(Exceeded, match="makes more"):
+    with pytest.raises(RenderBudgetExceededError, match="makes more"):
         measure(value)
 
 
 @pytest.mark.parametrize("size", [-(10**9), 0, 1])
 def test_nothing_is_gained(size: int) -> None:
     """Whoever pays has less afterwards, whatever it says to pay."""
-    left = Allowance("")
+    left = RenderBudget("")
     before = left._left
     left.spend(size)
     assert left._left < before
@@ -56,27 +56,27 @@ def test_nothing_is_gained(size: int) -> None:
 
 def test_conversations_bring_their_own() -> None:
     """The longer the conversation, the more may be made of it."""
-    text = "x" * LEAST
-    allowance.begin([text])
-    for _ in range(FOR_EACH):
-        assert written(text) is text
-    written(text[: LEAST // 2])
-    with pytest.raises(Exceeded):
-        written(text)
+    text = "x" * BASE_SIZE
+    render_budget.begin([text])
+    for _ in range(SIZE_PER_INPUT):
+        assert charge_text(text) is text
+    charge_text(text[: BASE_SIZE // 2])
+    with pytest.raises(RenderBudgetExceededError):
+        charge_text(text)
 
 
 def test_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps that cost next to nothing end, too."""
-    monkeypatch.setattr(allowance, "SECONDS", 0)
-    allowance.begin("")
-    for _ in range(UNTIMED - 1):
+    monkeypatch.setattr(render_budget, "MAX_CPU_S", 0)
+    render_budget.begin("")
+    for _ in range(SPENDS_PER_TIME_CHECK - 1):
         spend()
-    with pytest.raises(Exceeded, match="takes over 0 s"):
+    with pytest.raises(RenderBudgetExceededError, match="takes over 0 s"):
         spend()
 
 
 def test_what_has_no_text() -> None:
     """Only what has a size can be written."""
-    allowance.begin("")
-    with pytest.raises(Exceeded, match="a object cannot be written"):
-        written(object())
+    render_budget.begin("")
+    with pytest.raises(RenderBudgetExceededError, match="a object cannot be written"):
+        charge_text(object())

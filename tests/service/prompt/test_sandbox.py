@@ -7,8 +7,8 @@ import tracemalloc
 import pytest
 
 from rapport.service.errors import InvalidRequestError
-from rapport.service.prompt import render_budget as allowance
-from rapport.service.prompt.sandbox import MOST_SOURCE
+from rapport.service.prompt import render_budget
+from rapport.service.prompt.sandbox import MAX_SOURCE_CHARS
 from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.turns import Conversation, Turn
 
@@ -99,8 +99,8 @@ def with_long(use: str) -> str:
 )
 def test_hostile_templates(monkeypatch: pytest.MonkeyPatch, source: str, told: str) -> None:
     """A template that wants too much ends in an error that says so, in bounded memory."""
-    monkeypatch.setattr(allowance, "SECONDS", 0.1)
-    monkeypatch.setattr(allowance, "LEAST", 400_000)
+    monkeypatch.setattr(render_budget, "MAX_CPU_S", 0.1)
+    monkeypatch.setattr(render_budget, "BASE_SIZE", 400_000)
     template = ChatTemplate(source)
     tracemalloc.start()
     try:
@@ -114,7 +114,7 @@ def test_hostile_templates(monkeypatch: pytest.MonkeyPatch, source: str, told: s
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("x" * (MOST_SOURCE + 1), "over 1048576 characters"),
+        ("x" * (MAX_SOURCE_CHARS + 1), "over 1048576 characters"),
         ("{{ " + "(" * 100_000, "recursion"),
         ("{{ 1" + "+1" * 10_000 + " }}", "recursion"),
         ("{% for i in [1] %}" * 30 + "{% endfor %}" * 30, "nested blocks"),
@@ -135,7 +135,7 @@ def test_what_is_no_template(source: str, told: str) -> None:
 def test_a_long_conversation_may_be_rendered() -> None:
     """The more is said, the more a template may make of it."""
     template = ChatTemplate("{% for m in messages %}{{ ('' ~ m.content) + '' }}{% endfor %}")
-    text = "x" * allowance.LEAST
+    text = "x" * render_budget.BASE_SIZE
     assert template.render(Conversation([Turn("user", text)])) == text
 
 

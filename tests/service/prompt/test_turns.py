@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.service.prompt.turns import ROLES, Turn, call_text, turn_of
+from rapport.service.prompt.turns import ROLES, Turn, call_text, to_turn
 from rapport.v1.message_pb2 import (
     ChatContent,
     ChatContentParts,
@@ -33,21 +33,21 @@ def test_every_role_has_a_name() -> None:
 )
 def test_roles(role: str, expected: str) -> None:
     """A developer speaks as the system, the others as themselves."""
-    assert turn_of(message(role, "Hi")) == Turn(expected, "Hi")
+    assert to_turn(message(role, "Hi")) == Turn(expected, "Hi")
 
 
 def test_parts_are_joined() -> None:
     """Parts follow each other without anything between."""
     parts = ChatContentParts(items=[ChatMessageContent(text=text) for text in ("a", "", "b\n")])
     said = ChatMessage(role=Role.ROLE_USER, content=ChatContent(parts=parts))
-    assert turn_of(said) == Turn("user", "ab\n")
+    assert to_turn(said) == Turn("user", "ab\n")
 
 
 def test_what_is_not_shown() -> None:
     """Names and earlier reasoning are not shown to the model."""
     said = message("assistant", "Hi")
     said.name, said.reasoning_content = "Ada", "Hm."
-    assert turn_of(said) == Turn("assistant", "Hi")
+    assert to_turn(said) == Turn("assistant", "Hi")
 
 
 def test_calls_are_written_out() -> None:
@@ -55,7 +55,7 @@ def test_calls_are_written_out() -> None:
     said = ChatMessage(
         role=Role.ROLE_ASSISTANT, tool_calls=[call("f", '{"x": 1}'), call("g", "{}")]
     )
-    assert turn_of(said).content == (
+    assert to_turn(said).content == (
         '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>\n'
         '<tool_call>\n{"name": "g", "arguments": {}}\n</tool_call>'
     )
@@ -65,7 +65,7 @@ def test_text_before_calls() -> None:
     """What was said beside the calls comes before them."""
     said = message("assistant", "Let me see.")
     said.tool_calls.append(call("f", "{}"))
-    assert turn_of(said).content.startswith("Let me see.\n<tool_call>\n")
+    assert to_turn(said).content.startswith("Let me see.\n<tool_call>\n")
 
 
 @given(st.text(), st.text())

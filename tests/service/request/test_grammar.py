@@ -6,7 +6,7 @@ import pytest
 
 from rapport.service.errors import InvalidRequestError
 from rapport.service.request.grammar import grammar_for
-from rapport.service.structured_output.strict_json import refused
+from rapport.service.structured_output.strict_json import field_error
 from rapport.service.tools.tool_choice import NO_PARAMETERS, NO_TOOLS, Function, ToolPolicy
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat
@@ -23,7 +23,7 @@ class Limited(Uncompiled):
     async def compile(self, source: Any, field: str, form: bytes) -> Any:
         self.tries += 1
         if "properties" in source().text:
-            raise refused(field, "Grammar not supported: too large")
+            raise field_error(field, "Grammar not supported: too large")
         return await super().compile(source, field, form)
 
 

@@ -8,7 +8,7 @@ import pytest
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError, ModelNotFoundError
 from rapport.service.lifecycle import ServedModel
-from rapport.service.prompt.prompt import PromptReader
+from rapport.service.prompt.prompt_encoder import PromptEncoder
 from rapport.service.request.tokenize import tokenized
 from rapport.v1.tokenize_pb2 import TokenizeRequest
 from rapport.v1.tool_pb2 import FunctionDefinition, Tool
@@ -22,7 +22,7 @@ class Reading:
         self.vocabulary = Vocabulary.read(folder, 49152)
         self.model = MODEL
         self.engine = self
-        self.prompts = PromptReader.load(folder, self.vocabulary, 8192)
+        self.prompts = PromptEncoder.load(folder, self.vocabulary, 8192)
 
 
 @pytest.fixture(scope="module")

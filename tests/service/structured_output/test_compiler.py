@@ -10,9 +10,9 @@ import pytest
 from rapport.service.engine.errors import Bound, OverloadedError
 from rapport.service.engine.sampling.constraint import GrammarCompiler
 from rapport.service.errors import InvalidRequestError
-from rapport.service.structured_output import compiler as module
-from rapport.service.structured_output.compiler import FormatCompiler
-from rapport.service.structured_output.response_format import Source
+from rapport.service.structured_output import compiler as format_compiler
+from rapport.service.structured_output.compiler import THREADS, FormatCompiler
+from rapport.service.structured_output.response_format import GrammarSource
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat
 
 KNOWN = ResponseFormat(regex="known|before")
@@ -25,27 +25,27 @@ def formats(compiler: GrammarCompiler) -> FormatCompiler:
 
 
 async def test_free_text_needs_no_grammar(formats: FormatCompiler) -> None:
-    """Text is answered at once with no grammar."""
+    """Free text has no grammar, and does not wait for a thread."""
     assert await formats.compile_format(ResponseFormat()) is None
 
 
-async def test_the_same_form_is_compiled_once(formats: FormatCompiler) -> None:
-    """A form that comes again gets the grammar that was made for it."""
+async def test_the_same_format_is_compiled_once(formats: FormatCompiler) -> None:
+    """A format that comes again gets the grammar that was compiled for it."""
     first = await formats.compile_format(WANTED)
     assert first is not None
     assert await formats.compile_format(WANTED) is first
 
 
-async def test_forms_of_one_grammar_leave_few_traces(
+async def test_few_keys_of_one_grammar_are_kept(
     monkeypatch: pytest.MonkeyPatch, formats: FormatCompiler
 ) -> None:
-    """However many there are: the last are known, and none is kept for ever."""
-    monkeypatch.setattr(module, "MOST_FORMS", 3)
-    forms = [bytes([number]) for number in range(10)]
-    same = partial(Source, 'start: "same"', "tools")
-    grammars = [await formats.compile(same, "tools", form) for form in forms]
+    """Of many keys for one grammar only the last ones are kept."""
+    monkeypatch.setattr(format_compiler, "MAX_KNOWN_KEYS", 3)
+    keys = [bytes([number]) for number in range(10)]
+    same = partial(GrammarSource, 'start: "same"', "tools")
+    grammars = [await formats.compile(same, "tools", key) for key in keys]
     assert all(grammar is grammars[0] for grammar in grammars)
-    assert [formats.recall(form) for form in forms] == [None] * 7 + grammars[:3]
+    assert [formats.recall(key) for key in keys] == [None] * 7 + grammars[:3]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ async def test_forms_of_one_grammar_leave_few_traces(
 async def test_what_does_not_compile_is_named(
     formats: FormatCompiler, wanted: ResponseFormat, field: str, text: str
 ) -> None:
-    """A grammar that the engine refuses is a fault of its field."""
+    """A grammar that the engine refuses is an error of its field."""
     with pytest.raises(InvalidRequestError) as caught:
         await formats.compile_format(wanted)
     (violation,) = caught.value.violations
@@ -75,32 +75,34 @@ async def test_what_does_not_compile_is_named(
 async def test_compiling_ends_in_time(
     monkeypatch: pytest.MonkeyPatch, compiler: GrammarCompiler
 ) -> None:
-    """What takes too long is refused in time, and the event loop goes on meanwhile."""
-    monkeypatch.setattr(module, "SECONDS", 0.1)
+    """A compilation that takes too long is refused in time. It does not block the event loop."""
+    monkeypatch.setattr(format_compiler, "COMPILE_TIMEOUT_S", 0.1)
     monkeypatch.setattr(compiler, "compile", lambda _source: time.sleep(0.5))
     formats = FormatCompiler(compiler)
-    refusal = asyncio.create_task(formats.compile(partial(Source, "", "tools"), "tools", b""))
+    refusal = asyncio.create_task(
+        formats.compile(partial(GrammarSource, "", "tools"), "tools", b"")
+    )
     await asyncio.sleep(0.01)
     assert not refusal.done()
     with pytest.raises(InvalidRequestError, match=r"takes over 0\.1 s, field: 'tools'"):
         await refusal
 
 
-async def test_stuck_compiles_hold_up_nobody(
+async def test_stuck_compilations_block_nobody(
     monkeypatch: pytest.MonkeyPatch, compiler: GrammarCompiler
 ) -> None:
-    """While all threads are stuck, new forms are told so in time; afterwards they are served.
+    """While all threads are stuck, new formats are refused in time. Afterwards they are served.
 
-    A form that came before is served all the while.
+    A format that is known is served all the time.
     """
-    monkeypatch.setattr(module, "SECONDS", 0.1)
+    monkeypatch.setattr(format_compiler, "COMPILE_TIMEOUT_S", 0.1)
     formats, freed = FormatCompiler(compiler), Event()
     known = await formats.compile_format(KNOWN)
-    stuck = [formats.compile(partial(stay, freed), "tools", b"") for _ in range(module.THREADS)]
+    stuck = [formats.compile(partial(stay, freed), "tools", b"") for _ in range(THREADS)]
     waiting = [formats.compile_format(WANTED), formats.compile_format(KNOWN)]
     *results, again = await asyncio.gather(*stuck, *waiting, return_exceptions=True)
     assert again is known is not None
-    assert [type(result) for result in results] == [InvalidRequestError] * module.THREADS + [
+    assert [type(result) for result in results] == [InvalidRequestError] * THREADS + [
         OverloadedError
     ]
     assert isinstance(results[-1], OverloadedError)
@@ -113,12 +115,14 @@ async def test_stuck_compiles_hold_up_nobody(
 async def test_a_cancellation_is_never_lost(
     monkeypatch: pytest.MonkeyPatch, compiler: GrammarCompiler
 ) -> None:
-    """Nor at the moment at which the grammar is there: who is gone must not get a slot."""
+    """Not even when the grammar is just ready: a cancelled request must not get a slot."""
     monkeypatch.setattr(compiler, "compile", lambda _source: None)
-    monkeypatch.setattr(module, "THREADS", 1)
+    monkeypatch.setattr(format_compiler, "THREADS", 1)
     formats = FormatCompiler(compiler)
     for turns in range(20):
-        compiling = asyncio.create_task(formats.compile(partial(Source, "", "tools"), "tools", b""))
+        compiling = asyncio.create_task(
+            formats.compile(partial(GrammarSource, "", "tools"), "tools", b"")
+        )
         await asyncio.sleep(0)
         formats._threads.submit(int).result()  # so the work is done, and the loop does not know
         for _ in range(turns):
@@ -129,9 +133,9 @@ async def test_a_cancellation_is_never_lost(
 
 
 async def test_nothing_is_compiled_once_closed(compiler: GrammarCompiler) -> None:
-    """What waits at the end is left, so that the process can end."""
+    """Compilations that wait are dropped at the end, so that the process can end."""
     formats, freed = FormatCompiler(compiler), Event()
-    stuck = [formats.compile(partial(stay, freed), "tools", b"") for _ in range(module.THREADS)]
+    stuck = [formats.compile(partial(stay, freed), "tools", b"") for _ in range(THREADS)]
     running = [asyncio.create_task(each) for each in (*stuck, formats.compile_format(WANTED))]
     await asyncio.sleep(0.05)
     formats.close()

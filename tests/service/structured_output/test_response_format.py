@@ -7,7 +7,7 @@ import pytest
 from rapport.service.engine.sampling.constraint import GrammarCompiler
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError
-from rapport.service.structured_output.response_format import source_of
+from rapport.service.structured_output.response_format import grammar_source
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat, TextFormat
 from tests.service.structured_output.sampling import accepts, sample
 
@@ -22,7 +22,7 @@ def wrapped(**fields: object) -> ResponseFormat:
 @pytest.mark.parametrize("wanted", [ResponseFormat(), ResponseFormat(text=TextFormat())])
 def test_text_is_free(wanted: ResponseFormat) -> None:
     """Text has no grammar."""
-    assert source_of(wanted) is None
+    assert grammar_source(wanted) is None
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_schema_in_all_its_forms(
     compiler: GrammarCompiler, vocabulary: Vocabulary, wanted: ResponseFormat
 ) -> None:
     """A schema counts bare, in OpenAI's wrapper, and as a JSON string in either."""
-    source = source_of(wanted)
+    source = grammar_source(wanted)
     assert source is not None
     grammar = compiler.compile(source.text)
     assert accepts(grammar, vocabulary.encode_text('{"a": 1}'))
@@ -51,7 +51,7 @@ def test_a_schema_in_all_its_forms(
 @pytest.mark.parametrize("seed", range(10))
 def test_any_object(compiler: GrammarCompiler, vocabulary: Vocabulary, seed: int) -> None:
     """Without a schema the answer is some JSON object."""
-    source = source_of(ResponseFormat(json_object=JsonObjectFormat()))
+    source = grammar_source(ResponseFormat(json_object=JsonObjectFormat()))
     assert source is not None
     text = sample(compiler.compile(source.text), vocabulary.token_bytes, seed)
     assert isinstance(json.loads(text), dict)
@@ -59,7 +59,7 @@ def test_any_object(compiler: GrammarCompiler, vocabulary: Vocabulary, seed: int
 
 def test_a_regular_expression(compiler: GrammarCompiler, vocabulary: Vocabulary) -> None:
     """The whole answer matches the expression."""
-    source = source_of(ResponseFormat(regex=r"(yes|no)/\d{2}\n?"))
+    source = grammar_source(ResponseFormat(regex=r"(yes|no)/\d{2}\n?"))
     assert source is not None
     grammar = compiler.compile(source.text)
     assert accepts(grammar, vocabulary.encode_text("yes/42"))
@@ -101,5 +101,5 @@ def test_a_regular_expression(compiler: GrammarCompiler, vocabulary: Vocabulary)
 def test_the_field_at_fault_is_named(wanted: ResponseFormat, field: str) -> None:
     """A form that is wrong is refused with the path of what is."""
     with pytest.raises(InvalidRequestError) as caught:
-        source_of(wanted)
+        grammar_source(wanted)
     assert [v.field for v in caught.value.violations] == [field]

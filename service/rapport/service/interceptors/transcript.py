@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rapport.service.engine.request import Delta
-from rapport.service.prompt.turns import text_of
+from rapport.service.prompt.turns import content_text
 from rapport.v1.chat_pb2 import FinishReason
 from rapport.v1.message_pb2 import ChatMessage, Role
 
@@ -42,7 +42,7 @@ class Transcript:
         last_first: list[dict[str, str]] = []
         room = MAX_CHARS
         for message in reversed(messages):
-            text = text_of(message.content)
+            text = content_text(message.content)
             role = ROLES.get(message.role) or str(message.role)
             last_first.append({"role": role, "content": _cut(text, room)})
             room -= max(len(text), 1)

@@ -17,9 +17,15 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from rapport.service.prompt import template_filters as filters
-from rapport.service.prompt.render_budget import Exceeded, charged, spend, weight, written
+from rapport.service.prompt.render_budget import (
+    RenderBudgetExceededError,
+    charge,
+    charge_text,
+    own_size,
+    spend,
+)
 
-MOST_SOURCE = 1 << 20
+MAX_SOURCE_CHARS = 1 << 20
 METHODS = frozenset(
     [
         "capitalize",
@@ -84,10 +90,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters = {
             **filters.ALL,
             STEP: spend,
-            CHARGED: charged,
+            CHARGED: charge,
             CONCATENATED: filters.concatenated,
         }
-        self.globals["dict"] = lambda **items: charged(items)
+        self.globals["dict"] = lambda **items: charge(items)
         del self.globals["lipsum"]
 
     def read(self, source: str) -> Template:
@@ -96,8 +102,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         Raises:
             ValueError: it is too long, or no template.
         """
-        if len(source) > MOST_SOURCE:
-            raise ValueError(f"the chat template has over {MOST_SOURCE} characters")
+        if len(source) > MAX_SOURCE_CHARS:
+            raise ValueError(f"the chat template has over {MAX_SOURCE_CHARS} characters")
         try:
             tree: nodes.Template = Bounding().visit(self.parse(source))
             tree.set_environment(self)
@@ -119,16 +125,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "+":
             result = left + right
-            spend(weight(result))
+            spend(own_size(result))
             return result
         if operator == "%" and isinstance(left, str):
-            raise Exceeded("it formats text with '%'")
+            raise RenderBudgetExceededError("it formats text with '%'")
         if operator == "*":
             filters.check_product(left, right)
         if operator == "**":
             filters.check_power(left, right)
         result = super().call_binop(context, operator, left, right)
-        spend(weight(result))
+        spend(own_size(result))
         return result
 
     def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -139,7 +145,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             function = filters.replace if name == "replace" else filters.join_method
             args = (owner, *args)
         result = super().call(context, function, *args, **kwargs)
-        spend(weight(result))
+        spend(own_size(result))
         return result
 
 
@@ -200,4 +206,4 @@ def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
 @pass_context
 def _finalize(_context: Context, value: Any) -> Any:
     # jinja2 does not call what takes a context as it reads a template.
-    return written(value)
+    return charge_text(value)

@@ -12,9 +12,9 @@ from typing import Never
 from jinja2 import TemplateError, meta
 
 from rapport.service.errors import FieldViolation, InvalidRequestError
-from rapport.service.prompt import render_budget as allowance
+from rapport.service.prompt import render_budget
 from rapport.service.prompt.sandbox import Sandbox
-from rapport.service.prompt.turns import Conversation, Json, Turn
+from rapport.service.prompt.turns import Conversation, JsonObject, Turn
 
 # Something to recognise in what a template makes of it.
 PROBE = "probe"
@@ -90,12 +90,16 @@ class ChatTemplate:
         return ""
 
     def _render(
-        self, messages: Sequence[Json], tools: Sequence[Json] = (), *, answer: bool = True
+        self,
+        messages: Sequence[JsonObject],
+        tools: Sequence[JsonObject] = (),
+        *,
+        answer: bool = True,
     ) -> str:
         # Without any, Hugging Face's renderer gives None, which templates ask for.
         given = list(tools) or None
         try:
-            allowance.begin([messages, given])
+            render_budget.begin([messages, given])
             text = self._template.render(
                 messages=messages, tools=given, add_generation_prompt=answer
             )
@@ -108,7 +112,7 @@ class ChatTemplate:
         return text
 
 
-def _messages(turns: Sequence[Turn]) -> list[Json]:
+def _messages(turns: Sequence[Turn]) -> list[JsonObject]:
     return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 

@@ -12,13 +12,13 @@ from jinja2.nodes import EvalContext
 from jinja2.utils import pass_eval_context
 
 from rapport.service.prompt.render_budget import (
-    MOST_BITS,
-    Exceeded,
-    charged,
+    MAX_INTEGER_BITS,
+    RenderBudgetExceededError,
+    charge,
+    charge_text,
     measure,
+    own_size,
     spend,
-    weight,
-    written,
 )
 
 # Of values as they are, and of their text.
@@ -74,7 +74,7 @@ def paid(function: Callable[..., Any]) -> Callable[..., Any]:
     def paying(*args: Any, **kwargs: Any) -> Any:
         spend()
         result = function(*args, **kwargs)
-        spend(weight(result))
+        spend(own_size(result))
         return result
 
     return paying
@@ -97,7 +97,7 @@ def tojson(value: Any, indent: int | None = None) -> str:
     if indent is None:
         return json.dumps(value, ensure_ascii=False)
     if indent > WIDEST:
-        raise Exceeded("it indents too far")
+        raise RenderBudgetExceededError("it indents too far")
     chunks = []
     for chunk in json.JSONEncoder(ensure_ascii=False, indent=indent).iterencode(value):
         spend(len(chunk))
@@ -106,7 +106,7 @@ def tojson(value: Any, indent: int | None = None) -> str:
 
 
 def replace(text: Any, old: Any, new: Any, count: int | None = None) -> str:
-    text, old, new = (str(written(each)) for each in (text, old, new))
+    text, old, new = (str(charge_text(each)) for each in (text, old, new))
     spend(text.count(old) * len(new))
     return str(text.replace(old, new, -1 if count is None else count))
 
@@ -127,18 +127,18 @@ def join_method(separator: str, items: Iterable[str]) -> str:
 
 
 def indent(text: Any, width: int | str = 4, *args: Any, **kwargs: Any) -> Any:
-    lines = str(written(text)).splitlines()
+    lines = str(charge_text(text)).splitlines()
     spend(len(lines) * (len(width) if isinstance(width, str) else width))
     return FILTERS["indent"](text, width, *args, **kwargs)
 
 
 def default(value: Any, otherwise: Any = "", *args: Any, **kwargs: Any) -> Any:
-    return FILTERS["default"](value, charged(otherwise), *args, **kwargs)
+    return FILTERS["default"](value, charge(otherwise), *args, **kwargs)
 
 
 def concatenated(items: list[Any]) -> str:
     """What `~` makes of its operands."""
-    return "".join(str(written(item)) for item in items)
+    return "".join(str(charge_text(item)) for item in items)
 
 
 def check_product(left: Any, right: Any) -> None:
@@ -150,8 +150,8 @@ def check_product(left: Any, right: Any) -> None:
 
 def check_power(base: Any, exponent: Any) -> None:
     numbers = isinstance(base, int) and isinstance(exponent, int)
-    if numbers and base.bit_length() * exponent > MOST_BITS:
-        raise Exceeded("its numbers are too large")
+    if numbers and base.bit_length() * exponent > MAX_INTEGER_BITS:
+        raise RenderBudgetExceededError("its numbers are too large")
 
 
 OURS: dict[str, Callable[..., Any]] = {

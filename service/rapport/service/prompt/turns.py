@@ -11,7 +11,7 @@ from rapport.service.tools import hermes_format
 from rapport.v1.message_pb2 import ChatContent, ChatMessage, Role
 from rapport.v1.tool_pb2 import ToolCall
 
-Json = dict[str, Any]
+JsonObject = dict[str, Any]
 
 ROLES = {
     Role.ROLE_SYSTEM: "system",
@@ -35,7 +35,7 @@ class Conversation:
     """All that a prompt is made of, but for what the template adds."""
 
     turns: Sequence[Turn]
-    tools: Sequence[Json] = ()
+    tools: Sequence[JsonObject] = ()
 
     @property
     def length(self) -> int:
@@ -47,22 +47,22 @@ class Conversation:
         """All texts in it that callers wrote."""
         for turn in self.turns:
             yield turn.content
-        yield from texts_in(self.tools)
+        yield from _texts_in(self.tools)
 
     def changed(self, change: Callable[[str], str]) -> Conversation:
         """The same with other texts."""
         turns = [replace(turn, content=change(turn.content)) for turn in self.turns]
-        return Conversation(turns, [changed_in(tool, change) for tool in self.tools])
+        return Conversation(turns, [_map_strings(tool, change) for tool in self.tools])
 
 
-def turn_of(message: ChatMessage) -> Turn:
+def to_turn(message: ChatMessage) -> Turn:
     """The turn that a message is. Names and earlier reasoning are not shown to the model."""
-    said = text_of(message.content)
+    said = content_text(message.content)
     paragraphs = [said, *map(call_text, message.tool_calls)]
     return Turn(ROLES[message.role], "\n".join(filter(None, paragraphs)))
 
 
-def text_of(content: ChatContent) -> str:
+def content_text(content: ChatContent) -> str:
     """The text of a content; parts follow each other without anything between."""
     if content.WhichOneof("kind") == "parts":
         return "".join(part.text for part in content.parts.items)
@@ -71,10 +71,10 @@ def text_of(content: ChatContent) -> str:
 
 def call_text(call: ToolCall) -> str:
     """A call as models that call tools write it."""
-    return hermes_format.call(call.function.name, json_text(call.function.arguments))
+    return hermes_format.call(call.function.name, _as_json(call.function.arguments))
 
 
-def json_text(text: str) -> str:
+def _as_json(text: str) -> str:
     """The text itself where it is JSON, else as a JSON string, so that nothing is lost."""
     try:
         json.loads(text)
@@ -83,22 +83,22 @@ def json_text(text: str) -> str:
     return text
 
 
-def texts_in(value: Any) -> Iterator[str]:
+def _texts_in(value: Any) -> Iterator[str]:
     """The strings in a JSON value, keys too."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         yield from value
-        yield from texts_in(list(value.values()))
+        yield from _texts_in(list(value.values()))
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from texts_in(item)
+            yield from _texts_in(item)
 
 
-def changed_in(value: Any, change: Callable[[str], str]) -> Any:
+def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
     """A JSON value with other strings."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {change(key): changed_in(item, change) for key, item in value.items()}
-    return [changed_in(item, change) for item in value] if isinstance(value, list) else value
+        return {change(key): _map_strings(item, change) for key, item in value.items()}
+    return [_map_strings(item, change) for item in value] if isinstance(value, list) else value

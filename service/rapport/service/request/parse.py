@@ -13,7 +13,7 @@ from rapport.service.engine.request import (
 )
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import FieldViolation, InvalidRequestError, PromptTooLongError
-from rapport.service.prompt.turns import text_of
+from rapport.service.prompt.turns import content_text
 from rapport.service.request.rules import has
 from rapport.service.response.logprobs import wanted_logprobs
 from rapport.v1.chat_pb2 import (
@@ -129,7 +129,7 @@ def prediction_of(request: CreateChatCompletionRequest, vocabulary: Vocabulary) 
     if request.speculation.WhichOneof("kind") == "token_ids":
         ids = request.speculation.token_ids.items
         return tuple(id_ for id_ in ids if 0 <= id_ < vocabulary.size)
-    text = request.speculation.text or text_of(request.prediction.content)
+    text = request.speculation.text or content_text(request.prediction.content)
     return tuple(vocabulary.encode_text(text)) if text else ()
 
 

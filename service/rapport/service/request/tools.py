@@ -6,8 +6,8 @@ import re
 
 from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.request.rules import Violations, known, matches, required
-from rapport.service.structured_output.schema import dumped
-from rapport.service.structured_output.strict_json import parse
+from rapport.service.structured_output.json_schema.grammar import dump_schema
+from rapport.service.structured_output.strict_json import parse_json
 from rapport.service.tools.tool_choice import chosen_name, function_definitions
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.tool_pb2 import (
@@ -56,8 +56,8 @@ def parameters_violations(path: str, function: FunctionDefinition) -> Violations
     if not function.HasField("parameters"):
         return
     try:
-        schema = parse(function.parameters, path)
-        dumped(schema, path)
+        schema = parse_json(function.parameters, path)
+        dump_schema(schema, path)
     except InvalidRequestError as error:
         yield from error.violations
         return

@@ -1,8 +1,8 @@
-"""Grammars in llama.cpp's GBNF, to Lark as the grammar engine has it.
+"""Translates grammars in llama.cpp's GBNF to Lark, the syntax of the grammar engine.
 
-GBNF knows no tokens: every way of reading a text counts. The engine's Lark cuts text
-into the longest tokens first. So a grammar without recursion becomes one token, a
-regular expression, and in any other every character is a token of its own.
+GBNF has no tokens: a text matches if there is any way of reading it. The engine's Lark first
+cuts a text into tokens, the longest first. So a grammar without recursion becomes a single
+token, that is a regular expression. In a recursive grammar every character is a token.
 """
 
 from __future__ import annotations
@@ -14,125 +14,126 @@ from graphlib import TopologicalSorter
 
 from rapport.service.structured_output.gbnf_parser import (
     Alternatives,
-    Characters,
+    CharacterClass,
+    Concatenation,
     GbnfError,
-    Literal,
-    Node,
-    Repeated,
-    RuleName,
-    Series,
-    parse,
+    GbnfNode,
+    LiteralText,
+    Repetition,
+    RuleReference,
+    parse_gbnf,
 )
 
-# The engine goes as deep as rules do, on a stack; twice as much is fine.
-MOST_NESTED = 1000
-# Its work grows with the square of what may be left out in a row.
-MOST_PARTS = 10_000
-# It takes a rule's parts anew wherever the rule is named, unless it reads by characters.
-MOST_WRITTEN_OUT = 100_000
+# The engine recurses as deep as rules are nested. Twice this depth still works.
+MAX_TOTAL_DEPTH = 1000
+# The engine's work grows with the square of the number of optional parts in a row.
+MAX_PARTS = 10_000
+# In a grammar that is one token, the engine copies a rule wherever it is named.
+MAX_EXPANDED_PARTS = 100_000
 
 
 def gbnf_to_lark(text: str) -> str:
-    """The same language in Lark.
+    """A grammar of the same language in Lark.
 
     Raises:
         GbnfError: the grammar is wrong or too large.
     """
-    rules = reachable(parse(text))
-    if sum(map(depth, rules.values())) > MOST_NESTED:
-        raise GbnfError(f"rules should be nested at most {MOST_NESTED} deep together")
-    by_characters = recursive(rules)
-    if sum(size(rule, by_characters=by_characters) for rule in rules.values()) > MOST_PARTS:
-        raise GbnfError(f"rules should have at most {MOST_PARTS} parts together")
-    if not by_characters and written_out(rules) > MOST_WRITTEN_OUT:
-        raise GbnfError(f"rules should have at most {MOST_WRITTEN_OUT} parts written out")
-    writer = Writer({name: f"r{number}" for number, name in enumerate(rules)}, by_characters)
+    rules = _reachable(parse_gbnf(text))
+    if sum(map(_depth, rules.values())) > MAX_TOTAL_DEPTH:
+        raise GbnfError(f"rules should be nested at most {MAX_TOTAL_DEPTH} deep together")
+    by_characters = _is_recursive(rules)
+    if sum(_size(rule, by_characters=by_characters) for rule in rules.values()) > MAX_PARTS:
+        raise GbnfError(f"rules should have at most {MAX_PARTS} parts together")
+    if not by_characters and _expanded_size(rules) > MAX_EXPANDED_PARTS:
+        raise GbnfError(f"rules should have at most {MAX_EXPANDED_PARTS} parts written out")
+    writer = LarkWriter({name: f"r{number}" for number, name in enumerate(rules)}, by_characters)
     lines = [f"{writer.name(name)}: {writer.write(rule)}" for name, rule in rules.items()]
     return "\n".join([f"start: {writer.name('root')}", *lines])
 
 
+def lark_string(text: str) -> str:
+    """A text as a string literal in Lark."""
+    return json.dumps(text, ensure_ascii=False)
+
+
 @dataclass(frozen=True, slots=True)
-class Writer:
-    """Writes nodes as Lark: by characters in rules, whole in tokens."""
+class LarkWriter:
+    """Writes nodes as Lark: as rules of single characters, or as one token."""
 
     names: dict[str, str]
     by_characters: bool
 
     def name(self, rule: str) -> str:
-        """Lark tells rules from tokens by their case."""
+        """The name of a rule. Lark tells tokens from rules by upper case."""
         name = self.names[rule]
         return name if self.by_characters else name.upper()
 
-    def write(self, node: Node) -> str:
+    def write(self, node: GbnfNode) -> str:
+        """The Lark expression of a node."""
         match node:
-            case Literal(text):
+            case LiteralText(text):
                 pieces = list(text) if self.by_characters else [text]
-                return " ".join(map(quoted, pieces)) or '""'
-            case Characters(pattern):
+                return " ".join(map(lark_string, pieces)) or '""'
+            case CharacterClass(pattern):
                 return f"/{pattern}/"
-            case RuleName(rule):
+            case RuleReference(rule):
                 return self.name(rule)
-            case Series(parts):
+            case Concatenation(parts):
                 return " ".join(f"({self.write(part)})" for part in parts) or '""'
             case Alternatives(options):
                 return " | ".join(f"({self.write(option)})" for option in options)
-            case Repeated(part, least, most):
-                return f"({self.write(part)}){times(least, most)}"
+            case Repetition(part, minimum, maximum):
+                counts = f"{minimum},{'' if maximum is None else maximum}"
+                return f"({self.write(part)}){{{counts}}}"
 
 
-def times(least: int, most: int | None) -> str:
-    return f"{{{least},{'' if most is None else most}}}"
-
-
-def quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def children(node: Node) -> tuple[Node, ...]:
+def _children(node: GbnfNode) -> tuple[GbnfNode, ...]:
     match node:
-        case Series(parts):
+        case Concatenation(parts):
             return parts
         case Alternatives(options):
             return options
-        case Repeated(part, _, _):
+        case Repetition(part, _, _):
             return (part,)
     return ()
 
 
-def depth(node: Node) -> int:
-    return 1 + max(map(depth, children(node)), default=0)
+def _depth(node: GbnfNode) -> int:
+    return 1 + max(map(_depth, _children(node)), default=0)
 
 
-def size(node: Node, *, by_characters: bool) -> int:
-    inside = sum(size(part, by_characters=by_characters) for part in children(node))
-    return 1 + inside + (len(node.text) if by_characters and isinstance(node, Literal) else 0)
+def _size(node: GbnfNode, *, by_characters: bool) -> int:
+    """The number of nodes. By characters, each character of a literal counts too."""
+    inside = sum(_size(part, by_characters=by_characters) for part in _children(node))
+    return 1 + inside + (len(node.text) if by_characters and isinstance(node, LiteralText) else 0)
 
 
-def written_out(rules: dict[str, Node]) -> int:
-    """How many parts `root` has with rules in place of their names; none is recursive."""
-    needs = {name: set(mentioned(rule)) for name, rule in rules.items()}
+def _expanded_size(rules: dict[str, GbnfNode]) -> int:
+    """The size of `root` with rules in place of their names. No rule may be recursive."""
+    needs = {name: set(_references(rule)) for name, rule in rules.items()}
     sizes: dict[str, int] = {}
     for name in TopologicalSorter(needs).static_order():
-        sizes[name] = size_with(rules[name], sizes)
+        sizes[name] = _size_with(rules[name], sizes)
     return sizes["root"]
 
 
-def size_with(node: Node, sizes: dict[str, int]) -> int:
-    if isinstance(node, RuleName):
+def _size_with(node: GbnfNode, sizes: dict[str, int]) -> int:
+    if isinstance(node, RuleReference):
         return sizes[node.name]
-    return 1 + sum(size_with(part, sizes) for part in children(node))
+    return 1 + sum(_size_with(part, sizes) for part in _children(node))
 
 
-def mentioned(node: Node) -> Iterator[str]:
-    if isinstance(node, RuleName):
+def _references(node: GbnfNode) -> Iterator[str]:
+    """The names of the rules that a node refers to."""
+    if isinstance(node, RuleReference):
         yield node.name
-    for part in children(node):
-        yield from mentioned(part)
+    for part in _children(node):
+        yield from _references(part)
 
 
-def reachable(rules: dict[str, Node]) -> dict[str, Node]:
+def _reachable(rules: dict[str, GbnfNode]) -> dict[str, GbnfNode]:
     """The rules that `root` needs."""
-    found: dict[str, Node] = {}
+    found: dict[str, GbnfNode] = {}
     waiting = ["root"]
     while waiting:
         name = waiting.pop()
@@ -140,13 +141,16 @@ def reachable(rules: dict[str, Node]) -> dict[str, Node]:
             raise GbnfError(f"the rule '{name}' is missing")
         if name not in found:
             found[name] = rules[name]
-            waiting += mentioned(rules[name])
+            waiting += _references(rules[name])
     return found
 
 
-def recursive(rules: dict[str, Node]) -> bool:
-    """Whether a rule leads back to itself: what is left of all that lead to an end."""
-    left = {name: set(mentioned(rule)) for name, rule in rules.items()}
+def _is_recursive(rules: dict[str, GbnfNode]) -> bool:
+    """Whether a rule refers back to itself.
+
+    Removes the rules that only need removed ones, again and again. Recursive rules are left.
+    """
+    left = {name: set(_references(rule)) for name, rule in rules.items()}
     while ended := {name for name, needs in left.items() if not needs & left.keys()}:
         for name in ended:
             del left[name]

@@ -1,15 +1,15 @@
-"""The syntax of GBNF, as llama.cpp's `grammars/README.md` describes it."""
+"""Parses GBNF, as llama.cpp's `grammars/README.md` describes it."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-MOST_NESTED = 50
-MOST_REPEATED = 100_000
+MAX_NESTING = 50
+MAX_REPETITIONS = 100_000
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "[": "[", "]": "]", "-": "-"}
 HEX_DIGITS = {"x": 2, "u": 4, "U": 8}
-HIGHEST = 0x10FFFF
+MAX_CODE_POINT = 0x10FFFF
 SURROGATES = range(0xD800, 0xE000)
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 BLANK = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
@@ -19,73 +19,83 @@ SIGNS: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?":
 
 
 class GbnfError(Exception):
-    """The grammar is no GBNF."""
+    """The grammar is not valid GBNF, or is too large."""
 
 
 @dataclass(frozen=True, slots=True)
-class Literal:
+class LiteralText:
+    """A text in quotes."""
+
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Characters:
-    """One character of a class, written as a regular expression."""
+class CharacterClass:
+    """One character of a set. `pattern` is a regular expression."""
 
     pattern: str
 
 
 @dataclass(frozen=True, slots=True)
-class RuleName:
+class RuleReference:
+    """The name of a rule, in place of its content."""
+
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    parts: tuple[Node, ...]
+class Concatenation:
+    """Parts that follow each other."""
+
+    parts: tuple[GbnfNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Alternatives:
-    options: tuple[Node, ...]
+    """Options, of which one matches."""
+
+    options: tuple[GbnfNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Repeated:
-    part: Node
-    least: int
-    most: int | None
+class Repetition:
+    """A part that occurs `minimum` to `maximum` times, or any number of times from `minimum`."""
+
+    part: GbnfNode
+    minimum: int
+    maximum: int | None
 
 
-Node = Literal | Characters | RuleName | Series | Alternatives | Repeated
+GbnfNode = LiteralText | CharacterClass | RuleReference | Concatenation | Alternatives | Repetition
 
 
-def parse(text: str) -> dict[str, Node]:
+def parse_gbnf(text: str) -> dict[str, GbnfNode]:
     """The rules of a grammar, by name.
 
     Raises:
-        GbnfError: it is no GBNF.
+        GbnfError: it is not valid GBNF.
     """
-    parser = Parser(text)
-    rules: dict[str, Node] = {}
+    parser = GbnfParser(text)
+    rules: dict[str, GbnfNode] = {}
     while not parser.at_end():
         name, rule = parser.rule()
         rules[name] = rule
     return rules
 
 
-class Parser:
-    """Reads a grammar from front to back. Inside parentheses lines may break anywhere."""
+class GbnfParser:
+    """Parses a grammar from front to back. Inside of parentheses a line may end anywhere."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._place = 0
-        self._nested = 0
+        self._position = 0
+        self._nesting = 0
         self._skip(BLANK_LINES)
 
     def at_end(self) -> bool:
-        return self._place >= len(self._text)
+        return self._position >= len(self._text)
 
-    def rule(self) -> tuple[str, Node]:
+    def rule(self) -> tuple[str, GbnfNode]:
         name = self._name()
         self._skip_blank()
         self._expect("::=")
@@ -96,25 +106,25 @@ class Parser:
         self._skip(BLANK_LINES)
         return name, rule
 
-    def _alternatives(self) -> Node:
-        options = [self._series()]
+    def _alternatives(self) -> GbnfNode:
+        options = [self._concatenation()]
         while self._next() == "|":
-            self._place += 1
+            self._position += 1
             self._skip(BLANK_LINES)
-            options.append(self._series())
+            options.append(self._concatenation())
         return options[0] if len(options) == 1 else Alternatives(tuple(options))
 
-    def _series(self) -> Node:
-        parts: list[Node] = []
+    def _concatenation(self) -> GbnfNode:
+        parts: list[GbnfNode] = []
         while (part := self._part()) is not None:
             self._skip_blank()
             if (counts := self._counts()) is not None:
-                part = Repeated(part, *counts)
+                part = Repetition(part, *counts)
                 self._skip_blank()
             parts.append(part)
-        return parts[0] if len(parts) == 1 else Series(tuple(parts))
+        return parts[0] if len(parts) == 1 else Concatenation(tuple(parts))
 
-    def _part(self) -> Node | None:
+    def _part(self) -> GbnfNode | None:
         match self._next():
             case '"':
                 return self._literal()
@@ -123,121 +133,121 @@ class Parser:
             case "(":
                 return self._group()
             case ".":
-                self._place += 1
-                return Characters(r"[\s\S]")
-        return RuleName(self._name()) if NAME.match(self._text, self._place) else None
+                self._position += 1
+                return CharacterClass(r"[\s\S]")
+        return RuleReference(self._name()) if NAME.match(self._text, self._position) else None
 
-    def _group(self) -> Node:
+    def _group(self) -> GbnfNode:
         self._expect("(")
-        self._nested += 1
-        if self._nested > MOST_NESTED:
-            raise GbnfError(f"parentheses should be nested at most {MOST_NESTED} deep")
+        self._nesting += 1
+        if self._nesting > MAX_NESTING:
+            raise GbnfError(f"parentheses should be nested at most {MAX_NESTING} deep")
         self._skip_blank()
         inside = self._alternatives()
         self._expect(")")
-        self._nested -= 1
+        self._nesting -= 1
         return inside
 
-    def _literal(self) -> Node:
+    def _literal(self) -> GbnfNode:
         self._expect('"')
         characters = []
         while self._next() != '"':
             characters.append(self._character())
-        self._place += 1
-        return Literal("".join(characters))
+        self._position += 1
+        return LiteralText("".join(characters))
 
-    def _characters(self) -> Node:
+    def _characters(self) -> GbnfNode:
         self._expect("[")
         sign = "^" if self._next() == "^" else ""
-        self._place += len(sign)
+        self._position += len(sign)
         ranges = []
         while self._next() != "]":
             ranges.append(self._range())
-        self._place += 1
+        self._position += 1
         if not ranges:
-            return Characters(r"[\s\S]" if sign else r"[^\s\S]")
-        return Characters(f"[{sign}{''.join(ranges)}]")
+            return CharacterClass(r"[\s\S]" if sign else r"[^\s\S]")
+        return CharacterClass(f"[{sign}{''.join(ranges)}]")
 
     def _range(self) -> str:
         first = last = self._character()
-        if self._next() == "-" and self._text[self._place + 1 : self._place + 2] != "]":
-            self._place += 1
+        if self._next() == "-" and self._text[self._position + 1 : self._position + 2] != "]":
+            self._position += 1
             last = self._character()
         if first > last:
             raise self._error("a range from low to high")
-        return f"{code(first)}-{code(last)}"
+        return f"{_code(first)}-{_code(last)}"
 
     def _character(self) -> str:
         if self.at_end() or self._next() in "\r\n":
             raise self._error("a character")
         character = self._next()
-        self._place += 1
+        self._position += 1
         return self._escaped() if character == "\\" else character
 
     def _escaped(self) -> str:
         kind = self._next()
-        self._place += 1
+        self._position += 1
         if kind in ESCAPES and kind:
             return ESCAPES[kind]
-        digits = self._text[self._place : self._place + HEX_DIGITS.get(kind, 0)]
+        digits = self._text[self._position : self._position + HEX_DIGITS.get(kind, 0)]
         if not digits or not re.fullmatch(f"[0-9A-Fa-f]{{{HEX_DIGITS[kind]}}}", digits):
             raise self._error("an escape")
-        self._place += len(digits)
-        if (number := int(digits, 16)) > HIGHEST or number in SURROGATES:
+        self._position += len(digits)
+        if (number := int(digits, 16)) > MAX_CODE_POINT or number in SURROGATES:
             raise self._error("a character's number")
         return chr(number)
 
     def _counts(self) -> tuple[int, int | None] | None:
         if (sign := self._next()) in SIGNS:
-            self._place += 1
+            self._position += 1
             return SIGNS[sign]
-        found = COUNTS.match(self._text, self._place)
+        found = COUNTS.match(self._text, self._position)
         if found is None:
             return None
-        self._place = found.end()
-        least, comma, most = found.groups()
-        low = counted(least)
-        high = (counted(most) if most else None) if comma else low
+        self._position = found.end()
+        minimum, comma, maximum = found.groups()
+        low = _count(minimum)
+        high = (_count(maximum) if maximum else None) if comma else low
         if high is not None and low > high:
             raise self._error("a count from low to high")
         return low, high
 
     def _name(self) -> str:
-        found = NAME.match(self._text, self._place)
+        found = NAME.match(self._text, self._position)
         if found is None:
             raise self._error("a name")
-        self._place = found.end()
+        self._position = found.end()
         return found[0]
 
     def _next(self) -> str:
-        return self._text[self._place : self._place + 1]
+        return self._text[self._position : self._position + 1]
 
     def _expect(self, sign: str) -> None:
-        if not self._text.startswith(sign, self._place):
+        if not self._text.startswith(sign, self._position):
             raise self._error(f"'{sign}'")
-        self._place += len(sign)
+        self._position += len(sign)
 
     def _skip_blank(self) -> None:
-        self._skip(BLANK_LINES if self._nested else BLANK)
+        self._skip(BLANK_LINES if self._nesting else BLANK)
 
     def _skip(self, blank: re.Pattern[str]) -> None:
-        found = blank.match(self._text, self._place)
+        found = blank.match(self._text, self._position)
         if found is not None:
-            self._place = found.end()
+            self._position = found.end()
 
     def _error(self, expected: str) -> GbnfError:
-        before = self._text[: self._place]
+        before = self._text[: self._position]
         line = before.count("\n") + 1
-        column = self._place - (before.rfind("\n") + 1) + 1
+        column = self._position - (before.rfind("\n") + 1) + 1
         return GbnfError(f"line {line}, column {column}: expected {expected}")
 
 
-def counted(digits: str) -> int:
-    number = int(digits.lstrip("0")[: len(str(MOST_REPEATED)) + 1] or 0)
-    if number > MOST_REPEATED:
-        raise GbnfError(f"repetitions should be at most {MOST_REPEATED}")
+def _count(digits: str) -> int:
+    number = int(digits.lstrip("0")[: len(str(MAX_REPETITIONS)) + 1] or 0)
+    if number > MAX_REPETITIONS:
+        raise GbnfError(f"repetitions should be at most {MAX_REPETITIONS}")
     return number
 
 
-def code(character: str) -> str:
+def _code(character: str) -> str:
     return rf"\x{{{ord(character):x}}}"

@@ -1,4 +1,4 @@
-"""`response_format`, the form that an answer must have, to a grammar's source."""
+"""Turns the `response_format` of a request into the source of a grammar."""
 
 from __future__ import annotations
 
@@ -11,64 +11,65 @@ from llguidance import LLMatcher
 from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.structured_output.gbnf import gbnf_to_lark
 from rapport.service.structured_output.gbnf_parser import GbnfError
-from rapport.service.structured_output.schema import schema_grammar
-from rapport.service.structured_output.strict_json import MOST_BYTES, parse, refused
+from rapport.service.structured_output.json_schema.grammar import schema_grammar
+from rapport.service.structured_output.strict_json import MAX_BYTES, field_error, parse_json
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat
 
 FIELD = "response_format"
-OBJECT: dict[str, Any] = {"type": "object"}
-# Following a regular expression takes work that grows with the square of its length.
-MOST_REGEX = 32 << 10
-WRAPPER = frozenset({"name", "description", "schema", "strict"})
+ANY_OBJECT: dict[str, Any] = {"type": "object"}
+# The work of matching a regular expression grows with the square of its length.
+MAX_REGEX_BYTES = 32 << 10
+# The keys of the object in which OpenAI clients send a schema.
+WRAPPER_KEYS = frozenset({"name", "description", "schema", "strict"})
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A grammar as the engine's compiler takes it, and the field that it came from."""
+class GrammarSource:
+    """A grammar in the syntax of the grammar engine, and the request field that it is from."""
 
     text: str
     field: str
 
 
-def source_of(wanted: ResponseFormat) -> Source | None:
-    """The grammar of a form, if it is one.
+def grammar_source(response_format: ResponseFormat) -> GrammarSource | None:
+    """The grammar of a response format, or None if it allows any text.
 
     Raises:
-        InvalidRequestError: the form is wrong, or cannot be enforced.
+        InvalidRequestError: the format is wrong or cannot be enforced.
     """
-    match wanted.WhichOneof("kind"):
+    match response_format.WhichOneof("kind"):
         case "json_object":
-            return _json_object(wanted.json_object)
+            return _json_object(response_format.json_object)
         case "json_schema":
-            return _json_schema(wanted.json_schema)
+            return _json_schema(response_format.json_schema)
         case "grammar":
-            return _grammar(wanted.grammar)
+            return _grammar(response_format.grammar)
         case "regex":
-            return _regex(wanted.regex)
+            return _regex(response_format.regex)
     return None
 
 
-def _json_object(wanted: JsonObjectFormat) -> Source:
+def _json_object(json_object: JsonObjectFormat) -> GrammarSource:
     field = f"{FIELD}.schema"
-    schema = _json(wanted.schema, field) if wanted.HasField("schema") else OBJECT
-    return Source(schema_grammar(OBJECT if schema == {} else schema, field), field)
+    schema = _json(json_object.schema, field) if json_object.HasField("schema") else ANY_OBJECT
+    return GrammarSource(schema_grammar(ANY_OBJECT if schema == {} else schema, field), field)
 
 
-def _json_schema(text: str) -> Source:
+def _json_schema(text: str) -> GrammarSource:
     field = f"{FIELD}.json_schema"
     value = _json(text, field)
     if not isinstance(value, dict) or not value.keys() & {"name", "schema"}:
-        return Source(schema_grammar(value, field), field)
+        return GrammarSource(schema_grammar(value, field), field)
     if violations := list(_wrapper_violations(value, field)):
         raise InvalidRequestError(violations)
     field = f"{field}.schema"
     schema = value["schema"]
     schema = _json(schema, field) if isinstance(schema, str) else schema
-    return Source(schema_grammar(schema, field), field)
+    return GrammarSource(schema_grammar(schema, field), field)
 
 
 def _wrapper_violations(value: dict[str, Any], field: str) -> Iterator[FieldViolation]:
-    for key in value.keys() - WRAPPER:
+    for key in value.keys() - WRAPPER_KEYS:
         yield FieldViolation(f"{field}.{key}", "Extra inputs are not permitted")
     for key in ("name", "description"):
         if not isinstance(value.get(key), str | None):
@@ -80,28 +81,28 @@ def _wrapper_violations(value: dict[str, Any], field: str) -> Iterator[FieldViol
 
 
 def _json(text: str, field: str) -> Any:
-    """A JSON value, which may stand in a JSON string once more."""
-    value = parse(text, field)
-    return parse(value, field) if isinstance(value, str) else value
+    """Parses a JSON value, which may itself be a JSON string that holds a JSON text."""
+    value = parse_json(text, field)
+    return parse_json(value, field) if isinstance(value, str) else value
 
 
-def _grammar(text: str) -> Source:
+def _grammar(text: str) -> GrammarSource:
     field = f"{FIELD}.grammar"
-    _check_length(text, field, MOST_BYTES)
+    _check_length(text, field, MAX_BYTES)
     try:
-        return Source(gbnf_to_lark(text), field)
+        return GrammarSource(gbnf_to_lark(text), field)
     except GbnfError as error:
-        raise refused(field, f"Input should be a valid GBNF grammar: {error}") from None
+        raise field_error(field, f"Input should be a valid GBNF grammar: {error}") from None
 
 
-def _regex(text: str) -> Source:
+def _regex(text: str) -> GrammarSource:
     field = f"{FIELD}.regex"
-    _check_length(text, field, MOST_REGEX)
-    return Source(LLMatcher.grammar_from_regex(text), field)
+    _check_length(text, field, MAX_REGEX_BYTES)
+    return GrammarSource(LLMatcher.grammar_from_regex(text), field)
 
 
-def _check_length(text: str, field: str, most: int) -> None:
+def _check_length(text: str, field: str, max_bytes: int) -> None:
     if not text:
-        raise refused(field, "String should have at least 1 character")
-    if len(text.encode()) > most:
-        raise refused(field, f"String should have at most {most} bytes")
+        raise field_error(field, "String should have at least 1 character")
+    if len(text.encode()) > max_bytes:
+        raise field_error(field, f"String should have at most {max_bytes} bytes")

@@ -1,4 +1,4 @@
-"""JSON texts inside of requests, read strictly: what is odd is refused, not guessed."""
+"""Parses JSON texts inside of requests strictly: ambiguous texts are refused."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, Never
 
 from rapport.service.errors import FieldViolation, InvalidRequestError
 
-MOST_BYTES = 256 << 10
-# Readers further on give up at 128.
-MOST_DEPTH = 100
-TOO_DEEP = f"Input should be valid JSON, nested at most {MOST_DEPTH} deep"
+MAX_BYTES = 256 << 10
+# Parsers that read the text later give up at 128.
+MAX_DEPTH = 100
+TOO_DEEP = f"Input should be valid JSON, nested at most {MAX_DEPTH} deep"
 
 
-def parse(text: str, field: str) -> Any:
-    """The value of a JSON text, with object keys in their order.
+def parse_json(text: str, field: str) -> Any:
+    """Parses a JSON text. The keys of objects keep their order.
 
     Raises:
-        InvalidRequestError: it is too long or no JSON, a key occurs twice in an object, or a string
-            in it is no Unicode.
+        InvalidRequestError: it is too long, is not JSON, has a key twice in one object, or has
+            a string that is not valid Unicode.
     """
-    if len(text.encode(errors="surrogatepass")) > MOST_BYTES:
-        raise refused(field, f"JSON text should have at most {MOST_BYTES} bytes")
+    if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
+        raise field_error(field, f"JSON text should have at most {MAX_BYTES} bytes")
     try:
         value = json.loads(
             text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_constant
@@ -33,23 +33,23 @@ def parse(text: str, field: str) -> Any:
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
-        raise refused(field, TOO_DEEP) from None
+        raise field_error(field, TOO_DEEP) from None
     except UnicodeEncodeError:
-        raise refused(field, "Strings should be valid Unicode") from None
+        raise field_error(field, "Strings should be valid Unicode") from None
     except ValueError as error:
-        raise refused(field, f"Input should be valid JSON: {error}") from None
+        raise field_error(field, f"Input should be valid JSON: {error}") from None
     return value
 
 
-def refused(field: str, description: str) -> InvalidRequestError:
-    """The error of a single field."""
+def field_error(field: str, description: str) -> InvalidRequestError:
+    """An error about a single field."""
     return InvalidRequestError([FieldViolation(field, description)])
 
 
 def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(MOST_DEPTH):
-        level = [item for holder in level for item in _items(holder)]
+    for _ in range(MAX_DEPTH):
+        level = [item for parent in level for item in _items(parent)]
     if level:
         raise RecursionError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rapport.service.errors import InvalidRequestError
-from rapport.service.structured_output.gbnf import quoted
-from rapport.service.structured_output.response_format import Source
-from rapport.service.structured_output.schema import dumped, enforceable
+from rapport.service.structured_output.gbnf import lark_string
+from rapport.service.structured_output.json_schema.grammar import dump_schema, translate_schema
+from rapport.service.structured_output.response_format import GrammarSource
 from rapport.service.tools.hermes_format import CALL_TAIL, OPEN_TAG, SEPARATOR, call_head
 from rapport.service.tools.tool_choice import Function, JsonObject, ToolPolicy
 
@@ -18,7 +18,7 @@ TEXT = f"TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN_TAG}(?s:.*)/"
 OPENING = f"opening[lazy]: /(?s:.*){OPEN_TAG}/"
 
 
-def tool_call_grammar(tools: ToolPolicy, *, loose: bool = False) -> Source:
+def tool_call_grammar(tools: ToolPolicy, *, loose: bool = False) -> GrammarSource:
     """The grammar of tool calls. Unless calls are forced, text may precede them.
 
     The arguments of forced calls and of strict functions must match the function's schema.
@@ -30,29 +30,30 @@ def tool_call_grammar(tools: ToolPolicy, *, loose: bool = False) -> Source:
     """
     functions = tools.allowed
     field = functions[0].field if len(functions) == 1 else "tools"
-    return Source("\n".join(_rules(tools, loose=loose)), field)
+    return GrammarSource("\n".join(_rules(tools, loose=loose)), field)
 
 
 def _rules(tools: ToolPolicy, *, loose: bool) -> Iterator[str]:
     functions = tools.allowed
-    more_calls = f" ({quoted(SEPARATOR + OPEN_TAG)} call)*" if tools.parallel else ""
+    more_calls = f" ({lark_string(SEPARATOR + OPEN_TAG)} call)*" if tools.parallel else ""
     if tools.forced:
-        yield f"start: {quoted(OPEN_TAG)} call{more_calls}"
+        yield f"start: {lark_string(OPEN_TAG)} call{more_calls}"
     else:
         yield from (f"start: TEXT | opening call{more_calls}", TEXT, OPENING)
     yield "call: " + " | ".join(f"call{number}" for number in range(len(functions)))
     for number, function in enumerate(functions):
         schema = _arguments_schema(function, exact=tools.forced or function.strict, loose=loose)
-        json = dumped(schema, function.field)
-        yield f"call{number}: {quoted(call_head(function.name))} %json {json} {quoted(CALL_TAIL)}"
+        json = dump_schema(schema, function.field)
+        head, tail = lark_string(call_head(function.name)), lark_string(CALL_TAIL)
+        yield f"call{number}: {head} %json {json} {tail}"
 
 
 def _arguments_schema(function: Function, *, exact: bool, loose: bool) -> JsonObject:
     """The schema of a function's arguments, as the grammar engine takes it."""
     wanted = ANY_ARGUMENTS if loose and not exact else {"type": "object", **function.parameters}
     try:
-        return enforceable(wanted, function.field)
+        return translate_schema(wanted, function.field)
     except InvalidRequestError:
         if exact:
             raise
-        return enforceable(ANY_ARGUMENTS, function.field)
+        return translate_schema(ANY_ARGUMENTS, function.field)

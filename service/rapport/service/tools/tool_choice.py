@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rapport.service.structured_output.strict_json import parse
+from rapport.service.structured_output.strict_json import parse_json
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.tool_pb2 import (
     FunctionCallChoice,
@@ -135,7 +135,7 @@ def _parse_function(path: str, definition: FunctionDefinition) -> Function:
     given = definition.HasField("parameters")
     return Function(
         name=definition.name,
-        parameters=parse(definition.parameters, field) if given else NO_PARAMETERS,
+        parameters=parse_json(definition.parameters, field) if given else NO_PARAMETERS,
         field=field,
         description=definition.description if definition.HasField("description") else None,
         strict=definition.strict,

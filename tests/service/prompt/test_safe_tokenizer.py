@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError
+from rapport.service.prompt.safe_tokenizer import PRIVATE_USE, SafeTokenizer
 from rapport.service.prompt.template import ChatTemplate
-from rapport.service.prompt.tokens import PRIVATE_USE, SafeEncoder
 from rapport.service.prompt.turns import Conversation, Turn
 from tests.service.prompt.templates import QWEN
 
@@ -38,8 +38,8 @@ def template(cpu_folder: Path) -> ChatTemplate:
 
 
 @pytest.fixture(scope="module")
-def encoder(vocabulary: Vocabulary) -> SafeEncoder:
-    return SafeEncoder(vocabulary)
+def encoder(vocabulary: Vocabulary) -> SafeTokenizer:
+    return SafeTokenizer(vocabulary)
 
 
 def spelled(vocabulary: Vocabulary, tokens: Sequence[int]) -> str:
@@ -58,7 +58,7 @@ def specials(vocabulary: Vocabulary, tokens: Sequence[int]) -> list[int]:
 
 @given(contents=st.lists(HOSTILE, min_size=1, max_size=3))
 def test_contents_never_become_special(
-    vocabulary: Vocabulary, template: ChatTemplate, encoder: SafeEncoder, contents: list[str]
+    vocabulary: Vocabulary, template: ChatTemplate, encoder: SafeTokenizer, contents: list[str]
 ) -> None:
     """Whatever people write, special tokens are those of the template, and no text is lost."""
     conversation = Conversation([Turn("user", content) for content in contents])
@@ -71,7 +71,7 @@ def test_contents_never_become_special(
 
 @given(name=HOSTILE, text=HOSTILE)
 def test_tools_never_become_special(
-    vocabulary: Vocabulary, encoder: SafeEncoder, name: str, text: str
+    vocabulary: Vocabulary, encoder: SafeTokenizer, name: str, text: str
 ) -> None:
     """The same holds for tools, wherever in them a special token is spelled."""
 
@@ -88,7 +88,7 @@ def test_tools_never_become_special(
 
 @given(content=st.text(st.characters(codec="utf-8", exclude_characters="<")))
 def test_harmless_contents_are_encoded_as_ever(
-    vocabulary: Vocabulary, template: ChatTemplate, encoder: SafeEncoder, content: str
+    vocabulary: Vocabulary, template: ChatTemplate, encoder: SafeTokenizer, content: str
 ) -> None:
     """Where nothing looks special, the tokens are those of the whole rendered text."""
     conversation = Conversation([Turn("user", content)])
@@ -96,14 +96,14 @@ def test_harmless_contents_are_encoded_as_ever(
     assert encoder.encode(conversation, template.render) == expected
 
 
-def test_spelled_out_end(vocabulary: Vocabulary, encoder: SafeEncoder) -> None:
+def test_spelled_out_end(vocabulary: Vocabulary, encoder: SafeTokenizer) -> None:
     """The end of a turn, spelled out by a user, is several ordinary tokens."""
     tokens = encoder.encode(Conversation([Turn("user", END)]), first_text)
     assert tokens == vocabulary.encode_text(END)
     assert len(tokens) > 1
 
 
-def test_no_character_left(encoder: SafeEncoder) -> None:
+def test_no_character_left(encoder: SafeTokenizer) -> None:
     """A text that uses up all private-use characters is refused, not mistaken."""
     every = "".join(map(chr, PRIVATE_USE))
     with pytest.raises(InvalidRequestError, match="private-use"):

@@ -8,28 +8,28 @@ from pathlib import Path
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import PromptTooLongError
 from rapport.service.prompt.eviction import evict
+from rapport.service.prompt.safe_tokenizer import SafeTokenizer
 from rapport.service.prompt.template import ChatTemplate
-from rapport.service.prompt.tokens import SafeEncoder
 from rapport.service.prompt.tool_prompt import with_instructions, with_results
-from rapport.service.prompt.turns import Conversation, Json, Turn, turn_of
+from rapport.service.prompt.turns import Conversation, JsonObject, Turn, to_turn
 from rapport.service.tools import hermes_format
 from rapport.v1.message_pb2 import ChatMessage
 
 Encode = Callable[[Conversation], list[int]]
 
 
-class PromptReader:
+class PromptEncoder:
     """Reads conversations for one model. Long ones take a good part of a second."""
 
     def __init__(self, template: ChatTemplate, vocabulary: Vocabulary, context_length: int) -> None:
         self._template = template
         self._vocabulary = vocabulary
-        self._encoder = SafeEncoder(vocabulary)
+        self._encoder = SafeTokenizer(vocabulary)
         self._context_length = context_length
         self._longest_token = max(map(len, vocabulary.token_bytes))
 
     @classmethod
-    def load(cls, folder: Path, vocabulary: Vocabulary, context_length: int) -> PromptReader:
+    def load(cls, folder: Path, vocabulary: Vocabulary, context_length: int) -> PromptEncoder:
         """Reads the template of a model folder."""
         return cls(ChatTemplate.read(folder), vocabulary, context_length)
 
@@ -37,7 +37,7 @@ class PromptReader:
         self,
         messages: Iterable[ChatMessage],
         *,
-        tools: Sequence[Json] = (),
+        tools: Sequence[JsonObject] = (),
         most: int | None = None,
         safe: bool = True,
     ) -> tuple[int, ...]:
@@ -51,7 +51,7 @@ class PromptReader:
             PromptTooLongError: it is so long that counting its tokens would be a waste.
             InvalidRequestError: the template refuses it.
         """
-        turns = [turn_of(message) for message in messages]
+        turns = [to_turn(message) for message in messages]
         encode = self._encode_safely if safe else self._encode_freely
         converse = self._converse(tools)
         if most is not None:
@@ -61,7 +61,7 @@ class PromptReader:
             raise PromptTooLongError(least, self._context_length)
         return tuple(encode(conversation))
 
-    def _converse(self, tools: Sequence[Json]) -> Callable[[Sequence[Turn]], Conversation]:
+    def _converse(self, tools: Sequence[JsonObject]) -> Callable[[Sequence[Turn]], Conversation]:
         """How turns become a conversation in which the tools are told."""
         template = self._template
         if template.takes_tools:

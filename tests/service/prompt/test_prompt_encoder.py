@@ -6,7 +6,7 @@ import pytest
 
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import PromptTooLongError
-from rapport.service.prompt.prompt import PromptReader
+from rapport.service.prompt.prompt_encoder import PromptEncoder
 from rapport.service.prompt.template import ChatTemplate
 from tests.service.prompt.templates import QWEN
 from tests.service.requests import message, user
@@ -20,30 +20,30 @@ def vocabulary(cpu_folder: Path) -> Vocabulary:
 
 
 @pytest.fixture(scope="module")
-def reader(cpu_folder: Path, vocabulary: Vocabulary) -> PromptReader:
-    return PromptReader.load(cpu_folder, vocabulary, 100)
+def reader(cpu_folder: Path, vocabulary: Vocabulary) -> PromptEncoder:
+    return PromptEncoder.load(cpu_folder, vocabulary, 100)
 
 
-def test_prompt(reader: PromptReader, vocabulary: Vocabulary) -> None:
+def test_prompt(reader: PromptEncoder, vocabulary: Vocabulary) -> None:
     """Messages become the tokens of the rendered conversation."""
     tokens = reader.read([user("What is the capital of France?")])
     assert vocabulary.decode(tokens).endswith("user\nWhat is the capital of France?\nassistant\n")
     assert len(tokens) == 37
 
 
-def test_prompt_over_the_context(reader: PromptReader) -> None:
+def test_prompt_over_the_context(reader: PromptEncoder) -> None:
     """A prompt that is somewhat too long is counted, for the caller to hear by how much."""
     assert len(reader.read([user("word " * 200)])) == 231
 
 
 @pytest.mark.parametrize("messages", [[user("x" * 100_000)], [user("")] * 101])
-def test_absurd_prompt(reader: PromptReader, messages: list[object]) -> None:
+def test_absurd_prompt(reader: PromptEncoder, messages: list[object]) -> None:
     """A prompt that cannot fit, however well it tokenizes, is refused without being tokenized."""
     with pytest.raises(PromptTooLongError, match=r"^The prompt is too long: \d+, .* length: 99$"):
         reader.read(messages)  # type: ignore[arg-type]
 
 
-def test_tools_in_the_system_prompt(reader: PromptReader, vocabulary: Vocabulary) -> None:
+def test_tools_in_the_system_prompt(reader: PromptEncoder, vocabulary: Vocabulary) -> None:
     """Without a word for tools in the template, the system prompt tells of them."""
     tokens = reader.read([user("Hi")], tools=[TOOL])
     text = vocabulary.spell(tokens)
@@ -61,7 +61,7 @@ def test_tools_in_the_system_prompt(reader: PromptReader, vocabulary: Vocabulary
 
 def test_tools_in_the_template(vocabulary: Vocabulary) -> None:
     """A template that takes tools gets them, and results as they are."""
-    reader = PromptReader(ChatTemplate(QWEN), vocabulary, 100)
+    reader = PromptEncoder(ChatTemplate(QWEN), vocabulary, 100)
     tokens = reader.read([user("Hi"), message("tool", "42")], tools=[TOOL])
     text = vocabulary.spell(tokens)
     assert "You are Qwen.\n\n# Tools\n\n<tools>\n" in text
@@ -69,7 +69,7 @@ def test_tools_in_the_template(vocabulary: Vocabulary) -> None:
     assert tokens.count(2) == 3
 
 
-def test_results_without_tools(reader: PromptReader, vocabulary: Vocabulary) -> None:
+def test_results_without_tools(reader: PromptEncoder, vocabulary: Vocabulary) -> None:
     """Results of earlier calls read the same when there are no tools any more."""
     text = vocabulary.spell(reader.read([user("Hi"), message("tool", "42")]))
     assert text.endswith(
@@ -77,7 +77,7 @@ def test_results_without_tools(reader: PromptReader, vocabulary: Vocabulary) -> 
     )
 
 
-def test_truncation_counts_tools(reader: PromptReader, vocabulary: Vocabulary) -> None:
+def test_truncation_counts_tools(reader: PromptEncoder, vocabulary: Vocabulary) -> None:
     """Earlier messages make room for tools too; the tools stay."""
     messages = [user("First."), message("assistant", "Yes."), user("Last.")]
     alone, told = len(reader.read(messages)), len(reader.read(messages, tools=[TOOL]))
@@ -90,6 +90,6 @@ def test_truncation_counts_tools(reader: PromptReader, vocabulary: Vocabulary) -
 
 def test_absurd_tools(vocabulary: Vocabulary) -> None:
     """Tools that cannot fit are not tokenized either."""
-    reader = PromptReader(ChatTemplate(QWEN), vocabulary, 100)
+    reader = PromptEncoder(ChatTemplate(QWEN), vocabulary, 100)
     with pytest.raises(PromptTooLongError):
         reader.read([user("Hi")], tools=[{"enum": [1] * 100_000}])

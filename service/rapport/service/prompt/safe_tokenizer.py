@@ -14,7 +14,7 @@ PRIVATE_USE = range(0xE000, 0x110000)
 Render = Callable[[Conversation], str]
 
 
-class SafeEncoder:
+class SafeTokenizer:
     """Encodes rendered conversations; special tokens come from the template alone.
 
     Where a text spells a special token, the first letter of the spelling gets a

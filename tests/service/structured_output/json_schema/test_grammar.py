@@ -13,11 +13,11 @@ from jsonschema import Draft202012Validator
 from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler, GrammarError
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError
-from rapport.service.structured_output import budget
-from rapport.service.structured_output.schema import enforceable, schema_grammar
-from rapport.service.structured_output.strict_json import parse
+from rapport.service.structured_output.json_schema import budget
+from rapport.service.structured_output.json_schema.grammar import schema_grammar, translate_schema
+from rapport.service.structured_output.strict_json import parse_json
+from tests.service.structured_output.json_schema.schemas import schemas
 from tests.service.structured_output.sampling import accepts, sample
-from tests.service.structured_output.schemas import schemas
 
 FIELD = "response_format.schema"
 CAT = {
@@ -41,7 +41,7 @@ def takes(grammar: Grammar, vocabulary: Vocabulary, text: str) -> bool:
 
 def violations(schema: Any) -> dict[str, str]:
     with pytest.raises(InvalidRequestError) as caught:
-        enforceable(schema, FIELD)
+        translate_schema(schema, FIELD)
     return {v.field.removeprefix(FIELD): v.description for v in caught.value.violations}
 
 
@@ -202,8 +202,8 @@ def test_what_cannot_be_enforced_is_named(keyword: str, value: Any) -> None:
 def test_annotations_are_welcome() -> None:
     """What only describes is taken and left out."""
     notes = {"title": "T", "default": 1, "x-order": 2, "$comment": "c", "deprecated": True}
-    assert enforceable({"type": "null", **notes}, FIELD)["type"] == "null"
-    assert "title" not in enforceable({"type": "null", **notes}, FIELD)
+    assert translate_schema({"type": "null", **notes}, FIELD)["type"] == "null"
+    assert "title" not in translate_schema({"type": "null", **notes}, FIELD)
 
 
 def test_wrong_values_of_keywords() -> None:
@@ -301,7 +301,7 @@ def patterned(parts: int, keys: int) -> dict[str, Any]:
 
 def test_computing_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it is that takes long: the thread is needed for others."""
-    monkeypatch.setattr(budget, "SECONDS", -1)
+    monkeypatch.setattr(budget, "MAX_CPU_S", -1)
     assert "too large or too intricate" in violations({"type": "string"})[""]
 
 
@@ -350,5 +350,5 @@ def test_hostile_schemas_are_bounded(compiled: Any, schema: Any) -> None:
     """A schema made to hurt is refused or compiled in seconds, on a busy machine too."""
     began = time.process_time()
     with suppress(InvalidRequestError, GrammarError):
-        compiled(parse(json.dumps(schema), FIELD))
+        compiled(parse_json(json.dumps(schema), FIELD))
     assert time.process_time() - began < 2
