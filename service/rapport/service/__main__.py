@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# gRPC's core would log a second time what it also raises.
+# gRPC's core would log errors that it also raises.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import logging
@@ -28,17 +28,17 @@ logger = logging.getLogger("rapport.service")
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Serves until told to stop. Returns 2 if settings are wrong, 1 if the start fails.
+    """Serves until a signal comes. Returns 2 if a setting is invalid, 1 if the start fails.
 
-    Ends the process with another status where `service.process` says so.
+    `rapport.service.process` may end the process with another status.
     """
     show_stacks()
     try:
         settings = load(ServiceSettings, sys.argv[1:] if args is None else args)
     except SettingsError as error:
-        return refuse(str(error))
+        return _reject(str(error))
     if (folder := settings.model_folder) is None:
-        return refuse("model_folder: the folder of the model to serve is required")
+        return _reject("model_folder: the folder of the model to serve is required")
     set_up(settings)
     try:
         with tracing("rapport-service", settings) as tracer:
@@ -56,8 +56,8 @@ def main(args: Sequence[str] | None = None) -> int:
     return 0
 
 
-def refuse(why: str) -> int:
-    sys.stderr.write(f"rapport service: {why}\n")
+def _reject(reason: str) -> int:
+    sys.stderr.write(f"rapport service: {reason}\n")
     return 2
 
 

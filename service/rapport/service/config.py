@@ -25,7 +25,7 @@ from rapport.service.engine.runtime.faults import parse_faults
 from rapport.service.keys.limits import KeyLimits
 
 
-def random_salt() -> SecretStr:
+def _random_salt() -> SecretStr:
     return SecretStr(secrets.token_hex(16))
 
 
@@ -35,73 +35,73 @@ class ServiceSettings(Settings, KeyLimits):
     model_config = SettingsConfigDict(cli_prog_name="rapport service")
 
     model: str = "smollm2-135m-instruct"
-    """model that `rapport serve` prepares"""
+    """name of the model that `rapport serve` downloads and converts"""
     model_folder: Path | None = None
-    """folder of the model to serve"""
+    """folder with the model to serve"""
     prefill_folder: Path | None = None
-    """folder of the same model with float32 layers, to compute prompts with"""
+    """folder with the same model in float32, used to compute prompts"""
     provider: Literal["auto", "cuda", "cpu"] = "auto"
-    """where to decode"""
+    """execution provider that decodes"""
     slots: PositiveInt = 16
-    """completions that are decoded together"""
+    """sequences that are decoded at once"""
     max_waiting: NonNegativeInt = 256
-    """requests that may wait for a slot; 0: only as many as there are slots free"""
+    """requests that may wait for a slot; 0: only as many as there are free slots"""
     max_waiting_tokens: NonNegativeInt = 0
-    """tokens of prompts that may wait; 0: no limit"""
+    """total prompt tokens of the requests that may wait for a slot; 0: no limit"""
     max_ttft: NonNegativeFloat = 300
-    """seconds to the first token beyond which requests are refused; 0: no limit"""
+    """refuse requests whose first token is expected later than this many seconds; 0: no limit"""
     prefix_isolation: Literal["none", "key"] = "key"
-    """whether callers with different API keys share no computed prefix"""
+    """which callers share cached prompt prefixes; none: all of them, key: those of an API key"""
     kv_budget: Annotated[ByteSize, Field(gt=0)] = ByteSize(2 << 30)
-    """memory for keys and values, such as 2GiB"""
+    """memory for the keys and values of running sequences, such as 2GiB"""
     prefix_cache: ByteSize = ByteSize(512 << 20)
-    """memory for keys and values of prompts, for others that begin alike; 0 keeps none"""
+    """memory for cached prompt prefixes; 0: no cache"""
     itl_target: PositiveFloat = 0.05
-    """seconds between tokens that prompts of others may not stretch"""
+    """target for the seconds between tokens while prompts of others are computed"""
     drafts: bool = True
-    """whether to guess at tokens and check several at once where that is faster"""
+    """whether to use speculative decoding where it is faster"""
     threads: NonNegativeInt = 0
-    """threads to compute with; 0: one per core"""
+    """threads for computation; 0: one per core"""
     deterministic: bool = False
-    """the same request gives the same bytes, alone, in company and from the cache"""
+    """give the same bytes for the same request, regardless of batch composition and cache"""
     engine_stall_timeout: NonNegativeFloat = 60
-    """seconds that one step may take before the engine is given up and the process ends; 0: any"""
+    """seconds after which a step counts as hung and the process exits; 0: no limit"""
     default_max_tokens: PositiveInt = 2048
-    """max_tokens of requests without one"""
+    """max_tokens of requests that set none"""
     max_request_tokens: NonNegativeInt = 262_144
-    """tokens that the choices of a request may have together, n times max_tokens; 0: no limit"""
+    """limit of n times max_tokens, the tokens of all choices of a request; 0: no limit"""
     stop_in_output: Literal["include", "exclude"] = "include"
-    """whether answers end with the stop text that ended them"""
+    """whether answers include the stop sequence that ended them"""
     metrics_port: Port = 9464
-    """port to serve the service's metrics on; 0 picks one"""
+    """port of the service's metrics; 0: any free port"""
     channelz: bool = False
-    """tell of connections and calls over gRPC's channelz service"""
+    """serve gRPC's channelz, which lists connections and calls"""
     max_message_bytes: Annotated[ByteSize, Field(gt=0, lt=1 << 31)] = ByteSize(4 << 20)
-    """size that a request may have, such as 4MiB"""
+    """maximum size of a request message, such as 4MiB"""
 
-    user_hash_salt: SecretStr = Field(default_factory=random_salt)
-    """what `user` is hashed with for logs and limits; a random one for each start by default"""
+    user_hash_salt: SecretStr = Field(default_factory=_random_salt)
+    """salt for the hash of `user` in logs and limits; random at each start by default"""
     grpc_tls_cert: Path | None = None
-    """certificate chain (PEM) to serve gRPC over TLS with; read again when it changes"""
+    """certificate chain (PEM) for gRPC over TLS; reloaded when it changes"""
     grpc_tls_key: Path | None = None
     """private key (PEM) of grpc_tls_cert"""
     grpc_client_ca: Path | None = None
-    """CA certificates (PEM): callers over gRPC must show a certificate of one of them"""
+    """CA certificates (PEM); gRPC clients must have a certificate of one of them"""
     grpc_socket: Path | None = None
-    """Unix socket to serve gRPC on as well, without TLS, to programs that may open it"""
+    """Unix socket to serve gRPC on as well, without TLS; file permissions guard it"""
     faults: str = ""
-    """for tests: what fails on purpose, such as decode:raise@3; needs inject_faults"""
+    """for tests: faults to inject, such as decode:raise@3; requires inject_faults"""
     inject_faults: bool = False
-    """for tests: whether faults may be set"""
+    """for tests: whether faults may be injected"""
 
     @property
     def address(self) -> str:
-        """The host as it stands before the port."""
+        """The host as it is written before the port: an IPv6 address in brackets."""
         return f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
 
     @property
     def grpc_tls(self) -> TlsFiles | None:
-        """The files of TLS, if it is wanted."""
+        """The certificate files, if TLS is configured."""
         return server_files("grpc", self.grpc_tls_cert, self.grpc_tls_key, self.grpc_client_ca)
 
     @field_validator("faults")

@@ -1,4 +1,4 @@
-"""The gRPC server: services, what surrounds them, and the transport's limits."""
+"""The gRPC server: its services, interceptors and transport options."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from rapport.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from rapport.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from rapport.v1.status_pb2_grpc import add_StatusServiceServicer_to_server
 
-# Beyond what may run or wait there are requests being read, and mistakes.
+# RPCs beyond those that run or wait: their requests are being read, or are refused.
 SPARE_RPCS = 256
-HANDSHAKE_MS = 20_000
-MOST_METADATA = 128 << 10
+HANDSHAKE_TIMEOUT_MS = 20_000
+MAX_METADATA_BYTES = 128 << 10
 CHANNELZ_SERVICE = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 
 
@@ -52,7 +52,7 @@ class PortTakenError(Exception):
 def build_server(
     settings: ServiceSettings, lifecycle: Lifecycle, *observers: RequestObserver
 ) -> grpc.aio.Server:
-    """A server with everything in it, not yet listening.
+    """Builds a server with all services, not yet listening.
 
     `observers` are called when an RPC has ended, in this order and before the access log.
 
@@ -60,17 +60,43 @@ def build_server(
         KeyFileError: the file of API keys cannot be used.
     """
     mute_send_errors()
-    max_rpcs = max_concurrent_rpcs(settings)
+    max_rpcs = _max_concurrent_rpcs(settings)
     slow_readers = SlowReaderGuard(settings.reader_timeout)
     server = grpc.aio.server(
         interceptors=[
             ScopeInterceptor(list(_scopes(settings, lifecycle, observers)), slow_readers)
         ],
         options=[
-            *transport_options(settings.max_message_bytes, 2 * max_rpcs),
+            *_transport_options(settings.max_message_bytes, 2 * max_rpcs),
             ("grpc.enable_channelz", int(settings.channelz)),
         ],
     )
+    _add_services(server, settings, lifecycle)
+    return server
+
+
+async def listen(
+    server: grpc.aio.Server, settings: ServiceSettings, certificates: Certificates
+) -> int:
+    """Starts the server and returns the port. Its certificate, if any, is added to `certificates`.
+
+    Raises:
+        PortTakenError: the port is in use, or the address is not of this machine.
+        CertificateError: the certificate or its key cannot be used.
+    """
+    address = f"{settings.address}:{settings.grpc_port}"
+    try:
+        port = _add_port(server, settings, address, certificates)
+        if settings.grpc_socket is not None:
+            address = f"unix:{settings.grpc_socket}"
+            server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise PortTakenError(f"cannot listen on {address}: is it in use?") from error
+    await server.start()
+    return port
+
+
+def _add_services(server: grpc.aio.Server, settings: ServiceSettings, lifecycle: Lifecycle) -> None:
     defaults = Defaults(
         settings.default_max_tokens,
         stop_in_output=settings.stop_in_output == "include",
@@ -87,28 +113,6 @@ def build_server(
         add_channelz_servicer(server)
         names.append(CHANNELZ_SERVICE)
     add_reflection(server, names)
-    return server
-
-
-async def listen(
-    server: grpc.aio.Server, settings: ServiceSettings, certificates: Certificates
-) -> int:
-    """Starts the server and returns the port. Its certificate, if any, joins `certificates`.
-
-    Raises:
-        PortTakenError: something else listens there, or the address is not ours.
-        CertificateError: the certificate or its key cannot be used.
-    """
-    address = f"{settings.address}:{settings.grpc_port}"
-    try:
-        port = _add_port(server, settings, address, certificates)
-        if settings.grpc_socket is not None:
-            address = f"unix:{settings.grpc_socket}"
-            server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise PortTakenError(f"cannot listen on {address}: is it in use?") from error
-    await server.start()
-    return port
 
 
 def _add_port(
@@ -122,33 +126,33 @@ def _add_port(
     return server.add_insecure_port(address)
 
 
-def transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[str, int]]:
+def _transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[str, int]]:
     return [
-        # Of one connection. More than are served at once, so that the rest hears so; with a
-        # bound, streams that are reset as soon as they are begun hold up nobody.
+        # Per connection. It is more than are served at once, so that the excess is refused with a
+        # status. It is bounded, so that streams which are reset at once cannot hold up others.
         ("grpc.max_concurrent_streams", max_streams),
-        # Without it a second server would share the port and take half of the calls.
+        # With it a second server could share the port and take half of the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
-        # As much as the gateway takes of a head, and hands on in part.
-        ("grpc.max_metadata_size", MOST_METADATA),
-        ("grpc.absolute_max_metadata_size", MOST_METADATA + MOST_METADATA // 4),
-        # Who connects and says nothing, or half of a handshake, is let go.
-        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
-        # Calls that this process has not looked at for so many seconds are cancelled without its
-        # knowing: it is for the caller's deadline, and for admission, to say when to give up.
+        # As much as the gateway accepts as the head of a request, part of which it forwards.
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES + MAX_METADATA_BYTES // 4),
+        # Closes connections that send nothing, or only half of a handshake.
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
+        # gRPC cancels calls that the process has not accepted for so many seconds, without telling
+        # it. The caller's deadline and admission decide when to give up, so this is long.
         ("grpc.server_max_unrequested_time_in_server", 3600),
-        # Finds callers that are gone without a word, within about a minute.
+        # Detects clients that vanished without closing the connection, within about a minute.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        # Callers may ping as often as every 10 s, also between calls.
+        # Clients may ping as often as every 10 s, also between calls.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ]
 
 
-def max_concurrent_rpcs(settings: ServiceSettings) -> int:
+def _max_concurrent_rpcs(settings: ServiceSettings) -> int:
     """The number of chat RPCs that may run at once."""
     return settings.slots + settings.max_waiting + SPARE_RPCS
 
@@ -163,7 +167,7 @@ def _scopes(
     limits = KeyLimits.of(settings)
     if settings.asks_for_key:
         yield authenticate(KeyStore(settings.keys, settings.api_keys_file, limits))
-    yield ConcurrencyLimit(max_concurrent_rpcs(settings)).scope
+    yield ConcurrencyLimit(_max_concurrent_rpcs(settings)).scope
     yield read_request(settings.read_timeout)
     yield identify(settings.user_hash_salt.get_secret_value().encode())
     yield authorize_model

@@ -10,7 +10,7 @@ Certificate = Reloaded[grpc.ServerCertificateConfiguration]
 
 
 def server_certificate(files: TlsFiles) -> Certificate:
-    """The certificate of a server.
+    """Loads the certificate of a server.
 
     Raises:
         CertificateError: the files cannot be used.
@@ -19,23 +19,23 @@ def server_certificate(files: TlsFiles) -> Certificate:
 
 
 def server_credentials(certificate: Certificate) -> grpc.ServerCredentials:
-    """Credentials that each new connection finds as the files are then.
+    """Credentials that are reloaded at each new connection if the files have changed.
 
-    With a CA, callers must show a certificate of it.
+    With a CA, clients must present a certificate of it.
     """
-    shown = certificate.value
+    current = certificate.value
 
-    def renewed() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal shown
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal current
         certificate.renew()
-        if certificate.value is shown:
+        if certificate.value is current:
             return None
-        shown = certificate.value
-        return shown
+        current = certificate.value
+        return current
 
     return grpc.dynamic_ssl_server_credentials(
-        shown,
-        renewed,  # type: ignore[arg-type] # None is for no change
+        current,
+        changed,  # type: ignore[arg-type] # None is for no change
         require_client_authentication=certificate.files.ca is not None,
     )
 

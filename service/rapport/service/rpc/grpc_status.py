@@ -1,4 +1,4 @@
-"""Errors as gRPC statuses with google.rpc details: the one place that knows both."""
+"""The gRPC status, with google.rpc details, of each error."""
 
 from __future__ import annotations
 
@@ -38,61 +38,61 @@ from rapport.service.errors import (
 )
 
 DOMAIN = "rapport.v1"
-DEFAULT_RETRY_SECONDS = 1.0
+DEFAULT_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """How an error looks on the wire, beyond what it says itself."""
+class ErrorKind:
+    """How an error is reported, beside its own message."""
 
     code: grpc.StatusCode
     reason: str
     metadata: dict[str, str] = field(default_factory=dict)
-    # Stands in for an error's own text where that is none of the caller's business.
-    bland: str | None = None
+    public_message: str | None = None
+    """Replaces the error's own message, which may have internal details."""
 
 
-KINDS: dict[type[Exception], Kind] = {
-    InvalidRequestError: Kind(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
-    UnreadableRequestError: Kind(grpc.StatusCode.INVALID_ARGUMENT, "UNREADABLE"),
-    PromptTooLongError: Kind(grpc.StatusCode.INVALID_ARGUMENT, "PROMPT_TOO_LONG"),
-    ModelNotFoundError: Kind(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", {"param": "model"}),
-    ModelForbiddenError: Kind(
+KINDS: dict[type[Exception], ErrorKind] = {
+    InvalidRequestError: ErrorKind(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    UnreadableRequestError: ErrorKind(grpc.StatusCode.INVALID_ARGUMENT, "UNREADABLE"),
+    PromptTooLongError: ErrorKind(grpc.StatusCode.INVALID_ARGUMENT, "PROMPT_TOO_LONG"),
+    ModelNotFoundError: ErrorKind(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", {"param": "model"}),
+    ModelForbiddenError: ErrorKind(
         grpc.StatusCode.PERMISSION_DENIED, "MODEL_FORBIDDEN", {"param": "model"}
     ),
-    RateLimitedError: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
-    UnauthenticatedError: Kind(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
-    RequestMissingError: Kind(grpc.StatusCode.CANCELLED, "REQUEST_MISSING"),
-    NotReadyError: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
-    SlowReaderError: Kind(grpc.StatusCode.ABORTED, "READER_STUCK"),
-    OverloadedError: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
-    OutOfMemoryError: Kind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY"),
-    EngineUnavailableError: Kind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
-    UnserviceableRequestError: Kind(grpc.StatusCode.INVALID_ARGUMENT, "UNSERVICEABLE"),
-    ConstraintFailedError: Kind(grpc.StatusCode.INVALID_ARGUMENT, "GRAMMAR_FAILED"),
-    RequestCancelledError: Kind(grpc.StatusCode.CANCELLED, "CANCELLED"),
-    StepFailedError: Kind(
-        grpc.StatusCode.INTERNAL, "GENERATION_FAILED", bland="The model failed to generate"
+    RateLimitedError: ErrorKind(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
+    UnauthenticatedError: ErrorKind(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    RequestMissingError: ErrorKind(grpc.StatusCode.CANCELLED, "REQUEST_MISSING"),
+    NotReadyError: ErrorKind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
+    SlowReaderError: ErrorKind(grpc.StatusCode.ABORTED, "READER_STUCK"),
+    OverloadedError: ErrorKind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
+    OutOfMemoryError: ErrorKind(grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY"),
+    EngineUnavailableError: ErrorKind(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
+    UnserviceableRequestError: ErrorKind(grpc.StatusCode.INVALID_ARGUMENT, "UNSERVICEABLE"),
+    ConstraintFailedError: ErrorKind(grpc.StatusCode.INVALID_ARGUMENT, "GRAMMAR_FAILED"),
+    RequestCancelledError: ErrorKind(grpc.StatusCode.CANCELLED, "CANCELLED"),
+    StepFailedError: ErrorKind(
+        grpc.StatusCode.INTERNAL, "GENERATION_FAILED", public_message="The model failed to generate"
     ),
-    Exception: Kind(grpc.StatusCode.INTERNAL, "INTERNAL", bland="Internal error"),
+    Exception: ErrorKind(grpc.StatusCode.INTERNAL, "INTERNAL", public_message="Internal error"),
 }
 
 
-def kind_of(error: Exception) -> Kind:
-    """The row of the nearest of the error's classes."""
+def kind_of(error: Exception) -> ErrorKind:
+    """The entry of the most specific class of the error."""
     return next(KINDS[ancestor] for ancestor in type(error).__mro__ if ancestor in KINDS)
 
 
 def status_of(error: Exception) -> Status:
-    """The status that tells a caller of the error."""
+    """The status that an RPC ends with for an error."""
     kind = kind_of(error)
     code: int = kind.code.value[0]
     details = [_packed(detail) for detail in _details(error, kind)]
-    message = truncate(kind.bland or str(error), MAX_MESSAGE_BYTES)
+    message = truncate(kind.public_message or str(error), MAX_MESSAGE_BYTES)
     return Status(code=code, message=message, details=details)
 
 
-def _details(error: Exception, kind: Kind) -> Iterator[Message]:
+def _details(error: Exception, kind: ErrorKind) -> Iterator[Message]:
     yield ErrorInfo(domain=DOMAIN, reason=kind.reason, metadata=kind.metadata)
     violations: tuple[FieldViolation, ...] = getattr(error, "violations", ())
     if violations:
@@ -103,10 +103,10 @@ def _details(error: Exception, kind: Kind) -> Iterator[Message]:
             ]
         )
     if isinstance(error, RateLimitedError):
-        reached = QuotaFailure.Violation(subject=error.subject, description=error.limit)
-        yield QuotaFailure(violations=[reached])
+        violation = QuotaFailure.Violation(subject=error.subject, description=error.limit)
+        yield QuotaFailure(violations=[violation])
     if kind.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
-        yield RetryInfo(retry_delay=_duration(getattr(error, "retry_after", DEFAULT_RETRY_SECONDS)))
+        yield RetryInfo(retry_delay=_duration(getattr(error, "retry_after", DEFAULT_RETRY_S)))
 
 
 def _duration(seconds: float) -> Duration:

@@ -1,13 +1,10 @@
-"""ModelService: what is served."""
+"""ModelService: the models that are served."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import grpc
-
 from rapport.service.errors import ModelNotFoundError
 from rapport.service.interceptors import context as request_context
+from rapport.service.interceptors.context import GrpcContext
 from rapport.service.lifecycle import Lifecycle, ServedModel
 from rapport.service.request.model_names import is_among, is_named
 from rapport.v1.model_pb2 import (
@@ -19,10 +16,8 @@ from rapport.v1.model_pb2 import (
 )
 from rapport.v1.model_pb2_grpc import ModelServiceServicer
 
-Context = grpc.aio.ServicerContext[Any, Any]
-
-# Fireworks' name for a model as its makers published it.
-KIND = "HF_BASE_MODEL"
+# Fireworks' name for a model as its authors published it.
+MODEL_KIND = "HF_BASE_MODEL"
 
 
 class ModelService(ModelServiceServicer):
@@ -32,29 +27,30 @@ class ModelService(ModelServiceServicer):
         self._lifecycle = lifecycle
 
     async def ListModels(  # noqa: N802 - named by the proto
-        self, _request: ListModelsRequest, _context: Context
+        self, _request: ListModelsRequest, _context: GrpcContext
     ) -> ListModelsResponse:
         served = self._lifecycle.served
-        shown = [served] if is_among(request_context.current().allowed_models, served.model) else []
-        return ListModelsResponse(object="list", data=map(described, shown))
+        allowed = request_context.current().allowed_models
+        listed = [served] if is_among(allowed, served.model) else []
+        return ListModelsResponse(object="list", data=map(_model, listed))
 
     async def GetModel(  # noqa: N802
-        self, request: GetModelRequest, _context: Context
+        self, request: GetModelRequest, _context: GrpcContext
     ) -> GetModelResponse:
         served = self._lifecycle.served
         if not is_named(served.model, request.model):
             raise ModelNotFoundError
-        return GetModelResponse(model=described(served))
+        return GetModelResponse(model=_model(served))
 
 
-def described(served: ServedModel) -> Model:
-    """The model as callers see it."""
+def _model(served: ServedModel) -> Model:
+    """The model in the form of the API."""
     return Model(
         id=served.model,
         object="model",
         created=served.engine.spec.created,
         owned_by=served.engine.spec.owned_by,
-        kind=KIND,
+        kind=MODEL_KIND,
         supports_chat=True,
         supports_image_input=False,
         supports_tools=True,

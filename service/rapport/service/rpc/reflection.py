@@ -16,9 +16,9 @@ V1 = V1ALPHA.replace("v1alpha", "v1")
 
 
 def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
-    """Lets callers ask the server for its services and their protos.
+    """Adds the reflection service, which lists the services and their protos.
 
-    The two versions differ in their names alone, so one servicer answers both.
+    The two versions differ only in their names, so one servicer answers both.
     """
     descriptor_pool.Default().Add(_v1_protos())
     servicer = CommentedReflection([*services, V1ALPHA, V1])
@@ -33,7 +33,7 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
 
 
 class CommentedReflection:
-    """Sends our protos with their comments, which generated code has no more."""
+    """Sends rapport's protos with their comments, which the generated code has lost."""
 
     def __init__(self, services: Iterable[str]) -> None:
         self._servicer: Any = reflection.aio.ReflectionServicer(services)

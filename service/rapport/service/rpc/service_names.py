@@ -1,4 +1,4 @@
-"""The names of our gRPC services."""
+"""The names of rapport's gRPC services."""
 
 from __future__ import annotations
 

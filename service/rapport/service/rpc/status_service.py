@@ -1,19 +1,15 @@
-"""StatusService: how the service is, for those who run it."""
+"""StatusService: the state of the service, for operators."""
 
 from __future__ import annotations
 
 import time
 from importlib.metadata import version
-from typing import Any
-
-import grpc
 
 from rapport.service.engine.engine import Engine
+from rapport.service.interceptors.context import GrpcContext
 from rapport.service.lifecycle import Lifecycle, State
 from rapport.v1 import status_pb2 as protos
 from rapport.v1.status_pb2_grpc import StatusServiceServicer
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 STATES = {
     State.LOADING: protos.STATE_LOADING,
@@ -24,20 +20,20 @@ STATES = {
 
 
 class StatusService(StatusServiceServicer):
-    """Answers whatever state the service is in."""
+    """Answers in every state of the service."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle = lifecycle
         self._version = version("rapport-server")
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
 
     async def GetStatus(  # noqa: N802 - named by the proto
-        self, _request: protos.GetStatusRequest, _context: Context
+        self, _request: protos.GetStatusRequest, _context: GrpcContext
     ) -> protos.GetStatusResponse:
         status = protos.GetStatusResponse(
             state=STATES[self._lifecycle.state],
             version=self._version,
-            uptime_seconds=time.monotonic() - self._began,
+            uptime_seconds=time.monotonic() - self._started_at,
         )
         served = self._lifecycle.loaded
         if served is not None:
@@ -46,14 +42,14 @@ class StatusService(StatusServiceServicer):
 
 
 def _describe(engine: Engine, status: protos.GetStatusResponse) -> None:
-    """Adds what is known of a model once it is loaded."""
+    """Fills in what is known once the model is loaded."""
     status.models.add(
         id=engine.spec.id,
         precision=engine.spec.precision,
         provider=engine.provider,
         context_length=engine.context_length,
     )
-    now, requests, kept = engine.occupancy(), engine.counters, engine.prefix_stats
+    now, requests, cache = engine.occupancy(), engine.counters, engine.prefix_stats
     status.occupancy.CopyFrom(
         protos.Occupancy(
             slots=now.slots,
@@ -77,11 +73,11 @@ def _describe(engine: Engine, status: protos.GetStatusResponse) -> None:
     )
     status.prefix_cache.CopyFrom(
         protos.PrefixCache(
-            hits=kept.hits,
-            misses=kept.misses,
-            evictions=kept.evictions,
-            blocks=kept.blocks,
-            bytes=kept.bytes,
-            budget_bytes=kept.budget_bytes,
+            hits=cache.hits,
+            misses=cache.misses,
+            evictions=cache.evictions,
+            blocks=cache.blocks,
+            bytes=cache.bytes,
+            budget_bytes=cache.budget_bytes,
         )
     )
