@@ -16,7 +16,7 @@ import numpy as np
 
 from rapport.service import __main__ as process
 from rapport.service.engine import engine
-from rapport.service.engine.kv.prefix_cache import SlotMemory
+from rapport.service.engine.kv.prefix_store import SlotMemory
 from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.sampling.top_k import Floats

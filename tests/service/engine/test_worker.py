@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from rapport.service.engine.errors import RequestCancelledError
-from rapport.service.engine.events import Event
 from rapport.service.engine.generation import Generation
-from rapport.service.engine.kv.prefix_cache import BLOCK_TOKENS, PrefixCache, PrefixStore
+from rapport.service.engine.kv.prefix_cache import PrefixCache
+from rapport.service.engine.kv.prefix_store import BLOCK_TOKENS, PrefixStore
+from rapport.service.engine.messages import AbortRequest, AddRequest, Event, dispatch
 from rapport.service.engine.request import Tenant, Tier
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.worker import Worker
@@ -53,8 +54,7 @@ class Bookkeeping(RuleBasedStateMachine):
         self.heard: dict[Generation, dict[int, list[int]]] = {}
 
     def deliver(self, events: list[Event]) -> None:
-        for event in events:
-            event()
+        dispatch(events)
         for generation in tuple(self.live):
             self.listen(generation)
 
@@ -97,12 +97,14 @@ class Bookkeeping(RuleBasedStateMachine):
         generation = Generation(request, lambda _: None)
         self.live.append(generation)
         self.heard[generation] = {}
-        self.worker.add(generation)
+        self.worker.put(AddRequest(generation))
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
     def cancel(self, data: Any) -> None:
-        self.worker.end(data.draw(st.sampled_from(self.live)), RequestCancelledError("left"))
+        self.worker.put(
+            AbortRequest(data.draw(st.sampled_from(self.live)), RequestCancelledError("left"))
+        )
 
     @precondition(lambda self: self.live)
     @rule()
@@ -124,7 +126,7 @@ class Bookkeeping(RuleBasedStateMachine):
     def reserved_tokens_are_those_of_running_sequences(self) -> None:
         sequences = [*self.scheduler.decoding, *self.scheduler.prefilling]
         preempted = [
-            sequence for group in self.worker._groups.values() for sequence in group.preempted
+            sequence for group in self.worker.groups.values() for sequence in group.preempted
         ]
         reserved = sum(sequence.group.tokens for sequence in (*sequences, *preempted))
         assert self.scheduler.free_tokens == BUDGET - reserved >= 0
@@ -138,7 +140,7 @@ class Bookkeeping(RuleBasedStateMachine):
             self.worker.step()
         assert self.scheduler.idle
         assert self.scheduler.counters.taken == self.scheduler.counters.released
-        assert not self.worker._groups
+        assert not self.worker.groups
         assert len(self.scheduler.ledger) == 0
         left = [len(content) for content in self.runner.contents[:SLOTS]]
         assert max(left) <= self.deterministic, "more than the token beside a lone sequence"

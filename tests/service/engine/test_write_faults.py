@@ -61,10 +61,10 @@ class Desk:
         assert self.scheduler.reserved_tokens == 0
         assert self.scheduler.budget == CONFIG.kv_budget_bytes // BYTES_PER_TOKEN
         assert len(self.scheduler.ledger) == 0
-        assert not self.engine._worker._groups
+        assert not self.engine._worker.groups
         assert not self.engine._live
         assert not any(self.runner.contents[:SLOTS])
-        store = self.engine._worker._reuse._prefixes._store  # type: ignore[union-attr] - it has one
+        store = self.engine._worker._prefixes._prefixes._store  # type: ignore[union-attr] - it has one
         assert store.bytes == sum(node.data.nbytes for node in store._recent) <= CONFIG.prefix_bytes
         counters = self.engine.counters
         assert counters.accepted == counters.finished + counters.failed
@@ -99,7 +99,7 @@ def test_what_cannot_be_resumed_fails_alone(
     desk.step(steps)
     visitor = desk.ask("visitor", VISITOR, 6)
     desk.step()
-    (sequence,) = desk.engine._worker._groups[preempted].preempted
+    (sequence,) = desk.engine._worker.groups[preempted].preempted
     assert sequence.computed > 0
     assert bool(sequence.output) == (length < SLICE_GRAIN_TOKENS)
     desk.spring(error)
@@ -119,7 +119,7 @@ def test_a_request_with_a_choice_that_cannot_be_resumed_fails_whole(
     desk.step(6)
     visitors = [desk.ask(letter, Tenant(letter), 2) for letter in "xy"]
     desk.step()
-    group = desk.engine._worker._groups[many]
+    group = desk.engine._worker.groups[many]
     assert group.preempted
     assert group.running
     desk.spring(error)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rapport.service.engine import events, generation, sequences, stats, worker
-from rapport.service.engine.events import Event
+from rapport.service.engine import generation, outbox, sequences, stats, worker
 from rapport.service.engine.generation import Generation
+from rapport.service.engine.messages import AddRequest, dispatch
 from rapport.service.engine.request import Tenant
 from rapport.service.engine.runtime import step_executor as runs
 from rapport.service.engine.scheduling import load, scheduler
@@ -35,7 +35,7 @@ class Clock:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         simulated = SimpleNamespace(monotonic=lambda: self.now, perf_counter=lambda: self.now)
-        for module in (events, generation, line, load, runs, scheduler, sequences, stats, worker):
+        for module in (outbox, generation, line, load, runs, scheduler, sequences, stats, worker):
             monkeypatch.setattr(module, "time", simulated)
 
     def at(self, when: float, go_off: Callable[[], None]) -> None:
@@ -80,24 +80,19 @@ class House:
         self.latency_model = LatencyModel(0.05)
         self.scheduler = Scheduler(runner, VOCABULARY, {END}, budget=1_000_000)
         self._worker = Worker(
-            runner, self.scheduler, self.latency_model, None, deliver, drafts=False
+            runner, self.scheduler, self.latency_model, None, dispatch, drafts=False
         )
         self._clock = clock
 
     def submit(self, tenant: Tenant, prompt: int, max_tokens: int) -> Generation:
         """Puts a request of so many tokens in and out in line."""
         submitted = Generation(greedy("p" * prompt, max_tokens, tenant=tenant), lambda _: None)
-        self._worker.add(submitted)
+        self._worker.put(AddRequest(submitted))
         return submitted
 
     def step(self) -> bool:
         """Runs the model, or moves on to what is due. Whether there was either."""
-        if self.scheduler.idle and self._worker._commands.empty():
+        if self._worker.idle:
             return self._clock.wait()
         self._worker.step()
         return True
-
-
-def deliver(events: list[Event]) -> None:
-    for event in events:
-        event()

@@ -16,10 +16,11 @@ from rapport.service.engine.errors import (
     RequestCancelledError,
     UnserviceableRequestError,
 )
-from rapport.service.engine.events import Event
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.host import bytes_per_token
-from rapport.service.engine.kv.prefix_cache import PrefixCache, PrefixStore
+from rapport.service.engine.kv.prefix_cache import PrefixCache
+from rapport.service.engine.kv.prefix_store import PrefixStore
+from rapport.service.engine.messages import AbortRequest, AddRequest, Event, Stop, dispatch
 from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.request import GenerationRequest, Tenant
 from rapport.service.engine.runtime.faults import Fault, FaultyRunner, inject_text_faults
@@ -200,7 +201,7 @@ class Engine:
         self.counters.accepted += 1
         self._live.add(generation)
         self._quiet.clear()
-        self._worker.add(generation)
+        self._worker.put(AddRequest(generation))
         return generation
 
     @contextmanager
@@ -227,14 +228,14 @@ class Engine:
             await asyncio.wait_for(self._quiet.wait(), grace)
         except TimeoutError:
             for generation in self._live:
-                self._worker.end(generation, EngineUnavailableError(self._obstacle))
+                self._worker.put(AbortRequest(generation, EngineUnavailableError(self._obstacle)))
             await self._quiet.wait()
 
     async def stop(self) -> None:
         """Ends the engine's thread; what still runs fails."""
         self._obstacle = "the engine has stopped"
         if self._thread is not None:
-            self._worker.stop()
+            self._worker.put(Stop())
             await asyncio.to_thread(self._thread.join)
         self._fail_all(EngineUnavailableError(self._obstacle))
 
@@ -263,7 +264,7 @@ class Engine:
             )
 
     def _cancel(self, generation: Generation) -> None:
-        self._worker.end(generation, RequestCancelledError("the caller left"))
+        self._worker.put(AbortRequest(generation, RequestCancelledError("the caller left")))
 
     def _deliver(self, events: list[Event]) -> None:
         """Called in the worker's thread: wakes the loop once for all the events."""
@@ -272,8 +273,7 @@ class Engine:
             self._loop.call_soon_threadsafe(self._dispatch, events)
 
     def _dispatch(self, events: list[Event]) -> None:
-        for event in events:
-            event()
+        dispatch(events)
         for generation in [generation for generation in self._live if generation.ended]:
             self._forget(generation)
 

@@ -79,7 +79,7 @@ class Generation:
             if self.ended:
                 return
 
-    def begin(self, at: float) -> None:
+    def mark_started(self, at: float) -> None:
         """Notes that the request is no longer waiting, since `at` by the monotonic clock."""
         self.started_at = at
 
@@ -87,7 +87,7 @@ class Generation:
     def started(self) -> bool:
         return self.started_at is not None
 
-    def reuse(self, tokens: int) -> None:
+    def add_cached(self, tokens: int) -> None:
         """Notes that so many tokens of the prompt did not need to be computed."""
         self.cached_tokens += tokens
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rapport.service.engine.kv.prefix_cache import BLOCK_TOKENS, PrefixCache, PrefixStore
+from rapport.service.engine.kv.prefix_cache import PrefixCache
+from rapport.service.engine.kv.prefix_store import BLOCK_TOKENS, PrefixStore
 
 Block = NDArray[Any]
 

@@ -25,7 +25,7 @@ from rapport.service.engine.errors import (
     UnserviceableRequestError,
 )
 from rapport.service.engine.generation import Generation
-from rapport.service.engine.kv.prefix_cache import BLOCK_TOKENS
+from rapport.service.engine.kv.prefix_store import BLOCK_TOKENS
 from rapport.service.engine.request import Delta, GenerationRequest, Tenant, Tier
 from rapport.service.engine.sampling.constraint import GrammarCompiler
 from tests.service.engine.fake import (
@@ -217,7 +217,7 @@ class Books(RuleBasedStateMachine):
                 self.one_step()
 
     def one_step(self) -> None:
-        idle = self.scheduler.idle and self.engine._worker._commands.empty()
+        idle = self.engine._worker.idle
         assert not idle, "a request that nobody knows of"
         self.engine._worker.step()
         struck = [each for each in self.live if self.was_struck(each)]
@@ -278,14 +278,14 @@ class Books(RuleBasedStateMachine):
         assert sorted([*used, *scheduler._slot_table.free]) == list(range(SLOTS))
         assert not any(self.runner.contents[slot] for slot in scheduler._slot_table.free)
         preempted = [
-            each for group in self.engine._worker._groups.values() for each in group.preempted
+            each for group in self.engine._worker.groups.values() for each in group.preempted
         ]
         reserved = sum(sequence.group.tokens for sequence in (*running, *preempted))
         assert scheduler.free_tokens == CONFIG.kv_budget_bytes // BYTES_PER_TOKEN - reserved >= 0
 
     @invariant()
     def prefixes_add_up(self) -> None:
-        prefixes = self.engine._worker._reuse._prefixes
+        prefixes = self.engine._worker._prefixes._prefixes
         assert prefixes is not None
         store = prefixes._store
         assert store.bytes == sum(node.data.nbytes for node in store._recent)
@@ -298,7 +298,7 @@ class Books(RuleBasedStateMachine):
         self.requests_add_up()
         assert self.scheduler.idle
         assert self.scheduler.counters.taken == self.scheduler.counters.released
-        assert not self.engine._worker._groups
+        assert not self.engine._worker.groups
         assert len(self.scheduler.ledger) == 0
         assert not any(self.runner.contents[:SLOTS])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rapport.service.engine.events import Event
 from rapport.service.engine.generation import Generation
+from rapport.service.engine.messages import AddRequest, dispatch
 from rapport.service.engine.request import Tenant
 from rapport.service.engine.scheduling.latency_model import SLICE_GRAIN_TOKENS
 from rapport.service.engine.scheduling.scheduler import RESERVED, Scheduler
@@ -32,7 +32,7 @@ class House:
         if not memory:
             runner.memory = None
         self.scheduler = Scheduler(runner, VOCABULARY, {END}, budget)
-        self.worker = Worker(runner, self.scheduler, ShortSlices(), None, deliver)
+        self.worker = Worker(runner, self.scheduler, ShortSlices(), None, dispatch)
 
     def submit(
         self, key: str, count: int = 1, max_tokens: int = 20, *, user: str = "", n: int = 1
@@ -40,12 +40,12 @@ class House:
         request = greedy(PROMPT, max_tokens, n=n, tenant=Tenant(key, user))
         generations = [Generation(request, lambda _: None) for _ in range(count)]
         for generation in generations:
-            self.worker.add(generation)
+            self.worker.put(AddRequest(generation))
         return generations
 
     def step(self, count: int = 1) -> None:
         for _ in range(count):
-            if not (self.scheduler.idle and self.worker._commands.empty()):
+            if not self.worker.idle:
                 self.worker.step()
 
     def steps_to_first_token(self, key: str) -> int:
@@ -59,11 +59,6 @@ class House:
     def held_by(self, key: str) -> int:
         sequences = (*self.scheduler.decoding, *self.scheduler.prefilling)
         return sum(sequence.tenant.key == key for sequence in sequences)
-
-
-def deliver(events: list[Event]) -> None:
-    for event in events:
-        event()
 
 
 @pytest.fixture
@@ -102,7 +97,7 @@ def test_a_newcomer_whose_first_choice_ends_at_once_harms_nobody(house: House) -
     others = house.submit("greedy", SLOTS, max_tokens=500)
     house.step(80)
     newcomer = Generation(greedy("ab", 1, n=3, tenant=Tenant("other")), lambda _: None)
-    house.worker.add(newcomer)
+    house.worker.put(AddRequest(newcomer))
     while not newcomer.ended:
         house.step()
     assert (newcomer.error, newcomer.completion_tokens) == (None, 3)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, ParamSpec, Self, TypeVar
 
-from rapport.service.engine.kv.prefix_cache import SlotMemory
+from rapport.service.engine.kv.prefix_store import SlotMemory
 from rapport.service.engine.runtime.runner import Runner
 from rapport.service.engine.text.vocabulary import Vocabulary
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rapport.service.engine.kv.device import DeviceKeyValues
 from rapport.service.engine.kv.host import HostKeyValues, KeyValues
-from rapport.service.engine.kv.prefix_cache import SlotMemory
+from rapport.service.engine.kv.prefix_store import SlotMemory
 from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.sampling.top_k import Floats

@@ -7,8 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from rapport.service.engine.events import MAX_SPACING_S, Event, Outbox
 from rapport.service.engine.generation import Generation
+from rapport.service.engine.messages import AddRequest, Event, PrefixReused, Stop, dispatch
+from rapport.service.engine.outbox import MAX_SPACING_S, Outbox
 from rapport.service.engine.sampling.top_k import Floats
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.worker import Worker
@@ -32,8 +33,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def nothing() -> None:
-    """An event."""
+def an_event() -> Event:
+    """One of those that there can be any number of."""
+    return PrefixReused(Generation(greedy("a", 1), lambda _: None), 1)
 
 
 def sends(clock: Clock, readers: int, step: float, steps: int) -> list[float]:
@@ -43,7 +45,7 @@ def sends(clock: Clock, readers: int, step: float, steps: int) -> list[float]:
     for _ in range(steps):
         began = clock.now
         clock.work(step)
-        outbox.add(nothing, urgent=False)
+        outbox.add(an_event(), urgent=False)
         outbox.end_step(readers, began)
     return sent
 
@@ -75,11 +77,11 @@ def test_others_get_each_token_by_itself(clock: Clock, readers: int, step: float
 def test_what_is_urgent_takes_all_with_it(clock: Clock) -> None:
     delivered: list[list[Event]] = []
     outbox = Outbox(delivered.append)
-    outbox.add(nothing)
+    outbox.add(an_event())
     outbox.send()
-    outbox.add(nothing, urgent=False)
+    outbox.add(an_event(), urgent=False)
     outbox.end_step(SLOTS, clock.now)
-    outbox.add(nothing)
+    outbox.add(an_event())
     outbox.end_step(SLOTS, clock.now)
     outbox.end_step(0, clock.now)
     assert [len(events) for events in delivered] == [1, 2]
@@ -112,7 +114,7 @@ class Waking:
 
     def ask(self, prompt: str, max_tokens: int) -> Generation:
         generation = Generation(greedy(prompt, max_tokens), lambda _: None)
-        self.worker.add(generation)
+        self.worker.put(AddRequest(generation))
         return generation
 
     def fill(self, max_tokens: int, but: int = 0) -> list[Generation]:
@@ -124,8 +126,7 @@ class Waking:
 
     def _deliver(self, events: list[Event]) -> None:
         self.wakes += 1
-        for event in events:
-            event()
+        dispatch(events)
 
 
 @pytest.fixture
@@ -177,7 +178,7 @@ def test_tokens_do_not_wait_for_a_newcomer(waking: Waking, kind: str) -> None:
     """
     waking.fill(max_tokens=50, but=1)
     waking.worker.step()
-    waking.worker.add(Generation(greedy("c" * 30, 34, n=2), lambda _: None))
+    waking.worker.put(AddRequest(Generation(greedy("c" * 30, 34, n=2), lambda _: None)))
     known: list[bool] = []
 
     def note(what: str) -> None:
@@ -207,7 +208,7 @@ def strike(waking: Waking, blow: Callable[[], None]) -> None:
 
 def test_what_is_held_up_is_sent_at_the_end(waking: Waking) -> None:
     waking.fill(max_tokens=60)
-    strike(waking, waking.worker.stop)
+    strike(waking, lambda: waking.worker.put(Stop()))
     assert told_all(waking)
 
 

@@ -1,23 +1,23 @@
-"""What the engine's thread tells the event loop."""
+"""Gathers the events of the engine's thread and delivers them together."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-# A message takes service and gateway about 0.25 ms of CPU time together. So often, in seconds, each
-# reader gets one from a model whose steps are faster, for which a half to all of a core is enough;
-# else many readers would take what the next step needs. Steps of 16 rows wait from 4 ms downwards.
-SPACING_PER_READER_S = 0.0005
-# Seconds that are no stutter to anybody.
-MAX_SPACING_S = 0.032
+from rapport.service.engine.messages import Event
 
-Event = Callable[[], None]
-"""News for one generation, to be called in the event loop."""
+# A message costs the service and the gateway together about 0.25 ms of CPU time. Where steps are
+# faster than this, each reader gets one message per SPACING_PER_READER_S times the number of
+# readers, which half a core to a whole core can serve; otherwise many readers would take CPU time
+# that the next step needs. With 16 rows, events are held back if a step takes 4 ms or less.
+SPACING_PER_READER_S = 0.0005
+# No reader notices a pause of this length.
+MAX_SPACING_S = 0.032
 
 
 class Outbox:
-    """Gathers events, so that the loop wakes up once for many."""
+    """Holds events back for a while, so that the event loop wakes up once for many of them."""
 
     def __init__(self, deliver: Callable[[list[Event]], None]) -> None:
         self._deliver = deliver
@@ -26,17 +26,17 @@ class Outbox:
         self._sent_at = 0.0
 
     def add(self, event: Event, *, urgent: bool = True) -> None:
-        """Takes an event to send after this step, or after a later one if it is not urgent."""
+        """Queues an event: for the end of this step if it is urgent, else maybe a later one."""
         self._events.append(event)
         self._urgent |= urgent
 
     def add_first(self, event: Event) -> None:
-        """Takes an urgent event that goes before all others."""
+        """Queues an urgent event ahead of all others."""
         self._events.insert(0, event)
         self._urgent = True
 
     def send(self) -> None:
-        """Delivers what there is, all at once."""
+        """Delivers all queued events at once."""
         if self._events:
             events, self._events = self._events, []
             self._urgent = False
@@ -44,7 +44,10 @@ class Outbox:
             self._deliver(events)
 
     def end_step(self, readers: int, began: float) -> None:
-        """Delivers what there is, unless all of it can wait for another step like this one."""
+        """Delivers the queued events, unless all of them can wait for another step as long.
+
+        `began` is when the step began, by the monotonic clock.
+        """
         now = time.monotonic()
         due = self._sent_at + min(readers * SPACING_PER_READER_S, MAX_SPACING_S)
         if self._urgent or now + (now - began) >= due:
