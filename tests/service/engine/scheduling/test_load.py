@@ -22,8 +22,8 @@ def test_who_was_promised_a_place_waits_like_those_in_line() -> None:
 def test_a_request_runs_while_choices_of_it_do() -> None:
     """Its prompt is read until its first token is there, but for what was in the cache."""
     begun = generation(n=3)
-    begun.begin(begun.submitted_at)
-    begun.reuse(2)
+    begun.mark_started(begun.submitted_at)
+    begun.add_cached(2)
     load = EngineLoad.of([begun], [])
     assert not load.waiting
     assert load.running == {ANN: 3}
