@@ -1,7 +1,9 @@
-"""Lists what the run time depends on in docs/dependencies.md, or checks that the list is right.
+"""Writes docs/dependencies.md, the list of run-time dependencies, and checks version ranges.
 
-Versions are those of constraints.txt, licences what the installed packages say, reasons those of
-tools/dependencies.toml. `--check` compares instead. It speaks of Linux on x86-64.
+Versions come from constraints.txt, licences from the installed packages, reasons from
+tools/dependencies.toml. `--check` compares the page instead of writing it. Every dependency of both
+distributions must have a range, and the pinned versions must lie in them. The page describes
+Linux x86-64; elsewhere nothing is done.
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
+PROJECTS = (ROOT / "pyproject.toml", ROOT / "protos" / "pyproject.toml")
 PAGE = ROOT / "docs" / "dependencies.md"
+# Security fixes of these come only as new major versions, so they have no upper bound.
+NO_UPPER_BOUND = {"cryptography", "pip"}
+OWN = "rapport-"  # our distributions, which are installed from the checkout
 PLATFORM = {"sys_platform": "linux", "platform_machine": "x86_64", "python_version": "3.11"}
 
 HEAD = """\
 # Run-time dependencies
 
-What `pip install rapport` brings on Linux x86-64: the versions that are tested (constraints.txt),
-the licences that the packages name, why each is here and what it touches. `make lint` checks that
+What `pip install ./protos .` installs on Linux x86-64: the tested versions (constraints.txt), the
+licences that the packages name, why each is here and what it touches. `make lint` checks that
 the list is complete; `python tools/dependencies.py` writes it.
 
 `make audit` looks all of them up in PyPI's database of known vulnerabilities. Where that cannot be
@@ -33,11 +39,15 @@ reached it fails: a look-up that was not made is no clean result.
 
 
 def main() -> int:
-    """Returns the process's exit status: 1 when a check fails."""
+    """Returns the exit status: 1 if a range is missing or the page is out of date."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        print("tools/dependencies.py: the list is of Linux x86-64, nothing is done here")
+        print("tools/dependencies.py: the list describes Linux x86-64, nothing is done here")
         return 0
-    page = made()
+    problems = range_problems()
+    if problems:
+        print("\n".join(problems))
+        return 1
+    page = render_page()
     if "--check" not in sys.argv[1:]:
         PAGE.write_text(page)
     elif page != PAGE.read_text():
@@ -46,8 +56,32 @@ def main() -> int:
     return 0
 
 
-def made() -> str:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+def range_problems() -> list[str]:
+    """One line for each requirement without a range, or whose range excludes the pinned version."""
+    problems = []
+    pins = pinned()
+    for path in PROJECTS:
+        project = tomllib.loads(path.read_text())["project"]
+        run_time = project["dependencies"]
+        extras = [
+            line for extra in project.get("optional-dependencies", {}).values() for line in extra
+        ]
+        for line in run_time + extras:
+            requirement = Requirement(line)
+            name = canonicalize_name(requirement.name)
+            if requirement.name.startswith(OWN):
+                continue
+            operators = {specifier.operator for specifier in requirement.specifier}
+            needed = {">=", "<"} if line in run_time and name not in NO_UPPER_BOUND else {">="}
+            if not needed <= operators:
+                problems.append(f"{path}: {line} has no {' and '.join(sorted(needed - operators))}")
+            elif name in pins and not requirement.specifier.contains(pins[name]):
+                problems.append(f"{path}: {line} excludes {pins[name]} of constraints.txt")
+    return problems
+
+
+def render_page() -> str:
+    project = tomllib.loads(PROJECTS[0].read_text())["project"]
     reasons = tomllib.loads((ROOT / "tools" / "dependencies.toml").read_text())
     direct = set(named(project["dependencies"]))
     if direct != reasons.keys():
@@ -57,12 +91,18 @@ def made() -> str:
     versions = pinned()
     lines = [HEAD, "| package | version | licence | why | touches |", "|---|---|---|---|---|"]
     for name in sorted(direct):
-        told = (versions.get(name, "any"), licence(name), reasons[name]["why"])
-        lines.append(f"| {' | '.join((name, *told, reasons[name]['touches']))} |")
-    lines += ["\nThese bring along:\n", "| package | version | licence | by |", "|---|---|---|---|"]
+        columns = (name, versions.get(name, "any"), licence(name))
+        lines.append(
+            f"| {' | '.join((*columns, reasons[name]['why'], reasons[name]['touches']))} |"
+        )
+    lines += [
+        "\nTheir own dependencies:\n",
+        "| package | version | licence | by |",
+        "|---|---|---|---|",
+    ]
     for name in sorted(brought.keys() - direct):
-        told = (versions.get(name, "any"), licence(name), ", ".join(sorted(brought[name])))
-        lines.append(f"| {' | '.join((name, *told))} |")
+        columns = (name, versions.get(name, "any"), licence(name))
+        lines.append(f"| {' | '.join((*columns, ', '.join(sorted(brought[name]))))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -84,6 +124,8 @@ def brought_by(names: set[str]) -> dict[str, set[str]]:
 def named(requirements: list[str]) -> Iterator[str]:
     for line in requirements:
         requirement = Requirement(line)
+        if requirement.name.startswith(OWN):
+            continue
         if requirement.marker is None or requirement.marker.evaluate({**PLATFORM, "extra": ""}):
             yield canonicalize_name(requirement.name)
 
@@ -95,13 +137,15 @@ def pinned() -> dict[str, str]:
 
 
 def licence(name: str) -> str:
-    told = metadata.metadata(name)
+    fields = metadata.metadata(name)
     classifiers = [
         text.rpartition(" :: ")[2]
-        for text in told.get_all("Classifier") or []
+        for text in fields.get_all("Classifier") or []
         if text.startswith("License ::")
     ]
-    return told["License-Expression"] or "; ".join(classifiers) or told["License"] or "not named"
+    return (
+        fields["License-Expression"] or "; ".join(classifiers) or fields["License"] or "not named"
+    )
 
 
 if __name__ == "__main__":

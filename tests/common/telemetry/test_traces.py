@@ -81,7 +81,7 @@ def test_without_the_extra_the_start_fails(process: str, tmp_path: Path) -> None
     command = [sys.executable, "-c", program, *flags]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert ended.returncode == 1
-    assert ended.stderr.endswith("traces need OpenTelemetry: pip install 'rapport[otel]'\n")
+    assert ended.stderr.endswith("traces need OpenTelemetry: pip install ./protos '.[otel]'\n")
 
 
 @pytest.mark.parametrize("variable", traces.ENDPOINT_VARIABLES)

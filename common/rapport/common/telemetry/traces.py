@@ -87,7 +87,7 @@ def tracing(process: str, settings: Settings) -> Iterator[Tracer]:
     try:
         from rapport.common.telemetry.otel import OtelTracer  # noqa: PLC0415 - only with the extra
     except ModuleNotFoundError as error:
-        raise TracesError("traces need OpenTelemetry: pip install 'rapport[otel]'") from error
+        raise TracesError("traces need OpenTelemetry: pip install ./protos '.[otel]'") from error
     endpoint = None if settings.otel_endpoint is None else str(settings.otel_endpoint)
     tracer = OtelTracer(process, endpoint, settings.otel_sample_ratio)
     try:
