@@ -232,8 +232,10 @@ def request(data: bytes) -> None:
         check_size(message)
         check(message, model=MODEL, vocabulary_size=size, streaming=message.stream)
         tools = parse_tool_policy(message)
-        prompt = loaded.prompts.read(
-            message.messages, tools=tools.definitions, most=message.prompt_truncate_len or None
+        prompt = loaded.prompts.encode(
+            message.messages,
+            tools=tools.definitions,
+            max_tokens=message.prompt_truncate_len or None,
         )
         generation_request(message, prompt, CONTEXT, Defaults())
         prediction_of(message, loaded.vocabulary)

@@ -93,13 +93,13 @@ class ScriptedEngine:
         return generation
 
 
-class WordReader:
-    """Reads a token for each word of the last message, and remembers how it was asked to."""
+class WordEncoder:
+    """Encodes each word of the last message as one token, and keeps the last options."""
 
     def __init__(self) -> None:
         self.options: Mapping[str, Any] = {}
 
-    def read(self, messages: Sequence[object], **options: object) -> tuple[int, ...]:
+    def encode(self, messages: Sequence[object], **options: object) -> tuple[int, ...]:
         self.options = options
         return tuple(range(len(messages[-1].content.text.split())))  # type: ignore[attr-defined]
 
@@ -129,7 +129,7 @@ class Uncompiled:
 def served(engine: ScriptedEngine) -> ServedModel:
     """The fakes in the places of what they stand for."""
     real: Engine = engine  # type: ignore[assignment]
-    reader: PromptEncoder = WordReader()  # type: ignore[assignment]
+    reader: PromptEncoder = WordEncoder()  # type: ignore[assignment]
     formats: FormatCompiler = Uncompiled()  # type: ignore[assignment]
     grammars: GrammarCompiler = SimpleNamespace(  # type: ignore[assignment]
         compile_times=Histogram(COMPILE_BOUNDS), refused=0, recalled=0

@@ -20,32 +20,32 @@ def vocabulary(cpu_folder: Path) -> Vocabulary:
 
 
 @pytest.fixture(scope="module")
-def reader(cpu_folder: Path, vocabulary: Vocabulary) -> PromptEncoder:
+def encoder(cpu_folder: Path, vocabulary: Vocabulary) -> PromptEncoder:
     return PromptEncoder.load(cpu_folder, vocabulary, 100)
 
 
-def test_prompt(reader: PromptEncoder, vocabulary: Vocabulary) -> None:
+def test_prompt(encoder: PromptEncoder, vocabulary: Vocabulary) -> None:
     """Messages become the tokens of the rendered conversation."""
-    tokens = reader.read([user("What is the capital of France?")])
+    tokens = encoder.encode([user("What is the capital of France?")])
     assert vocabulary.decode(tokens).endswith("user\nWhat is the capital of France?\nassistant\n")
     assert len(tokens) == 37
 
 
-def test_prompt_over_the_context(reader: PromptEncoder) -> None:
-    """A prompt that is somewhat too long is counted, for the caller to hear by how much."""
-    assert len(reader.read([user("word " * 200)])) == 231
+def test_prompt_over_the_context(encoder: PromptEncoder) -> None:
+    """A prompt that is a little too long is counted, so that the error can say by how much."""
+    assert len(encoder.encode([user("word " * 200)])) == 231
 
 
 @pytest.mark.parametrize("messages", [[user("x" * 100_000)], [user("")] * 101])
-def test_absurd_prompt(reader: PromptEncoder, messages: list[object]) -> None:
+def test_absurd_prompt(encoder: PromptEncoder, messages: list[object]) -> None:
     """A prompt that cannot fit, however well it tokenizes, is refused without being tokenized."""
     with pytest.raises(PromptTooLongError, match=r"^The prompt is too long: \d+, .* length: 99$"):
-        reader.read(messages)  # type: ignore[arg-type]
+        encoder.encode(messages)  # type: ignore[arg-type]
 
 
-def test_tools_in_the_system_prompt(reader: PromptEncoder, vocabulary: Vocabulary) -> None:
-    """Without a word for tools in the template, the system prompt tells of them."""
-    tokens = reader.read([user("Hi")], tools=[TOOL])
+def test_tools_in_the_system_prompt(encoder: PromptEncoder, vocabulary: Vocabulary) -> None:
+    """If the template does not render tools, the system prompt describes them."""
+    tokens = encoder.encode([user("Hi")], tools=[TOOL])
     text = vocabulary.spell(tokens)
     assert text.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
     assert (
@@ -61,35 +61,35 @@ def test_tools_in_the_system_prompt(reader: PromptEncoder, vocabulary: Vocabular
 
 def test_tools_in_the_template(vocabulary: Vocabulary) -> None:
     """A template that takes tools gets them, and results as they are."""
-    reader = PromptEncoder(ChatTemplate(QWEN), vocabulary, 100)
-    tokens = reader.read([user("Hi"), message("tool", "42")], tools=[TOOL])
+    encoder = PromptEncoder(ChatTemplate(QWEN), vocabulary, 100)
+    tokens = encoder.encode([user("Hi"), message("tool", "42")], tools=[TOOL])
     text = vocabulary.spell(tokens)
     assert "You are Qwen.\n\n# Tools\n\n<tools>\n" in text
     assert "user\n<tool_response>\n42\n</tool_response><|im_end|>" in text
     assert tokens.count(2) == 3
 
 
-def test_results_without_tools(reader: PromptEncoder, vocabulary: Vocabulary) -> None:
-    """Results of earlier calls read the same when there are no tools any more."""
-    text = vocabulary.spell(reader.read([user("Hi"), message("tool", "42")]))
+def test_results_without_tools(encoder: PromptEncoder, vocabulary: Vocabulary) -> None:
+    """Results of earlier calls are rendered the same if the request has no tools."""
+    text = vocabulary.spell(encoder.encode([user("Hi"), message("tool", "42")]))
     assert text.endswith(
         "user\n<tool_response>\n42\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
     )
 
 
-def test_truncation_counts_tools(reader: PromptEncoder, vocabulary: Vocabulary) -> None:
-    """Earlier messages make room for tools too; the tools stay."""
+def test_truncation_counts_tools(encoder: PromptEncoder, vocabulary: Vocabulary) -> None:
+    """Earlier messages are dropped to make room for tools. The tools stay."""
     messages = [user("First."), message("assistant", "Yes."), user("Last.")]
-    alone, told = len(reader.read(messages)), len(reader.read(messages, tools=[TOOL]))
-    assert reader.read(messages, most=alone) == reader.read(messages)
-    kept = reader.read(messages, tools=[TOOL], most=told - 1)
+    alone, with_tools = len(encoder.encode(messages)), len(encoder.encode(messages, tools=[TOOL]))
+    assert encoder.encode(messages, max_tokens=alone) == encoder.encode(messages)
+    kept = encoder.encode(messages, tools=[TOOL], max_tokens=with_tools - 1)
     text = vocabulary.spell(kept)
-    assert len(kept) < told
+    assert len(kept) < with_tools
     assert ("First." in text, "<tools>" in text, "Last." in text) == (False, True, True)
 
 
 def test_absurd_tools(vocabulary: Vocabulary) -> None:
     """Tools that cannot fit are not tokenized either."""
-    reader = PromptEncoder(ChatTemplate(QWEN), vocabulary, 100)
+    encoder = PromptEncoder(ChatTemplate(QWEN), vocabulary, 100)
     with pytest.raises(PromptTooLongError):
-        reader.read([user("Hi")], tools=[{"enum": [1] * 100_000}])
+        encoder.encode([user("Hi")], tools=[{"enum": [1] * 100_000}])

@@ -25,8 +25,8 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_no_value_is_written_longer_than_measured(value: Any) -> None:
-    """The measure of a value tells of its text, up to quotes and escapes."""
+def test_no_text_is_longer_than_measured(value: Any) -> None:
+    """The size of a value bounds the length of its text, except for quotes and escapes."""
     render_budget.begin("")
     characters = sum(map(str.isalnum, str(value)))
     assert characters <= 11 * measure(value)
@@ -46,16 +46,16 @@ def test_what_occurs_twice_counts_twice() -> None:
 
 
 @pytest.mark.parametrize("size", [-(10**9), 0, 1])
-def test_nothing_is_gained(size: int) -> None:
-    """Whoever pays has less afterwards, whatever it says to pay."""
+def test_spending_never_adds(size: int) -> None:
+    """Spending leaves less, whatever the size is."""
     left = RenderBudget("")
     before = left._left
     left.spend(size)
     assert left._left < before
 
 
-def test_conversations_bring_their_own() -> None:
-    """The longer the conversation, the more may be made of it."""
+def test_long_conversations_have_a_larger_budget() -> None:
+    """The longer the conversation, the larger the budget."""
     text = "x" * BASE_SIZE
     render_budget.begin([text])
     for _ in range(SIZE_PER_INPUT):
@@ -66,7 +66,7 @@ def test_conversations_bring_their_own() -> None:
 
 
 def test_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps that cost next to nothing end, too."""
+    """Steps of almost no size end too: by time."""
     monkeypatch.setattr(render_budget, "MAX_CPU_S", 0)
     render_budget.begin("")
     for _ in range(SPENDS_PER_TIME_CHECK - 1):
@@ -76,7 +76,7 @@ def test_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_has_no_text() -> None:
-    """Only what has a size can be written."""
+    """Only values that have a size can be printed."""
     render_budget.begin("")
     with pytest.raises(RenderBudgetExceededError, match="a object cannot be written"):
         charge_text(object())

@@ -38,7 +38,7 @@ def template(cpu_folder: Path) -> ChatTemplate:
 
 
 @pytest.fixture(scope="module")
-def encoder(vocabulary: Vocabulary) -> SafeTokenizer:
+def tokenizer(vocabulary: Vocabulary) -> SafeTokenizer:
     return SafeTokenizer(vocabulary)
 
 
@@ -58,11 +58,11 @@ def specials(vocabulary: Vocabulary, tokens: Sequence[int]) -> list[int]:
 
 @given(contents=st.lists(HOSTILE, min_size=1, max_size=3))
 def test_contents_never_become_special(
-    vocabulary: Vocabulary, template: ChatTemplate, encoder: SafeTokenizer, contents: list[str]
+    vocabulary: Vocabulary, template: ChatTemplate, tokenizer: SafeTokenizer, contents: list[str]
 ) -> None:
-    """Whatever people write, special tokens are those of the template, and no text is lost."""
+    """Whatever a request has, special tokens are those of the template, and no text is lost."""
     conversation = Conversation([Turn("user", content) for content in contents])
-    tokens = encoder.encode(conversation, template.render)
+    tokens = tokenizer.tokenize(conversation, template.render)
     assert spelled(vocabulary, tokens) == template.render(conversation)
     harmless = Conversation([Turn("user", "x") for _ in contents])
     expected = vocabulary.encode(template.render(harmless))
@@ -71,7 +71,7 @@ def test_contents_never_become_special(
 
 @given(name=HOSTILE, text=HOSTILE)
 def test_tools_never_become_special(
-    vocabulary: Vocabulary, encoder: SafeTokenizer, name: str, text: str
+    vocabulary: Vocabulary, tokenizer: SafeTokenizer, name: str, text: str
 ) -> None:
     """The same holds for tools, wherever in them a special token is spelled."""
 
@@ -80,31 +80,31 @@ def test_tools_never_become_special(
         return Conversation([Turn("user", "Hi")], [tool])
 
     render = ChatTemplate(QWEN).render
-    tokens = encoder.encode(conversation(name, text), render)
+    tokens = tokenizer.tokenize(conversation(name, text), render)
     assert spelled(vocabulary, tokens) == render(conversation(name, text))
     expected = vocabulary.encode(render(conversation("x", "y")))
     assert specials(vocabulary, tokens) == specials(vocabulary, expected)
 
 
 @given(content=st.text(st.characters(codec="utf-8", exclude_characters="<")))
-def test_harmless_contents_are_encoded_as_ever(
-    vocabulary: Vocabulary, template: ChatTemplate, encoder: SafeTokenizer, content: str
+def test_harmless_contents_are_tokenized_as_a_whole(
+    vocabulary: Vocabulary, template: ChatTemplate, tokenizer: SafeTokenizer, content: str
 ) -> None:
     """Where nothing looks special, the tokens are those of the whole rendered text."""
     conversation = Conversation([Turn("user", content)])
     expected = vocabulary.encode(template.render(conversation))
-    assert encoder.encode(conversation, template.render) == expected
+    assert tokenizer.tokenize(conversation, template.render) == expected
 
 
-def test_spelled_out_end(vocabulary: Vocabulary, encoder: SafeTokenizer) -> None:
+def test_spelled_out_end(vocabulary: Vocabulary, tokenizer: SafeTokenizer) -> None:
     """The end of a turn, spelled out by a user, is several ordinary tokens."""
-    tokens = encoder.encode(Conversation([Turn("user", END)]), first_text)
+    tokens = tokenizer.tokenize(Conversation([Turn("user", END)]), first_text)
     assert tokens == vocabulary.encode_text(END)
     assert len(tokens) > 1
 
 
-def test_no_character_left(encoder: SafeTokenizer) -> None:
-    """A text that uses up all private-use characters is refused, not mistaken."""
+def test_no_character_left(tokenizer: SafeTokenizer) -> None:
+    """A text that uses up all private-use characters is refused."""
     every = "".join(map(chr, PRIVATE_USE))
     with pytest.raises(InvalidRequestError, match="private-use"):
-        encoder.encode(Conversation([Turn("user", END + every)]), first_text)
+        tokenizer.tokenize(Conversation([Turn("user", END + every)]), first_text)

@@ -42,7 +42,7 @@ def test_text(served: ServedModel) -> None:
 def test_messages(served: ServedModel) -> None:
     """A conversation's tokens are those of its prompt, special tokens spelled out."""
     answer = tokenized(TokenizeRequest(model=MODEL, messages=[user("Hi")]), served)
-    assert tuple(answer.token_ids) == served.prompts.read([user("Hi")])
+    assert tuple(answer.token_ids) == served.prompts.encode([user("Hi")])
     assert "".join(answer.pieces).endswith(
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )

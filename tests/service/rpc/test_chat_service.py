@@ -27,7 +27,7 @@ from rapport.v1.chat_pb2 import (
     StreamOptions,
 )
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
-from tests.service.fakes import CONTEXT, ScriptedEngine, WordReader, ends, request_context, says
+from tests.service.fakes import CONTEXT, ScriptedEngine, WordEncoder, ends, request_context, says
 from tests.service.requests import chat
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ async def test_long_requests_do_not_hold_up_the_loop(
     """What takes time, checking and reading a request, is done in other threads than the loop's."""
     engine.script = [ends(0)]
     threads = []
-    for where, name in ((module, "check"), (WordReader, "read")):
+    for where, name in ((module, "check"), (WordEncoder, "encode")):
         real = getattr(where, name)
 
         def noted(*args: Any, real: Any = real, **named: Any) -> Any:

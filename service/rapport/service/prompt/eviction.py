@@ -1,4 +1,4 @@
-"""Leaving out the beginning of a conversation, so that the prompt stays within a length."""
+"""Drops the earliest turns of a conversation so that the prompt fits a length."""
 
 from __future__ import annotations
 
@@ -7,33 +7,36 @@ from collections.abc import Callable, Sequence
 
 from rapport.service.prompt.turns import Turn
 
-Count = Callable[[Sequence[Turn]], int]
+CountTokens = Callable[[Sequence[Turn]], int]
 
 
-def evict(turns: Sequence[Turn], most: int, count: Count) -> list[Turn]:
-    """The turns without the fewest earliest ones that make `count` of the rest at most `most`.
+def evict(turns: Sequence[Turn], max_tokens: int, count: CountTokens) -> list[Turn]:
+    """The turns without as many of the earliest ones as needed for `count` <= `max_tokens`.
 
-    System turns, the last user turn and what follows it stay; an assistant's calls go
-    together with their results. Where that is not enough, all that may go is gone.
+    System turns, the last user turn and the turns after it are always kept. An assistant's
+    calls go together with their results. If the rest is still too long, all turns that may go
+    are dropped.
     """
-    groups = evictable(turns)
+    groups = _evictable_groups(turns)
 
-    def without(groups_gone: int) -> list[Turn]:
-        gone = {place for group in groups[:groups_gone] for place in group}
-        return [turn for place, turn in enumerate(turns) if place not in gone]
+    def without(dropped_groups: int) -> list[Turn]:
+        dropped = {index for group in groups[:dropped_groups] for index in group}
+        return [turn for index, turn in enumerate(turns) if index not in dropped]
 
-    # The fewer turns, the fewer tokens: the first number of groups that is enough is sought.
-    enough = bisect_left(range(len(groups)), x=True, key=lambda n: count(without(n)) <= most)
+    # Fewer turns have fewer tokens, so the smallest sufficient number is found by bisection.
+    enough = bisect_left(
+        range(len(groups)), x=True, key=lambda dropped: count(without(dropped)) <= max_tokens
+    )
     return without(enough)
 
 
-def evictable(turns: Sequence[Turn]) -> list[list[int]]:
-    """Places of turns that may go, in the groups in which they go, the earliest first."""
-    last_user = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=0)
+def _evictable_groups(turns: Sequence[Turn]) -> list[list[int]]:
+    """The indexes of turns that may go, in groups that go together, the earliest group first."""
+    last_user = max((index for index, turn in enumerate(turns) if turn.role == "user"), default=0)
     groups: list[list[int]] = []
-    for place, turn in enumerate(turns[:last_user]):
+    for index, turn in enumerate(turns[:last_user]):
         if turn.role == "tool" and groups:
-            groups[-1].append(place)
+            groups[-1].append(index)
         elif turn.role != "system":
-            groups.append([place])
+            groups.append([index])
     return groups

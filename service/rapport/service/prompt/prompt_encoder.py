@@ -1,4 +1,4 @@
-"""Messages to the tokens that the model continues."""
+"""Turns the messages of a request into the tokens that the model continues."""
 
 from __future__ import annotations
 
@@ -15,54 +15,57 @@ from rapport.service.prompt.turns import Conversation, JsonObject, Turn, to_turn
 from rapport.service.tools import hermes_format
 from rapport.v1.message_pb2 import ChatMessage
 
-Encode = Callable[[Conversation], list[int]]
+Tokenize = Callable[[Conversation], list[int]]
 
 
 class PromptEncoder:
-    """Reads conversations for one model. Long ones take a good part of a second."""
+    """Encodes conversations for one model. A long conversation takes some tenths of a second."""
 
     def __init__(self, template: ChatTemplate, vocabulary: Vocabulary, context_length: int) -> None:
         self._template = template
         self._vocabulary = vocabulary
-        self._encoder = SafeTokenizer(vocabulary)
+        self._safe_tokenizer = SafeTokenizer(vocabulary)
         self._context_length = context_length
-        self._longest_token = max(map(len, vocabulary.token_bytes))
+        self._max_token_bytes = max(map(len, vocabulary.token_bytes))
 
     @classmethod
     def load(cls, folder: Path, vocabulary: Vocabulary, context_length: int) -> PromptEncoder:
-        """Reads the template of a model folder."""
+        """Reads the chat template of a model folder."""
         return cls(ChatTemplate.read(folder), vocabulary, context_length)
 
-    def read(
+    def encode(
         self,
         messages: Iterable[ChatMessage],
         *,
         tools: Sequence[JsonObject] = (),
-        most: int | None = None,
+        max_tokens: int | None = None,
         safe: bool = True,
     ) -> tuple[int, ...]:
         """The tokens of a conversation up to where the answer begins.
 
-        `most` is the length to which earlier messages are left out; without `safe`,
-        messages may spell special tokens. Tools are told as the template does it, or
-        else in the system prompt.
+        Args:
+            messages: The validated messages of a request.
+            tools: The definitions of the tools. The template renders them, or else they are
+                described in the system prompt.
+            max_tokens: Earlier messages are dropped until the prompt is no longer than this.
+            safe: Whether texts of messages must not become special tokens.
 
         Raises:
-            PromptTooLongError: it is so long that counting its tokens would be a waste.
-            InvalidRequestError: the template refuses it.
+            PromptTooLongError: the prompt is so long that its tokens are not even counted.
+            InvalidRequestError: the template refuses the conversation.
         """
         turns = [to_turn(message) for message in messages]
-        encode = self._encode_safely if safe else self._encode_freely
+        tokenize = self._tokenize_safely if safe else self._tokenize
         converse = self._converse(tools)
-        if most is not None:
-            turns = evict(turns, most, lambda kept: self._count(converse(kept), encode))
+        if max_tokens is not None:
+            turns = evict(turns, max_tokens, lambda kept: self._count(converse(kept), tokenize))
         conversation = converse(turns)
-        if (least := self._fewest_tokens(conversation)) > self._context_length:
-            raise PromptTooLongError(least, self._context_length)
-        return tuple(encode(conversation))
+        if (fewest := self._min_tokens(conversation)) > self._context_length:
+            raise PromptTooLongError(fewest, self._context_length)
+        return tuple(tokenize(conversation))
 
     def _converse(self, tools: Sequence[JsonObject]) -> Callable[[Sequence[Turn]], Conversation]:
-        """How turns become a conversation in which the tools are told."""
+        """A function that makes a conversation with these tools of turns."""
         template = self._template
         if template.takes_tools:
             return lambda turns: Conversation(turns, tools)
@@ -71,20 +74,21 @@ class PromptEncoder:
         text = hermes_format.instructions(tools)
 
         def converse(turns: Sequence[Turn]) -> Conversation:
-            told = with_instructions(turns, text, lambda: template.system_prompt)
-            return Conversation(list(with_results(told)))
+            instructed = with_instructions(turns, text, lambda: template.system_prompt)
+            return Conversation(list(with_results(instructed)))
 
         return converse
 
-    def _encode_safely(self, conversation: Conversation) -> list[int]:
-        return self._encoder.encode(conversation, self._template.render)
+    def _tokenize_safely(self, conversation: Conversation) -> list[int]:
+        return self._safe_tokenizer.tokenize(conversation, self._template.render)
 
-    def _encode_freely(self, conversation: Conversation) -> list[int]:
+    def _tokenize(self, conversation: Conversation) -> list[int]:
         return self._vocabulary.encode(self._template.render(conversation))
 
-    def _count(self, conversation: Conversation, encode: Encode) -> int:
-        least = self._fewest_tokens(conversation)
-        return least if least > self._context_length else len(encode(conversation))
+    def _count(self, conversation: Conversation, tokenize: Tokenize) -> int:
+        fewest = self._min_tokens(conversation)
+        return fewest if fewest > self._context_length else len(tokenize(conversation))
 
-    def _fewest_tokens(self, conversation: Conversation) -> int:
-        return max(len(conversation.turns), conversation.length // self._longest_token)
+    def _min_tokens(self, conversation: Conversation) -> int:
+        """A number of tokens that the conversation has at least, without tokenizing it."""
+        return max(len(conversation.turns), conversation.length // self._max_token_bytes)

@@ -1,4 +1,4 @@
-"""Prompts to tokens, in such a way that what people write never becomes a special token."""
+"""Tokenizes prompts so that texts of a request never become special tokens."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.prompt.turns import Conversation
 
+# The private-use area of the Basic Multilingual Plane and all that follows it.
 PRIVATE_USE = range(0xE000, 0x110000)
 
 Render = Callable[[Conversation], str]
 
 
 class SafeTokenizer:
-    """Encodes rendered conversations; special tokens come from the template alone.
+    """Tokenizes rendered conversations. Only the template can write special tokens.
 
-    Where a text spells a special token, the first letter of the spelling gets a
-    stand-in that occurs nowhere else. What then still spells a special token in the
-    rendered text is the template's. Between those the letters are put back, and the
-    text is encoded as nothing but text.
+    Where a text of the request spells a special token, the first letter of the spelling is
+    replaced by a character that occurs nowhere else. Any special token that the rendered text
+    still spells was written by the template. In the text between those, the letters are put
+    back, and the text is tokenized as plain text.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -31,36 +32,38 @@ class SafeTokenizer:
         self._first_letter = re.compile(f"(?={spellings}).", re.DOTALL)
         self._first_letters = {spelling[0] for spelling in longest_first}
 
-    def encode(self, conversation: Conversation, render: Render) -> list[int]:
+    def tokenize(self, conversation: Conversation, render: Render) -> list[int]:
         """The tokens of `render(conversation)`.
 
         Raises:
-            InvalidRequestError: the conversation leaves no character free to stand in.
+            InvalidRequestError: the conversation leaves no private-use character free.
         """
         if not any(map(self._special.search, conversation.texts())):
             return self._vocabulary.encode(render(conversation))
-        stand_ins = self._stand_ins(conversation)
-        hidden = conversation.changed(lambda text: self._hide(text, stand_ins))
-        letters = str.maketrans({stand_in: letter for letter, stand_in in stand_ins.items()})
+        placeholders = self._placeholders(conversation)
+        hidden = conversation.map_texts(lambda text: self._hide(text, placeholders))
+        letters = str.maketrans(
+            {placeholder: letter for letter, placeholder in placeholders.items()}
+        )
         return list(self._tokens(render(hidden), letters))
 
-    def _stand_ins(self, conversation: Conversation) -> dict[str, str]:
-        taken = set().union(*conversation.texts(), *self._vocabulary.special_tokens)
-        free = (character for character in map(chr, PRIVATE_USE) if character not in taken)
-        stand_ins = dict(zip(self._first_letters, free, strict=False))
-        if len(stand_ins) < len(self._first_letters):
+    def _placeholders(self, conversation: Conversation) -> dict[str, str]:
+        used = set().union(*conversation.texts(), *self._vocabulary.special_tokens)
+        free = (character for character in map(chr, PRIVATE_USE) if character not in used)
+        placeholders = dict(zip(self._first_letters, free, strict=False))
+        if len(placeholders) < len(self._first_letters):
             raise InvalidRequestError(
                 [FieldViolation("messages", "All private-use characters are taken")]
             )
-        return stand_ins
+        return placeholders
 
-    def _hide(self, text: str, stand_ins: dict[str, str]) -> str:
-        return self._first_letter.sub(lambda found: stand_ins[found[0]], text)
+    def _hide(self, text: str, placeholders: dict[str, str]) -> str:
+        return self._first_letter.sub(lambda found: placeholders[found[0]], text)
 
     def _tokens(self, text: str, letters: dict[int, str]) -> Iterator[int]:
-        # Splitting by a pattern with a group keeps the special tokens: they are every second piece.
-        for place, piece in enumerate(self._special.split(text)):
-            if place % 2:
+        # Splitting by a pattern with a group keeps the special tokens: every second piece is one.
+        for index, piece in enumerate(self._special.split(text)):
+            if index % 2:
                 yield self._vocabulary.special_tokens[piece]
             else:
                 yield from self._vocabulary.encode_text(piece.translate(letters))

@@ -1,8 +1,8 @@
-"""A jinja2 sandbox in which templates end, and no value grows without bound.
+"""A jinja2 sandbox in which every template terminates and values cannot grow without bound.
 
-Templates come with models and are not trusted. jinja2's sandbox keeps them from getting at
-anything; here they also pay for what they do: for each turn of a loop and call of a macro,
-and for each value that is made, before it is where it may be large.
+Templates come with models and are not trusted. jinja2's sandbox denies access to internals.
+This one also charges the render budget for each iteration of a loop, each call of a macro and
+each value that is made. Values that may be large are charged before they are made.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rapport.service.prompt.render_budget import (
 )
 
 MAX_SOURCE_CHARS = 1 << 20
-METHODS = frozenset(
+SAFE_METHODS = frozenset(
     [
         "capitalize",
         "casefold",
@@ -70,11 +70,12 @@ METHODS = frozenset(
         "values",
     ]
 )
-STEP, CHARGED, CONCATENATED = "_step", "_charged", "_concatenated"
+# The names of filters that `ChargingTransformer` inserts.
+STEP, CHARGE, CONCATENATE = "_step", "_charged", "_concatenated"
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """What templates find: the usual, but for what makes much of little."""
+    """jinja2's environment without what makes large values of small ones."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
@@ -84,42 +85,42 @@ class Sandbox(ImmutableSandboxedEnvironment):
             lstrip_blocks=True,
             extensions=[loopcontrols],
             finalize=_finalize,
-            # Otherwise constants are computed as a template is read.
+            # Otherwise constant expressions would be computed when a template is compiled.
             optimized=False,
         )
         self.filters = {
             **filters.ALL,
             STEP: spend,
-            CHARGED: charge,
-            CONCATENATED: filters.concatenated,
+            CHARGE: charge,
+            CONCATENATE: filters.concatenate,
         }
         self.globals["dict"] = lambda **items: charge(items)
         del self.globals["lipsum"]
 
     def read(self, source: str) -> Template:
-        """The template of a source.
+        """Compiles the source of a template.
 
         Raises:
-            ValueError: it is too long, or no template.
+            ValueError: it is too long, or not a valid template.
         """
         if len(source) > MAX_SOURCE_CHARS:
             raise ValueError(f"the chat template has over {MAX_SOURCE_CHARS} characters")
         try:
-            tree: nodes.Template = Bounding().visit(self.parse(source))
+            tree: nodes.Template = ChargingTransformer().visit(self.parse(source))
             tree.set_environment(self)
             code = self.compile(tree)
-        # Whatever the parsers of jinja2 and Python say to what they were not made for.
+        # The parsers of jinja2 and Python raise many kinds of errors for invalid templates.
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"the chat template cannot be used: {reason}") from error
         return Template.from_code(self, code, self.make_globals(None))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        known = attr in METHODS or not isinstance(value, BuiltinMethodType)
+        known = attr in SAFE_METHODS or not isinstance(value, BuiltinMethodType)
         return known and super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> None:  # noqa: ARG002 - jinja2's
-        """There is no formatting: twelve characters can ask for a billion."""
+        """Disables `str.format`: twelve characters of a format can make a text of a billion."""
         return
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -149,54 +150,54 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return result
 
 
-class Bounding(NodeTransformer):
-    """Has a template pay where the environment is not asked."""
+class ChargingTransformer(NodeTransformer):
+    """Inserts charges where jinja2 does not call methods of the environment."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - named by jinja2
-        return self._stepping(node)
+        return self._with_step(node)
 
     def visit_Macro(self, node: nodes.Macro) -> nodes.Node:  # noqa: N802
-        return self._stepping(node)
+        return self._with_step(node)
 
     def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:  # noqa: N802
-        return self._stepping(node)
+        return self._with_step(node)
 
     def visit_Block(self, node: nodes.Block) -> nodes.Node:  # noqa: N802
-        return self._stepping(node)
+        return self._with_step(node)
 
     def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
-        return self._charged(node)
+        return self._with_charge(node)
 
     def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
-        return self._charged(node)
+        return self._with_charge(node)
 
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
-        return self._charged(node) if node.ctx == "load" else self.generic_visit(node)
+        return self._with_charge(node) if node.ctx == "load" else self.generic_visit(node)
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
         is_slice = isinstance(node.arg, nodes.Slice)
-        return self._charged(node) if is_slice else self.generic_visit(node)
+        return self._with_charge(node) if is_slice else self.generic_visit(node)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
-        return _filtered(nodes.List(node.nodes, lineno=node.lineno), CONCATENATED)
+        return _filtered(nodes.List(node.nodes, lineno=node.lineno), CONCATENATE)
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802
         if node.name in ("varargs", "kwargs"):
             raise TemplateSyntaxError(f"macros have no {node.name}", node.lineno)
         return node
 
-    def _stepping(self, node: Any) -> nodes.Node:
-        """What is inside begins by paying for a step, and for the text that stands there."""
+    def _with_step(self, node: Any) -> nodes.Node:
+        """Inserts a charge for one step and for the literal text at the start of the body."""
         text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
         self.generic_visit(node)
         step = _filtered(nodes.Const(1 + text, lineno=node.lineno), STEP)
         node.body.insert(0, nodes.ExprStmt(step, lineno=node.lineno))
         return node  # type: ignore[no-any-return]
 
-    def _charged(self, node: nodes.Expr) -> nodes.Node:
+    def _with_charge(self, node: nodes.Expr) -> nodes.Node:
         self.generic_visit(node)
-        return _filtered(node, CHARGED)
+        return _filtered(node, CHARGE)
 
 
 def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
@@ -205,5 +206,5 @@ def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
 
 @pass_context
 def _finalize(_context: Context, value: Any) -> Any:
-    # jinja2 does not call what takes a context as it reads a template.
+    # `pass_context` keeps jinja2 from calling this when a template is compiled.
     return charge_text(value)

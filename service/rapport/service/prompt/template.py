@@ -1,4 +1,4 @@
-"""The model's chat template: a conversation to the text that the model continues."""
+"""Renders a conversation with the model's chat template."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from rapport.service.prompt import render_budget
 from rapport.service.prompt.sandbox import Sandbox
 from rapport.service.prompt.turns import Conversation, JsonObject, Turn
 
-# Something to recognise in what a template makes of it.
+# A text to look for in the output of a template.
 PROBE = "probe"
-LONGEST_REASON = 1000
-LONGEST_PATTERN = 100
-WRITTEN_PROBE = re.compile(rf'<tool_call>\s*\{{"name":\s*"{PROBE}",\s*"arguments":\s*\{{')
+MAX_REASON_CHARS = 1000
+MAX_DATE_PATTERN_CHARS = 100
+RENDERED_PROBE = re.compile(rf'<tool_call>\s*\{{"name":\s*"{PROBE}",\s*"arguments":\s*\{{')
 
 
 class ChatTemplate:
-    """A Jinja template as Hugging Face models carry it. It comes with the model: not trusted."""
+    """A Jinja template in the form of Hugging Face's models. It is not trusted."""
 
     def __init__(self, source: str) -> None:
         """Reads a template.
 
         Raises:
-            ValueError: it is too long, or no template.
+            ValueError: it is too long, or not a valid template.
         """
         sandbox = Sandbox()
         sandbox.globals["raise_exception"] = _raise_exception
@@ -46,9 +46,9 @@ class ChatTemplate:
     def render(self, conversation: Conversation) -> str:
         """The conversation up to where the model's answer begins.
 
-        An empty system turn at the start means no system prompt, not even the
-        template's own. It keeps the template from writing that one, and what the
-        template makes of the empty turn is then taken off.
+        An empty system turn at the start means no system prompt, not even the template's
+        default. It keeps the template from writing the default, and what the template renders
+        for the empty turn is removed.
 
         Raises:
             InvalidRequestError: the template refuses the conversation.
@@ -61,32 +61,32 @@ class ChatTemplate:
 
     @cached_property
     def takes_tools(self) -> bool:
-        """Whether the template itself tells the model of tools, and to call them in our form."""
+        """Whether the template renders tools, and calls in the format of `hermes_format`."""
         if "tools" not in self._variables:
             return False
         function = {"name": PROBE, "arguments": {}}
         call = {"type": "function", "function": function}
-        asked = {"role": "user", "content": PROBE}
-        called = {"role": "assistant", "content": "", "tool_calls": [call]}
+        question = {"role": "user", "content": PROBE}
+        answer = {"role": "assistant", "content": "", "tool_calls": [call]}
         tool = {"type": "function", "function": {"name": PROBE, "parameters": {}}}
         try:
-            return WRITTEN_PROBE.search(self._render([asked, called], [tool])) is not None
+            return RENDERED_PROBE.search(self._render([question, answer], [tool])) is not None
         except InvalidRequestError:
             return False
 
     @cached_property
     def system_prompt(self) -> str:
-        """What the template says as the system where nobody else does.
+        """The default system prompt of the template, which it writes if a conversation has none.
 
         Raises:
-            InvalidRequestError: the template takes no system turns.
+            InvalidRequestError: the template does not accept system turns.
         """
-        asked = Turn("user", PROBE)
-        said = self._render(_messages([Turn("system", PROBE), asked]))
-        before, _, after = said.partition(PROBE)
-        unsaid = self._render(_messages([asked]))
-        if unsaid.startswith(before) and unsaid.removeprefix(before).endswith(after):
-            return unsaid.removeprefix(before).removesuffix(after)
+        question = Turn("user", PROBE)
+        given = self._render(_messages([Turn("system", PROBE), question]))
+        before, _, after = given.partition(PROBE)
+        default = self._render(_messages([question]))
+        if default.startswith(before) and default.removeprefix(before).endswith(after):
+            return default.removeprefix(before).removesuffix(after)
         return ""
 
     def _render(
@@ -96,18 +96,20 @@ class ChatTemplate:
         *,
         answer: bool = True,
     ) -> str:
-        # Without any, Hugging Face's renderer gives None, which templates ask for.
-        given = list(tools) or None
+        # Without tools, Hugging Face's renderer passes None, which templates test for.
+        tools_or_none = list(tools) or None
         try:
-            render_budget.begin([messages, given])
+            render_budget.begin([messages, tools_or_none])
             text = self._template.render(
-                messages=messages, tools=given, add_generation_prompt=answer
+                messages=messages, tools=tools_or_none, add_generation_prompt=answer
             )
             text.encode()
-        # It may raise anything: on purpose, for a mistake of its own, or for too much to do.
+        # A template may raise any error: on purpose, by a mistake, or by exceeding the budget.
         except Exception as error:
             reason = str(error) or type(error).__name__
-            text = f"The model's chat template refuses the conversation: {reason[:LONGEST_REASON]}"
+            text = (
+                f"The model's chat template refuses the conversation: {reason[:MAX_REASON_CHARS]}"
+            )
             raise InvalidRequestError([FieldViolation("messages", text)]) from error
         return text
 
@@ -121,6 +123,6 @@ def _raise_exception(message: str) -> Never:
 
 
 def _strftime_now(pattern: str) -> str:
-    if len(pattern) > LONGEST_PATTERN:
+    if len(pattern) > MAX_DATE_PATTERN_CHARS:
         raise TemplateError("The pattern of a date is too long")
     return datetime.now().astimezone().strftime(pattern)

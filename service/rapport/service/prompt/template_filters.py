@@ -1,4 +1,4 @@
-"""Filters and operators of chat templates, each paid for before it makes much of little."""
+"""Filters and operators of chat templates. Each is charged before it makes a large value."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from rapport.service.prompt.render_budget import (
     spend,
 )
 
-# Of values as they are, and of their text.
-PLAIN = [
+# Filters of jinja2 that take values as they are.
+VALUE_FILTERS = [
     "abs",
     "count",
     "d",
@@ -48,7 +48,8 @@ PLAIN = [
     "sort",
     "unique",
 ]
-TEXT = [
+# Filters of jinja2 that take the text of values.
+TEXT_FILTERS = [
     "capitalize",
     "e",
     "escape",
@@ -62,41 +63,39 @@ TEXT = [
     "upper",
     "wordcount",
 ]
+MAX_INDENT = 16
 
 
-WIDEST = 16
-
-
-def paid(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, whose result is paid for; what is in it was so before."""
+def _charged(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that charges for its result. The content of the result was charged before."""
 
     @wraps(function)
-    def paying(*args: Any, **kwargs: Any) -> Any:
+    def charging(*args: Any, **kwargs: Any) -> Any:
         spend()
         result = function(*args, **kwargs)
         spend(own_size(result))
         return result
 
-    return paying
+    return charging
 
 
-def of_text(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, before which its arguments are paid for as text."""
+def _of_text(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that charges for the text of its arguments before it is called."""
 
     @wraps(function)
-    def paying(*args: Any, **kwargs: Any) -> Any:
+    def charging(*args: Any, **kwargs: Any) -> Any:
         spend(measure(args))
         return function(*args, **kwargs)
 
-    return paying
+    return charging
 
 
 def tojson(value: Any, indent: int | None = None) -> str:
-    """JSON as a model reads it, without jinja's escapes for HTML."""
+    """JSON without the escapes for HTML that jinja2's own filter adds."""
     spend(measure(value))
     if indent is None:
         return json.dumps(value, ensure_ascii=False)
-    if indent > WIDEST:
+    if indent > MAX_INDENT:
         raise RenderBudgetExceededError("it indents too far")
     chunks = []
     for chunk in json.JSONEncoder(ensure_ascii=False, indent=indent).iterencode(value):
@@ -136,13 +135,13 @@ def default(value: Any, otherwise: Any = "", *args: Any, **kwargs: Any) -> Any:
     return FILTERS["default"](value, charge(otherwise), *args, **kwargs)
 
 
-def concatenated(items: list[Any]) -> str:
-    """What `~` makes of its operands."""
+def concatenate(items: list[Any]) -> str:
+    """The result of the operator `~`."""
     return "".join(str(charge_text(item)) for item in items)
 
 
 def check_product(left: Any, right: Any) -> None:
-    """Pays for a list or text that is repeated."""
+    """Charges for a list or text that the operator `*` repeats."""
     for times, value in ((left, right), (right, left)):
         if isinstance(times, int) and not isinstance(value, int | float):
             spend(max(times, 0) * measure(value))
@@ -154,7 +153,7 @@ def check_power(base: Any, exponent: Any) -> None:
         raise RenderBudgetExceededError("its numbers are too large")
 
 
-OURS: dict[str, Callable[..., Any]] = {
+REPLACED_FILTERS: dict[str, Callable[..., Any]] = {
     "d": default,
     "default": default,
     "indent": indent,
@@ -163,7 +162,7 @@ OURS: dict[str, Callable[..., Any]] = {
     "tojson": tojson,
 }
 ALL = {
-    **{name: paid(FILTERS[name]) for name in PLAIN},
-    **{name: paid(of_text(FILTERS[name])) for name in TEXT},
-    **{name: paid(function) for name, function in OURS.items()},
+    **{name: _charged(FILTERS[name]) for name in VALUE_FILTERS},
+    **{name: _charged(_of_text(FILTERS[name])) for name in TEXT_FILTERS},
+    **{name: _charged(function) for name, function in REPLACED_FILTERS.items()},
 }

@@ -1,4 +1,4 @@
-"""Tools told in plain turns, for templates that have no word for them."""
+"""Shows tools and their results as plain turns, for templates that do not render tools."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from rapport.service.tools import hermes_format
 
 
 def with_instructions(turns: Sequence[Turn], text: str, default: Callable[[], str]) -> list[Turn]:
-    """The turns with a text at the end of the system prompt.
+    """The turns with a text appended to the system prompt.
 
-    Without a system turn at the start, `default` gives what the template would say there.
+    If the first turn is not a system turn, `default` returns the system prompt that the
+    template would write.
     """
-    there = turns[0].role == "system"
-    said, rest = (turns[0].content, turns[1:]) if there else (default(), turns)
-    return [Turn("system", "\n\n".join(filter(None, (said, text)))), *rest]
+    given = turns[0].role == "system"
+    prompt, rest = (turns[0].content, turns[1:]) if given else (default(), turns)
+    return [Turn("system", "\n\n".join(filter(None, (prompt, text)))), *rest]
 
 
 def with_results(turns: Iterable[Turn]) -> Iterator[Turn]:
-    """The turns with what tools answered as turns of the user, one for all in a row."""
+    """The turns with results of tools as user turns. Results in a row become one turn."""
     for role, group in groupby(turns, key=lambda turn: turn.role):
         if role == "tool":
             yield Turn("user", "\n".join(hermes_format.result(turn.content) for turn in group))

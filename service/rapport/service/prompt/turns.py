@@ -1,4 +1,4 @@
-"""Conversations as chat templates take them: turns of a role and one text, and tools."""
+"""Conversations in the form that chat templates take: turns with a role and a text, and tools."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROLES = {
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Who speaks and all that is said."""
+    """A message: its role and its whole text."""
 
     role: str
     content: str
@@ -32,50 +32,49 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """All that a prompt is made of, but for what the template adds."""
+    """All parts of a prompt except for what the template adds."""
 
     turns: Sequence[Turn]
     tools: Sequence[JsonObject] = ()
 
     @property
     def length(self) -> int:
-        """Its characters."""
+        """The number of characters."""
         tools = sum(len(json.dumps(tool, ensure_ascii=False)) for tool in self.tools)
         return tools + sum(len(turn.content) for turn in self.turns)
 
     def texts(self) -> Iterator[str]:
-        """All texts in it that callers wrote."""
+        """All texts that are from the request."""
         for turn in self.turns:
             yield turn.content
         yield from _texts_in(self.tools)
 
-    def changed(self, change: Callable[[str], str]) -> Conversation:
-        """The same with other texts."""
+    def map_texts(self, change: Callable[[str], str]) -> Conversation:
+        """The same conversation with `change` applied to every text."""
         turns = [replace(turn, content=change(turn.content)) for turn in self.turns]
         return Conversation(turns, [_map_strings(tool, change) for tool in self.tools])
 
 
 def to_turn(message: ChatMessage) -> Turn:
-    """The turn that a message is. Names and earlier reasoning are not shown to the model."""
-    said = content_text(message.content)
-    paragraphs = [said, *map(call_text, message.tool_calls)]
+    """The turn of a message. The model does not see names and earlier reasoning."""
+    paragraphs = [content_text(message.content), *map(call_text, message.tool_calls)]
     return Turn(ROLES[message.role], "\n".join(filter(None, paragraphs)))
 
 
 def content_text(content: ChatContent) -> str:
-    """The text of a content; parts follow each other without anything between."""
+    """The text of a content. Parts are joined without a separator."""
     if content.WhichOneof("kind") == "parts":
         return "".join(part.text for part in content.parts.items)
     return content.text
 
 
 def call_text(call: ToolCall) -> str:
-    """A call as models that call tools write it."""
+    """A call as models write it."""
     return hermes_format.call(call.function.name, _as_json(call.function.arguments))
 
 
 def _as_json(text: str) -> str:
-    """The text itself where it is JSON, else as a JSON string, so that nothing is lost."""
+    """The text itself if it is JSON, or else a JSON string of it, so that nothing is lost."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -84,7 +83,7 @@ def _as_json(text: str) -> str:
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    """The strings in a JSON value, keys too."""
+    """All strings in a JSON value, including keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -96,7 +95,7 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 
 def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
-    """A JSON value with other strings."""
+    """A JSON value with `change` applied to every string in it."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):

@@ -30,7 +30,7 @@ def tokenized(request: TokenizeRequest, served: ServedModel) -> TokenizeResponse
         tokens = tuple(vocabulary.encode_text(request.text))
     else:
         tools = parse_tool_policy(_conversation(request))
-        tokens = served.prompts.read(request.messages, tools=tools.definitions)
+        tokens = served.prompts.encode(request.messages, tools=tools.definitions)
     pieces = [vocabulary.spell([token]) for token in tokens]
     return TokenizeResponse(token_ids=tokens, pieces=pieces, count=len(tokens))
 

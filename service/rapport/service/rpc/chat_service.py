@@ -124,10 +124,10 @@ class ChatService(ChatServiceServicer):
         size = engine.vocabulary.size
         check(request, model=served.model, vocabulary_size=size, streaming=streaming)
         tools = parse_tool_policy(request)
-        prompt = served.prompts.read(
+        prompt = served.prompts.encode(
             request.messages,
             tools=tools.definitions,
-            most=request.prompt_truncate_len or None,
+            max_tokens=request.prompt_truncate_len or None,
             safe=request.safe_tokenization or not request.HasField("safe_tokenization"),
         )
         length = engine.context_length
