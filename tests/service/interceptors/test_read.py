@@ -10,6 +10,7 @@ import pytest
 
 from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
+from tests.contract.callers import unpacked
 from tests.service.requests import health
 
 CREATE = "/rapport.v1.ChatService/CreateChatCompletion"
@@ -92,3 +93,14 @@ class TestManyCalls:
         async with asyncio.timeout(10):
             while (await ended(channel, CREATE, nothing())).startswith("RESOURCE"):  # noqa: ASYNC110 - seen from outside
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("path", [CREATE, STREAM])
+async def test_no_message(channel: grpc.aio.Channel, path: str) -> None:
+    """Bytes that are no message are the caller's mistake."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await channel.unary_stream(path)(b"\x0a\xff\xff").read()
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert raised.value.details() == "The request is not the message that the RPC takes"
+    assert unpacked(raised.value)[0].reason == "UNREADABLE"

@@ -1,11 +1,10 @@
-"""Keys of a file and limits, as gRPC callers meet them."""
+"""Limits of keys and users, as gRPC callers meet them."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -14,157 +13,26 @@ from google.rpc.error_details_pb2 import ErrorInfo, QuotaFailure, RetryInfo
 from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.errors import StepFailedError
-from rapport.service.keys.key_file import KeyFileError
-from rapport.service.keys.key_store import CHECK_INTERVAL_S, hash_key
-from rapport.service.lifecycle import Lifecycle
-from rapport.service.server import build_server
-from rapport.v1.chat_pb2_grpc import ChatServiceStub
-from rapport.v1.model_pb2 import GetModelRequest, ListModelsRequest
-from rapport.v1.model_pb2_grpc import ModelServiceStub
+from rapport.service.keys.key_store import hash_key
+from rapport.v1.model_pb2 import ListModelsRequest
 from rapport.v1.tokenize_pb2 import TokenizeRequest
 from tests.contract.callers import unpacked
 from tests.service.fakes import ScriptedEngine, ends, says
-from tests.service.requests import MODEL, chat
+from tests.service.interceptors.keyed import rates, refusal, shown, status
+from tests.service.requests import chat
 
 if TYPE_CHECKING:
     from rapport.v1.chat_pb2_grpc import ChatServiceAsyncStub
     from rapport.v1.model_pb2_grpc import ModelServiceAsyncStub
 
 LIST = ListModelsRequest()
-KEYS = {
-    "free": "",
-    "slow": "requests_per_minute = 2",
-    "narrow": "concurrent = 2",
-    "tokens": "prompt_tokens_per_minute = 4\ngenerated_tokens_per_minute = 10",
-    "crowd": "user_requests_per_minute = 1",
-    "other": 'models = ["other"]\nrequests_per_minute = 1',
-    "ours": f'models = ["{MODEL}"]',
-    "gone": "disabled = true",
-}
-
-
-def text_of(keys: dict[str, str]) -> str:
-    tables = (f'[{key}]\nhash = "{hash_key(key.encode())}"\n{rest}\n' for key, rest in keys.items())
-    return "".join(tables)
-
-
-@pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    path = tmp_path / "keys.toml"
-    path.write_text(text_of(KEYS))
-    path.chmod(0o600)
-    return path
-
-
-@pytest.fixture
-def settings(key_file: Path) -> ServiceSettings:
-    flags = ["--grpc-port", "0", "--api-keys", "given", "--user-concurrent", "1"]
-    return load(ServiceSettings, [*flags, "--api-keys-file", str(key_file)])
-
-
-@pytest.fixture
-def stub(channel: grpc.aio.Channel) -> ChatServiceAsyncStub:
-    return ChatServiceStub(channel)
-
-
-@pytest.fixture
-def models(channel: grpc.aio.Channel) -> ModelServiceAsyncStub:
-    return ModelServiceStub(channel)
-
-
-def shown(key: str) -> dict[str, Any]:
-    return {"metadata": (("authorization", f"Bearer {key}"),)}
-
-
-async def refusal(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call
-    return raised.value
-
-
-async def status(call: Any) -> int:
-    """The number of the status that a call ends with; 0 is OK."""
-    with suppress(grpc.aio.AioRpcError):
-        await call
-    number: int = (await call.code()).value[0]
-    return number
-
-
-def rates(metadata: Any) -> dict[str, str]:
-    return {name: value for name, value in metadata if name.startswith("x-ratelimit-")}
-
-
-class TestKeys:
-    @pytest.mark.usefixtures("engine")
-    @pytest.mark.parametrize("key", ["free", "given"])
-    async def test_of_file_and_settings(self, models: ModelServiceAsyncStub, key: str) -> None:
-        """Keys of both places let in."""
-        await models.ListModels(LIST, **shown(key))
-
-    @pytest.mark.usefixtures("engine")
-    @pytest.mark.parametrize("key", ["gone", "unknown", hash_key(b"free")])
-    async def test_others(self, models: ModelServiceAsyncStub, key: str) -> None:
-        """A key that is disabled or unknown does not, nor does a hash."""
-        error = await refusal(models.ListModels(LIST, **shown(key)))
-        assert error.code() is grpc.StatusCode.UNAUTHENTICATED
-        assert rates(error.trailing_metadata()) == {}
-
-    @pytest.mark.usefixtures("engine")
-    async def test_change_while_serving(
-        self, models: ModelServiceAsyncStub, key_file: Path
-    ) -> None:
-        """A key that is added to the file lets in soon, without a restart."""
-        new = shown("new")
-        await refusal(models.ListModels(LIST, **new))
-        key_file.write_text(text_of({"new": ""}))  # noqa: ASYNC240 - a few bytes
-        await asyncio.sleep(CHECK_INTERVAL_S)
-        await models.ListModels(LIST, **new)
-        await refusal(models.ListModels(LIST, **shown("free")))
-
-
-class TestModels:
-    async def test_not_for_the_key(
-        self, stub: ChatServiceAsyncStub, models: ModelServiceAsyncStub, engine: ScriptedEngine
-    ) -> None:
-        """A model that the key is not for is forbidden by any of its names, before any work."""
-        calls = [
-            stub.CreateChatCompletion(chat(), **shown("other")),
-            stub.CreateChatCompletion(chat(model=f"accounts/a/models/{MODEL}"), **shown("other")),
-            stub.StreamChatCompletion(chat(), **shown("other")).read(),
-            stub.Tokenize(TokenizeRequest(model=MODEL, text="x"), **shown("other")),
-            models.GetModel(GetModelRequest(model=MODEL), **shown("other")),
-            stub.CreateChatCompletion(chat(model="nowhere"), **shown("ours")),
-        ]
-        for call in calls:
-            error = await refusal(call)
-            assert error.code() is grpc.StatusCode.PERMISSION_DENIED
-            (info,) = unpacked(error)
-            assert (info.reason, info.metadata["param"]) == ("MODEL_FORBIDDEN", "model")
-        assert engine.requests == []
-
-    @pytest.mark.usefixtures("engine")
-    async def test_for_the_key_and_not_there(self, stub: ChatServiceAsyncStub) -> None:
-        """A model that the key is for may still not be served; no refusal before was counted."""
-        error = await refusal(stub.CreateChatCompletion(chat(model="other"), **shown("other")))
-        assert error.code() is grpc.StatusCode.NOT_FOUND
-
-    @pytest.mark.usefixtures("engine")
-    async def test_only_those_for_the_key_are_listed(self, models: ModelServiceAsyncStub) -> None:
-        """The list has what the key may use."""
-        listed = {
-            key: [model.id for model in (await models.ListModels(LIST, **shown(key))).data]
-            for key in ("free", "given", "ours", "other")
-        }
-        assert listed == {"free": [MODEL], "given": [MODEL], "ours": [MODEL], "other": []}
-
-    @pytest.mark.usefixtures("engine")
-    async def test_a_model_is_still_required(self, stub: ChatServiceAsyncStub) -> None:
-        """A request without a model is told so, whatever the key is for."""
-        error = await refusal(stub.CreateChatCompletion(chat(model=""), **shown("ours")))
-        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 class TestRates:
+    @pytest.fixture
+    def settings(self, key_file_settings: ServiceSettings) -> ServiceSettings:
+        return key_file_settings
+
     async def test_refused_before_any_work(
         self, stub: ChatServiceAsyncStub, engine: ScriptedEngine
     ) -> None:
@@ -252,6 +120,10 @@ class TestRates:
 
 
 class TestConcurrency:
+    @pytest.fixture
+    def settings(self, key_file_settings: ServiceSettings) -> ServiceSettings:
+        return key_file_settings
+
     async def test_race_for_the_last_place(
         self, stub: ChatServiceAsyncStub, engine: ScriptedEngine
     ) -> None:
@@ -315,10 +187,3 @@ class TestOpen:
         await stub.CreateChatCompletion(chat())
         error = await refusal(stub.CreateChatCompletion(chat()))
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
-async def test_broken_file_at_the_start(tmp_path: Path, lifecycle: Lifecycle) -> None:
-    """A service whose file of keys is missing does not start."""
-    missing = str(tmp_path / "missing.toml")
-    with pytest.raises(KeyFileError, match="No such file"):
-        build_server(load(ServiceSettings, ["--api-keys-file", missing]), lifecycle)

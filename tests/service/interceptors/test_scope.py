@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import re
+
+import grpc
+import pytest
+
+from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from rapport.v1.model_pb2 import ListModelsRequest
+from rapport.v1.model_pb2_grpc import ModelServiceStub
+from tests.service.fakes import ScriptedEngine, ends
+from tests.service.requests import chat
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+LIST = ListModelsRequest()
+
+
+def id_in(metadata: grpc.aio.Metadata | None) -> str:
+    assert metadata is not None
+    return str(metadata["x-request-id"])
+
+
+class TestRequestId:
+    @pytest.mark.usefixtures("engine")
+    async def test_given_id_comes_back(self, channel: grpc.aio.Channel) -> None:
+        """A caller finds its own id in the headers."""
+        call = ModelServiceStub(channel).ListModels(LIST, metadata=(("x-request-id", "abc-1"),))
+        assert id_in(await call.initial_metadata()) == "abc-1"
+
+    @pytest.mark.usefixtures("engine")
+    @pytest.mark.parametrize("given", ["", "with space", "x" * 129])
+    async def test_id_is_made(self, channel: grpc.aio.Channel, given: str) -> None:
+        """Without an id, or with one unfit for a log, the call gets a new one."""
+        call = ModelServiceStub(channel).ListModels(LIST, metadata=(("x-request-id", given),))
+        assert UUID.fullmatch(id_in(await call.initial_metadata()))
+
+    async def test_stream_has_id(self, channel: grpc.aio.Channel, engine: ScriptedEngine) -> None:
+        """Streams have an id as well."""
+        engine.script = [ends(0)]
+        call = ChatServiceStub(channel).StreamChatCompletion(chat())
+        assert UUID.fullmatch(id_in(await call.initial_metadata()))
+        assert len([piece async for piece in call]) == 2
+
+    async def test_failed_call_has_id_in_trailers_alone(self, channel: grpc.aio.Channel) -> None:
+        """A call that fails at once has no headers, so that proxies may try it again."""
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await ModelServiceStub(channel).ListModels(LIST, metadata=(("x-request-id", "a"),))
+        assert id_in(raised.value.trailing_metadata()) == "a"
+        assert "x-request-id" not in (raised.value.initial_metadata() or ())
