@@ -19,7 +19,7 @@ from rapport.service.engine import engine
 from rapport.service.engine.kv.prefix_store import SlotMemory
 from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.runtime.providers import Provider
-from rapport.service.engine.sampling.top_k import Floats
+from rapport.service.engine.sampling.arrays import Floats
 
 STEP = "RAPPORT_BENCH_STEP"
 # Common pieces of English in the vocabulary of the default model, none of them special.

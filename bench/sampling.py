@@ -20,9 +20,9 @@ from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.runtime.providers import CPU
 from rapport.service.engine.runtime.runner import load_runner
+from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.logprobs import observe
 from rapport.service.engine.sampling.sampler import Sampler, draw_all
-from rapport.service.engine.sampling.top_k import Floats
 
 ROWS = 16
 PROMPT = range(1000, 1100)

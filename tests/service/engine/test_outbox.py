@@ -10,7 +10,7 @@ import pytest
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.messages import AddRequest, Event, PrefixReused, Stop, dispatch
 from rapport.service.engine.outbox import MAX_SPACING_S, Outbox
-from rapport.service.engine.sampling.top_k import Floats
+from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.worker import Worker
 from tests.service.engine.fake import (

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rapport.service.engine.sampling.arrays import draw_index
 from rapport.service.engine.sampling.constraint import Grammar
-from rapport.service.engine.sampling.top_k import pick
 
 Floats = NDArray[np.float32]
 
@@ -52,7 +52,7 @@ def hasten(logits: Floats, closing: Sequence[int]) -> None:
 def draw(logits: Floats, random: np.random.Generator, temperature: float) -> int:
     if temperature == 0:
         return int(logits.argmax())
-    return pick(np.exp((logits - logits.max()) / np.float32(temperature)), random)
+    return draw_index(np.exp((logits - logits.max()) / np.float32(temperature)), random)
 
 
 def accepts(grammar: Grammar, tokens: Sequence[int]) -> bool:

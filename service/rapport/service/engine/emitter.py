@@ -10,9 +10,9 @@ from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.prefix_cache import PrefixReuse
 from rapport.service.engine.messages import RequestFailed, TokenDelta
 from rapport.service.engine.outbox import Outbox
+from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.constraint import ConstraintFailedError
 from rapport.service.engine.sampling.draw import DrawnToken, draw
-from rapport.service.engine.sampling.top_k import Floats
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.sequences import SequenceGroup, SequenceState
 from rapport.service.engine.stats import EngineStats

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
+from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.logprobs import TokenLogprob
 from rapport.service.engine.sampling.sampler import Sampler
-from rapport.service.engine.sampling.top_k import Floats
 from rapport.service.engine.speculative.drafter import Drafter
 from rapport.service.engine.text.detokenizer import Detokenizer
 from rapport.service.engine.text.stop_strings import StopMatcher

@@ -27,7 +27,7 @@ from rapport.service.engine.messages import (
 from rapport.service.engine.outbox import Outbox
 from rapport.service.engine.runtime.runner import Runner
 from rapport.service.engine.runtime.step_executor import StepExecutor
-from rapport.service.engine.sampling.top_k import Floats
+from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.scheduling.latency_model import LatencyModel
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.sequences import SequenceGroup, SequenceState

@@ -8,7 +8,7 @@ import pytest
 from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.runtime.providers import CPU, CUDA, cuda_obstacle
 from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, OnnxRunner, load_runner
-from rapport.service.engine.sampling.top_k import Floats
+from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.text.vocabulary import Vocabulary
 
 needs_gpu = pytest.mark.skipif(cuda_obstacle() is not None, reason=str(cuda_obstacle()))

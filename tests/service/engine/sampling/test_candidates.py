@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapport.service.engine.request import SamplingParams
+from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.candidates import candidates, every_id
-from rapport.service.engine.sampling.top_k import Floats
 from tests.service.engine.softmax import softmax
 
 # Apart by more than rounding, so that the order of the most probable is certain.

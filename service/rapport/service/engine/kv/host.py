@@ -84,7 +84,7 @@ class HostKeyValues(KeyValues):
     def __init__(self, spec: ModelSpec, slots: int) -> None:
         super().__init__(spec, slots)
         size = int(np.prod(self.shape)) * np.dtype(self.type).itemsize
-        self._maps = [anonymous_memory(size) for _ in self.past_names]
+        self._maps = [_anonymous_memory(size) for _ in self.past_names]
         self._lending = lending_advice(self._maps[0])
         self._lent_tokens = MAX_LENT_BYTES // bytes_per_token(spec)
         self._arrays = [np.frombuffer(m, self.type).reshape(self.shape) for m in self._maps]
@@ -119,21 +119,21 @@ class HostKeyValues(KeyValues):
         for head in range(self.spec.kv_heads):
             # Only whole pages can go: none that the next head begins in, or that has kept tokens.
             start = (slot * self.spec.kv_heads + head) * capacity
-            first = page_from(start + kept * row)
-            lent = page_from(start + self._lent_tokens * row)
-            last = page_from(start + (length + MAX_DRAFT_TOKENS) * row)
+            first = _page_from(start + kept * row)
+            lent = _page_from(start + self._lent_tokens * row)
+            last = _page_from(start + (length + MAX_DRAFT_TOKENS) * row)
             last = min(last, (start + capacity) // mmap.PAGESIZE * mmap.PAGESIZE)
             for memory in self._maps:
-                advise(memory, self._lending, first, min(lent, last))
-                advise(memory, mmap.MADV_DONTNEED, max(first, lent), last)
+                _advise(memory, self._lending, first, min(lent, last))
+                _advise(memory, mmap.MADV_DONTNEED, max(first, lent), last)
 
 
-def page_from(place: int) -> int:
+def _page_from(place: int) -> int:
     """Where the first page begins that has nothing before a place."""
     return -(-place // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def advise(memory: mmap.mmap, advice: int, start: int, end: int) -> None:
+def _advise(memory: mmap.mmap, advice: int, start: int, end: int) -> None:
     if start < end:
         memory.madvise(advice, start, end - start)
 
@@ -146,7 +146,7 @@ def lending_advice(memory: mmap.mmap) -> int:
     return mmap.MADV_DONTNEED
 
 
-def anonymous_memory(size: int) -> mmap.mmap:
+def _anonymous_memory(size: int) -> mmap.mmap:
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         # A huge page is a head's whole capacity: one token would take all of it.

@@ -71,7 +71,7 @@ class PrefixStore:
 
     def match(self, namespace: str, tokens: Sequence[int]) -> list[Piece]:
         """What `tokens` begin with, in order: whole blocks, and then a part of one."""
-        keys = blocks_of(namespace, tokens)
+        keys = _blocks_of(namespace, tokens)
         nodes = self._stored(keys)
         pieces = [Piece(node.data, len(node.key[1])) for node in nodes]
         if len(nodes) < len(keys):
@@ -95,7 +95,7 @@ class PrefixStore:
         `read` gets the place of a block and how many tokens it has: fewer than others for
         the last one of a text that has `ended`.
         """
-        keys = blocks_of(namespace, tokens)
+        keys = _blocks_of(namespace, tokens)
         if keys and len(keys[-1][1]) < BLOCK_TOKENS and not ended:
             keys.pop()
         nodes = self._stored(keys)
@@ -127,7 +127,7 @@ class PrefixStore:
         """The block that begins most like another, and how many tokens they share."""
         closest, most = None, 0
         for other, node in islice(reversed(siblings.items()), MAX_COMPARED_BLOCKS):
-            count = shared(other[1], key[1]) if other[0] == key[0] else 0
+            count = _shared(other[1], key[1]) if other[0] == key[0] else 0
             if count > most:
                 closest, most = node, count
         return closest, most
@@ -157,13 +157,13 @@ class PrefixStore:
         self.evictions += 1
 
 
-def blocks_of(namespace: str, tokens: Sequence[int]) -> list[Key]:
+def _blocks_of(namespace: str, tokens: Sequence[int]) -> list[Key]:
     """The keys of the blocks of `tokens`; the last may have fewer tokens than others."""
     starts = range(0, len(tokens), BLOCK_TOKENS)
     return [(namespace, tuple(tokens[start : start + BLOCK_TOKENS])) for start in starts]
 
 
-def shared(one: Sequence[int], other: Sequence[int]) -> int:
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens both begin with."""
     pairs = enumerate(zip(one, other, strict=False))
     differing = (place for place, (mine, yours) in pairs if mine != yours)

@@ -61,7 +61,7 @@ def cuda_obstacle() -> str | None:
     """
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return "this build of ONNX Runtime has no CUDA provider"
-    return driver_obstacle() or library_obstacle()
+    return driver_obstacle() or _library_obstacle()
 
 
 def driver_obstacle() -> str | None:
@@ -75,7 +75,7 @@ def driver_obstacle() -> str | None:
     return None if count.value else "no GPU was found"
 
 
-def library_obstacle() -> str | None:
+def _library_obstacle() -> str | None:
     ort.preload_dlls(directory="")  # the CUDA libraries that pip installed
     folder = Path(ort.__file__).parent / "capi"
     try:

@@ -16,7 +16,7 @@ from rapport.service.engine.kv.host import HostKeyValues, KeyValues
 from rapport.service.engine.kv.prefix_store import SlotMemory
 from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.runtime.providers import Provider
-from rapport.service.engine.sampling.top_k import Floats
+from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
 # The longest slice of a prompt that is run at once: longer ones are no faster per token.
@@ -115,8 +115,8 @@ class OnnxRunner:
         count = len(tokens)
         self._write_slice(tokens, past)
         binding = self._prefill_binding(slot)
-        bind(binding, self._inputs.input_ids, self._tokens[:count].reshape(1, count))
-        bind(binding, self._inputs.logit_rows, self._rows[count - 1 : count])
+        _bind(binding, self._inputs.input_ids, self._tokens[:count].reshape(1, count))
+        _bind(binding, self._inputs.logit_rows, self._rows[count - 1 : count])
         self._prefill_session.run_with_iobinding(binding)
         logits: Floats = self._logits[0]
         return logits
@@ -134,8 +134,8 @@ class OnnxRunner:
 
     def _bind_decode(self, count: int) -> ort.IOBinding:
         binding = self._new_binding(self._session, 0, count, count)
-        bind(binding, self._inputs.input_ids, self._tokens[:count].reshape(count, 1))
-        bind(binding, self._inputs.logit_rows, self._rows[:count])
+        _bind(binding, self._inputs.input_ids, self._tokens[:count].reshape(count, 1))
+        _bind(binding, self._inputs.logit_rows, self._rows[:count])
         return binding
 
     def _bind_prefill(self, slot: int) -> ort.IOBinding:
@@ -143,8 +143,8 @@ class OnnxRunner:
 
     def _bind_verify(self, slot: int, count: int) -> ort.IOBinding:
         binding = self._new_binding(self._session, slot, 1, count)
-        bind(binding, self._inputs.input_ids, self._tokens[:count].reshape(1, count))
-        bind(binding, self._inputs.logit_rows, self._rows[:count])
+        _bind(binding, self._inputs.input_ids, self._tokens[:count].reshape(1, count))
+        _bind(binding, self._inputs.logit_rows, self._rows[:count])
         return binding
 
     def _new_binding(
@@ -152,15 +152,15 @@ class OnnxRunner:
     ) -> ort.IOBinding:
         """Binds `count` slots from `first` on, for logits of `rows` tokens."""
         binding = session.io_binding()
-        bind(binding, self._inputs.seqlens_k, self._ends[:count])
-        bind(binding, self._inputs.total_sequence_length, self._total)
+        _bind(binding, self._inputs.seqlens_k, self._ends[:count])
+        _bind(binding, self._inputs.total_sequence_length, self._total)
         logits = ort.OrtValue.ortvalue_from_numpy(self._logits[:rows])
         binding.bind_ortvalue_output(self._outputs.logits, logits)
         self._key_values.bind(binding, first, count)
         return binding
 
 
-def bind(binding: ort.IOBinding, name: str, array: NDArray[Any]) -> None:
+def _bind(binding: ort.IOBinding, name: str, array: NDArray[Any]) -> None:
     """Binds an array as an input, without a copy: what is written to it later is what is run."""
     binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
 
@@ -186,15 +186,15 @@ def load_runner(
     """
     prefill_session = None
     if prefill_folder is not None:
-        check_alike(spec, ModelSpec.read(prefill_folder))
-        prefill_session = open_session(prefill_folder, provider, threads)
-    session = open_session(folder, provider, threads)
+        _check_alike(spec, ModelSpec.read(prefill_folder))
+        prefill_session = _open_session(prefill_folder, provider, threads)
+    session = _open_session(folder, provider, threads)
     on_device = provider.name == "cuda"
     key_values = DeviceKeyValues(spec, slots) if on_device else HostKeyValues(spec, slots)
     return OnnxRunner(session, key_values, prefill_session)
 
 
-def check_alike(spec: ModelSpec, other: ModelSpec) -> None:
+def _check_alike(spec: ModelSpec, other: ModelSpec) -> None:
     """Raises ValueError unless both models can share keys and values."""
     apart = {"precision", "created", "source"}
     one, two = (each.model_dump(exclude=apart) for each in (spec, other))
@@ -205,7 +205,7 @@ def check_alike(spec: ModelSpec, other: ModelSpec) -> None:
         )
 
 
-def open_session(folder: Path, provider: Provider, threads: int) -> ort.InferenceSession:
+def _open_session(folder: Path, provider: Provider, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from rapport.service.engine.errors import EngineError, failure_of
 from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, Runner
+from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.draw import DrawnToken, draw
-from rapport.service.engine.sampling.top_k import Floats
 from rapport.service.engine.scheduling.latency_model import (
     CROWDED_SHARE,
     FAIR_SHARE,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rapport.service.engine.request import SamplingParams
-from rapport.service.engine.sampling.top_k import Floats
+from rapport.service.engine.sampling.arrays import Floats
 
 
 class LogitAdjustments:
@@ -19,8 +19,8 @@ class LogitAdjustments:
         self._sampling = sampling
         self._counting = sampling.frequency_penalty != 0 or sampling.presence_penalty != 0
         self._counts: Counter[int] = Counter()
-        self._seen = seen_in(prompt, size) if sampling.repetition_penalty != 1 else None
-        self._added = bias_of(sampling, size) if sampling.logit_bias or self._counting else None
+        self._seen = _seen_in(prompt, size) if sampling.repetition_penalty != 1 else None
+        self._added = _bias_of(sampling, size) if sampling.logit_bias or self._counting else None
         self.none = self._seen is None and self._added is None
         """Whether logits stay as they are."""
 
@@ -45,13 +45,13 @@ class LogitAdjustments:
             self._added[token] = sampling.logit_bias.get(token, 0.0) - penalty
 
 
-def seen_in(prompt: Sequence[int], size: int) -> NDArray[np.bool_]:
+def _seen_in(prompt: Sequence[int], size: int) -> NDArray[np.bool_]:
     seen = np.zeros(size, np.bool_)
     seen[list(prompt)] = True
     return seen
 
 
-def bias_of(sampling: SamplingParams, size: int) -> Floats:
+def _bias_of(sampling: SamplingParams, size: int) -> Floats:
     bias = np.zeros(size, np.float32)
     bias[list(sampling.logit_bias)] = list(sampling.logit_bias.values())
     return bias

@@ -9,7 +9,8 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from rapport.service.engine.request import SamplingParams
-from rapport.service.engine.sampling.top_k import SPAN, Floats, Ids, largest, total_of, until
+from rapport.service.engine.sampling.arrays import Floats, Ids, total_of
+from rapport.service.engine.sampling.top_k import MAX_SPAN_NATS, largest, up_to_mass
 
 
 class Candidates(NamedTuple):
@@ -32,10 +33,10 @@ def candidates(logits: Floats, sampling: SamplingParams) -> Candidates:
     if sampling.top_k > 0:
         left = left.keep(largest(logits, sampling.top_k))
     if sampling.typical_p < 1:
-        left = left.keep(typical(left.logits, sampling.typical_p))
+        left = left.keep(_typical(left.logits, sampling.typical_p))
     if sampling.top_p < 1:
         weights = np.exp(left.logits)
-        left = left.keep(until(left.logits, weights, sampling.top_p * total_of(weights)))
+        left = left.keep(up_to_mass(left.logits, weights, sampling.top_p * total_of(weights)))
     if sampling.min_p > 0:
         least = left.logits.max() + np.float32(math.log(sampling.min_p))
         left = left.keep(np.flatnonzero(left.logits >= least))
@@ -53,7 +54,7 @@ def narrows(sampling: SamplingParams) -> bool:
     return sampling.top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0 or sampling.typical_p < 1
 
 
-def typical(logits: Floats, share: float) -> Ids:
+def _typical(logits: Floats, share: float) -> Ids:
     """Places of those whose surprise is closest to the entropy, up to a share of all weights.
 
     Source: Meister et al., Locally Typical Sampling, 2022.
@@ -61,6 +62,6 @@ def typical(logits: Floats, share: float) -> Ids:
     weights = np.exp(logits)
     total = total_of(weights)
     # That of a token that is refused is infinite, which times no weight is no number.
-    surprises = np.minimum(np.float32(math.log(total)) - logits, np.float32(SPAN))
+    surprises = np.minimum(np.float32(math.log(total)) - logits, np.float32(MAX_SPAN_NATS))
     entropy = (weights * surprises).sum(dtype=np.float64) / total
-    return np.sort(until(-np.abs(surprises - np.float32(entropy)), weights, share * total))
+    return np.sort(up_to_mass(-np.abs(surprises - np.float32(entropy)), weights, share * total))

@@ -14,7 +14,7 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from rapport.service.engine.errors import EngineError
-from rapport.service.engine.sampling.top_k import Floats, Ids
+from rapport.service.engine.sampling.arrays import Floats, Ids
 from rapport.service.engine.stats import COMPILE_BOUNDS, Histogram
 
 WORD_BITS = 32
@@ -113,7 +113,7 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            reason = reason_in(self._matcher.get_error())
+            reason = _reason_in(self._matcher.get_error())
             raise ConstraintFailedError(f"the grammar cannot be followed: {reason}")
 
 
@@ -146,7 +146,7 @@ class GrammarCompiler:
         most_bytes: int = 8 << 20,
     ) -> None:
         self._tokenizer = LLTokenizer(
-            without_special_names(tokenizer_json), n_vocab=size, eos_token=list(ends)
+            _without_special_names(tokenizer_json), n_vocab=size, eos_token=list(ends)
         )
         self._words = -(-size // WORD_BITS)
         self.compile_times = Histogram(COMPILE_BOUNDS)
@@ -187,9 +187,9 @@ class GrammarCompiler:
     def _compile(self, source: str) -> Grammar:
         matcher = LLMatcher(self._tokenizer, source, log_level=0, limits=LIMITS)
         if matcher.is_error():
-            raise GrammarError(reason_in(matcher.get_error()))
+            raise GrammarError(_reason_in(matcher.get_error()))
         grammar = Grammar(matcher, self._words, source)
-        try_out(grammar)
+        _try_out(grammar)
         return grammar
 
     def _count(self, seconds: float, *, refused: bool) -> None:
@@ -207,7 +207,7 @@ class GrammarCompiler:
                 self._room += len(forgotten)
 
 
-def without_special_names(tokenizer_json: str) -> str:
+def _without_special_names(tokenizer_json: str) -> str:
     """A byte-pair tokenizer with other names for its special tokens, which nobody can know.
 
     The grammar engine splits text that alone can come by the tokenizer, which would take the
@@ -224,7 +224,7 @@ def without_special_names(tokenizer_json: str) -> str:
     return json.dumps(tokenizer)
 
 
-def try_out(grammar: Grammar) -> None:
+def _try_out(grammar: Grammar) -> None:
     """Follows a grammar for some tokens: most of those that cannot be followed fail at once."""
     constraint = grammar.start()
     try:
@@ -237,6 +237,6 @@ def try_out(grammar: Grammar) -> None:
         raise GrammarError(str(error)) from error
 
 
-def reason_in(message: str) -> str:
+def _reason_in(message: str) -> str:
     """What went wrong, in one line and without the parser's state."""
     return " ".join(INTERNALS.split(message)[0].split())[:MAX_REASON_CHARS]

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rapport.service.engine.errors import EngineError, failure_of
+from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.constraint import REFUSED, ConstraintFailedError
 from rapport.service.engine.sampling.logprobs import TokenLogprob, observe
 from rapport.service.engine.sampling.sampler import draw_all
-from rapport.service.engine.sampling.top_k import Floats
 from rapport.service.engine.sequences import SequenceState
 from rapport.service.engine.stats import Histogram
 
@@ -41,16 +41,16 @@ def draw(
     matter of the others'. `masks` gets the time that each grammar took, in seconds.
     """
     rows = zip(logits, sequences, strict=True)
-    seen = [prepare(row, sequence, masks) for row, sequence in rows]
+    seen = [_prepare(row, sequence, masks) for row, sequence in rows]
     tokens = draw_all(logits, [sequence.sampler for sequence in sequences])
-    return [outcome(*each) for each in zip(seen, tokens, strict=True)]
+    return [_outcome(*each) for each in zip(seen, tokens, strict=True)]
 
 
-def prepare(row: Floats, sequence: SequenceState, masks: Histogram) -> Seen | EngineError:
+def _prepare(row: Floats, sequence: SequenceState, masks: Histogram) -> Seen | EngineError:
     """Leaves the tokens that the sequence's grammar allows. Returns what was there before."""
     try:
         seen = observed(row, sequence)
-        constrain(row, sequence, masks)
+        _constrain(row, sequence, masks)
     except ConstraintFailedError as failure:
         return failure
     except Exception as error:
@@ -59,7 +59,7 @@ def prepare(row: Floats, sequence: SequenceState, masks: Histogram) -> Seen | En
     return seen
 
 
-def outcome(seen: Seen | EngineError, token: int | Exception) -> DrawnToken | EngineError:
+def _outcome(seen: Seen | EngineError, token: int | Exception) -> DrawnToken | EngineError:
     if isinstance(seen, EngineError):
         return seen
     if isinstance(token, Exception):
@@ -72,18 +72,18 @@ def outcome(seen: Seen | EngineError, token: int | Exception) -> DrawnToken | En
     return DrawnToken(token, logprob)
 
 
-def constrain(row: Floats, sequence: SequenceState, masks: Histogram) -> None:
+def _constrain(row: Floats, sequence: SequenceState, masks: Histogram) -> None:
     if sequence.constraint is None:
         return
     began = time.perf_counter()
     try:
         sequence.constraint.mask(row)
-        forbid(row, sequence.suppressed_tokens)
+        _forbid(row, sequence.suppressed_tokens)
     finally:
         masks.since(began)
 
 
-def forbid(row: Floats, tokens: Sequence[int]) -> None:
+def _forbid(row: Floats, tokens: Sequence[int]) -> None:
     """Takes tokens out, unless nothing else is left."""
     if tokens:
         kept = row[tokens]

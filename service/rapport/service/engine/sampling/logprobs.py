@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rapport.service.engine.sampling.top_k import Floats, largest, ranked, total_of
+from rapport.service.engine.sampling.arrays import Floats, total_of
+from rapport.service.engine.sampling.top_k import largest, ranked
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ import numpy as np
 
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling.adjustments import LogitAdjustments
+from rapport.service.engine.sampling.arrays import Floats, draw_index, total_of
 from rapport.service.engine.sampling.candidates import candidates, narrows
-from rapport.service.engine.sampling.top_k import Floats, pick, total_of
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,9 @@ class Sampler:
         if sampling.mirostat_target is not None:
             return self._draw_mirostat(logits, sampling.mirostat_target)
         if not narrows(sampling):
-            return pick(np.exp(logits), self._random)
+            return draw_index(np.exp(logits), self._random)
         left = candidates(logits, sampling)
-        return int(left.ids[pick(np.exp(left.logits), self._random)])
+        return int(left.ids[draw_index(np.exp(left.logits), self._random)])
 
     def _draw_mirostat(self, logits: Floats, target: float) -> int:
         """Draws among tokens whose surprise is within a bound that follows the target.
@@ -71,7 +71,7 @@ class Sampler:
         surprises = math.log2(total_of(weights)) - logits * LOG2_E
         # The most probable token stays, however surprising.
         ids = np.flatnonzero(surprises <= max(self._surprise_bound, surprises.min()))
-        token = int(ids[pick(weights[ids], self._random)])
+        token = int(ids[draw_index(weights[ids], self._random)])
         step = self._sampling.mirostat_lr * (float(surprises[token]) - target)
         bound = self._surprise_bound - step
         self._surprise_bound = min(max(bound, -MAX_SURPRISE_BITS), MAX_SURPRISE_BITS)

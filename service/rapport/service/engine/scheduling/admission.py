@@ -110,7 +110,7 @@ class Admission:
         limit = self._limits.ttft
         if limit and ttft > limit and (load.waiting or load.running):
             text = f"the first token would take about {ttft:.0f} s, the limit is {limit:g} s"
-            raise overloaded(text, Bound.TTFT, ttft - limit)
+            raise _overloaded(text, Bound.TTFT, ttft - limit)
 
     def ttft(self, demand: Demand, load: EngineLoad) -> float:
         """Seconds until a request would get its first token, about.
@@ -160,31 +160,31 @@ class Admission:
     def _check_requests(self, demand: Demand, queue: Sequence[Demand], load: EngineLoad) -> None:
         claim = QueueShare.of(demand.tenant, queue, self._limits.requests, lambda _: 1)
         if claim.room < 1:
-            turns = claim.wait(1, step=1) * sharers(demand.tenant, queue)
+            turns = claim.wait(1, step=1) * _sharers(demand.tenant, queue)
             text = "too many requests are waiting" if self._limits.requests else "no slot is free"
-            raise overloaded(text, Bound.REQUESTS, turns * self._turnover(load))
+            raise _overloaded(text, Bound.REQUESTS, turns * self._turnover(load))
 
     def _check_tokens(self, demand: Demand, queue: Sequence[Demand]) -> None:
         limit = self._limits.tokens
         claim = QueueShare.of(demand.tenant, queue, limit, lambda each: each.tokens)
         if claim.room < demand.tokens and queue:
-            tokens = claim.wait(demand.tokens, step=SLICE_GRAIN_TOKENS) * sharers(
+            tokens = claim.wait(demand.tokens, step=SLICE_GRAIN_TOKENS) * _sharers(
                 demand.tenant, queue
             )
             seconds = self._latency_model.prefill(tokens, beside_decode=True)
-            raise overloaded("too many prompt tokens are waiting", Bound.PROMPT_TOKENS, seconds)
+            raise _overloaded("too many prompt tokens are waiting", Bound.PROMPT_TOKENS, seconds)
 
     def _turnover(self, load: EngineLoad) -> float:
         """Seconds between two requests that give their slots back."""
         return max(self._slot_seconds, load.age) / self._slots
 
 
-def sharers(tenant: Tenant, waiting: Sequence[Demand]) -> int:
+def _sharers(tenant: Tenant, waiting: Sequence[Demand]) -> int:
     """Among how many tenants the turns go round until a place is free for one of them."""
     tenants = {each.tenant for each in waiting}
     return len(tenants) if tenant in tenants else 1
 
 
-def overloaded(text: str, bound: Bound, seconds: float) -> OverloadedError:
+def _overloaded(text: str, bound: Bound, seconds: float) -> OverloadedError:
     wait = min(max(seconds, MIN_RETRY_S), MAX_RETRY_S / RETRY_SPREAD)
     return OverloadedError(text, bound, retry_after=wait * uniform(1, RETRY_SPREAD))  # noqa: S311 - no secret

@@ -40,7 +40,7 @@ class WaitingQueue:
     def first(self, may: Callable[[Tenant], bool]) -> SequenceGroup | None:
         """The next of the groups whose tenant may have a slot."""
         tenant = min(filter(may, self._groups), key=self._turn, default=None)
-        return None if tenant is None else min(self._groups[tenant], key=rank)
+        return None if tenant is None else min(self._groups[tenant], key=_rank)
 
     def preempted(self) -> SequenceGroup | None:
         """A group that has given a slot away."""
@@ -51,6 +51,6 @@ class WaitingQueue:
         return *self._ledger.served(tenant), next(iter(self._groups[tenant])).arrived
 
 
-def rank(group: SequenceGroup) -> tuple[bool, Tier]:
+def _rank(group: SequenceGroup) -> tuple[bool, Tier]:
     waited = time.monotonic() - group.arrived
     return not group.preempted, Tier.PRIORITY if waited > MAX_OVERTAKEN_S else group.request.tier

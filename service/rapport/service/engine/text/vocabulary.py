@@ -44,11 +44,11 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text in which special tokens may be spelled out."""
-        return tokens_of(self._tokenizer, text)
+        return _tokens_of(self._tokenizer, text)
 
     def encode_text(self, text: str) -> list[int]:
         """Tokens of a text that is nothing but text: none of them is special."""
-        return tokens_of(self._plain, text)
+        return _tokens_of(self._plain, text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without the special ones."""
@@ -61,13 +61,13 @@ class Vocabulary:
         return b"".join(pieces).decode(errors="replace")
 
 
-def tokens_of(tokenizer: Tokenizer, text: str) -> list[int]:
+def _tokens_of(tokenizer: Tokenizer, text: str) -> list[int]:
     # Encoding a batch, unlike a single text, lets other threads run meanwhile.
     (encoding,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)
     return list(encoding.ids)
 
 
-def byte_alphabet() -> dict[str, int]:
+def _byte_alphabet() -> dict[str, int]:
     """The characters by which byte-level tokenizers write bytes.
 
     Source: `bytes_to_unicode` of GPT-2's encoder.py. Printable bytes stand for
@@ -80,4 +80,4 @@ def byte_alphabet() -> dict[str, int]:
     return alphabet | {chr(0x100 + place): byte for place, byte in enumerate(moved)}
 
 
-BYTE_OF = byte_alphabet()
+BYTE_OF = _byte_alphabet()
