@@ -34,9 +34,13 @@ from rapport.service.errors import InvalidRequestError, ModelNotFoundError
 from rapport.service.prompt.prompt_encoder import PromptEncoder
 from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.turns import Conversation, Turn
-from rapport.service.request.fields import check
-from rapport.service.request.limits import check_size
-from rapport.service.request.parse import Defaults, generation_request, prediction_of
+from rapport.service.request.generation import (
+    Defaults,
+    build_generation_request,
+    tokenize_request,
+)
+from rapport.service.request.limits import check_sizes
+from rapport.service.request.parse import parse_chat_request
 from rapport.service.structured_output.response_format import grammar_source
 from rapport.service.tools.grammar import tool_call_grammar
 from rapport.service.tools.tool_call_parser import (
@@ -46,7 +50,6 @@ from rapport.service.tools.tool_call_parser import (
     TextDelta,
     ToolCallParser,
 )
-from rapport.service.tools.tool_choice import parse_tool_policy
 from rapport.v1 import chat_pb2, model_pb2, tokenize_pb2
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from tests.conftest import MODEL
@@ -229,24 +232,23 @@ def request(data: bytes) -> None:
     loaded = model()
     size = loaded.vocabulary.size
     with suppress(InvalidRequestError, ModelNotFoundError, GrammarError):
-        check_size(message)
-        check(message, model=MODEL, vocabulary_size=size, streaming=message.stream)
-        tools = parse_tool_policy(message)
-        prompt = loaded.prompts.encode(
-            message.messages,
-            tools=tools.definitions,
-            max_tokens=message.prompt_truncate_len or None,
+        check_sizes(message)
+        parsed = parse_chat_request(
+            message, model=MODEL, vocabulary_size=size, streaming=message.stream
         )
-        generation_request(message, prompt, CONTEXT, Defaults())
-        prediction_of(message, loaded.vocabulary)
-        if tools.functions:
-            loaded.compiler.compile(tool_call_grammar(tools).text)
+        tokens = tokenize_request(parsed, loaded, Defaults())  # type: ignore[arg-type]
+        build_generation_request(parsed, tokens, None, Defaults())
+        if parsed.tools.functions:
+            loaded.compiler.compile(tool_call_grammar(parsed.tools).text)
 
 
 class Loaded:
-    """Of the default model what reads requests."""
+    """What reads requests for the default model; it stands for `ServedModel` and for its engine."""
+
+    context_length = CONTEXT
 
     def __init__(self) -> None:
+        self.engine = self
         folder = ensure(MODEL, cpu_precision())
         spec = ModelSpec.read(folder)
         self.vocabulary = Vocabulary.read(folder, spec.vocab_size)

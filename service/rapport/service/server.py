@@ -27,7 +27,7 @@ from rapport.service.keys.key_store import Key, KeyStore
 from rapport.service.keys.limits import KeyLimits
 from rapport.service.keys.rate_limiter import RateLimiter
 from rapport.service.lifecycle import Lifecycle
-from rapport.service.request.parse import Defaults
+from rapport.service.request.generation import Defaults
 from rapport.service.rpc.chat_service import ChatService
 from rapport.service.rpc.credentials import server_certificate, server_credentials
 from rapport.service.rpc.model_service import ModelService

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
 
 from rapport.service.errors import InvalidRequestError, ModelNotFoundError
-from rapport.service.request.fields import RANGES, check
+from rapport.service.request.fields import LABEL_LIMITS, NUMBER_LIMITS
+from rapport.service.request.parse import parse_chat_request
+from rapport.service.request.rules import limits_of
 from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
     ReasoningEffort,
@@ -29,13 +32,16 @@ from tests.service.requests import MODEL, chat
 
 
 def checked(request: CreateChatCompletionRequest, *, streaming: bool = False) -> None:
-    check(request, model=MODEL, vocabulary_size=1000, streaming=streaming)
+    parse_chat_request(request, model=MODEL, vocabulary_size=1000, streaming=streaming)
 
 
 def refusal(request: CreateChatCompletionRequest, *, streaming: bool = False) -> str:
     with pytest.raises(InvalidRequestError) as raised:
         checked(request, streaming=streaming)
     return str(raised.value)
+
+
+LONG = "x" * 1025
 
 
 def stops(*texts: str) -> StopSequences:
@@ -80,16 +86,54 @@ def test_all_violations_are_collected() -> None:
     )
 
 
+RANGES = {
+    "max_tokens": (1, None),
+    "max_completion_tokens": (1, None),
+    "prompt_truncate_len": (1, None),
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "top_k": (0, 100),
+    "min_p": (0, 1),
+    "typical_p": (0, 1),
+    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-2, 2),
+    "repetition_penalty": (0, 2),
+    "mirostat_target": (0, None),
+    "mirostat_lr": (0, None),
+    "n": (1, 128),
+    "top_logprobs": (0, 5),
+    "echo_last": (0, None),
+}
+
+
 @pytest.mark.parametrize("field", RANGES)
 def test_ranges(field: str) -> None:
-    """A number outside its range is told with the limit that it breaks."""
+    """A number outside its range is refused, and the violation names the limit."""
     low, high = RANGES[field]
     if low is not None:
-        told = f"Input should be greater than or equal to {low}, field: '{field}'"
-        assert refusal(chat(**{field: low - 1})) == told
+        text = f"Input should be greater than or equal to {low}, field: '{field}'"
+        assert refusal(chat(**{field: low - 1})) == text
     if high is not None:
-        told = f"Input should be less than or equal to {high}, field: '{field}'"
-        assert refusal(chat(**{field: high + 1})) == told
+        text = f"Input should be less than or equal to {high}, field: '{field}'"
+        assert refusal(chat(**{field: high + 1})) == text
+
+
+def test_limits_of_the_protos() -> None:
+    """Every limit that the proto sets on a single number or text of a request is checked."""
+    fields = [
+        field for field in CreateChatCompletionRequest.DESCRIPTOR.fields if not field.is_repeated
+    ]
+    limits = {field.name: limits_of(CreateChatCompletionRequest, field.name) for field in fields}
+    limited = {name for name, limit in limits.items() if limit.ListFields()}
+    assert limited == {*NUMBER_LIMITS, *LABEL_LIMITS}
+    assert [*NUMBER_LIMITS] == [*RANGES]
+
+
+def test_order_of_violations() -> None:
+    """Violations come in the order of the rules, not of the fields in the proto."""
+    text = refusal(chat(top_p=2, min_p=2, max_completion_tokens=0, n=0, store=True, user=LONG))
+    fields = ["max_completion_tokens", "top_p", "min_p", "n", "user", "store"]
+    assert re.findall(r"field: '(\w+)'", text) == fields
 
 
 @pytest.mark.parametrize("field", ["temperature", "top_p", "top_k", "n", "presence_penalty"])

@@ -5,27 +5,17 @@ from typing import Any
 import pytest
 
 from rapport.service.errors import InvalidRequestError
-from rapport.service.request.fields import check
-from rapport.service.request.limits import (
-    LABEL_LENGTH,
-    MOST_BIASES,
-    MOST_CALLS,
-    MOST_CHARACTERS,
-    MOST_FORETOLD,
-    MOST_MESSAGES,
-    MOST_METADATA,
-    MOST_PARTS,
-    MOST_PIECES,
-    MOST_TOOLS,
-    check_size,
-)
+from rapport.service.request.limits import MAX_PIECES, check_sizes
+from rapport.service.request.parse import parse_chat_request
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest, Prediction, Speculation, TokenIds
 from rapport.v1.message_pb2 import ChatContent, ChatContentParts, ChatMessage, ChatMessageContent
 from rapport.v1.tokenize_pb2 import TokenizeRequest
 from rapport.v1.tool_pb2 import FunctionCall, FunctionDefinition, Tool, ToolCall
 from tests.service.requests import MODEL, chat, user
 
-LONG = "x" * (LABEL_LENGTH + 1)
+MAX_CHARS = 1_000_000
+MAX_PARTS = 1_000
+LONG = "x" * 1025
 
 
 def parts(count: int) -> ChatContent:
@@ -51,49 +41,47 @@ def tools(count: int) -> list[Tool]:
 
 # Each as a function of how many there are.
 LISTS = [
-    (lambda n: {"messages": [user("")] * n}, MOST_MESSAGES, "messages"),
-    (lambda n: {"messages": [said(n)]}, MOST_PARTS, "messages[0].content"),
-    (lambda n: {"messages": [user(""), calling(n)]}, MOST_CALLS, "messages[1].tool_calls"),
-    (lambda n: {"tools": tools(n)}, MOST_TOOLS, "tools"),
-    (lambda n: {"functions": functions(n)}, MOST_TOOLS, "functions"),
-    (lambda n: {"logit_bias": dict.fromkeys(range(n), 0.0)}, MOST_BIASES, "logit_bias"),
-    (lambda n: {"metadata": {str(key): "" for key in range(n)}}, MOST_METADATA, "metadata"),
+    (lambda n: {"messages": [user("")] * n}, 10_000, "messages"),
+    (lambda n: {"messages": [said(n)]}, MAX_PARTS, "messages[0].content"),
+    (lambda n: {"messages": [user(""), calling(n)]}, 128, "messages[1].tool_calls"),
+    (lambda n: {"tools": tools(n)}, 128, "tools"),
+    (lambda n: {"functions": functions(n)}, 128, "functions"),
+    (lambda n: {"logit_bias": dict.fromkeys(range(n), 0.0)}, 4_096, "logit_bias"),
+    (lambda n: {"metadata": {str(key): "" for key in range(n)}}, 64, "metadata"),
     (
         lambda n: {"speculation": Speculation(token_ids=TokenIds(items=[1] * n))},
-        MOST_FORETOLD,
+        100_000,
         "speculation",
     ),
-    (lambda n: {"prediction": Prediction(content=parts(n))}, MOST_PARTS, "prediction.content"),
+    (lambda n: {"prediction": Prediction(content=parts(n))}, MAX_PARTS, "prediction.content"),
 ]
 
 
 @pytest.mark.parametrize(("fields", "most", "field"), LISTS)
 def test_lists(fields: Any, most: int, field: str) -> None:
     """A list may be so long and no longer; it is named."""
-    check_size(chat(**fields(most)))
+    check_sizes(chat(**fields(most)))
     told = f"List should have at most {most} items after validation, not {most + 1}"
     with pytest.raises(InvalidRequestError) as raised:
-        check_size(chat(**fields(most + 1)))
+        check_sizes(chat(**fields(most + 1)))
     assert str(raised.value) == f"{told}, field: '{field}'"
 
 
 def test_parts_together() -> None:
     """Many lists of a fit size may still be too much together."""
-    full = MOST_PIECES // MOST_PARTS
-    check_size(chat(messages=[said(MOST_PARTS)] * full))
+    full = MAX_PIECES // MAX_PARTS
+    check_sizes(chat(messages=[said(MAX_PARTS)] * full))
     with pytest.raises(
         InvalidRequestError, match="at most 20000 parts and tool calls together, not"
     ):
-        check_size(chat(messages=[*[said(MOST_PARTS)] * full, calling(1)]))
+        check_sizes(chat(messages=[*[said(MAX_PARTS)] * full, calling(1)]))
 
 
-@pytest.mark.parametrize(
-    "fields", [{"messages": [user("")] * (MOST_MESSAGES + 1)}, {"tools": tools(MOST_TOOLS + 1)}]
-)
+@pytest.mark.parametrize("fields", [{"messages": [user("")] * 10_001}, {"tools": tools(129)}])
 def test_tokenize(fields: Any) -> None:
     """Requests for tokens are bounded alike."""
     with pytest.raises(InvalidRequestError, match="List should have at most"):
-        check_size(TokenizeRequest(model=MODEL, **fields))
+        check_sizes(TokenizeRequest(model=MODEL, **fields))
 
 
 def call(**fields: str) -> CreateChatCompletionRequest:
@@ -109,15 +97,15 @@ def call(**fields: str) -> CreateChatCompletionRequest:
         (chat(metadata={"a": LONG}), "1024 characters, field: 'metadata.a'"),
         (call(id=LONG), "1024 characters, field: 'messages[0].tool_calls[0].id'"),
         (
-            call(arguments="1" * (MOST_CHARACTERS + 1)),
+            call(arguments="1" * (MAX_CHARS + 1)),
             "1000000 characters, field: 'messages[0].tool_calls[0].function.arguments'",
         ),
         (
-            chat(speculation=Speculation(text="x" * (MOST_CHARACTERS + 1))),
+            chat(speculation=Speculation(text="x" * (MAX_CHARS + 1))),
             "1000000 characters, field: 'speculation'",
         ),
         (
-            chat(prediction=Prediction(content=ChatContent(text="x" * (MOST_CHARACTERS + 1)))),
+            chat(prediction=Prediction(content=ChatContent(text="x" * (MAX_CHARS + 1)))),
             "1000000 characters, field: 'prediction.content'",
         ),
         (
@@ -131,5 +119,5 @@ def call(**fields: str) -> CreateChatCompletionRequest:
 def test_texts(request_: CreateChatCompletionRequest, expected: str) -> None:
     """Texts that no context bounds have bounds of their own."""
     with pytest.raises(InvalidRequestError) as raised:
-        check(request_, model=MODEL, vocabulary_size=1000, streaming=False)
+        parse_chat_request(request_, model=MODEL, vocabulary_size=1000, streaming=False)
     assert str(raised.value).endswith(expected)

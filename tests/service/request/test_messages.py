@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from rapport.service.request.messages import message_violations
-from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.message_pb2 import (
     ChatContent,
     ChatContentParts,
@@ -24,7 +23,7 @@ def parts(*items: ChatMessageContent) -> ChatContent:
 
 
 def violations(*messages: ChatMessage) -> list[str]:
-    return list(map(str, message_violations(CreateChatCompletionRequest(messages=messages))))
+    return list(map(str, message_violations(messages)))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from rapport.service.request.tools import tool_violations
+from rapport.service.request.rules import run
+from rapport.service.request.tools import parse_tool_policy
+from rapport.service.tools.tool_choice import NO_PARAMETERS, NO_TOOLS, Function, ToolPolicy
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat, TextFormat
 from rapport.v1.tool_pb2 import (
     FunctionCallChoice,
@@ -22,7 +24,7 @@ AUTO = FunctionCallChoice(mode=FunctionCallMode.FUNCTION_CALL_MODE_AUTO)
 
 
 def told(**fields: Any) -> list[str]:
-    return list(map(str, tool_violations(chat(**fields))))
+    return list(map(str, parse_tool_policy(chat(**fields))))
 
 
 def function(name: str, parameters: str | None = None) -> FunctionDefinition:
@@ -168,3 +170,76 @@ def test_parameters(parameters: str, expected: str) -> None:
 def test_bad(fields: dict[str, Any], expected: str) -> None:
     """Each rule is told in its own words."""
     assert told(**fields) == [expected]
+
+
+DESCRIBED = FunctionDefinition(name="f", description="Does f.", parameters='{"type": "object"}')
+STRICT = FunctionDefinition(name="g", strict=True)
+TWO = tools(DESCRIBED, STRICT)
+
+
+def use(**fields: Any) -> ToolPolicy:
+    return run(parse_tool_policy(chat(**fields)))
+
+
+def mode(name: str) -> ToolChoice:
+    return ToolChoice(mode=ToolChoiceMode.Value(f"TOOL_CHOICE_MODE_{name}"))
+
+
+def test_functions() -> None:
+    """A function has its name, description and parameters; without any it takes none."""
+    assert use(tools=TWO).functions == (
+        Function("f", {"type": "object"}, "tools[0].function.parameters", "Does f."),
+        Function("g", NO_PARAMETERS, "tools[1].function.parameters", strict=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "forced", "parallel", "allowed"),
+    [
+        ({}, False, True, "fg"),
+        ({"tool_choice": mode("UNSPECIFIED")}, False, True, "fg"),
+        ({"tool_choice": mode("AUTO")}, False, True, "fg"),
+        ({"tool_choice": mode("ANY")}, True, True, "fg"),
+        ({"tool_choice": mode("REQUIRED")}, True, True, "fg"),
+        ({"tool_choice": mode("REQUIRED"), "parallel_tool_calls": False}, True, False, "fg"),
+        ({"parallel_tool_calls": True}, False, True, "fg"),
+        ({"parallel_tool_calls": False}, False, False, "fg"),
+        ({"tool_choice": ToolChoice(named=NamedToolChoice(name="g"))}, True, False, "g"),
+        (
+            {"tool_choice": ToolChoice(named=NamedToolChoice(function=FunctionName(name="g")))},
+            True,
+            False,
+            "g",
+        ),
+    ],
+)
+def test_policy(fields: dict[str, Any], forced: bool, parallel: bool, allowed: str) -> None:
+    """The choice says whether there must be a call, of what, and whether there may be several."""
+    tools = use(tools=TWO, **fields)
+    assert (tools.forced, tools.parallel) == (forced, parallel)
+    assert [function.name for function in tools.allowed] == list(allowed)
+    assert len(tools.functions) == 2
+
+
+def test_no_tools() -> None:
+    """Tools that must not be called are none."""
+    assert use(tools=TWO, tool_choice=mode("NONE")) == NO_TOOLS
+    none = FunctionCallChoice(mode=FunctionCallMode.FUNCTION_CALL_MODE_NONE)
+    assert use(functions=[DESCRIBED], function_call=none) == NO_TOOLS
+    assert use() == NO_TOOLS
+
+
+def test_legacy() -> None:
+    """Functions are tools under their old name."""
+    tools = use(functions=[DESCRIBED, STRICT])
+    assert [function.field for function in tools.functions] == [
+        "functions[0].parameters",
+        "functions[1].parameters",
+    ]
+    auto = FunctionCallChoice(mode=FunctionCallMode.FUNCTION_CALL_MODE_AUTO)
+    assert use(functions=[DESCRIBED, STRICT], function_call=auto) == tools
+    named = use(
+        functions=[DESCRIBED, STRICT],
+        function_call=FunctionCallChoice(named=FunctionName(name="g")),
+    )
+    assert (named.forced, named.named, named.parallel) == (True, "g", False)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta, FinishReason, GenerationRequest
 from rapport.service.engine.sampling.logprobs import TokenLogprob
-from rapport.service.response.builder import UNBROKEN, Answer
-from rapport.service.response.choices import ChoiceWriter, PlainSpeech
-from rapport.service.response.logprobs import PresentLogprobs
+from rapport.service.response.builder import MAX_TOKENS_PER_TURN, ResponseBuilder
+from rapport.service.response.choices import ChoiceWriter, TextWriter
+from rapport.service.response.logprobs import CurrentLogprobsWriter
 from rapport.v1.chat_pb2 import ChoiceDelta, MessageDelta, StreamChatCompletionResponse
 from rapport.v1.chat_pb2 import FinishReason as Wire
 from rapport.v1.message_pb2 import Role
@@ -26,8 +26,10 @@ from tests.service.joining import joined
 Pieces = list[StreamChatCompletionResponse]
 
 
-def answer(n: int = 1, **options: Any) -> Answer:
-    return Answer("m", [ChoiceWriter(index, PlainSpeech()) for index in range(n)], **options)
+def answer(n: int = 1, **options: Any) -> ResponseBuilder:
+    return ResponseBuilder(
+        "m", [ChoiceWriter(index, TextWriter()) for index in range(n)], **options
+    )
 
 
 def generated(*deltas: Delta, n: int = 1) -> Generation:
@@ -38,9 +40,9 @@ def generated(*deltas: Delta, n: int = 1) -> Generation:
     return generation
 
 
-async def pieces(generation: Generation, *, usage_apart: bool = False) -> Pieces:
-    told = answer(generation.request.n).pieces(generation, usage_apart=usage_apart)
-    return [piece async for piece in told]
+async def pieces(generation: Generation, *, separate_usage: bool = False) -> Pieces:
+    builder = answer(generation.request.n, separate_usage=separate_usage)
+    return [piece async for piece in builder.stream(generation)]
 
 
 class Script:
@@ -66,7 +68,7 @@ def script(*deltas: Delta, n: int = 1) -> Generation:
 async def test_whole() -> None:
     """The answer in one message has all texts, reasons and the usage."""
     two = answer(2)
-    whole = await two.whole(
+    whole = await two.build(
         generated(says(1, "B"), says(0, "A"), ends(1, "b", FinishReason.LENGTH), ends(0), n=2)
     )
     assert (whole.id, whole.created, whole.model) == (two.id, two.created, "m")
@@ -85,7 +87,7 @@ async def test_whole() -> None:
 
 async def test_an_empty_answer_has_content() -> None:
     """An answer without text has an empty text, not none."""
-    whole = await answer().whole(generated(ends(0)))
+    whole = await answer().build(generated(ends(0)))
     assert whole.choices[0].message.HasField("content")
 
 
@@ -108,7 +110,7 @@ async def test_order_of_pieces() -> None:
 
 async def test_pieces_belong_together() -> None:
     """Id, object, time and model are the same on all pieces."""
-    told = await pieces(script(says(0, "A"), ends(0)), usage_apart=True)
+    told = await pieces(script(says(0, "A"), ends(0)), separate_usage=True)
     assert len({(p.id, p.object, p.created, p.model) for p in told}) == 1
     assert told[0].object == "chat.completion.chunk"
 
@@ -121,9 +123,9 @@ async def test_usage_rides_on_the_last_piece(n: int) -> None:
     assert told[-1].usage.completion_tokens == n
 
 
-async def test_usage_apart() -> None:
+async def test_separate_usage() -> None:
     """Usage that was asked for has a piece of its own, and no other piece has it."""
-    told = await pieces(script(says(0, "A"), ends(0)), usage_apart=True)
+    told = await pieces(script(says(0, "A"), ends(0)), separate_usage=True)
     assert [piece.HasField("usage") for piece in told] == [False, False, False, True]
     assert not told[-1].choices
     assert told[-2].choices[0].finish_reason == Wire.FINISH_REASON_STOP
@@ -136,7 +138,7 @@ async def test_joined_pieces_are_the_whole(said: list[tuple[int, str]]) -> None:
     texts: dict[int, str] = defaultdict(str)
     for piece in await pieces(script(*deltas, n=3)):
         texts[piece.choices[0].index] += piece.choices[0].delta.content
-    whole = await answer(3).whole(generated(*deltas, n=3))
+    whole = await answer(3).build(generated(*deltas, n=3))
     assert [texts[c.index] for c in whole.choices] == [c.message.content for c in whole.choices]
 
 
@@ -160,7 +162,7 @@ class CountingWriter(ChoiceWriter):
     """Writes counted pieces."""
 
     def __init__(self, index: int, asked: list[int]) -> None:
-        super().__init__(index, PlainSpeech())
+        super().__init__(index, TextWriter())
         self._asked = asked
 
     def _piece(self, message: MessageDelta) -> Any:
@@ -172,8 +174,8 @@ async def test_a_whole_answer_is_put_together_in_one_pass() -> None:
     n, said = 50, 4
     deltas = [says(index, "a") for index in range(n) for _ in range(said)]
     asked: list[int] = []
-    many = Answer("m", [CountingWriter(index, asked) for index in range(n)])
-    whole = await many.whole(script(*deltas, *(ends(index) for index in range(n)), n=n))
+    many = ResponseBuilder("m", [CountingWriter(index, asked) for index in range(n)])
+    whole = await many.build(script(*deltas, *(ends(index) for index in range(n)), n=n))
     assert [choice.message.content for choice in whole.choices] == ["a" * said] * n
     pieces = n * (1 + said + 1)
     assert len(asked) <= 3 * pieces
@@ -181,9 +183,9 @@ async def test_a_whole_answer_is_put_together_in_one_pass() -> None:
 
 async def test_others_have_their_turn_while_an_answer_is_put_together() -> None:
     """What has gathered for a whole answer is not put together in one go."""
-    deltas = [says(index, "a", tokens=UNBROKEN) for index in range(9)]
+    deltas = [says(index, "a", tokens=MAX_TOKENS_PER_TURN) for index in range(9)]
     gathered = generated(*deltas, *(ends(index) for index in range(9)), n=9)
-    whole = asyncio.create_task(answer(9).whole(gathered))
+    whole = asyncio.create_task(answer(9).build(gathered))
     turns = 0
     while not whole.done():
         turns += 1
@@ -191,15 +193,15 @@ async def test_others_have_their_turn_while_an_answer_is_put_together() -> None:
     assert turns > 9
 
 
-def rich_answer() -> Answer:
+def rich_answer() -> ResponseBuilder:
     vocabulary = byte_vocabulary()
     writers = [
         ChoiceWriter(
-            index, PlainSpeech(), with_tokens=True, logprobs=PresentLogprobs(vocabulary, 0)
+            index, TextWriter(), with_tokens=True, logprobs=CurrentLogprobsWriter(vocabulary, 0)
         )
         for index in range(2)
     ]
-    return Answer("m", writers)
+    return ResponseBuilder("m", writers)
 
 
 def rich(index: int, token: int, reason: FinishReason | None = None) -> Delta:
@@ -230,19 +232,19 @@ async def test_a_lagging_reader_is_told_the_same(said: list[tuple[int, int, bool
         assert reasons == [False] * (len(reasons) - 1) + [True]
 
 
-async def choices_of(answer: Answer, generation: Generation) -> list[ChoiceDelta]:
-    told = answer.pieces(generation, usage_apart=False)
+async def choices_of(answer: ResponseBuilder, generation: Generation) -> list[ChoiceDelta]:
+    told = answer.stream(generation)
     return [piece.choices[0] async for piece in told]
 
 
 async def test_what_was_asked_for_beside_the_choices() -> None:
     """Token ids of the prompt come once and first, metrics with the usage."""
     options = {"prompt_token_ids": (1, 2, 3), "with_metrics": True}
-    told = answer(1, **options).pieces(script(says(0, "A"), ends(0)), usage_apart=False)
+    told = answer(1, **options).stream(script(says(0, "A"), ends(0)))
     pieces = [piece async for piece in told]
     assert [list(piece.prompt_token_ids) for piece in pieces] == [[1, 2, 3], [], []]
     assert [piece.HasField("perf_metrics") for piece in pieces] == [False, False, True]
-    whole = await answer(1, **options).whole(generated(says(0, "A"), ends(0)))
+    whole = await answer(1, **options).build(generated(says(0, "A"), ends(0)))
     assert list(whole.prompt_token_ids) == [1, 2, 3]
     metrics = whole.perf_metrics
     assert (metrics.prompt_tokens, metrics.cached_prompt_tokens) == (3, 2)
@@ -253,7 +255,7 @@ async def test_what_was_asked_for_beside_the_choices() -> None:
 
 async def test_nothing_is_said_that_was_not_asked_for() -> None:
     """Without being asked, an answer has no token ids, no metrics and no logprobs."""
-    whole = await answer().whole(generated(says(0, "A"), ends(0)))
+    whole = await answer().build(generated(says(0, "A"), ends(0)))
     assert not whole.prompt_token_ids
     assert not whole.HasField("perf_metrics")
     (choice,) = whole.choices

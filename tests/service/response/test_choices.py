@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rapport.service.engine.request import Delta
-from rapport.service.response.choices import ChoiceWriter, PlainSpeech, RawWriter
+from rapport.service.response.choices import ChoiceWriter, RawOutputWriter, TextWriter
 from rapport.v1.chat_pb2 import ChoiceDelta, FinishReason, MessageDelta
 from rapport.v1.message_pb2 import Role
 from rapport.v1.tool_pb2 import FunctionCallDelta, ToolCallDelta, ToolType
@@ -12,7 +12,7 @@ from tests.service.fakes import ends, says
 from tests.service.joining import joined
 
 
-class LateSpeech(PlainSpeech):
+class LateWriter(TextWriter):
     """Holds everything back until the end."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ def contents(pieces: list[ChoiceDelta]) -> list[str]:
 
 def test_role_then_text_then_reason() -> None:
     """A choice opens with its role, goes on with text, and ends with an empty delta."""
-    pieces = written(ChoiceWriter(3, PlainSpeech()), says(3, "A"), ends(3, "b"))
+    pieces = written(ChoiceWriter(3, TextWriter()), says(3, "A"), ends(3, "b"))
     assert {piece.index for piece in pieces} == {3}
     assert pieces[0].delta == MessageDelta(role=Role.ROLE_ASSISTANT)
     assert contents(pieces) == ["", "A", "b", ""]
@@ -50,14 +50,14 @@ def test_role_then_text_then_reason() -> None:
 
 def test_echo_comes_before_the_models_text() -> None:
     """The prompt's text is a piece of its own between the role and the model's text."""
-    pieces = written(ChoiceWriter(0, PlainSpeech(), echo="Q: "), says(0, "A"), ends(0))
+    pieces = written(ChoiceWriter(0, TextWriter(), echo="Q: "), says(0, "A"), ends(0))
     assert contents(pieces) == ["", "Q: ", "A", ""]
     assert joined(0, pieces).message.content == "Q: A"
 
 
 def test_tokens_of_held_text_come_with_the_next_piece() -> None:
     """Token ids are never lost, also of text that is held back, and the end token is there."""
-    writer = ChoiceWriter(0, LateSpeech(), with_tokens=True)
+    writer = ChoiceWriter(0, LateWriter(), with_tokens=True)
     pieces = written(writer, says(0, "a", tokens=2), says(0, "b"), ends(0))
     assert [list(piece.token_ids) for piece in pieces] == [[], [7, 7, 7, 2], []]
     assert list(joined(0, pieces).token_ids) == [7, 7, 7, 2]
@@ -65,7 +65,7 @@ def test_tokens_of_held_text_come_with_the_next_piece() -> None:
 
 def test_raw_output_is_on_the_last_piece() -> None:
     """What the model saw and said comes once it is complete."""
-    writer = ChoiceWriter(0, PlainSpeech(), raw=RawWriter((1, 5), spelled, "root"))
+    writer = ChoiceWriter(0, TextWriter(), raw_output=RawOutputWriter((1, 5), spelled, "root"))
     pieces = written(writer, says(0, "a"), ends(0))
     assert [piece.HasField("raw_output") for piece in pieces] == [False, False, True]
     raw = joined(0, pieces).raw_output

@@ -1,20 +1,20 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from rapport.service.engine.request import Delta, FinishReason
 from rapport.service.engine.sampling.logprobs import TokenLogprob
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.response.choices import ChoiceWriter, PlainSpeech
-from rapport.service.response.logprobs import logprobs_writer, wanted_logprobs
+from rapport.service.request.parse import LogprobsOptions
+from rapport.service.response.choices import ChoiceWriter, TextWriter
+from rapport.service.response.logprobs import logprobs_writer
 from rapport.v1.chat_pb2 import ChoiceDelta
-from rapport.v1.logprobs_pb2 import LogprobsRequest
 from tests.service.joining import joined
-from tests.service.requests import chat
 
+CURRENT = LogprobsOptions(0)
+LEGACY = LogprobsOptions(2, legacy=True)
 EURO = "€".encode()
 VOCABULARY: Vocabulary = SimpleNamespace(  # type: ignore[assignment] - all that is used of one
     token_bytes=[b"Hi", EURO[:2], EURO[2:], b"!"]
@@ -27,9 +27,9 @@ TOKENS = [
 ]
 
 
-def written(offset: int = 0, **fields: Any) -> ChoiceDelta:
+def written(options: LogprobsOptions, offset: int = 0) -> ChoiceDelta:
     piece = ChoiceDelta()
-    writer = logprobs_writer(chat(**fields), VOCABULARY, offset)
+    writer = logprobs_writer(options, VOCABULARY, offset)
     assert writer is not None
     writer.write(TOKENS[:2], piece)
     writer.write(TOKENS[2:], piece)
@@ -38,7 +38,7 @@ def written(offset: int = 0, **fields: Any) -> ChoiceDelta:
 
 def test_present_shape() -> None:
     """Each token has its text, bytes, id, place and alternatives; half a character is bytes."""
-    content = written(logprobs=LogprobsRequest(enabled=True)).logprobs.present.content
+    content = written(CURRENT).logprobs.present.content
     assert [entry.token for entry in content] == ["Hi", "\ufffd", "\ufffd", "!"]
     assert b"".join(bytes(entry.bytes) for entry in content).decode() == "Hi€!"
     assert [entry.token_id for entry in content] == [0, 1, 2, 3]
@@ -50,7 +50,7 @@ def test_present_shape() -> None:
 
 def test_legacy_shape() -> None:
     """Lists side by side; the token itself is among the alternatives though less probable."""
-    legacy = written(logprobs=LogprobsRequest(count=2)).logprobs.legacy
+    legacy = written(LEGACY).logprobs.legacy
     assert list(legacy.tokens) == ["Hi", "\ufffd", "\ufffd", "!"]
     assert list(legacy.token_logprobs) == [-0.5, -2.0, -0.25, -0.75]
     assert list(legacy.token_ids) == [0, 1, 2, 3]
@@ -60,34 +60,16 @@ def test_legacy_shape() -> None:
 
 def test_offsets_count_what_comes_before() -> None:
     """After an echoed prompt, tokens start behind it."""
-    content = written(offset=10, logprobs=LogprobsRequest(enabled=True)).logprobs.present.content
+    content = written(CURRENT, offset=10).logprobs.present.content
     assert [entry.text_offset for entry in content] == [10, 12, 12, 13]
 
 
-@pytest.mark.parametrize("request_", [LogprobsRequest(enabled=True), LogprobsRequest(count=1)])
-def test_pieces_join_to_the_whole(request_: LogprobsRequest) -> None:
+@pytest.mark.parametrize("options", [CURRENT, LEGACY])
+def test_pieces_join_to_the_whole(options: LogprobsOptions) -> None:
     """However tokens fall into pieces, their log probabilities join to one list."""
-    writer = ChoiceWriter(
-        0, PlainSpeech(), logprobs=logprobs_writer(chat(logprobs=request_), VOCABULARY, 0)
-    )
+    writer = ChoiceWriter(0, TextWriter(), logprobs=logprobs_writer(options, VOCABULARY, 0))
     pieces = [*writer.open()]
     for token, text in zip(TOKENS, ("Hi", "", "€", "!"), strict=True):
         pieces += writer.write(Delta(0, text, [token.token], logprobs=[token]))
     pieces += writer.write(Delta(0, "", [2], FinishReason.STOP))
-    assert joined(0, pieces).logprobs == written(logprobs=request_).logprobs
-
-
-@pytest.mark.parametrize(
-    ("fields", "wanted"),
-    [
-        ({}, None),
-        ({"logprobs": LogprobsRequest(enabled=False)}, None),
-        ({"logprobs": LogprobsRequest(enabled=True)}, 0),
-        ({"logprobs": LogprobsRequest(enabled=True), "top_logprobs": 4}, 4),
-        ({"logprobs": LogprobsRequest(count=0)}, 0),
-        ({"logprobs": LogprobsRequest(count=5)}, 5),
-    ],
-)
-def test_what_is_wanted(fields: dict[str, Any], wanted: int | None) -> None:
-    """Both spellings say whether and with how many alternatives."""
-    assert wanted_logprobs(chat(**fields)) == wanted
+    assert joined(0, pieces).logprobs == written(options).logprobs

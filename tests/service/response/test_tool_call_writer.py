@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rapport.service.engine.request import Delta
 from rapport.service.engine.request import FinishReason as EngineReason
 from rapport.service.response.choices import ChoiceWriter
-from rapport.service.response.tool_call_writer import ToolSpeech, new_id
+from rapport.service.response.tool_call_writer import ToolCallWriter, new_call_id
 from rapport.service.tools import hermes_format
 from rapport.service.tools.tool_choice import NO_PARAMETERS, Function, ToolPolicy
 from rapport.v1.chat_pb2 import Choice, ChoiceDelta, FinishReason, MessageDelta
@@ -27,7 +27,7 @@ F = hermes_format.call("f", '{"x": "y"}')
 def pieces(
     *texts: str, forced: bool = False, reason: EngineReason = EngineReason.STOP
 ) -> list[ChoiceDelta]:
-    writer = ChoiceWriter(0, ToolSpeech(ToolPolicy(TOOLS, forced=forced)))
+    writer = ChoiceWriter(0, ToolCallWriter(ToolPolicy(TOOLS, forced=forced)))
     deltas = [Delta(0, text, [1]) for text in texts]
     deltas.append(Delta(0, "", [2], reason))
     return [*writer.open(), *(piece for delta in deltas for piece in writer.write(delta))]
@@ -110,10 +110,10 @@ def test_cut_beginning(length: int) -> None:
 
 def test_only_what_may_be_called() -> None:
     """With a named function, another one's call is text."""
-    speech = ToolSpeech(ToolPolicy(TOOLS, named="g"))
-    messages: Iterable[MessageDelta] = [*speech.push(F), *speech.end()]
+    writer = ToolCallWriter(ToolPolicy(TOOLS, named="g"))
+    messages: Iterable[MessageDelta] = [*writer.push(F), *writer.end()]
     assert "".join(message.content for message in messages) == F
-    assert speech.finish_reason(STOP) == STOP
+    assert writer.finish_reason(STOP) == STOP
 
 
 @given(st.lists(st.sampled_from([F, *F, "<", "tool_call>", "Hi", "\n", hermes_format.OPEN_TAG])))
@@ -128,5 +128,5 @@ def test_cutting_makes_no_difference(texts: list[str]) -> None:
 
 def test_ids() -> None:
     """Ids have the form that clients know, and are not repeated."""
-    assert re.fullmatch(r"call_[A-Za-z0-9]{24}", new_id())
-    assert len({new_id() for _ in range(1000)}) == 1000
+    assert re.fullmatch(r"call_[A-Za-z0-9]{24}", new_call_id())
+    assert len({new_call_id() for _ in range(1000)}) == 1000

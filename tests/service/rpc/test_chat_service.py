@@ -16,8 +16,7 @@ from rapport.service.engine.errors import (
 from rapport.service.errors import InvalidRequestError
 from rapport.service.interceptors.context import set_current
 from rapport.service.lifecycle import Lifecycle
-from rapport.service.request.limits import MOST_MESSAGES
-from rapport.service.request.parse import Defaults
+from rapport.service.request.generation import Defaults
 from rapport.service.rpc import chat_service as module
 from rapport.service.rpc.chat_service import ChatService
 from rapport.v1.chat_pb2 import (
@@ -183,7 +182,7 @@ async def test_long_requests_do_not_hold_up_the_loop(
     """What takes time, checking and reading a request, is done in other threads than the loop's."""
     engine.script = [ends(0)]
     threads = []
-    for where, name in ((module, "check"), (WordEncoder, "encode")):
+    for where, name in ((module, "parse_chat_request"), (WordEncoder, "encode")):
         real = getattr(where, name)
 
         def noted(*args: Any, real: Any = real, **named: Any) -> Any:
@@ -203,7 +202,7 @@ async def test_content_of_a_request_over_the_size(lifecycle: Lifecycle) -> None:
     set_current(context)
     service = ChatService(lifecycle, Defaults(), log_content=True)
     with pytest.raises(InvalidRequestError):
-        await service.CreateChatCompletion(chat(*[""] * (MOST_MESSAGES + 1)), rpc)
+        await service.CreateChatCompletion(chat(*[""] * 10_001), rpc)
     assert context.transcript.messages is None
 
 

@@ -1,6 +1,7 @@
 """How much a request may hold.
 
-Lists are looked at before all else: every other rule looks at each of their items.
+The sizes of lists are checked before everything else, as the other rules visit each item.
+The limits of single fields stand in the protos.
 """
 
 from __future__ import annotations
@@ -8,86 +9,93 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rapport.service.errors import FieldViolation, InvalidRequestError
-from rapport.service.request.rules import Violations, length, size
-from rapport.v1.chat_pb2 import CreateChatCompletionRequest
-from rapport.v1.message_pb2 import ChatContent, ChatMessage
+from rapport.service.request.rules import Violations, check_length, check_max_items, limits_of
+from rapport.v1.chat_pb2 import CreateChatCompletionRequest, Speculation, TokenIds
+from rapport.v1.message_pb2 import ChatContent, ChatContentParts, ChatMessage
 from rapport.v1.tokenize_pb2 import TokenizeRequest
+from rapport.v1.tool_pb2 import FunctionCall, ToolCall
 
-MOST_MESSAGES = 10_000
-MOST_PARTS = 1_000
-MOST_CALLS = 128
-# Parts and calls of all messages together.
-MOST_PIECES = 20_000
-MOST_TOOLS = 128
-MOST_BIASES = 4_096
-MOST_METADATA = 64
-MOST_FORETOLD = 100_000
-# Longer than what any context holds.
-MOST_CHARACTERS = 1_000_000
-LABEL_LENGTH = 1024
+MESSAGES = limits_of(CreateChatCompletionRequest, "messages")
+TOOLS = limits_of(CreateChatCompletionRequest, "tools")
+FUNCTIONS = limits_of(CreateChatCompletionRequest, "functions")
+BIASES = limits_of(CreateChatCompletionRequest, "logit_bias")
+METADATA = limits_of(CreateChatCompletionRequest, "metadata")
+SPECULATED_TOKENS = limits_of(TokenIds, "items")
+SPECULATED_TEXT = limits_of(Speculation, "text")
+PARTS = limits_of(ChatContentParts, "items")
+TOOL_CALLS = limits_of(ChatMessage, "tool_calls")
+TOOL_CALL_ID = limits_of(ChatMessage, "tool_call_id")
+CALL_ID = limits_of(ToolCall, "id")
+ARGUMENTS = limits_of(FunctionCall, "arguments")
+
+MAX_PIECES = 20_000
+"""Content parts and tool calls of all messages together."""
+# Of all parts together, which a limit of the proto cannot say.
+MAX_PREDICTION_CHARS = SPECULATED_TEXT.max_length
 
 
-def check_size(request: CreateChatCompletionRequest | TokenizeRequest) -> None:
-    """Lets a request pass whose lists are none too long.
-
-    Costs a look at each message and leaves to others what is in it.
+def check_sizes(request: CreateChatCompletionRequest | TokenizeRequest) -> None:
+    """Checks the sizes of a request's lists. Costs a look at each message, not at its contents.
 
     Raises:
-        InvalidRequestError: some are.
+        InvalidRequestError: some have too many items.
     """
     violations = [
-        *message_size_violations(request.messages),
-        *size("tools", len(request.tools), 0, MOST_TOOLS),
+        *_message_size_violations(request.messages),
+        *check_max_items("tools", len(request.tools), TOOLS),
     ]
     if isinstance(request, CreateChatCompletionRequest):
-        violations += option_size_violations(request)
+        violations += _option_size_violations(request)
     if violations:
         raise InvalidRequestError(violations)
 
 
-def option_size_violations(request: CreateChatCompletionRequest) -> Violations:
-    lists = {
-        "functions": (len(request.functions), MOST_TOOLS),
-        "logit_bias": (len(request.logit_bias), MOST_BIASES),
-        "metadata": (len(request.metadata), MOST_METADATA),
-        "speculation": (len(request.speculation.token_ids.items), MOST_FORETOLD),
-        "prediction.content": (len(request.prediction.content.parts.items), MOST_PARTS),
-    }
-    for field, (items, most) in lists.items():
-        yield from size(field, items, 0, most)
+def option_length_violations(request: CreateChatCompletionRequest) -> Violations:
+    """Texts outside of messages that are too long. The context does not bound them."""
+    for key, value in request.metadata.items():
+        path = f"metadata.{key[: METADATA.max_length]}"
+        yield from check_length(path, max(key, value, key=len), METADATA)
+    yield from check_length("speculation", request.speculation.text, SPECULATED_TEXT)
+    characters = _characters(request.prediction.content)
+    if characters > MAX_PREDICTION_CHARS:
+        text = f"Text should have at most {MAX_PREDICTION_CHARS} characters"
+        yield FieldViolation("prediction.content", text)
 
 
-def message_size_violations(messages: Sequence[ChatMessage]) -> Violations:
-    yield from size("messages", len(messages), 0, MOST_MESSAGES)
+def message_length_violations(messages: Sequence[ChatMessage]) -> Violations:
+    """Texts in messages that are too long, and are not bounded by the context as content is."""
+    for index, message in enumerate(messages):
+        path = f"messages[{index}]"
+        yield from check_length(f"{path}.tool_call_id", message.tool_call_id, TOOL_CALL_ID)
+        for place, call in enumerate(message.tool_calls):
+            field = f"{path}.tool_calls[{place}]"
+            yield from check_length(f"{field}.id", call.id, CALL_ID)
+            arguments = call.function.arguments
+            yield from check_length(f"{field}.function.arguments", arguments, ARGUMENTS)
+
+
+def _option_size_violations(request: CreateChatCompletionRequest) -> Violations:
+    yield from check_max_items("functions", len(request.functions), FUNCTIONS)
+    yield from check_max_items("logit_bias", len(request.logit_bias), BIASES)
+    yield from check_max_items("metadata", len(request.metadata), METADATA)
+    tokens = len(request.speculation.token_ids.items)
+    yield from check_max_items("speculation", tokens, SPECULATED_TOKENS)
+    parts = len(request.prediction.content.parts.items)
+    yield from check_max_items("prediction.content", parts, PARTS)
+
+
+def _message_size_violations(messages: Sequence[ChatMessage]) -> Violations:
+    yield from check_max_items("messages", len(messages), MESSAGES)
     pieces = 0
-    for index, message in enumerate(messages[:MOST_MESSAGES]):
+    for index, message in enumerate(messages[: MESSAGES.max_items]):
         parts, calls = len(message.content.parts.items), len(message.tool_calls)
-        yield from size(f"messages[{index}].content", parts, 0, MOST_PARTS)
-        yield from size(f"messages[{index}].tool_calls", calls, 0, MOST_CALLS)
+        yield from check_max_items(f"messages[{index}].content", parts, PARTS)
+        yield from check_max_items(f"messages[{index}].tool_calls", calls, TOOL_CALLS)
         pieces += parts + calls
-    if pieces > MOST_PIECES:
-        text = f"Messages should have at most {MOST_PIECES} parts and tool calls together"
+    if pieces > MAX_PIECES:
+        text = f"Messages should have at most {MAX_PIECES} parts and tool calls together"
         yield FieldViolation("messages", f"{text}, not {pieces}")
 
 
-def length_violations(request: CreateChatCompletionRequest) -> Violations:
-    """Texts that are too long, of those that the context does not bound as it does messages."""
-    for key, value in request.metadata.items():
-        path = f"metadata.{key[:LABEL_LENGTH]}"
-        yield from length(path, max(key, value, key=len), 0, LABEL_LENGTH)
-    yield from length("speculation", request.speculation.text, 0, MOST_CHARACTERS)
-    yield from content_length_violations("prediction.content", request.prediction.content)
-    for index, message in enumerate(request.messages):
-        path = f"messages[{index}]"
-        yield from length(f"{path}.tool_call_id", message.tool_call_id, 0, LABEL_LENGTH)
-        for place, call in enumerate(message.tool_calls):
-            field = f"{path}.tool_calls[{place}]"
-            yield from length(f"{field}.id", call.id, 0, LABEL_LENGTH)
-            arguments = call.function.arguments
-            yield from length(f"{field}.function.arguments", arguments, 0, MOST_CHARACTERS)
-
-
-def content_length_violations(path: str, content: ChatContent) -> Violations:
-    characters = sum(len(part.text) for part in content.parts.items) + len(content.text)
-    if characters > MOST_CHARACTERS:
-        yield FieldViolation(path, f"Text should have at most {MOST_CHARACTERS} characters")
+def _characters(content: ChatContent) -> int:
+    return sum(len(part.text) for part in content.parts.items) + len(content.text)

@@ -1,66 +1,77 @@
-"""The contract's rules for the messages of a request."""
+"""The rules for the messages of a request."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 
+from rapport.rest.v1.rest_pb2 import FieldLimits
 from rapport.service.errors import FieldViolation
-from rapport.service.request.rules import Violations, known, matches, required, size
+from rapport.service.request.rules import (
+    Violations,
+    check_enum,
+    check_given,
+    check_min_items,
+    check_pattern,
+    limits_of,
+)
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.message_pb2 import ChatMessage, ChatMessageContent, Role
-from rapport.v1.tool_pb2 import ToolCall, ToolType
+from rapport.v1.tool_pb2 import FunctionCall, ToolCall, ToolType
 
-NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+MESSAGES = limits_of(CreateChatCompletionRequest, "messages")
+# Not a limit of ChatContentParts, because the parts of a prediction may be none.
+NOT_EMPTY = FieldLimits(min_items=1)
+SPEAKER_NAME = limits_of(ChatMessage, "name")
+FUNCTION_NAME = limits_of(FunctionCall, "name")
 
 
-def message_violations(request: CreateChatCompletionRequest) -> Violations:
-    yield from size("messages", len(request.messages), 1)
-    for index, message in enumerate(request.messages):
+def message_violations(messages: Sequence[ChatMessage]) -> Violations:
+    yield from check_min_items("messages", len(messages), MESSAGES)
+    for index, message in enumerate(messages):
         path = f"messages[{index}]"
-        yield from role_violations(path, message)
-        yield from content_violations(f"{path}.content", message)
-        yield from call_violations(path, message)
+        yield from _role_violations(path, message)
+        yield from _content_violations(f"{path}.content", message)
+        yield from _calls_violations(path, message)
         if message.HasField("name"):
-            yield from matches(f"{path}.name", message.name, NAME)
+            yield from check_pattern(f"{path}.name", message.name, SPEAKER_NAME)
 
 
-def role_violations(path: str, message: ChatMessage) -> Violations:
-    yield from required(f"{path}.role", given=message.role != Role.ROLE_UNSPECIFIED)
-    yield from known(f"{path}.role", message.role, Role.DESCRIPTOR)
+def _role_violations(path: str, message: ChatMessage) -> Violations:
+    yield from check_given(f"{path}.role", given=message.role != Role.ROLE_UNSPECIFIED)
+    yield from check_enum(f"{path}.role", message.role, Role.DESCRIPTOR)
     if message.role == Role.ROLE_TOOL:
-        yield from required(f"{path}.tool_call_id", given=bool(message.tool_call_id))
+        yield from check_given(f"{path}.tool_call_id", given=bool(message.tool_call_id))
 
 
-def content_violations(path: str, message: ChatMessage) -> Violations:
+def _content_violations(path: str, message: ChatMessage) -> Violations:
     kind = message.content.WhichOneof("kind")
     calls = message.role == Role.ROLE_ASSISTANT and message.tool_calls
     if kind is None and not calls:
-        yield from required(path, given=False)
+        yield from check_given(path, given=False)
     elif kind == "parts":
         parts = message.content.parts.items
-        yield from size(path, len(parts), 1)
+        yield from check_min_items(path, len(parts), NOT_EMPTY)
         for index, part in enumerate(parts):
-            yield from part_violations(f"{path}[{index}]", part)
+            yield from _part_violations(f"{path}[{index}]", part)
 
 
-def part_violations(path: str, part: ChatMessageContent) -> Violations:
+def _part_violations(path: str, part: ChatMessageContent) -> Violations:
     kind = part.WhichOneof("kind")
-    yield from required(f"{path}.type", given=kind is not None)
+    yield from check_given(f"{path}.type", given=kind is not None)
     if kind in ("image_url", "video_url"):
         yield FieldViolation(path, f"The model reads text only, not '{kind}'")
 
 
-def call_violations(path: str, message: ChatMessage) -> Violations:
+def _calls_violations(path: str, message: ChatMessage) -> Violations:
     if message.tool_calls and message.role != Role.ROLE_ASSISTANT:
-        yield FieldViolation(
-            f"{path}.tool_calls", "Only an assistant's message may have tool calls"
-        )
+        text = "Only an assistant's message may have tool calls"
+        yield FieldViolation(f"{path}.tool_calls", text)
     for index, call in enumerate(message.tool_calls):
-        yield from one_call_violations(f"{path}.tool_calls[{index}]", call)
+        yield from _call_violations(f"{path}.tool_calls[{index}]", call)
 
 
-def one_call_violations(path: str, call: ToolCall) -> Violations:
-    yield from known(f"{path}.type", call.type, ToolType.DESCRIPTOR)
-    yield from required(f"{path}.function", given=call.HasField("function"))
+def _call_violations(path: str, call: ToolCall) -> Violations:
+    yield from check_enum(f"{path}.type", call.type, ToolType.DESCRIPTOR)
+    yield from check_given(f"{path}.function", given=call.HasField("function"))
     if call.HasField("function"):
-        yield from matches(f"{path}.function.name", call.function.name, NAME)
+        yield from check_pattern(f"{path}.function.name", call.function.name, FUNCTION_NAME)

@@ -1,21 +1,41 @@
-"""Tokens of a text or of a conversation, as the model would see them."""
+"""Tokenizes a text or a conversation, as the model would see it."""
 
 from __future__ import annotations
 
-from rapport.service.errors import FieldViolation, InvalidRequestError, ModelNotFoundError
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rapport.service.errors import FieldViolation, ModelNotFoundError
 from rapport.service.lifecycle import ServedModel
-from rapport.service.request.limits import MOST_CHARACTERS, length_violations
+from rapport.service.request.limits import message_length_violations
 from rapport.service.request.messages import message_violations
 from rapport.service.request.model_names import is_named
-from rapport.service.request.rules import Violations, length, required
-from rapport.service.request.tools import tool_violations
-from rapport.service.tools.tool_choice import parse_tool_policy
-from rapport.v1.chat_pb2 import CreateChatCompletionRequest
+from rapport.service.request.rules import (
+    Parser,
+    Violations,
+    check_given,
+    check_length,
+    limits_of,
+    run,
+)
+from rapport.service.request.tools import parse_functions
+from rapport.service.tools.tool_choice import ToolPolicy
+from rapport.v1.message_pb2 import ChatMessage
 from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
 
+TEXT_LIMITS = limits_of(TokenizeRequest, "text")
 
-def tokenized(request: TokenizeRequest, served: ServedModel) -> TokenizeResponse:
-    """The tokens that a request asks for. Its lists are none too long.
+
+@dataclass(frozen=True, slots=True)
+class ConversationToTokenize:
+    """Messages, and the tools that the prompt tells the model about."""
+
+    messages: Sequence[ChatMessage]
+    tools: ToolPolicy
+
+
+def tokenize(request: TokenizeRequest, served: ServedModel) -> TokenizeResponse:
+    """The tokens of a request whose lists have passed `check_sizes`.
 
     Raises:
         ModelNotFoundError: it is for another model.
@@ -23,32 +43,29 @@ def tokenized(request: TokenizeRequest, served: ServedModel) -> TokenizeResponse
     """
     if request.model and not is_named(served.model, request.model):
         raise ModelNotFoundError
-    if violations := list(_violations(request)):
-        raise InvalidRequestError(violations)
+    parsed = run(_parse(request))
     vocabulary = served.engine.vocabulary
-    if request.HasField("text"):
-        tokens = tuple(vocabulary.encode_text(request.text))
+    if isinstance(parsed, str):
+        tokens = tuple(vocabulary.encode_text(parsed))
     else:
-        tools = parse_tool_policy(_conversation(request))
-        tokens = served.prompts.encode(request.messages, tools=tools.definitions)
+        tokens = served.prompts.encode(parsed.messages, tools=parsed.tools.definitions)
     pieces = [vocabulary.spell([token]) for token in tokens]
     return TokenizeResponse(token_ids=tokens, pieces=pieces, count=len(tokens))
 
 
-def _violations(request: TokenizeRequest) -> Violations:
-    yield from required("model", given=bool(request.model))
-    if not request.HasField("text"):
-        conversation = _conversation(request)
-        yield from message_violations(conversation)
-        yield from length_violations(conversation)
-        yield from tool_violations(conversation)
-        return
+def _parse(request: TokenizeRequest) -> Parser[str | ConversationToTokenize]:
+    yield from check_given("model", given=bool(request.model))
+    if request.HasField("text"):
+        yield from _text_violations(request)
+        return request.text
+    yield from message_violations(request.messages)
+    yield from message_length_violations(request.messages)
+    functions = yield from parse_functions(request.tools)
+    return ConversationToTokenize(request.messages, ToolPolicy(functions))
+
+
+def _text_violations(request: TokenizeRequest) -> Violations:
     for field in ("messages", "tools"):
         if getattr(request, field):
             yield FieldViolation(field, "Input should be unset where 'text' is set")
-    yield from length("text", request.text, 0, MOST_CHARACTERS)
-
-
-def _conversation(request: TokenizeRequest) -> CreateChatCompletionRequest:
-    """The part that the rules of a chat request are about."""
-    return CreateChatCompletionRequest(messages=request.messages, tools=request.tools)
+    yield from check_length("text", request.text, TEXT_LIMITS)

@@ -1,4 +1,4 @@
-"""The pieces of one choice, and how they join to the whole."""
+"""Writes one choice as the pieces of a stream, and joins such pieces to the whole choice."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ FINISH_REASONS = {
 }
 
 
-class Speech(Protocol):
-    """Makes messages of generated text."""
+class MessageWriter(Protocol):
+    """Writes generated text as the deltas of a message."""
 
     def push(self, text: str) -> Iterator[MessageDelta]:
-        """What the text adds to the message."""
+        """The deltas that the next piece of text adds."""
 
     def end(self) -> Iterator[MessageDelta]:
-        """What was held back, now that no more text comes."""
+        """The deltas of text that was held back, when no more text comes."""
 
     def finish_reason(self, reason: FinishReason.ValueType) -> FinishReason.ValueType:
-        """Why the message ended, given why the text did."""
+        """Why the message ended, given why the text ended."""
 
 
-class PlainSpeech:
-    """Text as it is."""
+class TextWriter:
+    """Writes all text as the content of the message."""
 
     def push(self, text: str) -> Iterator[MessageDelta]:
         if text:
@@ -46,73 +46,74 @@ class PlainSpeech:
 
 
 class ChoiceWriter:
-    """Writes one choice as pieces: its role, what is said, and why it ended.
+    """Writes one choice as pieces: its role, the message's deltas, and the finish reason.
 
     Args:
         index: its place among the choices.
-        speech: makes messages of the text.
-        echo: text of the prompt that comes before the model's.
-        logprobs: writes log probabilities, if they were asked for.
-        with_tokens: whether token ids were asked for.
-        raw: what the model saw, to be completed with what it said, if that was asked for.
+        message: writes the text as deltas of the message.
+        echo: text of the prompt, to come before the model's.
+        logprobs: writes log probabilities, if the request wants them.
+        with_tokens: whether the request wants token ids.
+        raw_output: collects prompt and completion as the model sees them, if the request wants
+            them.
     """
 
     def __init__(
         self,
         index: int,
-        speech: Speech,
+        message: MessageWriter,
         *,
         echo: str = "",
         logprobs: LogprobsWriter | None = None,
         with_tokens: bool = False,
-        raw: RawWriter | None = None,
+        raw_output: RawOutputWriter | None = None,
     ) -> None:
         self._index = index
-        self._speech = speech
+        self._message = message
         self._echo = echo
         self._logprobs = logprobs
         self._with_tokens = with_tokens
-        self._raw = raw
-        self._due = ChoiceDelta()
-        """What goes with the next piece: logprobs and tokens of text that is held back."""
+        self._raw_output = raw_output
+        self._pending = ChoiceDelta()
+        """The next piece, with the logprobs and tokens of text that is still held back."""
 
     def open(self) -> Iterator[ChoiceDelta]:
-        """The pieces before the first of the model's own text."""
+        """The pieces that come before the model's own text."""
         yield self._piece(MessageDelta(role=Role.ROLE_ASSISTANT))
         if self._echo:
             yield self._piece(MessageDelta(content=self._echo))
 
     def write(self, delta: engine.Delta) -> Iterator[ChoiceDelta]:
-        """The pieces that a step of the engine makes."""
-        self._note(delta)
-        for message in self._speech.push(delta.text):
+        """The pieces of what a step of the engine generated."""
+        self._add_tokens(delta)
+        for message in self._message.push(delta.text):
             yield self._piece(message)
         if delta.finish_reason is not None:
-            for message in self._speech.end():
+            for message in self._message.end():
                 yield self._piece(message)
             last = self._piece(MessageDelta())
-            last.finish_reason = self._speech.finish_reason(FINISH_REASONS[delta.finish_reason])
-            if self._raw is not None:
-                last.raw_output.CopyFrom(self._raw.output())
+            last.finish_reason = self._message.finish_reason(FINISH_REASONS[delta.finish_reason])
+            if self._raw_output is not None:
+                last.raw_output.CopyFrom(self._raw_output.output())
             yield last
 
-    def _note(self, delta: engine.Delta) -> None:
+    def _add_tokens(self, delta: engine.Delta) -> None:
         if self._with_tokens:
-            self._due.token_ids.extend(delta.token_ids)
-        if self._raw is not None:
-            self._raw.add(delta.token_ids)
+            self._pending.token_ids.extend(delta.token_ids)
+        if self._raw_output is not None:
+            self._raw_output.add(delta.token_ids)
         if self._logprobs is not None:
-            self._logprobs.write(delta.logprobs, self._due)
+            self._logprobs.write(delta.logprobs, self._pending)
 
     def _piece(self, message: MessageDelta) -> ChoiceDelta:
-        piece, self._due = self._due, ChoiceDelta()
+        piece, self._pending = self._pending, ChoiceDelta()
         piece.index = self._index
         piece.delta.CopyFrom(message)
         return piece
 
 
-class RawWriter:
-    """The prompt and the completion as the model saw them."""
+class RawOutputWriter:
+    """Collects the prompt and the completion as the model sees them."""
 
     def __init__(self, prompt: Iterable[int], spell: Spell, grammar: str | None = None) -> None:
         self._prompt = tuple(prompt)
@@ -134,29 +135,29 @@ class RawWriter:
 
 
 class Spell(Protocol):
-    """Text of tokens, the special ones spelled out."""
+    """Gives the text of tokens, with special tokens spelled out."""
 
     def __call__(self, tokens: Iterable[int]) -> str: ...
 
 
 class ChoiceJoiner:
-    """Puts the pieces of one choice together in a message as they come.
+    """Joins the pieces of one choice in a message as they come.
 
-    A piece costs what is in it: texts are joined at the end, for to append to a text is to
-    copy all of it.
+    A piece costs only what is in it: texts are joined at the end, because appending to a text
+    copies all of it.
     """
 
     def __init__(self, choice: Choice) -> None:
         self._choice = choice
-        self._said: list[str] = []
+        self._texts: list[str] = []
         self._arguments: list[list[str]] = []
-        """Of each call."""
+        """Fragments, by call."""
 
     def add(self, piece: ChoiceDelta) -> None:
-        """Takes the next piece of this choice."""
+        """Adds the next piece of this choice."""
         choice = self._choice
         if piece.delta.HasField("content"):
-            self._said.append(piece.delta.content)
+            self._texts.append(piece.delta.content)
         for fragment in piece.delta.tool_calls:
             self._add_call(fragment)
         choice.message.role = piece.delta.role or choice.message.role
@@ -168,12 +169,12 @@ class ChoiceJoiner:
             choice.raw_output.CopyFrom(piece.raw_output)
 
     def end(self) -> None:
-        """Completes the choice, now that no more pieces come."""
+        """Completes the choice, when no more pieces come."""
         message = self._choice.message
         for call, arguments in zip(message.tool_calls, self._arguments, strict=True):
             call.function.arguments = "".join(arguments)
-        if self._said or not message.tool_calls:
-            message.content = "".join(self._said)
+        if self._texts or not message.tool_calls:
+            message.content = "".join(self._texts)
 
     def _add_call(self, fragment: ToolCallDelta) -> None:
         calls = self._choice.message.tool_calls

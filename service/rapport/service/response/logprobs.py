@@ -1,4 +1,4 @@
-"""Log probabilities in the two shapes of the contract."""
+"""Writes log probabilities in the two shapes of the API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Protocol
 from rapport.service.engine.sampling.logprobs import TokenLogprob
 from rapport.service.engine.text.detokenizer import Detokenizer
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.v1.chat_pb2 import ChoiceDelta, CreateChatCompletionRequest
+from rapport.service.request.parse import LogprobsOptions
+from rapport.v1.chat_pb2 import ChoiceDelta
 from rapport.v1.logprobs_pb2 import LegacyTopLogprobs, TopLogprob
 
 
@@ -16,10 +17,12 @@ class LogprobsWriter(Protocol):
     """Writes the log probabilities of one choice."""
 
     def write(self, logprobs: Iterable[TokenLogprob], piece: ChoiceDelta) -> None:
-        """Adds those of some tokens to a piece."""
+        """Adds the log probabilities of some tokens to a piece."""
 
 
-class _Writer:
+class _TokenTexts:
+    """Gives the texts of tokens, and where in the choice's text they start."""
+
     def __init__(self, vocabulary: Vocabulary, offset: int) -> None:
         self._bytes = vocabulary.token_bytes
         self._detokenizer = Detokenizer(self._bytes)
@@ -29,14 +32,14 @@ class _Writer:
         return self._bytes[token].decode(errors="replace")
 
     def _next_offset(self, token: int) -> int:
-        """Where the token starts: the characters that are whole before it."""
+        """Where the token starts: the number of complete characters before it."""
         offset = self._offset
         self._offset += len(self._detokenizer.push(token))
         return offset
 
 
-class PresentLogprobs(_Writer):
-    """An entry for each token."""
+class CurrentLogprobsWriter(_TokenTexts):
+    """Writes an entry for each token."""
 
     def write(self, logprobs: Iterable[TokenLogprob], piece: ChoiceDelta) -> None:
         for each in logprobs:
@@ -54,8 +57,8 @@ class PresentLogprobs(_Writer):
         return TopLogprob(token=text, logprob=logprob, token_id=token, bytes=bytes_)
 
 
-class LegacyLogprobs(_Writer):
-    """Lists side by side; the token itself is always among the alternatives."""
+class LegacyLogprobsWriter(_TokenTexts):
+    """Writes parallel lists. The token itself is always among the alternatives."""
 
     def write(self, logprobs: Iterable[TokenLogprob], piece: ChoiceDelta) -> None:
         for each in logprobs:
@@ -71,20 +74,11 @@ class LegacyLogprobs(_Writer):
         return LegacyTopLogprobs(tokens={self._text(token): value for token, value in pairs})
 
 
-def wanted_logprobs(request: CreateChatCompletionRequest) -> int | None:
-    """With how many alternatives log probabilities are wanted, or None."""
-    kind = request.logprobs.WhichOneof("kind")
-    if kind == "count":
-        return request.logprobs.count
-    return request.top_logprobs if request.logprobs.enabled else None
-
-
 def logprobs_writer(
-    request: CreateChatCompletionRequest, vocabulary: Vocabulary, offset: int
+    options: LogprobsOptions | None, vocabulary: Vocabulary, offset: int
 ) -> LogprobsWriter | None:
-    """Writes what the request asks for, if it does; `offset` characters come before the text."""
-    if wanted_logprobs(request) is None:
+    """The writer that a request wants, if any; `offset` characters come before the text."""
+    if options is None:
         return None
-    if request.logprobs.HasField("count"):
-        return LegacyLogprobs(vocabulary, offset)
-    return PresentLogprobs(vocabulary, offset)
+    writer = LegacyLogprobsWriter if options.legacy else CurrentLogprobsWriter
+    return writer(vocabulary, offset)

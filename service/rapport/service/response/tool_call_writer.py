@@ -1,4 +1,4 @@
-"""Text that may call tools, to the pieces of a message."""
+"""Writes text that may call tools as the deltas of a message."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ ID_LETTERS = string.ascii_letters + string.digits
 ID_LENGTH = 24
 
 
-class ToolSpeech:
-    """Makes content and calls of text.
+class ToolCallWriter:
+    """Writes text as content and tool calls.
 
-    An answer ends for its calls if they are complete. One that ends inside of a call's
-    arguments ends for the reason why the text did, with the arguments as far as they came;
-    one that ends before them has no such call, and unless it is forced, the text instead.
+    The finish reason is `tool_calls` if there are calls and all are complete. If the text ends
+    within the arguments of a call, the finish reason is that of the text, and the call has the
+    arguments generated so far. If the text ends before the arguments, it is no call: the markup
+    is written as content, or dropped where calls are forced.
     """
 
     def __init__(self, tools: ToolPolicy) -> None:
@@ -34,11 +35,11 @@ class ToolSpeech:
         self._forced = tools.forced
 
     def push(self, text: str) -> Iterator[MessageDelta]:
-        return self._told(self._parser.push(text))
+        return self._deltas(self._parser.push(text))
 
     def end(self) -> Iterator[MessageDelta]:
         rest = self._parser.end()
-        return self._told(
+        return self._deltas(
             event for event in rest if not (self._forced and isinstance(event, TextDelta))
         )
 
@@ -46,20 +47,20 @@ class ToolSpeech:
         complete = self._parser.calls and not self._parser.in_arguments
         return FinishReason.FINISH_REASON_TOOL_CALLS if complete else reason
 
-    def _told(self, events: Iterable[ParserEvent]) -> Iterator[MessageDelta]:
+    def _deltas(self, events: Iterable[ParserEvent]) -> Iterator[MessageDelta]:
         for event in events:
             match event:
                 case TextDelta(text):
                     yield MessageDelta(content=text)
                 case CallStart(name):
-                    yield MessageDelta(tool_calls=[self._beginning(name)])
+                    yield MessageDelta(tool_calls=[self._first_fragment(name)])
                 case ArgumentsDelta(text):
                     yield MessageDelta(tool_calls=[self._fragment(text)])
 
-    def _beginning(self, name: str) -> ToolCallDelta:
+    def _first_fragment(self, name: str) -> ToolCallDelta:
         return ToolCallDelta(
             index=self._parser.calls - 1,
-            id=new_id(),
+            id=new_call_id(),
             type=ToolType.TOOL_TYPE_FUNCTION,
             function=FunctionCallDelta(name=name, arguments=""),
         )
@@ -69,6 +70,6 @@ class ToolSpeech:
         return ToolCallDelta(index=self._parser.calls - 1, function=function)
 
 
-def new_id() -> str:
-    """A name for a call that no other has."""
+def new_call_id() -> str:
+    """A random id for a call."""
     return "call_" + "".join(secrets.choice(ID_LETTERS) for _ in range(ID_LENGTH))

@@ -6,25 +6,27 @@ import asyncio
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import grpc
 
 from rapport.service.engine.generation import Generation
-from rapport.service.engine.request import GenerationRequest, Tenant
+from rapport.service.engine.request import GenerationRequest
 from rapport.service.interceptors import context as request_context
 from rapport.service.lifecycle import Lifecycle, ServedModel
-from rapport.service.request.fields import check
-from rapport.service.request.grammar import grammar_for
-from rapport.service.request.limits import check_size
-from rapport.service.request.parse import Defaults, generation_request, prediction_of
-from rapport.service.request.tokenize import tokenized
-from rapport.service.response.builder import Answer
-from rapport.service.response.output import answer_to
+from rapport.service.request.generation import (
+    Defaults,
+    RequestTokens,
+    build_generation_request,
+    compile_grammar,
+    tokenize_request,
+)
+from rapport.service.request.limits import check_sizes
+from rapport.service.request.parse import ChatRequest, parse_chat_request
+from rapport.service.request.tokenize import tokenize
+from rapport.service.response.builder import ResponseBuilder, response_builder
 from rapport.service.rpc.response_headers import metrics_headers, prompt_headers
-from rapport.service.tools.tool_choice import ToolPolicy, parse_tool_policy
 from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
     CreateChatCompletionResponse,
@@ -35,16 +37,16 @@ from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-# Understanding a long request takes a good part of a second, so it is done beside the
-# event loop; two at a time leave cores to the model.
+# Parsing and tokenizing a long request takes a good part of a second, so it is done beside the
+# event loop. Two threads leave cores to the model.
 THREADS = 2
 
 
 class ChatService(ChatServiceServicer):
-    """Both RPCs that generate tell of the same generation, one at its end, the other as it goes.
+    """The chat RPCs. Both answer with the same generation, whole or streamed.
 
-    A generation is left, and so cancelled where it still runs, on every way out: the
-    caller's going and the deadline arrive here as CancelledError or GeneratorExit.
+    On every way out the generation is closed, which cancels it if it still runs. When the
+    caller leaves or the deadline passes, CancelledError or GeneratorExit is raised here.
     """
 
     def __init__(
@@ -58,80 +60,66 @@ class ChatService(ChatServiceServicer):
     async def CreateChatCompletion(  # noqa: N802 - named by the proto
         self, request: CreateChatCompletionRequest, _context: Context
     ) -> CreateChatCompletionResponse:
-        answer, asked = await self._understand(request, streaming=False)
-        async with self._submit(asked) as generation:
-            whole = await answer.whole(generation)
-            headers = metrics_headers(answer.metrics(generation))
+        generation_request, builder = await self._prepare(request, streaming=False)
+        async with self._submit(generation_request) as generation:
+            response = await builder.build(generation)
+            headers = metrics_headers(builder.metrics(generation))
             request_context.current().response_headers.update(headers)
-            return whole
+            return response
 
     async def StreamChatCompletion(  # noqa: N802
         self, request: CreateChatCompletionRequest, _context: Context
     ) -> AsyncGenerator[StreamChatCompletionResponse]:
-        answer, asked = await self._understand(request, streaming=True)
-        context = request_context.current()
-        usage_apart = request.stream_options.include_usage
+        generation_request, builder = await self._prepare(request, streaming=True)
+        headers = request_context.current().response_headers
         async with (
-            self._submit(asked) as generation,
-            aclosing(answer.pieces(generation, usage_apart=usage_apart)) as pieces,
+            self._submit(generation_request) as generation,
+            aclosing(builder.stream(generation)) as pieces,
         ):
-            # Only with the first is it known how much of the prompt was in the cache.
             async for piece in pieces:
-                if not context.response_headers:
-                    context.response_headers.update(prompt_headers(answer.metrics(generation)))
+                # How much of the prompt was cached is known only with the first piece.
+                if not headers:
+                    headers.update(prompt_headers(builder.metrics(generation)))
                 yield piece
 
     async def Tokenize(  # noqa: N802
         self, request: TokenizeRequest, _context: Context
     ) -> TokenizeResponse:
         served = self._lifecycle.served
-        check_size(request)
+        check_sizes(request)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, tokenized, request, served)
+        return await loop.run_in_executor(self._threads, tokenize, request, served)
 
-    async def _understand(
+    async def _prepare(
         self, request: CreateChatCompletionRequest, *, streaming: bool
-    ) -> tuple[Answer, GenerationRequest]:
+    ) -> tuple[GenerationRequest, ResponseBuilder]:
+        """Parses and tokenizes a request, and compiles its grammar."""
         context = request_context.current()
-        # Here, so that a huge one does not wait for a thread.
-        check_size(request)
+        # On the event loop, so that a huge request does not wait for a thread.
+        check_sizes(request)
         if self._log_content:
             context.transcript.keep(request.messages)
         served = self._lifecycle.served
-        understand = partial(self._asked, request, served, context.tenant, streaming=streaming)
         loop = asyncio.get_running_loop()
+        read = partial(self._read, request, served, streaming=streaming)
         with served.engine.expect(context.tenant):
-            tools, asked = await loop.run_in_executor(self._threads, understand)
-            grammar = await grammar_for(request, tools, served.formats)
-        asked = replace(asked, grammar=grammar)
-        answer = answer_to(request, asked, served.engine.vocabulary, context, tools)
-        return answer, asked
+            chat, tokens = await loop.run_in_executor(self._threads, read)
+            grammar = await compile_grammar(chat, served.formats)
+        prepared = build_generation_request(chat, tokens, grammar, self._defaults, context.tenant)
+        return prepared, response_builder(chat, prepared, served.engine.vocabulary, context)
 
-    def _submit(self, asked: GenerationRequest) -> Generation:
-        generation = self._lifecycle.served.engine.submit(asked)
+    def _read(
+        self, request: CreateChatCompletionRequest, served: ServedModel, *, streaming: bool
+    ) -> tuple[ChatRequest, RequestTokens]:
+        chat = parse_chat_request(
+            request,
+            model=served.model,
+            vocabulary_size=served.engine.vocabulary.size,
+            streaming=streaming,
+        )
+        return chat, tokenize_request(chat, served, self._defaults)
+
+    def _submit(self, request: GenerationRequest) -> Generation:
+        generation = self._lifecycle.served.engine.submit(request)
         request_context.current().set_generation(generation)
         return generation
-
-    def _asked(
-        self,
-        request: CreateChatCompletionRequest,
-        served: ServedModel,
-        tenant: Tenant,
-        *,
-        streaming: bool,
-    ) -> tuple[ToolPolicy, GenerationRequest]:
-        engine = served.engine
-        size = engine.vocabulary.size
-        check(request, model=served.model, vocabulary_size=size, streaming=streaming)
-        tools = parse_tool_policy(request)
-        prompt = served.prompts.encode(
-            request.messages,
-            tools=tools.definitions,
-            max_tokens=request.prompt_truncate_len or None,
-            safe=request.safe_tokenization or not request.HasField("safe_tokenization"),
-        )
-        length = engine.context_length
-        asked = generation_request(request, prompt, length, self._defaults, tenant)
-        prediction = prediction_of(request, engine.vocabulary)[:length]
-        asked = replace(asked, prediction=prediction)
-        return tools, asked

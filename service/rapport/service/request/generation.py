@@ -1,0 +1,149 @@
+"""Turns a parsed chat request into the request that the engine takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from rapport.service.engine.request import ANONYMOUS, GenerationRequest, Tenant
+from rapport.service.engine.sampling.constraint import Grammar
+from rapport.service.engine.text.vocabulary import Vocabulary
+from rapport.service.errors import FieldViolation, InvalidRequestError, PromptTooLongError
+from rapport.service.lifecycle import ServedModel
+from rapport.service.request.parse import ChatRequest, MaxTokens
+from rapport.service.structured_output.compiler import FormatCompiler
+from rapport.service.tools.grammar import tool_call_grammar
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """The server's settings for requests."""
+
+    max_tokens: int = 2048
+    """For requests that do not say how many tokens they want."""
+    stop_in_output: bool = True
+    isolate_keys: bool = False
+    """Whether callers with different keys share no computed prefix."""
+    max_request_tokens: int = 0
+    """The most tokens of all choices of a request together; 0: no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTokens:
+    """What of a request the tokenizer decides."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    """Of a choice. Prompt and choice fit the context together."""
+    prediction: tuple[int, ...] = ()
+
+
+def tokenize_request(
+    request: ChatRequest, served: ServedModel, defaults: Defaults
+) -> RequestTokens:
+    """Tokenizes the prompt and the prediction. A long request takes a good part of a second.
+
+    Raises:
+        InvalidRequestError: the chat template refuses the messages, or as `fit_max_tokens`.
+        PromptTooLongError: the prompt leaves no room for an answer.
+    """
+    prompt = served.prompts.encode(
+        request.messages,
+        tools=request.tools.definitions,
+        max_tokens=request.max_prompt_tokens,
+        safe=request.safe_tokenization,
+    )
+    context_length = served.engine.context_length
+    max_tokens = fit_max_tokens(request, len(prompt), context_length, defaults)
+    prediction = encode_prediction(request.prediction, served.engine.vocabulary)
+    return RequestTokens(prompt, max_tokens, prediction[:context_length])
+
+
+def fit_max_tokens(
+    request: ChatRequest, prompt_tokens: int, context_length: int, defaults: Defaults
+) -> int:
+    """How many tokens a choice may have.
+
+    Raises:
+        PromptTooLongError: the prompt leaves no room.
+        InvalidRequestError: max_tokens does not fit and must, or all choices together exceed the
+            server's limit.
+    """
+    room = context_length - prompt_tokens
+    if room < 1:
+        raise PromptTooLongError(prompt_tokens, context_length)
+    wanted = request.max_tokens
+    if wanted.must_fit and wanted.value is not None and wanted.value > room:
+        raise _does_not_fit(wanted, prompt_tokens, context_length)
+    max_tokens = min(wanted.value or defaults.max_tokens, room)
+    limit = defaults.max_request_tokens
+    if 0 < limit < request.n * max_tokens:
+        text = f"{request.n} choices of {max_tokens} tokens are more than {limit} tokens together"
+        raise InvalidRequestError([FieldViolation("n", text)])
+    return max_tokens
+
+
+def encode_prediction(prediction: str | tuple[int, ...], vocabulary: Vocabulary) -> tuple[int, ...]:
+    """The tokens of a prediction, which may be a text."""
+    if isinstance(prediction, tuple):
+        return prediction
+    return tuple(vocabulary.encode_text(prediction)) if prediction else ()
+
+
+async def compile_grammar(request: ChatRequest, compiler: FormatCompiler) -> Grammar | None:
+    """The grammar of calls if there are tools, else that of the format; None for free text.
+
+    Raises:
+        InvalidRequestError: a schema or a format cannot be enforced.
+        OverloadedError: too many grammars are being compiled.
+    """
+    tools = request.tools
+    if not tools.functions:
+        return await compiler.compile_format(request.response_format)
+    exact, loose = f"{tools}".encode(), f"loose {tools}".encode()
+    # The loose one is compiled only where the exact one cannot be.
+    if known := compiler.recall(loose):
+        return known
+    try:
+        return await compiler.compile(partial(tool_call_grammar, tools), "tools", exact)
+    except InvalidRequestError:
+        if tools.exact:
+            raise
+    return await compiler.compile(partial(tool_call_grammar, tools, loose=True), "tools", loose)
+
+
+def build_generation_request(
+    request: ChatRequest,
+    tokens: RequestTokens,
+    grammar: Grammar | None,
+    defaults: Defaults,
+    tenant: Tenant = ANONYMOUS,
+) -> GenerationRequest:
+    """The request that the engine takes."""
+    # All ids of keys have the same length, so different pairs never make the same namespace.
+    key_id = tenant.key if defaults.isolate_keys else ""
+    return GenerationRequest(
+        prompt=tokens.prompt,
+        max_tokens=tokens.max_tokens,
+        n=request.n,
+        sampling=request.sampling,
+        stop=request.stop,
+        stop_in_output=defaults.stop_in_output,
+        ignore_eos=request.ignore_eos,
+        grammar=grammar,
+        prediction=tokens.prediction,
+        namespace=key_id + request.cache_isolation_key,
+        tenant=tenant,
+        tier=request.tier,
+        logprobs=None if request.logprobs is None else request.logprobs.alternatives,
+    )
+
+
+def _does_not_fit(
+    wanted: MaxTokens, prompt_tokens: int, context_length: int
+) -> InvalidRequestError:
+    text = (
+        f"The prompt's {prompt_tokens} tokens and {wanted.field} {wanted.value} "
+        f"exceed the model's context length of {context_length}"
+    )
+    return InvalidRequestError([FieldViolation(wanted.field, text)])
