@@ -244,12 +244,20 @@ async def test_unexpected_error_is_bland(
     assert "request r-1 failed" in caplog.text
 
 
+def access_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "gateway.access"]
+
+
 async def test_access_log(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
     """Each request is a line with method, path, status, time and id, without the body."""
     with caplog.at_level(logging.INFO, "gateway.access"):
         body = {"message": "private"}
         await client.post("/v1/tell?q=private", json=body, headers={"x-request-id": "r-2"})
-    [line] = [record.getMessage() for record in caplog.records if record.name == "gateway.access"]
+        async with asyncio.timeout(10):
+            # The line is written once the answer has been sent.
+            while not (lines := access_lines(caplog)):  # noqa: ASYNC110 - seen from outside
+                await asyncio.sleep(0.01)
+    [line] = lines
     assert re.fullmatch(r"POST /v1/tell 200 \d+\.\dms r-2", line)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 
 import grpc
@@ -36,7 +36,7 @@ def rpc(server: Target) -> Iterator[Grpc]:
 
 
 class Meter:
-    """What one process has counted since the meter was made."""
+    """What one process has counted since the meter was created."""
 
     def __init__(self, url: str | None) -> None:
         assert url is not None
@@ -49,12 +49,22 @@ class Meter:
     def gain(self, name: str, **labels: str) -> float:
         return self.read().gain(name, **labels)
 
-    def settle(self, gain: float, name: str, **labels: str) -> None:
-        """Waits for what is told a moment after a caller knows it."""
-        deadline = time.monotonic() + 10
-        while self.gain(name, **labels) != gain:
-            assert time.monotonic() < deadline, (name, labels, self.gain(name, **labels))
-            time.sleep(0.02)
+    def wait_for_gain(self, gain: float, name: str, **labels: str) -> None:
+        """Waits for what is counted a moment after a caller has its answer."""
+        wait_until(lambda: self.gain(name, **labels) == gain, f"{name}{labels} to gain {gain:g}")
+
+    def wait_for_total(self, total: float, name: str, **labels: str) -> None:
+        """Waits for a gauge that the engine sets a step after a caller has left."""
+        wait_until(
+            lambda: self.read().now.total(name, **labels) == total, f"{name}{labels} = {total:g}"
+        )
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -82,9 +92,18 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> list[Metric]:
 def scrapes(server: Target, rest: Rest, certified: list[Metric]) -> tuple[Scrape, ...]:
     """Of service and gateway, after requests of all kinds: every metric has its labels by then."""
     ask_all(rest)
-    urls = (server.service_metrics, server.gateway_metrics)
+    service, gateway = str(server.service_metrics), str(server.gateway_metrics)
+    # Both count a caller that left once they notice, which is after the caller went on.
+    wait_until(
+        lambda: (
+            scrape(service).total("requests_total", code="CANCELLED") > 0
+            and scrape(service).total("ended_requests_total", outcome="cancelled") > 0
+            and scrape(gateway).total("gateway_disconnects_total") > 0
+        ),
+        "the caller that left to be counted",
+    )
     samples = tuple(sample for family in certified for sample in family.samples)
-    return *(scrape(str(url)) for url in urls), Scrape(samples)
+    return scrape(service), scrape(gateway), Scrape(samples)
 
 
 @pytest.fixture(scope="session")

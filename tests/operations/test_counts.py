@@ -30,9 +30,13 @@ def test_requests(service: Meter, gateway: Meter, rest: Rest, rpc: Grpc) -> None
     answers += [rpc.whole(question) for question in questions[3:]]
     rest.refusal(ask(temperature=9))
     leave(rest)
-    service.settle(7, "requests_total")
-    service.settle(1, "ended_requests_total", outcome="cancelled")
-    gateway.settle(5, "gateway_requests_total", **CHAT)
+    service.wait_for_gain(7, "requests_total")
+    service.wait_for_gain(1, "ended_requests_total", outcome="cancelled")
+    # The last that each counts of an RPC and of a request.
+    service.wait_for_gain(6, "time_to_first_token_seconds_count")
+    gateway.wait_for_gain(5, "gateway_requests_total", **CHAT)
+    gateway.wait_for_gain(1, "gateway_disconnects_total", **CHAT)
+    gateway.wait_for_total(0, "gateway_requests_in_flight")
     seen, beside = service.read(), gateway.read()
 
     assert seen.gain("requests_total", code="OK", **WHOLE) == 5
@@ -54,7 +58,6 @@ def test_requests(service: Meter, gateway: Meter, rest: Rest, rpc: Grpc) -> None
     assert beside.gain("gateway_requests_total", status="499", **CHAT) == 1
     assert beside.gain("gateway_disconnects_total", **CHAT) == 1
     assert beside.gain("gateway_time_to_first_byte_seconds_count", **CHAT) == 5
-    assert beside.now.total("gateway_requests_in_flight") == 0
 
 
 def test_tokens(service: Meter, rest: Rest) -> None:
@@ -75,16 +78,18 @@ def test_everything_is_given_back(service: Meter, rest: Rest) -> None:
     """When nothing runs, nothing is in use."""
     rest.whole(ask(n=4))
     leave(rest)
-    service.settle(1, "ended_requests_total", outcome="cancelled")
-    now = service.read().now
+    service.wait_for_gain(1, "ended_requests_total", outcome="cancelled")
     for name in ("slots_used", "waiting_requests", "waiting_prompt_tokens", "kv_tokens"):
-        assert now.total(name) == 0
-    assert now.total("kv_reserved_tokens") == now.total("kv_bytes") == 0
+        service.wait_for_total(0, name)
+    for name in ("kv_reserved_tokens", "kv_bytes"):
+        service.wait_for_total(0, name)
 
 
 def test_status_tells_what_the_metrics_do(service: Meter, rest: Rest) -> None:
     """Over REST the status has the numbers of the metrics, under other names."""
     rest.whole(ask())
+    service.wait_for_gain(1, "ended_requests_total", outcome="finished")
+    service.wait_for_total(0, "slots_used")
     status, now = rest.http.get("/v1/status").json(), service.read().now
     assert status["state"] == "serving"
     assert now.total("state", state="serving") == 1
@@ -122,8 +127,8 @@ def test_no_caller_makes_a_series(server: Target, gateway: Meter, rest: Rest) ->
         rest.http.get(f"/made/up/{place}")
         rest.http.request("PROPFIND", "/v1/models")
         rest.http.get(f"/v1/models/none{place}")
-    gateway.settle(60, "gateway_requests_total", route="other")
-    gateway.settle(30, "gateway_requests_total", route="/v1/models/{model=**}", status="404")
+    gateway.wait_for_gain(60, "gateway_requests_total", route="other")
+    gateway.wait_for_gain(30, "gateway_requests_total", route="/v1/models/{model=**}", status="404")
     after = len(scrape(str(server.gateway_metrics)).samples)
     # Two routes may be new, with a series for each bucket of two histograms.
     assert after - before < 100
