@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from rapport.common.model_spec import ModelSpec
 from rapport.service import __main__ as process
 from rapport.service.engine import engine
 from rapport.service.engine.kv.prefix_store import SlotMemory
-from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.sampling.arrays import Floats
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bench.options import bounded
+from rapport.common.model_spec import ModelSpec
 from rapport.models.cache.catalog import DEFAULT_MODEL
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
-from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.runtime.providers import CPU
 from rapport.service.engine.runtime.runner import load_runner

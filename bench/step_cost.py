@@ -30,10 +30,10 @@ from bench.scenario import Limits, Session
 from bench.server import Target, end_on_sigterm, rapport
 from bench.versus.asks import alone
 from bench.workload import Workload
+from rapport.common.model_spec import ModelSpec
 from rapport.models.cache.catalog import DEFAULT_MODEL
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
-from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.runtime.providers import choose_provider
 from rapport.service.engine.runtime.runner import load_runner
 

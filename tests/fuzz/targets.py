@@ -17,6 +17,7 @@ import orjson
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import DecodeError
 
+from rapport.common.model_spec import ModelSpec
 from rapport.gateway.app import Gateway
 from rapport.gateway.config import GatewaySettings
 from rapport.gateway.transcoding.codec.decode import decoder
@@ -27,7 +28,6 @@ from rapport.models.gguf.reader import GgufFile
 from rapport.models.gguf.tokenizer import tokenizer_from
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
-from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.sampling.constraint import GrammarCompiler, GrammarError
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError, ModelNotFoundError

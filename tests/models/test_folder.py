@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rapport.models.folder import FILES, Origin, is_current, sizes_in, write_folder
+from rapport.models.folder import FILES, Origin, file_sizes, is_current, write_folder
 from rapport.models.progress import silent
 
 SOURCE = {"gguf_sha256": "ab" * 32}
@@ -33,7 +33,7 @@ def test_description(folder: Path) -> None:
     """model.json has what the engine reads, key for key."""
     about = json.loads((folder / "model.json").read_text())
     assert abs(time.time() - about.pop("created")) < 60
-    assert about.pop("sizes") == sizes_in(folder)
+    assert about.pop("sizes") == file_sizes(folder)
     assert about == {
         "format": 1,
         "id": "tiny",

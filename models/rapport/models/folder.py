@@ -1,22 +1,22 @@
-"""The model folder: all that the engine reads.
+"""The model folder: everything that the engine reads.
 
 model.onnx, model.onnx.data   the decoder (graph.py says its inputs and outputs)
 tokenizer.json                for the tokenizers library
 chat_template.jinja
-model.json                    what the engine must know, written last
+model.json                    rapport.common.model_spec, written last
 """
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from onnx import ModelProto
 from tokenizers import Tokenizer
 
+from rapport.common.model_spec import FILE_NAME, FORMAT, ModelSpec
 from rapport.models.cache import store as cache
 from rapport.models.gguf.reader import Architecture, GgufFile
 from rapport.models.gguf.tokenizer import tokenizer_from
@@ -26,16 +26,14 @@ from rapport.models.onnx.int8_cache import cache_scales, with_int8_cache
 from rapport.models.onnx.precision import PRECISIONS
 from rapport.models.progress import Progress
 
-# To be raised when folders of an older Rapport must be made anew.
-FORMAT = 1
 GRAPH, WEIGHTS = "model.onnx", "model.onnx.data"
-TOKENIZER, TEMPLATE, DESCRIPTION = "tokenizer.json", "chat_template.jinja", "model.json"
-FILES = (GRAPH, WEIGHTS, TOKENIZER, TEMPLATE, DESCRIPTION)
+TOKENIZER, TEMPLATE = "tokenizer.json", "chat_template.jinja"
+FILES = (GRAPH, WEIGHTS, TOKENIZER, TEMPLATE, FILE_NAME)
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a folder is made of. `source` tells where its GGUF file came from."""
+    """What a folder is imported from. `source` says where its GGUF file came from."""
 
     id: str
     owned_by: str
@@ -43,39 +41,18 @@ class Origin:
     source: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """The content of model.json. In the names of tensors, {layer} counts from 0."""
-
-    format: int = FORMAT
-    id: str
-    precision: str
-    created: int  # Unix seconds
-    owned_by: str
-    context_length: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    vocab_size: int
-    kv_type: str
-    eos_token_ids: list[int]
-    inputs: dict[str, str] = field(default_factory=lambda: INPUTS)
-    outputs: dict[str, str] = field(default_factory=lambda: OUTPUTS)
-    source: dict[str, str]
-    sizes: dict[str, int]  # in bytes, of the other files
-
-
 def is_current(folder: Path, gguf_sha256: str | None = None) -> bool:
-    """Whether the folder is whole, of this format and, if told, made from that GGUF file."""
+    """Whether the folder is complete and of this format.
+
+    With `gguf_sha256` it must also have been imported from the GGUF file of that hash.
+    """
     try:
-        description = json.loads((folder / DESCRIPTION).read_bytes())
-        same = description["format"] == FORMAT
-        made_from_it = gguf_sha256 in (None, description["source"]["gguf_sha256"])
-        whole = description["sizes"] == sizes_in(folder)
-    except (OSError, ValueError, LookupError, TypeError):
+        spec = ModelSpec.read(folder)
+        same_source = gguf_sha256 in (None, spec.source["gguf_sha256"])
+        complete = spec.sizes == file_sizes(folder)
+    except (OSError, ValueError, KeyError):
         return False
-    return same and made_from_it and whole
+    return same_source and complete
 
 
 def write_folder(origin: Origin, precision: str, final: Path, progress: Progress) -> None:
@@ -93,8 +70,7 @@ def write_folder(origin: Origin, precision: str, final: Path, progress: Progress
             quantise_cache(partial / GRAPH, tokenizer, file.architecture)
         (partial / TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
         (partial / TEMPLATE).write_text(file.chat_template, encoding="utf-8")
-        description = describe(file, origin, precision, sizes_in(partial))
-        (partial / DESCRIPTION).write_text(json.dumps(asdict(description), indent=2) + "\n")
+        describe(file, origin, precision, file_sizes(partial)).write(partial)
         progress("writing to disk", 1.0)
         cache.publish(partial, final)
 
@@ -116,26 +92,35 @@ def write_model(model: ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def sizes_in(folder: Path) -> dict[str, int]:
-    """How large the described files are. Raises OSError if one is not there."""
-    return {name: (folder / name).stat().st_size for name in FILES if name != DESCRIPTION}
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Sizes in bytes of the files that model.json describes.
+
+    Raises:
+        OSError: One of them is missing.
+    """
+    return {name: (folder / name).stat().st_size for name in FILES if name != FILE_NAME}
 
 
-def describe(file: GgufFile, origin: Origin, precision: str, sizes: dict[str, int]) -> Description:
-    architecture, kind = file.architecture, PRECISIONS[precision]
-    return Description(
-        id=origin.id,
-        precision=precision,
-        created=int(time.time()),  # noqa: TID251 - a date
-        owned_by=origin.owned_by,
-        context_length=architecture.context_length,
-        layers=architecture.layers,
-        heads=architecture.heads,
-        kv_heads=architecture.kv_heads,
-        head_size=architecture.head_size,
-        vocab_size=architecture.vocab_size,
-        kv_type="int8" if kind.int8_cache else kind.element,
-        eos_token_ids=file.end_tokens,
-        source=origin.source,
-        sizes=sizes,
+def describe(file: GgufFile, origin: Origin, precision: str, sizes: dict[str, int]) -> ModelSpec:
+    architecture, weights = file.architecture, PRECISIONS[precision]
+    return ModelSpec.model_validate(
+        {
+            "format": FORMAT,
+            "id": origin.id,
+            "precision": precision,
+            "created": int(time.time()),  # noqa: TID251 - a date
+            "owned_by": origin.owned_by,
+            "context_length": architecture.context_length,
+            "layers": architecture.layers,
+            "heads": architecture.heads,
+            "kv_heads": architecture.kv_heads,
+            "head_size": architecture.head_size,
+            "vocab_size": architecture.vocab_size,
+            "kv_type": "int8" if weights.int8_cache else weights.element,
+            "eos_token_ids": file.end_tokens,
+            "inputs": INPUTS,
+            "outputs": OUTPUTS,
+            "source": origin.source,
+            "sizes": sizes,
+        }
     )

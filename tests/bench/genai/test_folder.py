@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from bench.genai.folder import write
-from rapport.service.engine.model import ModelSpec
+from rapport.common.model_spec import ModelSpec
 
 
 @pytest.fixture(scope="module")

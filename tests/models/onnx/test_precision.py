@@ -7,9 +7,9 @@ from typing import get_args
 
 import pytest
 
+from rapport.common.model_spec import ModelSpec
 from rapport.models.onnx import precision
 from rapport.models.onnx.precision import CUDA_PRECISION, PRECISIONS, cpu_precision, cpu_precisions
-from rapport.service.engine.model import ModelSpec
 
 FLAGS = "processor : 0\nflags\t\t: fpu avx2 {} avx512_bitalg\n"
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from rapport.common.model_spec import GraphInputs, GraphOutputs, ModelSpec
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.prefix_store import SlotMemory
-from rapport.service.engine.model import GraphInputs, GraphOutputs, ModelSpec
 from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.scheduling.latency_model import (
     FAIR_SHARE,

@@ -19,7 +19,8 @@ Floats = NDArray[np.float32]
 
 BLOCK = 32
 # Half as many scales to multiply by as with GGUF's blocks. With 128 the error of the activations,
-# which are rounded by the same blocks, goes beyond what a model may lose (docs/notes/performance.md).
+# which are rounded by the same blocks, exceeds what a model may lose
+# (docs/notes/performance.md).
 WIDE_BLOCK = 64
 HIGHEST = 255
 F32 = GGMLQuantizationType.F32

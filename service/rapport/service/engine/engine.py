@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
+from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.errors import (
     EngineError,
     EngineUnavailableError,
@@ -21,7 +22,6 @@ from rapport.service.engine.kv.host import bytes_per_token
 from rapport.service.engine.kv.prefix_cache import PrefixCache
 from rapport.service.engine.kv.prefix_store import PrefixStore
 from rapport.service.engine.messages import AbortRequest, AddRequest, Event, Stop, dispatch
-from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.request import GenerationRequest, Tenant
 from rapport.service.engine.runtime.faults import Fault, FaultyRunner, inject_text_faults
 from rapport.service.engine.runtime.providers import Provider

@@ -6,8 +6,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.kv.device import DeviceKeyValues, copy_graph
-from rapport.service.engine.model import ModelSpec
 
 
 def test_the_copy_graph_copies_between_parts_of_a_buffer() -> None:

@@ -12,13 +12,13 @@ import onnxruntime as ort
 import psutil
 import pytest
 
+from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.kv.host import (
     MAX_LENT_BYTES,
     HostKeyValues,
     bytes_per_token,
     lending_advice,
 )
-from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rapport.service.engine.model import ModelSpec
+from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.runtime.providers import CPU, CUDA, cuda_obstacle
 from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, OnnxRunner, load_runner
 from rapport.service.engine.sampling.arrays import Floats

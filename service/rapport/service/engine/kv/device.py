@@ -9,8 +9,8 @@ import numpy as np
 import onnxruntime as ort
 from onnx import helper
 
+from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.kv.host import KeyValues
-from rapport.service.engine.model import ModelSpec
 
 
 class DeviceKeyValues(KeyValues):

@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from rapport.service.engine.model import ModelSpec
+from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
 # So many bytes of a released slot are lent to the kernel, which takes them when it needs memory.

@@ -11,10 +11,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.kv.device import DeviceKeyValues
 from rapport.service.engine.kv.host import HostKeyValues, KeyValues
 from rapport.service.engine.kv.prefix_store import SlotMemory
-from rapport.service.engine.model import ModelSpec
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS

@@ -1,11 +1,16 @@
-"""The model folder: what `models` wrote and the engine reads."""
+"""`model.json`: the description of a model that the importer writes and the engine reads."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+
+FILE_NAME = "model.json"
+# Incremented when folders of an older Rapport must be imported again.
+FORMAT = 1
 
 
 class GraphInputs(BaseModel):
@@ -28,12 +33,13 @@ class GraphOutputs(BaseModel):
 
 
 class ModelSpec(BaseModel):
-    """`model.json`: what must be known of a model to run it."""
+    """What must be known of a model to run it."""
 
     format: Literal[1]
     id: str
     precision: Literal["int4", "int4-kv8", "int8", "int8-kv8", "float32", "float16", "prefill"]
     created: int
+    """Unix time in seconds."""
     owned_by: str
     context_length: int
     layers: int
@@ -46,13 +52,24 @@ class ModelSpec(BaseModel):
     inputs: GraphInputs
     outputs: GraphOutputs
     source: dict[str, str]
+    """Where the GGUF file came from."""
+    sizes: dict[str, int] = Field(default_factory=dict)
+    """Sizes of the folder's other files by name, in bytes. The engine does not need them."""
 
     @classmethod
     def read(cls, folder: Path) -> ModelSpec:
         """Reads `model.json` of a model folder.
 
         Raises:
-            OSError: there is none.
-            pydantic.ValidationError: it is not of this format.
+            OSError: The file cannot be read.
+            pydantic.ValidationError: It does not have this format.
         """
-        return cls.model_validate_json((folder / "model.json").read_bytes())
+        return cls.model_validate_json((folder / FILE_NAME).read_bytes())
+
+    def write(self, folder: Path) -> None:
+        """Writes `model.json` into a model folder.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        (folder / FILE_NAME).write_text(json.dumps(self.model_dump(), indent=2) + "\n")
