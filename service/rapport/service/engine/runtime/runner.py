@@ -196,7 +196,7 @@ def load_runner(
 
 def _check_alike(spec: ModelSpec, other: ModelSpec) -> None:
     """Raises ValueError unless both models can share keys and values."""
-    apart = {"precision", "created", "source"}
+    apart = {"precision", "created", "source", "sizes"}
     one, two = (each.model_dump(exclude=apart) for each in (spec, other))
     if one != two or spec.source.get("gguf_sha256") != other.source.get("gguf_sha256"):
         raise ValueError(
