@@ -1,4 +1,4 @@
-"""The engine, seen from asyncio: requests in, deltas out."""
+"""The engine as asyncio code sees it: it takes requests and yields deltas."""
 
 from __future__ import annotations
 
@@ -37,35 +37,35 @@ from rapport.service.engine.worker import Worker
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """How much the engine takes on."""
+    """The limits and options of an engine."""
 
     slots: int = 16
-    """Sequences under way at once."""
+    """Sequences that run at the same time."""
     max_waiting: int = 256
-    """Requests in line before new ones are refused; 0 takes those that find a free slot."""
+    """Requests that may wait; with 0, only those that find a free slot are accepted."""
     max_waiting_tokens: int = 0
-    """Tokens of their prompts before new ones are refused; 0 for no limit."""
+    """Tokens that the prompts of waiting requests may have; 0 for no limit."""
     max_ttft: float = 300.0
-    """Seconds to the first token that a request may be let in for; 0 for no limit."""
+    """Predicted seconds to the first token above which a request is refused; 0: no limit."""
     kv_budget_bytes: int = 2 * 2**30
-    """Memory that the keys and values of running sequences may grow to."""
+    """Bytes that the keys and values of running sequences may grow to."""
     prefix_bytes: int = 512 * 2**20
-    """Memory for keys and values of prompts, kept for others that begin alike; 0 keeps none."""
+    """Bytes of the prefix cache: keys and values that later prompts may reuse; 0: no cache."""
     itl_target: float = 0.05
-    """Seconds between two tokens of a stream that prompts may not stretch."""
+    """Inter-token latency in seconds that prefill should not exceed."""
     drafts: bool = True
-    """Whether to guess at tokens and check several at once."""
+    """Whether to use speculative decoding."""
     threads: int = 0
-    """Threads to compute with; 0 takes one for each core."""
+    """Threads to compute with; 0 means one for each core."""
     deterministic: bool = False
-    """Whether a request gives the same bytes alone, in company and from the cache."""
+    """Whether a request gives the same bytes regardless of batch composition and cache."""
     faults: tuple[Fault, ...] = ()
-    """What fails on purpose."""
+    """Injected faults, for tests."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """Requests by outcome. Those accepted equal the others' sum whenever nothing runs."""
+    """Requests by outcome. When nothing runs, `accepted` is the sum of the others."""
 
     accepted: int = 0
     finished: int = 0
@@ -80,7 +80,7 @@ class Counters:
 
 
 class Engine:
-    """One model. All methods are for the event loop in which it was started."""
+    """Serves one model. All methods are for the event loop in which it was started."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Engine:
             self._prefixes,
             self._deliver,
             deterministic=config.deterministic,
-            # Verifying rounds otherwise than decoding, and only a lone answer is drafted for.
+            # Verifying rounds differently from decoding, and only a lone request gets drafts.
             drafts=config.drafts and not config.deterministic,
         )
         self.stats = self._worker.stats
@@ -131,7 +131,7 @@ class Engine:
         config: EngineConfig,
         prefill_folder: Path | None = None,
     ) -> Engine:
-        """Opens a model folder. Takes seconds; the event loop should not wait for it.
+        """Opens a model folder. This takes seconds: do not call it in the event loop.
 
         Prompts run with the weights of `prefill_folder`, where one is given.
         """
@@ -157,17 +157,17 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Requests in line."""
+        """The number of waiting requests."""
         return sum(not generation.started for generation in self._live)
 
     @property
     def step_started_at(self) -> float | None:
-        """When the step that runs did, by the monotonic clock; None while there is none."""
+        """When the current step started, by the monotonic clock; None if there is none."""
         return self._worker.step_started_at
 
     @property
     def prefix_stats(self) -> PrefixStats:
-        """What is kept of prompts. For any thread."""
+        """The state of the prefix cache. For any thread."""
         return self._prefixes.stats if self._prefixes is not None else PrefixStats()
 
     def occupancy(self) -> Occupancy:
@@ -187,7 +187,7 @@ class Engine:
         )
 
     def submit(self, request: GenerationRequest) -> Generation:
-        """Puts a request in line.
+        """Puts a request into the queue.
 
         Raises:
             EngineUnavailableError: the engine takes no requests now.
@@ -206,7 +206,7 @@ class Engine:
 
     @contextmanager
     def expect(self, tenant: Tenant) -> Iterator[None]:
-        """Keeps a place in line for a request while it is read.
+        """Reserves a place in the queue for a request while it is being parsed.
 
         Raises:
             EngineUnavailableError: as in `submit`, before any work for the request is done.
@@ -222,7 +222,7 @@ class Engine:
             self._expected.remove(demand)
 
     async def drain(self, grace: float) -> None:
-        """Takes no more requests; lets those under way finish within `grace` seconds."""
+        """Refuses new requests, and gives those in flight `grace` seconds to finish."""
         self._obstacle = "the server is shutting down"
         try:
             await asyncio.wait_for(self._quiet.wait(), grace)
@@ -232,7 +232,7 @@ class Engine:
             await self._quiet.wait()
 
     async def stop(self) -> None:
-        """Ends the engine's thread; what still runs fails."""
+        """Stops the engine's thread; requests that still run fail."""
         self._obstacle = "the engine has stopped"
         if self._thread is not None:
             self._worker.put(Stop())
@@ -240,7 +240,7 @@ class Engine:
         self._fail_all(EngineUnavailableError(self._obstacle))
 
     def give_up(self) -> None:
-        """Fails what runs and takes no more: the engine's thread has died, or hangs."""
+        """Fails all requests and refuses new ones: the engine's thread has died or hangs."""
         self._obstacle = "the engine has died"
         self._fail_all(EngineUnavailableError(self._obstacle))
 
@@ -267,7 +267,7 @@ class Engine:
         self._worker.put(AbortRequest(generation, RequestCancelledError("the caller left")))
 
     def _deliver(self, events: list[Event]) -> None:
-        """Called in the worker's thread: wakes the loop once for all the events."""
+        """Called in the engine's thread: wakes the loop once for all the events."""
         assert self._loop is not None, "the worker runs only after the start"  # noqa: S101 - an invariant
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._dispatch, events)
@@ -302,7 +302,7 @@ class Engine:
 
 
 def _prefix_cache(runner: Runner, budget: int) -> PrefixCache | None:
-    """Where prefixes are kept, if they are: not for slots in a GPU's memory."""
+    """The prefix cache, or None: there is none for slots in a GPU's memory."""
     if runner.memory is None or budget == 0:
         return None
     return PrefixCache(PrefixStore(budget), runner.memory)

@@ -1,4 +1,4 @@
-"""A request under way, seen from asyncio."""
+"""A request in flight, as asyncio code sees it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Self
 from rapport.service.engine.errors import EngineError
 from rapport.service.engine.request import Delta, GenerationRequest
 
-# With twenty alternatives for each, so many tokens take about 150 KB.
+# With twenty alternatives for each, this many tokens take about 150 KB.
 MAX_MERGED_TOKENS = 128
 
 
 class Generation:
-    """The deltas of a request as they come. Leaving the `async with` cancels what still runs.
+    """The deltas of a request as they arrive. Leaving the `async with` cancels the request.
 
     A reader that lags gets what has gathered for a choice as few deltas, so what waits
     here is bounded by the request's own `n * max_tokens`. None has more than `MAX_MERGED_TOKENS`
@@ -39,9 +39,9 @@ class Generation:
         self.cached_tokens = 0
         """Tokens of the prompt that did not need to be computed."""
         self.drafted_tokens = 0
-        """Tokens that were guessed ahead."""
+        """Tokens in drafts."""
         self.accepted_tokens = 0
-        """Those of them that came out as guessed."""
+        """Tokens of drafts that were accepted."""
         self._cancel = cancel
         self._pending: deque[Delta] = deque()
         self._growing: dict[int, Delta] = {}
@@ -80,7 +80,7 @@ class Generation:
                 return
 
     def mark_started(self, at: float) -> None:
-        """Notes that the request is no longer waiting, since `at` by the monotonic clock."""
+        """Records that the request got its first slot, `at` by the monotonic clock."""
         self.started_at = at
 
     @property
@@ -88,16 +88,16 @@ class Generation:
         return self.started_at is not None
 
     def add_cached(self, tokens: int) -> None:
-        """Notes that so many tokens of the prompt did not need to be computed."""
+        """Adds prompt tokens that came from the prefix cache."""
         self.cached_tokens += tokens
 
     def record_acceptance(self, drafted: int, accepted: int) -> None:
-        """Notes how many tokens of a draft came out as guessed."""
+        """Adds the tokens of a draft, and how many of them were accepted."""
         self.drafted_tokens += drafted
         self.accepted_tokens += accepted
 
     def add(self, delta: Delta) -> None:
-        """Takes what a step added to a choice."""
+        """Queues what a step added to a choice, or merges it with what is queued."""
         self.completion_tokens += len(delta.token_ids)
         self.last_token_at = time.monotonic()
         if self.first_token_at is None:

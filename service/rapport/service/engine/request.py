@@ -1,4 +1,4 @@
-"""What the engine is asked for and what it answers with."""
+"""What the engine takes and gives: requests and deltas."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FinishReason(Enum):
 
 
 class Tier(IntEnum):
-    """Which of a tenant's requests goes first."""
+    """The order of requests within a tenant."""
 
     PRIORITY = 0
     DEFAULT = 1
@@ -27,7 +27,7 @@ class Tier(IntEnum):
 
 
 class Tenant(NamedTuple):
-    """Whose request it is: a user of an API key. Either may be nameless."""
+    """Who sent a request: an API key, and a user of it. Either may be empty."""
 
     key: str = ""
     user: str = ""
@@ -53,7 +53,7 @@ class SamplingParams:
     presence_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     mirostat_target: float | None = None
-    """The surprise to hold to, in bits; it replaces the filters above."""
+    """Target surprise in bits; mirostat then replaces the filters above."""
     mirostat_lr: float = 0.1
     seed: int | None = None
 
@@ -70,16 +70,16 @@ class GenerationRequest:
     stop_in_output: bool = True
     ignore_eos: bool = False
     grammar: Grammar | None = None
-    """What the text must be."""
+    """What the text must match."""
     prediction: tuple[int, ...] = ()
-    """Tokens that are likely to come. They change nothing but the time that it takes."""
+    """Tokens that are likely to come: they can only make the answer faster."""
     namespace: str = ""
-    """Requests of other namespaces share no computed prefix with this one."""
+    """Only requests of the same namespace share computed prefixes."""
     tenant: Tenant = ANONYMOUS
-    """Keys get equal shares, and so do the users of a key. The nameless share one."""
+    """Keys get equal shares, and so do users of a key. Requests without either share one."""
     tier: Tier = Tier.DEFAULT
     logprobs: int | None = None
-    """With how many alternatives to report log probabilities, or None."""
+    """How many alternatives to report with each log probability; None reports none at all."""
 
 
 @dataclass(slots=True)

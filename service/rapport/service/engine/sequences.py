@@ -1,4 +1,4 @@
-"""A request in the engine, and the choices that it is made of."""
+"""A request in the engine's thread, and the sequences that are its choices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rapport.service.engine.text.vocabulary import Vocabulary
 
 
 class SequenceGroup:
-    """A request: its prompt is computed once, in the slot of the first choice."""
+    """A request and its choices. The prompt is computed once, in the slot of the first choice."""
 
     def __init__(self, generation: Generation) -> None:
         self.generation = generation
@@ -30,9 +30,9 @@ class SequenceGroup:
         self.started = 0
         """How many choices have been given a slot."""
         self.preempted: list[SequenceState] = []
-        """Choices that gave their slot to another tenant and will go on."""
+        """Choices that lost their slot to another tenant and will resume."""
         self.prompt_logits: Floats | None = None
-        """Logits after the prompt, once it is computed, while choices wait for them."""
+        """Logits after the prompt, kept while choices wait that need them."""
 
     @property
     def waiting(self) -> int:
@@ -51,7 +51,7 @@ class SequenceGroup:
 
 
 class SequenceState:
-    """One choice of a group, in a slot."""
+    """One choice of a request, in a slot."""
 
     def __init__(
         self, group: SequenceGroup, slot: int, vocabulary: Vocabulary, ends: Collection[int]
@@ -63,15 +63,15 @@ class SequenceState:
         self.computed = 0
         """How many tokens the slot holds."""
         self.saved_kv: NDArray[Any] | None = None
-        """What the slot held, while the sequence is preempted."""
+        """The contents of the slot, while the sequence is preempted."""
         self.output: list[int] = []
         self.started_at = time.monotonic()
         self.drafter: Drafter | None = None
-        """Made once it is needed: taking in a long prompt takes milliseconds."""
+        """Created when it is needed: reading a long prompt takes milliseconds."""
         self.constraint = request.grammar.start() if request.grammar is not None else None
         self.sampler = Sampler(request.sampling, request.prompt, self.index, vocabulary.size)
         self.suppressed_tokens = [*ends] if request.ignore_eos else []
-        """Tokens that a grammar may leave, which would then end the text before its time."""
+        """End tokens that the sampler avoids under a grammar, as `ignore_eos` asks for."""
         self._ends = () if request.ignore_eos else ends
         self._detokenizer = Detokenizer(vocabulary.token_bytes)
         self._matcher = StopMatcher(request.stop, inclusive=request.stop_in_output)
@@ -93,7 +93,7 @@ class SequenceState:
         return (*self.group.request.prompt, *self.output)[: self.computed]
 
     def draft(self) -> list[int]:
-        """A guess at the next tokens; with it and one more, no more than `max_tokens`."""
+        """Drafts the next tokens. With one more they do not exceed `max_tokens`."""
         request = self.group.request
         if self.drafter is None:
             self.drafter = Drafter(request.prompt, request.prediction)

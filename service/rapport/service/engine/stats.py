@@ -1,4 +1,4 @@
-"""What the engine has done, in plain numbers: one thread writes each, any may read them."""
+"""The engine's statistics. One thread writes each number, any may read it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROW_BOUNDS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 
 class Histogram:
-    """How values are distributed: how many there are in each bucket, and their sum."""
+    """Counts of values by bucket, and their sum."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -41,7 +41,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class DraftTokens:
-    """Tokens that were guessed at, and those of them that came out so."""
+    """Tokens in drafts, and those that were accepted."""
 
     drafted: int = 0
     accepted: int = 0
@@ -65,12 +65,12 @@ class EngineStats:
     mask: Histogram = field(default_factory=lambda: Histogram(MASK_BOUNDS))
     """Finding out what a grammar allows, for one token."""
     forced: DraftTokens = field(default_factory=DraftTokens)
-    """Drafts of text that alone could come next."""
+    """Drafts that the grammar forces."""
     guessed: DraftTokens = field(default_factory=DraftTokens)
-    """Drafts of text that came before or was predicted."""
+    """Drafts from the prompt, the output or the prediction."""
 
     def record_acceptance(self, drafted: int, accepted: int, *, forced: bool) -> None:
-        """Counts a draft of so many tokens, of which so many came out as guessed."""
+        """Counts a draft: its tokens, and how many of them were accepted."""
         tokens = self.forced if forced else self.guessed
         tokens.drafted += drafted
         tokens.accepted += accepted
@@ -78,7 +78,7 @@ class EngineStats:
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """What is in use at one time. Tokens of KV are those in slots."""
+    """What is in use at a moment. KV tokens are those in slots."""
 
     slots: int
     slots_used: int
@@ -104,12 +104,12 @@ class Occupancy:
 
 @dataclass(frozen=True, slots=True)
 class PrefixStats:
-    """What is kept of prompts, and how often that helped."""
+    """The state of the prefix cache, and how often it was hit."""
 
     hits: int = 0
     misses: int = 0
     evictions: int = 0
-    """Blocks that went to make room."""
+    """Blocks evicted to make room."""
     blocks: int = 0
     bytes: int = 0
     budget_bytes: int = 0

@@ -1,4 +1,4 @@
-"""Tells when the engine is of no more use: its thread has died, or hangs."""
+"""Detects that the engine's thread has died or hangs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MAX_TICK_S = 1.0
 async def death_of(engine: Engine, died: asyncio.Event, limit: float) -> None:
     """Returns when the engine has died, or has been at one step for `limit` seconds; 0: no limit.
 
-    An engine that hangs is shown on stderr and given up. Ticks are counted, not the clock's
-    seconds: a process that was paused for a while does not hang.
+    For an engine that hangs, prints the stacks to stderr and calls `give_up`. It counts ticks
+    rather than reading a clock, as a process that was paused does not hang.
     """
     tick = min(MAX_TICK_S, limit / 10) or None
     step, ticks = None, 0

@@ -8,7 +8,7 @@ from rapport.service.engine.generation import Generation
 from rapport.service.engine.messages import AddRequest, dispatch
 from rapport.service.engine.request import Tenant
 from rapport.service.engine.scheduling.latency_model import SLICE_GRAIN_TOKENS
-from rapport.service.engine.scheduling.scheduler import RESERVED, Scheduler
+from rapport.service.engine.scheduling.scheduler import HEADROOM_DIVISOR, Scheduler
 from rapport.service.engine.worker import Worker
 from tests.service.engine.fake import (
     END,
@@ -19,7 +19,7 @@ from tests.service.engine.fake import (
     greedy,
 )
 
-SLOTS = 2 * RESERVED
+SLOTS = 2 * HEADROOM_DIVISOR
 PROMPT = "a prompt of some three slices, no more"
 VOCABULARY = byte_vocabulary()
 

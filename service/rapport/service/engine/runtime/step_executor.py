@@ -1,4 +1,4 @@
-"""Runs of the model over sequences: what goes in, and what is learned of the time they take."""
+"""Runs the model over sequences, and measures how long that takes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rapport.service.engine.stats import EngineStats
 
 
 class StepExecutor:
-    """Runs one step of its kind each. Where the runner fails, nothing is noted as computed."""
+    """Each method runs one step. If the runner fails, nothing counts as computed."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class StepExecutor:
         self._drafts = drafts
 
     def decode(self, sequences: Sequence[SequenceState]) -> list[DrawnToken | EngineError]:
-        """Runs the last token of each, and draws its next.
+        """Runs the last token of each sequence, and draws its next one.
 
         Raises:
             OutOfMemoryError, StepFailedError: the runner failed.
@@ -58,7 +58,7 @@ class StepExecutor:
         return drawn
 
     def draft(self) -> list[int]:
-        """A guess at the next tokens of a sequence that runs alone; others would wait for it."""
+        """A draft for a sequence that runs alone; beside others it would hold them up."""
         scheduler = self._scheduler
         if not self._drafts or scheduler.prefilling or len(scheduler.decoding) > 1:
             return []
@@ -67,7 +67,7 @@ class StepExecutor:
     def verify(self, sequence: SequenceState, draft: list[int]) -> Floats:
         """Runs the last token and a draft. Returns logits [1 + drafted, vocabulary].
 
-        What is computed is for the caller to count, as far as the draft holds.
+        The caller adds to `computed`, as far as the draft is accepted.
         """
         started = time.perf_counter()
         tokens = [sequence.output[-1], *draft]
@@ -76,13 +76,13 @@ class StepExecutor:
         return logits
 
     def record_acceptance(self, sequence: SequenceState, draft: list[int], accepted: int) -> None:
-        """Notes how many tokens of a draft came out as drafted."""
+        """Records how many tokens of a draft were accepted."""
         if sequence.drafter is not None:
             sequence.drafter.record_acceptance(accepted=accepted, drafted=len(draft))
             self._stats.record_acceptance(len(draft), accepted, forced=sequence.drafter.forced)
 
     def prefill(self, sequence: SequenceState) -> Floats:
-        """Runs the next slice of a prompt. Returns the logits behind it [vocabulary]."""
+        """Runs the next slice of a prompt. Returns the logits after it [vocabulary]."""
         past = sequence.computed
         tokens = sequence.group.request.prompt[past : past + self._slice_size(sequence)]
         started = time.perf_counter()
@@ -98,8 +98,8 @@ class StepExecutor:
         last = [sequence.output[-1] for sequence in sequences]
         lengths = [sequence.computed for sequence in sequences]
         if self._deterministic and len(sequences) == 1:
-            # A lone row rounds otherwise than one of several. What this one leaves behind
-            # the tokens of slot 1 is written over by the next that are computed there.
+            # A lone row is rounded differently from one of several, so a second row is added.
+            # What it writes after the tokens of slot 1 is overwritten by the next ones there.
             last, lengths = [*last, 0], [*lengths, self._scheduler.prompt_tokens_in(1)]
         try:
             return self._runner.decode(last, lengths)
@@ -112,5 +112,5 @@ class StepExecutor:
             crowded = self._scheduler.crowded_out(sequence.tenant)
             share = CROWDED_SHARE if crowded else FAIR_SHARE
             size = min(size, self._latency_model.slice_beside_decode(sequence.computed, share))
-        # A last slice of a single token would round otherwise than one of several.
+        # A last slice of a single token would be rounded differently from a longer one.
         return size - (sequence.remaining_prompt == size + 1)

@@ -27,7 +27,7 @@ def draw_index(weights: Floats, random: np.random.Generator) -> int:
 
 
 def _place_of(share: float, cumulative: NDArray[np.float64]) -> int:
-    """The index whose weight a share of the total falls on, which is never one without any."""
+    """The index whose weight a share of the total falls on; never one with a weight of 0."""
     highest = np.nextafter(cumulative[-1], 0)  # rounding may bring a share up to the total
     return int(cumulative.searchsorted(min(share, highest), side="right"))
 

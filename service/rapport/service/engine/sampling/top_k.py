@@ -32,7 +32,7 @@ def largest(keys: Floats, count: int) -> Ids:
 
 
 def ranked(keys: Floats, places: Ids) -> Ids:
-    """Places by falling key, the first among equals first."""
+    """Places in order of falling keys; among equal keys, the first place comes first."""
     return places[np.argsort(-keys[places], kind="stable")]
 
 
@@ -69,7 +69,7 @@ def _needed(weights: Floats, mass: float) -> int:
 
 
 def _bracket(keys: Floats, weights: Floats, mass: float) -> tuple[np.float32, np.float32]:
-    """Two keys: those at or above the first weigh less than the mass, the second's reach it.
+    """A low and a high key: keys from the low one up reach the mass, from the high one up do not.
 
     At most `MAX_SORTED_KEYS` keys lie between them, unless these are equal. They are then sorted,
     which takes much less time than sorting a vocabulary.

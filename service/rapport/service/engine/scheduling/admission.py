@@ -1,4 +1,4 @@
-"""Whether a request may still get in queue: bounds on what waits, and on how long it would."""
+"""Decides whether a request may join the queue: limits on its length and the waiting time."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from rapport.service.engine.scheduling.latency_model import (
 from rapport.service.engine.scheduling.load import Demand, EngineLoad
 
 MIN_RETRY_S, MAX_RETRY_S = 0.1, 60.0
-# Those who are refused together are told times that differ by up to so much.
+# Callers that are refused together get retry times that differ by up to this factor.
 RETRY_SPREAD = 1.5
-# A key may take so many times of the queue as it leaves to the others: four fifths alone, and
-# a newcomer always finds room. So may a user of what there is for its key.
+# A key may take this many times as much of the queue as it leaves free: four fifths when alone, so
+# that a newcomer always finds room. The same holds for a user within the room for its key.
 # Source: Choudhury and Hahne, Dynamic Queue Length Thresholds for Shared-Memory Packet
 # Switches, 1998.
 MAX_SHARE_RATIO = 4
 
 Measure = Callable[[Demand], int]
 Served = Callable[[Tenant], tuple[float, float]]
-"""What a tenant's key has been served so far, and the tenant."""
+"""What the key of a tenant has been served so far, and what the tenant itself has."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionLimits:
-    """What may wait. Tokens are those of prompts, times are in seconds.
+    """What may wait. Tokens are those of prompts, `ttft` is in seconds.
 
-    0 requests are those that find a free slot; 0 of the others is no limit.
+    With 0 requests, only those that find a free slot get in; 0 for the others means no limit.
     """
 
     requests: int
@@ -46,7 +46,7 @@ class AdmissionLimits:
 
 
 class QueueShare(NamedTuple):
-    """What is left of a queue, and what a key and its user have of it."""
+    """What is free in a queue, and how much of it a key and a user have."""
 
     left: int
     key: int
@@ -66,7 +66,7 @@ class QueueShare(NamedTuple):
         return min(for_key, MAX_SHARE_RATIO * for_key - self.user)
 
     def wait(self, size: int, step: int) -> int:
-        """How much must leave the queue before there is room, if what is the key's goes first."""
+        """How much must leave the queue to make room, if the key's own part leaves first."""
         return next(
             gone
             for gone in count(step, step)
@@ -78,7 +78,7 @@ class QueueShare(NamedTuple):
 
 
 class Admission:
-    """Foresees what a new request would wait for. For the event loop."""
+    """Predicts how long a new request would wait. For the event loop."""
 
     def __init__(
         self, limits: AdmissionLimits, slots: int, latency_model: LatencyModel, served: Served
@@ -87,21 +87,21 @@ class Admission:
         self._slots = slots
         self._latency_model = latency_model
         self._served = served
-        self._slot_seconds = 1.0  # seconds for which a request holds a slot
+        self._slot_seconds = 1.0  # mean time for which a request holds a slot
 
     def observe(self, seconds: float) -> None:
-        """Learns for how long a request held its slot."""
+        """Learns how many seconds a request held its slot."""
         self._slot_seconds += LEARNING_RATE * (seconds - self._slot_seconds)
 
     def check(self, demand: Demand, load: EngineLoad) -> None:
-        """Lets a request in beside what there is.
+        """Admits a request beside the current load.
 
         Raises:
-            OverloadedError: one of the bounds is reached; it says when to try again.
+            OverloadedError: a limit is reached; the error says when to try again.
         """
         free = max(0, self._slots - load.running.total())
         if len(load.waiting) >= free:
-            # The first of those who wait have a slot as good as taken.
+            # The first requests in the queue are about to get the free slots.
             queue = load.waiting[free:]
             self._check_requests(demand, queue, load)
             if self._limits.tokens:
@@ -113,10 +113,10 @@ class Admission:
             raise _overloaded(text, Bound.TTFT, ttft - limit)
 
     def ttft(self, demand: Demand, load: EngineLoad) -> float:
-        """Seconds until a request would get its first token, about.
+        """Predicts the seconds until a request would get its first token.
 
-        What goes before it is what the ledger puts there: all that its tenant asked for
-        earlier, and of others as much as makes their shares equal.
+        Ahead of it is what the ledger puts there: everything that its tenant asked for earlier, and
+        of other tenants as much as makes their shares equal.
         """
         demands = (*load.waiting, *load.prefilling)
         tokens = self._up_to(demand, demands, lambda each: each.tokens)
@@ -127,7 +127,7 @@ class Admission:
         return prefill + self._queue(demand, load)
 
     def _queue(self, demand: Demand, load: EngineLoad) -> float:
-        """Seconds until a slot is free, or another tenant gives one away."""
+        """Seconds until a slot is free, or another tenant is preempted."""
         newcomer = not load.running[demand.tenant] and all(
             each.tenant != demand.tenant for each in load.waiting
         )
@@ -138,7 +138,7 @@ class Admission:
         return ahead * self._turnover(load)
 
     def _up_to(self, demand: Demand, demands: Sequence[Demand], measure: Measure) -> float:
-        """The sum over a request and those before it, where keys and users take turns."""
+        """The sum over a request and those before it, as keys and users take turns."""
         users, keys = Counter[Tenant](), Counter[str]()
         for each in demands:
             users[each.tenant] += measure(each)
@@ -175,12 +175,12 @@ class Admission:
             raise _overloaded("too many prompt tokens are waiting", Bound.PROMPT_TOKENS, seconds)
 
     def _turnover(self, load: EngineLoad) -> float:
-        """Seconds between two requests that give their slots back."""
+        """Seconds between two requests that free their slots."""
         return max(self._slot_seconds, load.age) / self._slots
 
 
 def _sharers(tenant: Tenant, waiting: Sequence[Demand]) -> int:
-    """Among how many tenants the turns go round until a place is free for one of them."""
+    """How many tenants take turns until there is room for one of them."""
     tenants = {each.tenant for each in waiting}
     return len(tenants) if tenant in tenants else 1
 

@@ -1,4 +1,4 @@
-"""Who goes first: the API key that has been served least, and of its users the least served.
+"""Fair shares: the API key that has been served least goes first, and so does its user.
 
 Source: Sheng et al., Fairness in Serving Large Language Models (virtual token counters), 2024.
 """
@@ -13,18 +13,18 @@ from rapport.service.engine.request import Tenant
 # A token decoded beside others takes about as long as two of a prompt.
 PROMPT_WEIGHT = 1.0
 OUTPUT_WEIGHT = 2.0
-# Who comes may be ahead of the others by so many weighted tokens: a first prompt is read
-# before equal shares count, or it would take twice its time.
+# A newcomer may be ahead of the others by this many weighted tokens, so that its first prompt is
+# read before shares are equalised. It would take twice the time otherwise.
 CREDIT_TOKENS = 2000.0
-# Of those who left, so many who were served most are remembered.
+# How many claimants that left are remembered: those served most.
 MAX_REMEMBERED = 1000
 
 
 class FairShares:
-    """What each of several claimants has been served, in weighted tokens.
+    """What each claimant has been served, in weighted tokens.
 
-    One that comes is lifted to `CREDIT` below the least served of those present, so that time
-    away gives no more than that. Those who left are remembered while it would count.
+    A newcomer is lifted to `CREDIT_TOKENS` below the least served claimant present, so that an
+    absence earns no more than that. Claimants that left are remembered while it would matter.
     """
 
     def __init__(self) -> None:
@@ -38,13 +38,13 @@ class FairShares:
         return self._served.get(claimant, 0.0)
 
     def enter(self, claimant: str) -> None:
-        """Notes that a request of the claimant came."""
+        """Records that a request of the claimant arrived."""
         if claimant not in self._present:
             self._served[claimant] = max(self.served(claimant), self._floor())
         self._present[claimant] += 1
 
     def leave(self, claimant: str) -> None:
-        """Notes that a request of the claimant ended."""
+        """Records that a request of the claimant ended."""
         self._present[claimant] -= 1
         if self._present[claimant] == 0:
             del self._present[claimant]
@@ -72,7 +72,7 @@ class FairShares:
 class ServiceLedger:
     """Shares of the keys, and of the users within each key.
 
-    A caller that invents users divides the share of its own key and takes nothing from others.
+    A caller that invents users only divides the share of its own key.
     """
 
     def __init__(self) -> None:
@@ -83,17 +83,17 @@ class ServiceLedger:
         return len(self._keys) + sum(map(len, self._users.values()))
 
     def served(self, tenant: Tenant) -> tuple[float, float]:
-        """What a tenant's key has been served, and the tenant: less goes first."""
+        """What the tenant's key and the tenant have been served; the smaller pair goes first."""
         users = self._users.get(tenant.key)
         return self._keys.served(tenant.key), users.served(tenant.user) if users else 0.0
 
     def enter(self, tenant: Tenant) -> None:
-        """Notes that a request of the tenant came."""
+        """Records that a request of the tenant arrived."""
         self._keys.enter(tenant.key)
         self._users.setdefault(tenant.key, FairShares()).enter(tenant.user)
 
     def leave(self, tenant: Tenant) -> None:
-        """Notes that a request of the tenant ended."""
+        """Records that a request of the tenant ended."""
         self._keys.leave(tenant.key)
         users = self._users[tenant.key]
         users.leave(tenant.user)

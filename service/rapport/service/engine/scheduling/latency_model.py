@@ -1,31 +1,31 @@
-"""How long steps take, learned as they run."""
+"""Predicts how long steps take, from those that ran."""
 
 from __future__ import annotations
 
-# The shortest slice of a prompt worth a run, and what slices are multiples of.
+# Slices of prompts are multiples of this, and no shorter.
 SLICE_GRAIN_TOKENS = 16
-# How long a prompt may take for each second of decoding, at least; and how long where most of
-# that decoding is for a single other tenant.
+# Seconds of prefill allowed per second of decoding where decoding alone exceeds the target; and
+# where most of that decoding is for one other tenant.
 FAIR_SHARE = 0.5
 CROWDED_SHARE = 3.0
-# Seconds of a decode step, of a row, and of a token of context in one; and of a prompt's
-# token, and of each that stands before it: guesses until some have run.
+# Guesses until some steps have run, in seconds. Of decoding: per step, per row, per token of
+# context. Of prefill: per token, and per token that stands before it.
 INITIAL_DECODE_COSTS_S = (0.004, 0.0022, 2.4e-6)
 INITIAL_PREFILL_COSTS_S = (0.0015, 0.55e-6)
-# How much of a measurement enters an estimate: steps vary by a third.
+# The weight of one measurement in an estimate: steps vary by a third.
 LEARNING_RATE = 0.2
-# A step that took more than so many times what was expected was held up by something else,
-# and counts as that much.
+# A step that took more than this many times the prediction was held up by something else. It
+# counts as this much.
 MAX_OUTLIER_RATIO = 2.0
-# What is left of a price after one step, at least.
+# The smallest part of a price that is left after one step.
 MIN_PRICE_RATIO = 0.1
 
 
 class LatencyModel:
     """Sizes the slices of prompts so that running streams keep their inter-token latency.
 
-    `target` is that latency, in seconds. Where decoding alone takes as long, prompts still
-    get a share of the time that decoding takes: streams slow down before others wait for ever.
+    `target` is that latency, in seconds. Where decoding alone takes that long, prompts still get a
+    share of the time that decoding takes: streams slow down, rather than prompts waiting forever.
     """
 
     def __init__(self, target: float) -> None:
@@ -35,25 +35,25 @@ class LatencyModel:
         self._decode = self._decode_fit.predict(1, 1, 0)
 
     def observe_decode(self, seconds: float, *, rows: int, context: int) -> None:
-        """Learns what a step took that decoded rows with so many tokens of context in all."""
+        """Learns from a decode step; `context` is the number of tokens before all its rows."""
         self._decode_fit.observe(seconds, 1, rows, context)
         self._decode = self._decode_fit.predict(1, rows, context)
 
     def observe_prefill(self, seconds: float, *, tokens: int, past: int) -> None:
-        """Learns what a slice of a prompt took behind `past` tokens."""
+        """Learns from a slice of a prompt; `past` is the number of tokens before it."""
         self._prefill_fit.observe(seconds, tokens, tokens * (past + tokens / 2))
 
     def prefill(self, tokens: int, *, depth: float = 0.0, beside_decode: bool) -> float:
-        """Seconds that so many tokens of prompts take, alone or beside decoding as it was last.
+        """Predicts the seconds that prompt tokens take, alone or beside decoding as it was last.
 
-        `depth` is how many tokens stand before one of them, on the average.
+        `depth` is the mean number of tokens before each of them.
         """
         alone = self._prefill_fit.predict(tokens, tokens * depth)
         steps = tokens / self.slice_beside_decode(round(depth)) if beside_decode else 0
         return alone + steps * self._decode
 
     def slice_beside_decode(self, past: int = 0, share: float = FAIR_SHARE) -> int:
-        """Tokens of a prompt, behind `past`, that fit between two decode steps."""
+        """How many prompt tokens, after `past` others, fit between two decode steps."""
         token = self._prefill_fit.predict(1, past)
         return max(
             SLICE_GRAIN_TOKENS,
@@ -65,11 +65,12 @@ class LatencyModel:
 
 
 class LinearFit:
-    """Seconds as the sum of features, each times a price.
+    """Predicts seconds as a sum of features, each times a price that is learned.
 
-    Normalised least mean squares: after each step the estimate for its own features has moved
-    by `WEIGHT` of the error, and a price by as much of that as its part of the estimate was
-    large. Prices stay positive. The first steps count for more, so that the guess does not.
+    Normalised least mean squares: each step moves the prediction for its features by
+    `LEARNING_RATE` of the error. A price takes a part of that in proportion to its part of the
+    prediction. Prices stay positive. The first steps weigh more, so that the guess soon counts for
+    nothing.
     """
 
     def __init__(self, *guess: float) -> None:
@@ -77,11 +78,11 @@ class LinearFit:
         self._seen = 0
 
     def predict(self, *features: float) -> float:
-        """Seconds that a step with these features takes."""
+        """Predicts the seconds of a step with these features."""
         return sum(self._parts(features))
 
     def observe(self, seconds: float, *features: float) -> None:
-        """Learns what a step with these features took."""
+        """Learns from a step with these features."""
         self._seen += 1
         expected = self.predict(*features)
         if self._seen > 1:

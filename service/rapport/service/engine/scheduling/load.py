@@ -1,4 +1,4 @@
-"""What the engine has taken on, as admission sees it."""
+"""The engine's current load, as admission sees it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rapport.service.engine.request import GenerationRequest, Tenant
 
 
 class Demand(NamedTuple):
-    """A request that wants tokens of a prompt computed, and slots for its choices."""
+    """What a request needs: prompt tokens to be computed, and slots for its choices."""
 
     tenant: Tenant
     tokens: int = 1
@@ -26,18 +26,18 @@ class Demand(NamedTuple):
 
 @dataclass(slots=True)
 class EngineLoad:
-    """Who waits for a slot, who holds some, and whose prompts are being computed."""
+    """What waits for a slot, what holds slots, and whose prompts are being computed."""
 
     waiting: list[Demand] = field(default_factory=list)
     prefilling: list[Demand] = field(default_factory=list)
     running: Counter[Tenant] = field(default_factory=Counter)
-    """Choices that have not ended, of requests that hold a slot."""
+    """By tenant, the choices that have not ended, of requests that hold a slot."""
     age: float = 0.0
-    """For how long those requests have held a slot, in seconds, on the average."""
+    """The mean time for which those requests have held a slot, in seconds."""
 
     @classmethod
     def of(cls, live: Iterable[Generation], expected: Iterable[Demand]) -> Self:
-        """That of requests in the engine, and of others that were promised a place."""
+        """The load of the live requests, and of others for which a place is reserved."""
         load, begun = cls(), list[float]()
         load.waiting += expected
         for generation in live:

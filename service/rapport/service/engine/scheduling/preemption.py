@@ -1,4 +1,4 @@
-"""Who holds the slots, and who must give one up so that everybody has one."""
+"""Which tenants hold the slots, and which sequence is preempted so that each tenant has one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rapport.service.engine.sequences import SequenceState
 
 
 class SlotHoldings:
-    """The slots of some sequences, by key and by tenant."""
+    """Counts the slots of some sequences by API key and by tenant."""
 
     def __init__(self, sequences: Iterable[SequenceState]) -> None:
         self._sequences = list(sequences)
@@ -18,11 +18,11 @@ class SlotHoldings:
         self._keys = Counter(sequence.tenant.key for sequence in self._sequences)
 
     def holds(self, tenant: Tenant) -> bool:
-        """Whether a tenant holds any."""
+        """Whether a tenant holds any slot."""
         return self._tenants[tenant] > 0
 
     def max_of_another(self, tenant: Tenant) -> int:
-        """The most that another key holds, or another user of the same key."""
+        """The most slots that one other key holds, or one other user of the same key."""
         keys = (count for key, count in self._keys.items() if key != tenant.key)
         users = (
             count
@@ -32,10 +32,10 @@ class SlotHoldings:
         return max((*keys, *users), default=0)
 
     def victim_for(self, key: str) -> SequenceState | None:
-        """The sequence to preempt for a user of a key who holds no slot.
+        """The sequence to preempt for a user of `key` who holds no slot, or None.
 
-        It is the newest of the user that holds most, of the key that does. Users of the same
-        key keep one slot; another key keeps as many as this one then has.
+        It is the newest sequence of the user with the most slots, of the key with the most. A user
+        of the same key keeps at least one slot; another key keeps as many as `key` then has.
         """
         able = (sequence for sequence in self._sequences if self._preemptible(sequence, key))
         return max(able, key=self._preemption_order, default=None)
@@ -48,7 +48,7 @@ class SlotHoldings:
             spare = self._keys[own.key] > self._keys[key] + 1
         needed = (
             group.waiting > 0 and len(group.running) == 1
-        )  # the last to hold the prompt for others
+        )  # it alone holds the prompt for others
         due = not (sequence.output or sequence.remaining_prompt)  # its first token comes now
         return spare and not needed and not due
 

@@ -1,8 +1,8 @@
-"""Who runs next: groups wait in line, sequences prefill, then decode.
+"""Decides who runs next. Groups wait for a slot; then their sequences prefill, then they decode.
 
-Tenants that have been served least go first. One alone may have all slots; when another
-comes, a sequence of the first is preempted: what its slot holds waits in the host's memory.
-Where the host cannot reach the slots, the last ones are kept for tenants that have none.
+The tenant that has been served least goes first. A tenant that is alone may take every slot. When
+another one comes, a sequence of the first is preempted: the contents of its slot move to the host's
+memory. Where the host cannot reach the slots, the last ones are kept for tenants that have none.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from rapport.service.engine.scheduling.waiting_queue import WaitingQueue
 from rapport.service.engine.sequences import SequenceGroup, SequenceState
 from rapport.service.engine.text.vocabulary import Vocabulary
 
-# A prompt that others overtook for this long, in seconds, goes first.
+# Seconds for which other prompts may overtake one, before it goes first.
 MAX_OVERTAKEN_S = 2.0
-# Of so many tokens, one is kept for tenants that have no slot; and of so many slots, where
-# nobody can be preempted. Of very few slots none is. Where nobody says who asks, nothing is kept.
-RESERVED = 8
-FEW_SLOTS = 3
+# One in HEADROOM_DIVISOR tokens is kept for tenants that have no slot; where nobody can be
+# preempted, so is one in as many slots. Nothing is kept from requests without a tenant, and no slot
+# where there are MIN_SHARED_SLOTS or fewer.
+HEADROOM_DIVISOR = 8
+MIN_SHARED_SLOTS = 3
 
 
 class Scheduler:
@@ -47,9 +48,9 @@ class Scheduler:
         self.free_tokens = budget
         self.slots = runner.slots
         self._memory = runner.memory
-        kept = runner.memory is None and runner.slots > FEW_SLOTS
-        self._headroom_slots = ceil(runner.slots / RESERVED) * kept
-        self._headroom_tokens = budget // RESERVED
+        kept = runner.memory is None and runner.slots > MIN_SHARED_SLOTS
+        self._headroom_slots = ceil(runner.slots / HEADROOM_DIVISOR) * kept
+        self._headroom_tokens = budget // HEADROOM_DIVISOR
 
     @property
     def idle(self) -> bool:
@@ -67,23 +68,23 @@ class Scheduler:
     def admit(self) -> Iterator[SequenceGroup]:
         """The groups that may have a slot. Call `start` with each before taking the next."""
         if not self.waiting:
-            return  # as in most steps: who holds what need not be counted
+            return  # the usual case: there is no need to count who holds what
         for newcomers_only in (False, True):
-            # Those behind one that does not fit must not take what it waits for, but what is
-            # kept for those who hold no slot is not that.
+            # A group that does not fit blocks those behind it, which would take the tokens that it
+            # waits for. The headroom for newcomers is not among these, hence the second round.
             while (group := self._next_group(newcomers_only=newcomers_only)) and self._fits(group):
                 yield group
-        # What was preempted needs no tokens, and gives some back in the end.
+        # A preempted sequence still has its tokens reserved, and gives them back when it ends.
         while self._slot_table.free and (group := self.waiting.preempted()):
             yield group
 
     def start(
         self, group: SequenceGroup, begin: Callable[[SequenceGroup], None]
     ) -> SequenceState | None:
-        """Gives a group a slot; `begin` is told when it is the first.
+        """Gives a group a slot, and calls `begin` first if it is the group's first slot.
 
-        Returns a choice that is ready for its first token, where another one has computed the
-        prompt. Where the runner fails to copy something, the group has to be dropped.
+        Returns the new sequence if it is ready for its first token, as another one has computed
+        the prompt. If the runner fails to copy something, the caller has to drop the group.
         """
         if not self._slot_table.free:
             self._preempt_for(group.request.tenant)
@@ -98,9 +99,10 @@ class Scheduler:
         return None
 
     def next_prefill(self) -> SequenceState | None:
-        """The sequence whose prompt goes on.
+        """The sequence whose prompt is computed next.
 
-        Of the least served tenant, the one with the shortest rest, unless one waited too long.
+        It is one of the least served tenant: the one with the fewest tokens left, or the oldest if
+        that has waited too long.
         """
         if not self.prefilling:
             return None
@@ -112,27 +114,28 @@ class Scheduler:
         return min(own, key=lambda sequence: sequence.remaining_prompt)
 
     def crowded_out(self, tenant: Tenant) -> bool:
-        """Whether most of what is decoded is another tenant's."""
+        """Whether another tenant has more than half of the decoding sequences."""
         return 2 * SlotHoldings(self.decoding).max_of_another(tenant) > len(self.decoding)
 
     @property
     def newcomer(self) -> bool:
-        """Whether the prompt that goes on is a crowded out tenant's and not begun."""
+        """Whether the next prompt has not been started and its tenant is crowded out."""
         sequence = self.next_prefill()
         return sequence is not None and not sequence.computed and self.crowded_out(sequence.tenant)
 
     def promote(self, sequence: SequenceState) -> None:
-        """Makes a sequence whose prompt is computed a decoding one; its siblings queue up."""
+        """Moves a sequence with a computed prompt to decoding; its siblings may now start."""
         self.prefilling.remove(sequence)
         self._slot_table.place(sequence)
         if sequence.group.waiting:
             self.waiting.append(sequence.group)
 
     def hand_over(self, sequence: SequenceState) -> SequenceState | None:
-        """Gives a finished choice's place and slot to the next one of its group, which it returns.
+        """Gives the slot of a finished choice to a successor: the next choice of its group.
 
-        That is while it is the last to hold a prompt that other choices need; else it is for
-        `finish` to take out. Where the next one cannot be made, the group has to be dropped.
+        Only if the finished one is the last to hold a prompt that other choices need; otherwise
+        returns None, and the caller calls `finish`. If the successor cannot be made, the caller has
+        to drop the group.
         """
         group = sequence.group
         if not group.waiting or group.running != [sequence]:
@@ -162,7 +165,7 @@ class Scheduler:
         self.waiting.remove(group)
 
     def _next_group(self, *, newcomers_only: bool) -> SequenceGroup | None:
-        """The first in line for whose tenant there is a slot, free or another's."""
+        """The first group whose tenant may have a slot: a free one, or by preemption."""
         holdings = SlotHoldings(self._slot_table.running)
         yielding = cache(holdings.victim_for)
 
@@ -176,16 +179,16 @@ class Scheduler:
         return self.waiting.first(may_run)
 
     def _fits(self, group: SequenceGroup) -> bool:
-        """Whether there are tokens for a group; what was preempted has kept its own."""
+        """Whether there are enough tokens for a group. A preempted one has kept its reservation."""
         tenant = group.request.tenant
         holds = any(sequence.tenant == tenant for sequence in self._slot_table.running)
         kept = self._headroom_tokens * (holds and tenant != ANONYMOUS)
         return bool(group.preempted) or group.tokens <= self.free_tokens - kept
 
     def _preempt_for(self, tenant: Tenant) -> None:
-        """Moves what a slot holds to the host's memory; the sequence waits in line again.
+        """Preempts a sequence in favour of a tenant: moves its slot's contents to the host.
 
-        Its tokens stay reserved, so that it needs nothing but a slot to go on.
+        Its tokens stay reserved, so that it needs nothing but a slot to resume.
         """
         sequence = SlotHoldings(self._slot_table.running).victim_for(tenant.key)
         assert sequence is not None and self._memory is not None, "or nobody may run"  # noqa: S101, PT018 - an invariant
@@ -212,7 +215,7 @@ class Scheduler:
             self.waiting.append(group)
 
     def _take_slot(self, group: SequenceGroup) -> SequenceState:
-        # Made first: should that fail, no slot is taken.
+        # Created first: should this fail, no slot is taken.
         sequence = self._sequence(group, self._slot_table.next_free)
         self._slot_table.occupy(sequence.slot)
         self.free_tokens -= group.tokens
@@ -232,6 +235,6 @@ class Scheduler:
         sequence.computed = computed
         self._slot_table.place(sequence)
         if group.waiting:
-            # Behind the others, so that one group with many choices does not hold them up.
+            # At the end, so that a group with many choices does not hold up the others.
             self.waiting.append(group)
         return sequence

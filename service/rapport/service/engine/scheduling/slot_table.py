@@ -1,7 +1,7 @@
 """Which sequence is in which slot.
 
-Decoding sequences are a dense prefix of the slots, so that one run covers them all: the
-sequence at place i of `decoding` is in slot i. Prefilling ones are in slots behind.
+Decoding sequences fill the first slots without a gap, so that one run covers them all: the sequence
+at index i of `decoding` is in slot i. Prefilling sequences are in later slots.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rapport.service.engine.sequences import SequenceState
 
 @dataclass(slots=True)
 class SlotCounters:
-    """Slots ever taken and ever released; equal whenever nothing runs."""
+    """How often slots were taken and released; equal whenever nothing runs."""
 
     taken: int = 0
     released: int = 0
@@ -26,7 +26,7 @@ class SlotCounters:
 
 
 class SlotTable:
-    """Keeps the decoding sequences dense, and gives back the memory of slots that are left."""
+    """Keeps the decoding sequences without gaps, and frees the memory of slots they leave."""
 
     def __init__(self, runner: Runner) -> None:
         self.prefilling: list[SequenceState] = []
@@ -41,11 +41,11 @@ class SlotTable:
 
     @property
     def next_free(self) -> int:
-        """The slot to take next: the first, which is likely where a decoding one has to be."""
+        """The slot to take next: the first, as this is likely where the sequence will decode."""
         return min(self.free)
 
     def prompt_tokens_in(self, slot: int) -> int:
-        """How many tokens of a prompt a slot behind the decoding ones holds."""
+        """How many prompt tokens a slot holds that no decoding sequence has."""
         held = (sequence.computed for sequence in self.prefilling if sequence.slot == slot)
         return next(held, 0)
 
@@ -55,7 +55,7 @@ class SlotTable:
         return slot
 
     def place(self, sequence: SequenceState) -> None:
-        """Appends to the decoding sequences, moving the slot behind theirs."""
+        """Adds a sequence to the decoding ones, and moves it to the slot after theirs."""
         place = len(self.decoding)
         self.decoding.append(sequence)
         if sequence.slot == place:
@@ -68,7 +68,7 @@ class SlotTable:
         sequence.slot, occupant.slot = place, sequence.slot
 
     def replace(self, sequence: SequenceState, successor: SequenceState) -> None:
-        """Puts another in the place and slot of a decoding sequence, whose first tokens it has."""
+        """Gives a decoding sequence's slot to a successor, which keeps the first tokens in it."""
         self.counters.released += 1
         self.counters.taken += 1
         self.decoding[successor.slot] = successor
@@ -82,7 +82,7 @@ class SlotTable:
             self._vacate(sequence)
 
     def _vacate(self, sequence: SequenceState) -> None:
-        """Removes a decoding sequence; the last one fills its place."""
+        """Removes a decoding sequence; the last one moves into its slot."""
         self._release(sequence)
         last = self.decoding.pop()
         if last is not sequence:
@@ -90,7 +90,7 @@ class SlotTable:
             self._move(last, sequence.slot)
 
     def _release(self, sequence: SequenceState) -> None:
-        # A prefix that could be written in part alone is not counted as computed.
+        # A prefix that was only partly written is not counted in `computed`.
         written = max(sequence.computed, len(sequence.group.request.prompt))
         self._runner.release(sequence.slot, written)
         self.free.add(sequence.slot)

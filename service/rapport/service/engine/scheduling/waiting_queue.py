@@ -1,4 +1,4 @@
-"""The groups that wait for a slot, and which of them is next."""
+"""The groups that wait for a slot, and their order."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from rapport.service.engine.request import Tenant, Tier
 from rapport.service.engine.scheduling.fairness import ServiceLedger
 from rapport.service.engine.sequences import SequenceGroup
 
-# A request that others of its tenant overtook for this long, in seconds, goes before them.
+# Seconds for which other requests of its tenant may overtake one, before it goes first.
 MAX_OVERTAKEN_S = 30.0
 
 
 class WaitingQueue:
-    """Least served tenant first, of equals the one that waits longer.
+    """The least served tenant goes first; among equals, the one that has waited longer.
 
-    Within a tenant what was preempted goes on first, then by tier and then by arrival.
+    Within a tenant, preempted groups come first, then tiers in order, then order of arrival.
     """
 
     def __init__(self, ledger: ServiceLedger) -> None:
@@ -31,19 +31,19 @@ class WaitingQueue:
         self._groups.setdefault(group.request.tenant, {})[group] = None
 
     def remove(self, group: SequenceGroup) -> None:
-        """Takes a group out, if it waits."""
+        """Removes a group, if it is waiting."""
         own = self._groups.get(group.request.tenant, {})
         own.pop(group, None)
         if not own:
             self._groups.pop(group.request.tenant, None)
 
     def first(self, may: Callable[[Tenant], bool]) -> SequenceGroup | None:
-        """The next of the groups whose tenant may have a slot."""
+        """The first group of those tenants for which `may` is true."""
         tenant = min(filter(may, self._groups), key=self._turn, default=None)
         return None if tenant is None else min(self._groups[tenant], key=_rank)
 
     def preempted(self) -> SequenceGroup | None:
-        """A group that has given a slot away."""
+        """Any group with a preempted sequence."""
         groups = (group for own in self._groups.values() for group in own if group.preempted)
         return next(groups, None)
 
