@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,12 +9,20 @@ import pytest
 from rapport.service.errors import InvalidRequestError
 from rapport.service.request.limits import MAX_PIECES, check_sizes
 from rapport.service.request.parse import parse_chat_request
-from rapport.v1.chat_pb2 import CreateChatCompletionRequest, Prediction, Speculation, TokenIds
+from rapport.service.request.rules import limits_of
+from rapport.v1.chat_pb2 import (
+    CreateChatCompletionRequest,
+    Prediction,
+    Speculation,
+    StopList,
+    TokenIds,
+)
 from rapport.v1.message_pb2 import ChatContent, ChatContentParts, ChatMessage, ChatMessageContent
 from rapport.v1.tokenize_pb2 import TokenizeRequest
 from rapport.v1.tool_pb2 import FunctionCall, FunctionDefinition, Tool, ToolCall
 from tests.service.requests import MODEL, chat, user
 
+PAGE = Path(__file__).parents[3].joinpath("docs/reference/limits.md").read_text(encoding="utf-8")
 MAX_CHARS = 1_000_000
 MAX_PARTS = 1_000
 LONG = "x" * 1025
@@ -121,3 +131,60 @@ def test_texts(request_: CreateChatCompletionRequest, expected: str) -> None:
     with pytest.raises(InvalidRequestError) as raised:
         parse_chat_request(request_, model=MODEL, vocabulary_size=1000, streaming=False)
     assert str(raised.value).endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("row", "limits"),
+    [
+        ("`messages`", [limits_of(CreateChatCompletionRequest, "messages").max_items]),
+        (
+            "parts of a content, tool calls of a message",
+            [
+                limits_of(ChatContentParts, "items").max_items,
+                limits_of(ChatMessage, "tool_calls").max_items,
+                MAX_PIECES,
+            ],
+        ),
+        ("`tools`, `functions`", [limits_of(CreateChatCompletionRequest, "tools").max_items]),
+        ("`logit_bias`", [limits_of(CreateChatCompletionRequest, "logit_bias").max_items]),
+        (
+            "`metadata`",
+            [
+                limits_of(CreateChatCompletionRequest, "metadata").max_items,
+                limits_of(CreateChatCompletionRequest, "metadata").max_length,
+            ],
+        ),
+        (
+            "`prediction`, `speculation`, arguments of a call",
+            [
+                limits_of(Speculation, "text").max_length,
+                limits_of(FunctionCall, "arguments").max_length,
+                limits_of(TokenIds, "items").max_items,
+            ],
+        ),
+        (
+            "`user`, cache keys, ids of calls",
+            [
+                limits_of(CreateChatCompletionRequest, "user").max_length,
+                limits_of(ToolCall, "id").max_length,
+            ],
+        ),
+        (
+            "`stop`",
+            [limits_of(StopList, "items").max_items, limits_of(StopList, "items").max_length],
+        ),
+        (
+            "`n`, `top_logprobs`, `logprobs`",
+            [
+                int(limits_of(CreateChatCompletionRequest, "n").maximum),
+                int(limits_of(CreateChatCompletionRequest, "top_logprobs").maximum),
+            ],
+        ),
+        ("`POST /v1/tokenize`", [limits_of(TokenizeRequest, "text").max_length]),
+    ],
+)
+def test_documentation(row: str, limits: list[int]) -> None:
+    """The page of limits has those of the protos."""
+    (text,) = [line for line in PAGE.splitlines() if line.startswith(f"| {row} |")]
+    _, _, documented, *_ = text.split("|")
+    assert {f"{limit:,}" for limit in limits} <= set(re.findall(r"\d[\d,]*\d|\d", documented))
