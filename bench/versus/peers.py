@@ -15,7 +15,7 @@ from gguf.gguf_reader import ReaderTensor
 from bench.errors import BenchError
 from bench.server import Server, Target, free_ports
 from bench.versus.figures import Setup
-from rapport.models.cache import store as cache
+from rapport.models.cache import store
 from rapport.models.cache.catalog import DEFAULT_MODEL, known_model
 from rapport.models.cache.fetch import fetch
 from rapport.models.progress import silent
@@ -45,9 +45,9 @@ def find_llama_server(named: str | None) -> Path:
 
 def model_files(llama_server: Path) -> dict[str, Path]:
     """The default model's GGUF file, as it is and requantised, by type."""
-    with cache.writing(silent):
+    with store.writing(silent):
         source = fetch(known_model(DEFAULT_MODEL), silent)
-        made = cache.cache_root() / "peer" / source.name.replace("Q4_1", "Q8_0")
+        made = store.cache_root() / "peer" / source.name.replace("Q4_1", "Q8_0")
         if not made.exists():
             requantise(llama_server.with_name("llama-quantize"), source, made)
     return {"Q4_1": source, "Q8_0": made}
@@ -58,7 +58,7 @@ def requantise(program: Path, source: Path, made: Path) -> None:
     if not program.exists():
         raise BenchError(f"{program} is missing: it makes the Q8_0 file")
     made.parent.mkdir(parents=True, exist_ok=True)
-    with cache.partial_folder(made) as folder:
+    with store.partial_folder(made) as folder:
         partial = folder / made.name
         line = [str(program), "--allow-requantize", str(source), str(partial), "Q8_0"]
         done = subprocess.run(line, capture_output=True, timeout=QUANTISE_LIMIT, check=False)
@@ -66,7 +66,7 @@ def requantise(program: Path, source: Path, made: Path) -> None:
             reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
             raise BenchError(f"llama-quantize failed: {reason}")
         check_requantised(source, partial)
-        cache.publish(partial, made)
+        store.publish(partial, made)
 
 
 def check_requantised(source: Path, made: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from rapport.models.cache import store as cache_module
+from rapport.models.cache import store
 from rapport.models.cache.catalog import DEFAULT_MODEL, known_model
 from rapport.models.cache.fetch import fetch
 from rapport.models.cache.store import PARTIAL
@@ -87,7 +87,7 @@ def test_second_ensure_is_quick_and_offline(monkeypatch: pytest.MonkeyPatch) -> 
     """Once imported, a model costs milliseconds, starts no process and writes nothing."""
     folder = ensure("tiny", "int4")
     monkeypatch.setattr(subprocess, "Popen", None)
-    monkeypatch.setattr(cache_module, "try_lock", None)
+    monkeypatch.setattr(store, "try_lock", None)
     before = time.perf_counter()
     assert ensure("tiny", "int4") == folder
     assert time.perf_counter() - before < 0.05
@@ -178,11 +178,11 @@ def no_room(*_: object, **__: object) -> None:
     ("owner", "name"),
     [
         (OnnxWriter, "write_external"),
-        (cache_module.os, "fsync"),
-        (cache_module.Path, "replace"),
-        (cache_module.Path, "mkdir"),
-        (cache_module.Path, "write_text"),
-        (cache_module.Path, "write_bytes"),
+        (store.os, "fsync"),
+        (store.Path, "replace"),
+        (store.Path, "mkdir"),
+        (store.Path, "write_text"),
+        (store.Path, "write_bytes"),
     ],
 )
 def test_failing_disk_says_what_to_do(
@@ -303,7 +303,7 @@ def test_a_known_model_is_served_as_it_is_there_where_it_cannot_be_made(
     def read_only(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(cache / ".lock"))
 
-    monkeypatch.setattr(cache_module, "try_lock", read_only)
+    monkeypatch.setattr(store, "try_lock", read_only)
     assert ensure_any(model_id, ["int8", "int4"]) == there
     assert "tiny is served in int4: cannot use" in caplog.text
     with pytest.raises(CacheError, match="Read-only"):

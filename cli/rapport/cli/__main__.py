@@ -12,18 +12,18 @@ USAGE = """\
 usage: rapport COMMAND [OPTIONS]
 
 commands:
-  serve     prepare the model, then run service and gateway
+  serve     import the model if needed, then run service and gateway
   service   run the gRPC service alone
   gateway   run the REST gateway alone
-  models    import models into the cache, list them, say where they are
-  keys      make API keys, list them, take them away
+  models    import models into the cache, list them, print their paths
+  keys      create, list and remove API keys
   chat      talk to a running service in the terminal
-  top       see what a running server does, live
+  top       live view of a running server
 
 `rapport COMMAND --help` shows a command's options.
 """
 
-# Run as modules of their own, so that what one imports is not loaded for another.
+# Each runs as a process of its own, so that a command loads only what it imports.
 MODULES = {
     "serve": "rapport.cli.serve",
     "service": "rapport.service",
@@ -36,7 +36,7 @@ MODULES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Becomes the command that is named. Returns 2 when none is."""
+    """Replaces this process by the command. Returns 2 if there is no such command."""
     command, *rest = (sys.argv[1:] if arguments is None else [*arguments]) or ["--help"]
     if command in MODULES:
         os.execv(sys.executable, [*python_module(MODULES[command]), *rest])  # noqa: S606 - no shell is wanted

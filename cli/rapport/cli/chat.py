@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# What gRPC's core would log is told as the error of a call.
+# The error of a call already says what gRPC's core would log.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import argparse
@@ -44,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     port = os.environ.get("RAPPORT_GRPC_PORT", "50051")
     made = argparse.ArgumentParser(prog="rapport chat", description=__doc__)
-    made.add_argument("question", nargs="*", help="ask this and leave; without, converse")
+    made.add_argument("question", nargs="*", help="ask this and exit; default: a conversation")
     made.add_argument("--target", default=f"127.0.0.1:{port}", help="address of the service")
-    made.add_argument("--model", help="the model's id; the first that is served by default")
+    made.add_argument("--model", help="id of the model; default: the first that is served")
     made.add_argument("--system", help="instructions for the model")
     made.add_argument("--temperature", type=float, help="how random the answers are, 0 to 2")
-    made.add_argument("--max-tokens", type=int, help="the most tokens of an answer")
+    made.add_argument("--max-tokens", type=int, help="maximum number of tokens of an answer")
     made.add_argument(
         "--api-key", default=os.environ.get("RAPPORT_API_KEY"), help="default: RAPPORT_API_KEY"
     )

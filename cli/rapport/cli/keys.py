@@ -1,6 +1,6 @@
-"""rapport keys: make API keys, list them, take them away.
+"""rapport keys: create, list and remove API keys.
 
-A service that runs with the file sees a change within a second.
+A running service that uses the file applies a change within a second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SECRET_BYTES = 32
 
 
 class KeysError(Exception):
-    """The command cannot be done; the text is one line that says why."""
+    """A command failed. The text is one line that says why."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="rapport keys", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    adding = commands.add_parser("add", help="make a key and print it, this once")
+    adding = commands.add_parser("add", help="create a key and print it; it cannot be shown again")
     adding.set_defaults(command=add)
     adding.add_argument("--models", help="ids of the models it may use, separated by commas")
     for name, field in KeyLimits.model_fields.items():
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         adding.add_argument(flag, type=int, metavar="N", help=field.description)
     listing = commands.add_parser("list", help="list the keys: names, ids in logs, and limits")
     listing.set_defaults(command=list_keys)
-    removing = commands.add_parser("remove", help="take a key away")
+    removing = commands.add_parser("remove", help="remove a key")
     removing.set_defaults(command=remove)
     for command in (adding, removing):
         command.add_argument("name", type=name_of, metavar="NAME")
@@ -95,7 +95,7 @@ def list_keys(file: Path, _: argparse.Namespace) -> Iterator[str]:
 
 
 def terms(entry: KeyEntry) -> Iterator[str]:
-    """What is particular about a key."""
+    """The settings of a key that differ from the defaults."""
     if entry.disabled:
         yield "disabled"
     if entry.models is not None:

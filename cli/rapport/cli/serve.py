@@ -1,4 +1,4 @@
-"""`rapport serve`: the model is prepared, then service and gateway run as two processes."""
+"""`rapport serve`: prepares the model, then runs service and gateway as two processes."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from rapport.service.engine.runtime.providers import ProviderError, choose_provi
 logger = logging.getLogger("rapport.serve")
 
 PARTS = ("service", "gateway")
-# Seconds beyond the grace after which a part that should have ended is ended.
-PATIENCE = 10.0
-# Seconds for a part to show its stacks before the next one does.
-STACKS = 0.1
+# How long after the grace period a part that has not exited is killed.
+KILL_DELAY_S = 10.0
+# Time for a part to write its stacks before the next one does.
+STACKS_DELAY_S = 0.1
 
 
 class ServeSettings(GatewaySettings, ServiceSettings):
@@ -111,7 +111,7 @@ def run(settings: ServeSettings) -> int:
     check_certificates(settings)
     folder = settings.model_folder or prepare(settings)
     prefill_folder = settings.prefill_folder or prepare_prefill(settings)
-    patience = settings.drain_delay + settings.shutdown_grace + PATIENCE
+    patience = settings.drain_delay + settings.shutdown_grace + KILL_DELAY_S
     with meeting(settings) as place:
         variables = environment(settings, folder, prefill_folder) | place
         parts = [Part(name, python_module(f"rapport.{name}"), variables) for name in PARTS]
@@ -198,7 +198,7 @@ def catch_signals(parts: Sequence[Part]) -> list[int]:
     def pass_on(number: int, _: object) -> None:
         for part in parts:
             part.tell(number)
-            time.sleep(STACKS)
+            time.sleep(STACKS_DELAY_S)
 
     signal.signal(signal.SIGUSR1, pass_on)
     return told

@@ -1,4 +1,4 @@
-"""`rapport top`: what a running server does, live in the terminal."""
+"""`rapport top`: a live view of a running server in the terminal."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="rapport top", description=__doc__)
-    made.add_argument("--url", default=address("METRICS_PORT", 9464), help="metrics of the service")
+    made.add_argument("--url", default=address("METRICS_PORT", 9464), help="URL of its metrics")
     made.add_argument(
         "--gateway-url",
         default=address("GATEWAY_METRICS_PORT", 9465),
-        help="metrics of the gateway; left out where it does not answer",
+        help="metrics URL of the gateway; omitted if it does not answer",
     )
     made.add_argument("--interval", type=interval, default=2.0, help="seconds between frames")
-    made.add_argument("--once", action="store_true", help="show what one interval has, and leave")
+    made.add_argument("--once", action="store_true", help="show one interval and exit")
     return made
 
 
@@ -57,7 +57,7 @@ def interval(text: str) -> float:
 
 
 class Watched:
-    """A process that is scraped again and again."""
+    """A process whose metrics are scraped periodically."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -81,7 +81,7 @@ class Watched:
 
 
 def watch(console: Console, options: argparse.Namespace) -> None:
-    """Shows frames for ever; a service that is not there is asked again."""
+    """Shows frames until interrupted. A service that does not answer is tried again."""
     service, gateway = Watched(options.url), Watched(options.gateway_url)
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         while True:

@@ -19,8 +19,8 @@ logger = logging.getLogger("rapport.tls")
 # Forward secrecy and authenticated encryption; of TLS 1.3 OpenSSL offers nothing else.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
-# A certificate is warned of so long before its end.
-SOON = timedelta(days=14)
+# How long before its expiry a certificate is warned of.
+EXPIRY_WARNING = timedelta(days=14)
 
 _Made = TypeVar("_Made")
 
@@ -192,7 +192,7 @@ class Reloaded(Generic[_Made]):
         if self.expiry is None:
             return
         end, now = datetime.fromtimestamp(self.expiry, UTC), datetime.now(UTC)
-        if end - now <= SOON:
+        if end - now <= EXPIRY_WARNING:
             told = "expires" if end > now else "has expired"
             logger.warning("%s %s: %s", self.files.chain, told, end.isoformat())
 

@@ -1,4 +1,4 @@
-"""rapport models: import models into the cache, list them, say where they are."""
+"""rapport models: import models into the cache, list them, print their paths."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rapport.models.cache import store as cache
+from rapport.models.cache import store
 from rapport.models.cache.catalog import DEFAULT_MODEL, KNOWN
 from rapport.models.errors import ModelError, UnknownModelError
 from rapport.models.folder import is_current
@@ -55,7 +55,7 @@ def import_model(options: argparse.Namespace) -> Iterator[str]:
 
 
 def locate(options: argparse.Namespace) -> Iterator[str]:
-    folder = cache.model_folder(options.model, options.precision)
+    folder = store.model_folder(options.model, options.precision)
     if not is_current(folder, pinned(options.model)):
         again = f"rapport models import {options.model} --precision {options.precision}"
         raise UnknownModelError(f"{folder} is not there; run: {again}")
@@ -64,7 +64,7 @@ def locate(options: argparse.Namespace) -> Iterator[str]:
 
 def list_models(_: argparse.Namespace) -> Iterator[str]:
     """One line for each model: its id and the precisions that are in the cache."""
-    folders = cache.cache_root().glob("models/*/*")
+    folders = store.cache_root().glob("models/*/*")
     present = sorted(
         (path.parent.name, path.name)
         for path in folders

@@ -17,7 +17,7 @@ from onnx import ModelProto
 from tokenizers import Tokenizer
 
 from rapport.common.model_spec import FILE_NAME, FORMAT, ModelSpec
-from rapport.models.cache import store as cache
+from rapport.models.cache import store
 from rapport.models.gguf.reader import Architecture, GgufFile
 from rapport.models.gguf.tokenizer import tokenizer_from
 from rapport.models.onnx.file import OnnxWriter
@@ -62,7 +62,7 @@ def write_folder(origin: Origin, precision: str, final: Path, progress: Progress
     The caller holds the cache's lock.
     """
     file = GgufFile(origin.gguf)
-    with cache.partial_folder(final) as partial:
+    with store.partial_folder(final) as partial:
         tokenizer = tokenizer_from(file.vocabulary)
         write_graph(file, precision, partial, progress)
         if PRECISIONS[precision].int8_cache:
@@ -72,7 +72,7 @@ def write_folder(origin: Origin, precision: str, final: Path, progress: Progress
         (partial / TEMPLATE).write_text(file.chat_template, encoding="utf-8")
         describe(file, origin, precision, file_sizes(partial)).write(partial)
         progress("writing to disk", 1.0)
-        cache.publish(partial, final)
+        store.publish(partial, final)
 
 
 def write_graph(file: GgufFile, precision: str, folder: Path, progress: Progress) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rapport.models.cache import store as cache
+from rapport.models.cache import store
 from rapport.models.cache.catalog import KNOWN, KnownModel, known_model
 from rapport.models.cache.fetch import fetch, sha256_of
 from rapport.models.errors import (
@@ -32,7 +32,7 @@ def ensure_any(model_id: str, precisions: Sequence[str], progress: Progress = si
     first, but where that cannot be, as in a cache that is for reading only, another one that is
     there does. Raises a ModelError.
     """
-    folders = (cache.model_folder(model_id, precision) for precision in precisions)
+    folders = (store.model_folder(model_id, precision) for precision in precisions)
     present = next((folder for folder in folders if is_current(folder, pinned(model_id))), None)
     if present is not None and model_id not in KNOWN:
         return present
@@ -52,11 +52,11 @@ def ensure(model_id: str, precision: str, progress: Progress = silent) -> Path:
     nothing half-made left behind.
     """
     check_precision(precision)
-    folder, wanted = cache.model_folder(model_id, precision), pinned(model_id)
+    folder, wanted = store.model_folder(model_id, precision), pinned(model_id)
     if is_current(folder, wanted):
         return folder
     model = source_of(model_id, precision)
-    with explained(f"{model_id} --precision {precision}"), cache.writing(progress):
+    with explained(f"{model_id} --precision {precision}"), store.writing(progress):
         # Another process may have imported it while this one waited.
         if not is_current(folder, wanted):
             write_folder(origin_of(model, fetch(model, progress)), precision, folder, progress)
@@ -80,8 +80,8 @@ def import_file(gguf: Path, precision: str, progress: Progress = silent) -> Path
     if not gguf.is_file():
         raise UnknownModelError(f"there is no file {gguf}")
     model_id = id_of(gguf)
-    folder = cache.model_folder(model_id, precision)
-    with explained(f"{gguf} --precision {precision}"), cache.writing(progress):
+    folder = store.model_folder(model_id, precision)
+    with explained(f"{gguf} --precision {precision}"), store.writing(progress):
         sha256 = sha256_of(gguf)
         source = {"file": str(gguf.resolve()), "gguf_sha256": sha256}
         if pinned(model_id) not in (None, sha256):
@@ -131,7 +131,7 @@ def explained(arguments: str) -> Iterator[None]:
     except CorruptFileError as error:
         raise CorruptFileError(f"{error}; put a sound file there, {again}") from error
     except OSError as error:
-        place = error.filename or cache.cache_root()
+        place = error.filename or store.cache_root()
         reason = error.strerror or error
         raise CacheError(
             f"cannot use {place}: {reason}; make room or set RAPPORT_CACHE, {again}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from rapport.common.telemetry import async_handler as outlet
-from rapport.common.telemetry.async_handler import MOST_WAITING, Outlet
+from rapport.common.telemetry.async_handler import MAX_WAITING_BYTES, AsyncHandler
 
 LINE = "x" * 99
 
@@ -22,10 +22,10 @@ class Pipe:
 
     reader: int
     writer: int
-    outlets: list[Outlet] = field(default_factory=list)
+    outlets: list[AsyncHandler] = field(default_factory=list)
 
-    def outlet(self, most_waiting: int = MOST_WAITING) -> Outlet:
-        self.outlets.append(Outlet(self.writer, most_waiting))
+    def outlet(self, max_waiting_bytes: int = MAX_WAITING_BYTES) -> AsyncHandler:
+        self.outlets.append(AsyncHandler(self.writer, max_waiting_bytes))
         return self.outlets[-1]
 
     def lines(self, count: int) -> bytes:
@@ -66,7 +66,7 @@ def test_lines_are_written_in_order(pipe: Pipe) -> None:
 
 def test_a_reader_that_stopped_stops_nobody(pipe: Pipe) -> None:
     """Into a full pipe one can log on; what is too much is dropped, and counted in the log."""
-    handler = pipe.outlet(most_waiting=10_000)
+    handler = pipe.outlet(max_waiting_bytes=10_000)
     for _ in range(1000):
         handler.emit(record(LINE))
     text, kept, dropped = b"", 0, 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.common.telemetry.formatters import JsonLines, TextLines, fields
+from rapport.common.telemetry.formatters import JsonFormatter, TextFormatter, fields
 
 # Whatever Python can hold as text, halves of surrogate pairs included.
 ANYTHING = st.text(st.characters())
@@ -34,11 +34,11 @@ def failed(error: BaseException) -> logging.LogRecord:
 
 
 def text(made: logging.LogRecord, *, content: bool = False) -> str:
-    return TextLines(content=content).format(made)
+    return TextFormatter(content=content).format(made)
 
 
 def parsed(made: logging.LogRecord, *, content: bool = False) -> dict[str, Any]:
-    line = JsonLines(content=content).format(made)
+    line = JsonFormatter(content=content).format(made)
     assert len(line.splitlines()) == 1
     value: dict[str, Any] = orjson.loads(line)
     return value
@@ -73,7 +73,7 @@ def test_nothing_breaks_a_json_line(
     said: str, others: list[str], number: int, ratio: float
 ) -> None:
     """Whatever the values are, a line is one object that a strict parser reads."""
-    line = JsonLines(content=False).format(
+    line = JsonFormatter(content=False).format(
         record("%s", said, others=others, number=number, ratio=ratio)
     )
     assert line.isprintable()
@@ -128,7 +128,7 @@ def test_content_is_told_when_asked_for() -> None:
     assert "forged" in parsed(failed(ValueError(FORGED)), content=True)["exception"]
 
 
-@pytest.mark.parametrize("lines", [TextLines, JsonLines])
+@pytest.mark.parametrize("lines", [TextFormatter, JsonFormatter])
 def test_levels(lines: type[logging.Formatter]) -> None:
     """Without an exception there is a single line."""
     assert len(lines(content=True).format(record("plain")).splitlines()) == 1  # type: ignore[call-arg]

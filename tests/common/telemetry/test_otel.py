@@ -105,7 +105,7 @@ def deaf() -> Iterator[str]:
 
 def test_a_deaf_receiver_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The end is put off for no longer than is set."""
-    monkeypatch.setattr(otel, "PATIENCE", 0.2)
+    monkeypatch.setattr(otel, "FLUSH_TIMEOUT_S", 0.2)
     before = {*threading.enumerate()}
     with deaf() as url:
         with traced(url) as tracer:

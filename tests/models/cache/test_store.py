@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rapport.models.cache import store as cache_module
+from rapport.models.cache import store
 from rapport.models.cache.store import (
     PARTIAL,
     cache_root,
@@ -88,7 +88,7 @@ def test_disk_that_cannot_flush_publishes_nothing(
     def fail(_: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(cache_module.os, "fsync", fail)
+    monkeypatch.setattr(store.os, "fsync", fail)
     with pytest.raises(OSError, match="Input/output"), partial_folder(final) as partial:
         publish(partial, final)
     assert (final / "file").read_text() == "old"

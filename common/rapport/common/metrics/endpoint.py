@@ -21,7 +21,7 @@ logger = logging.getLogger("rapport.metrics")
 # Scrapes that are served at once; who holds a connection holds up no more than that.
 MOST = 8
 # Seconds that a client may take for each piece of its request or of the answer.
-PATIENCE = 5.0
+REQUEST_TIMEOUT_S = 5.0
 # Seconds that closing may take.
 POLL = 0.1
 
@@ -38,7 +38,7 @@ class Endpoint(ThreadingTCPServer):
         self.address_family = family
         self._room = threading.BoundedSemaphore(MOST)
         handler: Any = type(
-            "Handler", (MetricsHandler,), {"registry": registry, "timeout": PATIENCE}
+            "Handler", (MetricsHandler,), {"registry": registry, "timeout": REQUEST_TIMEOUT_S}
         )
         super().__init__((str(address[0]), port), handler)
 

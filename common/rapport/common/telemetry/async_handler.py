@@ -1,4 +1,4 @@
-"""Where log lines leave a process, which waits for no reader of them."""
+"""A log handler that never blocks its process."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import threading
 import time
 from collections import deque
 
-MOST_WAITING = 4 << 20
-"""Bytes of lines that may wait for a reader; what comes then is dropped and counted."""
+MAX_WAITING_BYTES = 4 << 20
+"""Size of the lines that may wait for a reader; further lines are dropped and counted."""
 FLUSH = 1.0
 """Seconds that lines get to leave when the process ends."""
 PAUSE = 0.05
 """Seconds between two tries where the descriptor does not block."""
 
 
-class Outlet(logging.Handler):
+class AsyncHandler(logging.Handler):
     """Writes lines to a file descriptor, from a thread of its own.
 
     A pipe that nobody reads would otherwise stop the process at its next line.
     """
 
-    def __init__(self, descriptor: int, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(self, descriptor: int, max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
         super().__init__()
         self._descriptor = descriptor
-        self._most = most_waiting
+        self._max_waiting_bytes = max_waiting_bytes
         self._lines: deque[bytes] = deque()
         self._waiting = 0
         """Bytes of lines that are not written yet."""
@@ -36,10 +36,10 @@ class Outlet(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record).encode(errors="backslashreplace") + b"\n"
-        except Exception:  # noqa: BLE001 - a record that cannot be shown harms nobody but itself
+        except Exception:  # noqa: BLE001 - a record that cannot be shown is dropped
             line = b""
         with self._changed:
-            if not line or self._waiting + len(line) > self._most:
+            if not line or self._waiting + len(line) > self._max_waiting_bytes:
                 self._dropped += 1
             else:
                 self._lines.append(line)
@@ -66,9 +66,9 @@ class Outlet(logging.Handler):
                 self._write(self._missing(dropped))
 
     def _missing(self, count: int) -> bytes:
-        """A line that tells of lines that were dropped."""
-        told = f"{count} log lines before this one were dropped: they were not read in time"
-        record = logging.LogRecord(__name__, logging.WARNING, "", 0, told, None, None)
+        """A line that says how many lines were dropped."""
+        message = f"{count} log lines before this one were dropped: they were not read in time"
+        record = logging.LogRecord(__name__, logging.WARNING, "", 0, message, None, None)
         return self.format(record).encode() + b"\n"
 
     def _write(self, line: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Log records as lines, of text or of JSON, that nothing in them can break or forge."""
+"""Log records as lines of text or JSON, whose content cannot break or forge a line."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 import orjson
 
-# What an exception says may quote a request. These speak of the machine.
-OF_THE_MACHINE = (OSError, MemoryError)
+# An exception's message may quote a request. Those of these types describe the machine only.
+SAFE_ERRORS = (OSError, MemoryError)
 RUNTIME = "onnxruntime"
 
 
 def fields(**values: Any) -> dict[str, Any]:
-    """What a JSON line has beside its message, as the `extra` of a call; None is left out."""
+    """Fields of a JSON line beside its message, for `extra` of a log call; None is omitted."""
     return {"fields": {name: value for name, value in values.items() if value is not None}}
 
 
-class TextLines(logging.Formatter):
+class TextFormatter(logging.Formatter):
     """`time LEVEL message`, with the exception indented below it."""
 
     def __init__(self, *, content: bool) -> None:
@@ -30,11 +30,11 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{time_of(record)} {record.levelname} {printable(record.getMessage())}"
-        told = exception_of(record, content=self._content).splitlines()
-        return "\n    ".join([line, *map(printable, told)])
+        exception = exception_of(record, content=self._content).splitlines()
+        return "\n    ".join([line, *map(printable, exception)])
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object."""
 
     def __init__(self, *, content: bool) -> None:
@@ -49,8 +49,8 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }
-        if told := exception_of(record, content=self._content):
-            line["exception"] = told
+        if exception := exception_of(record, content=self._content):
+            line["exception"] = exception
         # orjson leaves some characters as they are at which readers end a line.
         return _replaced(_encoded(line), lambda char: json.dumps(char)[1:-1])
 
@@ -86,7 +86,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _discreet(error: BaseException) -> str:
     kind = type(error)
-    tells = isinstance(error, OF_THE_MACHINE) or kind.__module__.startswith(RUNTIME)
+    tells = isinstance(error, SAFE_ERRORS) or kind.__module__.startswith(RUNTIME)
     frames = "".join(traceback.format_tb(error.__traceback__))
     return f"{frames}{kind.__module__}.{kind.__qualname__}{f': {error}' if tells else ''}"
 

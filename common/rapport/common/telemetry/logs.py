@@ -8,8 +8,8 @@ import threading
 from types import TracebackType
 
 from rapport.common.settings import Settings
-from rapport.common.telemetry.async_handler import Outlet
-from rapport.common.telemetry.formatters import JsonLines, TextLines
+from rapport.common.telemetry.async_handler import AsyncHandler
+from rapport.common.telemetry.formatters import JsonFormatter, TextFormatter
 
 STDERR = 2
 
@@ -18,8 +18,8 @@ logger = logging.getLogger("rapport.process")
 
 def set_up(settings: Settings) -> None:
     """Logs from now on, warnings and what nobody catches included."""
-    lines = JsonLines if settings.log_format == "json" else TextLines
-    outlet = Outlet(STDERR)
+    lines = JsonFormatter if settings.log_format == "json" else TextFormatter
+    outlet = AsyncHandler(STDERR)
     outlet.setFormatter(lines(content=settings.log_content))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[outlet])
     logging.captureWarnings(capture=True)

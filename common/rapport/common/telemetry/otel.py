@@ -18,7 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from rapport.common.telemetry.traces import Attributes, Carrier, Span, TracesError
 
 PATH = "/v1/traces"
-PATIENCE = 2.0
+FLUSH_TIMEOUT_S = 2.0
 """Seconds that the last spans get to leave when the process ends."""
 PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL = "http/protobuf"
@@ -87,10 +87,10 @@ class OtelTracer:
         return OtelSpan(self._tracer, span)
 
     def close(self) -> None:
-        """Sends what is left, for at most `PATIENCE` seconds."""
+        """Sends what is left, for at most `FLUSH_TIMEOUT_S` seconds."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
-        closing.join(PATIENCE)
+        closing.join(FLUSH_TIMEOUT_S)
 
 
 def _check_protocol() -> None:

