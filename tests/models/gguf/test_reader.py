@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +186,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path.write_text("<html>not found</html>" * 100)
     with pytest.raises(CorruptFileError, match="not a readable GGUF file"):
         GgufFile(path)
+
+
+def test_the_library_has_the_method_that_is_overridden() -> None:
+    """When the pin of gguf moves: look at how GGUFReader._get is called, and at BoundedReader."""
+    parameters = list(inspect.signature(GGUFReader._get).parameters)
+    assert parameters == ["self", "offset", "dtype", "count", "override_order"]
+    assert "self._get(" in inspect.getsource(GGUFReader.__init__)

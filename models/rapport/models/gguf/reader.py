@@ -15,10 +15,10 @@ from rapport.models.errors import CorruptFileError, UnsupportedModelError
 from rapport.models.gguf.weights import FLOATS, SUPPORTED, Floats, Matrix
 
 ARCHITECTURE = "llama"
-# Beyond what any model says of itself.
-MOST = 1 << 24
-# The graph holds a table of the angles of as many tokens.
-MOST_CONTEXT = 1 << 20
+# Larger than any size in a real model.
+MAX_SIZE = 1 << 24
+# The graph holds a table of rotary angles for as many tokens.
+MAX_CONTEXT_TOKENS = 1 << 20
 # What GroupQueryAttention wants a head's size to be a multiple of.
 HEAD_UNIT = 8
 CONTROL, USER_DEFINED = 3, 4  # token types
@@ -53,8 +53,11 @@ class Vocabulary:
     pre: str
 
 
-class Reader(GGUFReader):
-    """The library's, which reads on behind the end of a file: nothing, as often as it is told."""
+class BoundedReader(GGUFReader):
+    """The library's reader, with a check that nothing is read beyond the end of the file.
+
+    It overrides a private method, so pyproject.toml allows one minor version of gguf only.
+    """
 
     def _get(self, offset: int, dtype: Any, count: int = 1, *order: Any, **orders: Any) -> Any:
         end = int(offset) + np.dtype(dtype).itemsize * int(count)
@@ -73,7 +76,7 @@ class GgufFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.reader = Reader(path)
+            self.reader = BoundedReader(path)
         except OSError:
             raise
         except Exception as error:  # the library checks little, and raises what that leads to
@@ -135,10 +138,10 @@ class GgufFile:
             raise self.corrupt(f"{key} is no list of {kind.__name__}")
         return found
 
-    def count(self, key: str, default: int | None = None, most: int = MOST) -> int:
+    def count(self, key: str, default: int | None = None, maximum: int = MAX_SIZE) -> int:
         number = self.value(key, int, default)
-        if not 0 < number <= most:
-            raise self.corrupt(f"{key} is {number}, not from 1 to {most}")
+        if not 0 < number <= maximum:
+            raise self.corrupt(f"{key} is {number}, not from 1 to {maximum}")
         return number
 
     def positive(self, key: str, default: float | None = None) -> float:
@@ -160,7 +163,7 @@ class GgufFile:
             kv_heads=self.kv_heads(heads),
             head_size=head_size,
             feed_forward=self.count("llama.feed_forward_length"),
-            context_length=self.count("llama.context_length", most=MOST_CONTEXT),
+            context_length=self.count("llama.context_length", maximum=MAX_CONTEXT_TOKENS),
             vocab_size=self.vocab_size,
             rope_base=self.positive("llama.rope.freq_base", 10000.0),
             epsilon=self.positive("llama.attention.layer_norm_rms_epsilon"),
