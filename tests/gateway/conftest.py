@@ -15,13 +15,13 @@ import pytest
 from rapport.gateway.__main__ import hold_back
 from rapport.gateway.app import Gateway
 from rapport.gateway.config import GatewaySettings
-from rapport.gateway.http1.server import Server
+from rapport.gateway.http1.server import GatewayServer
 from tests.gateway.library import Library, serving
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
-class InProcess(Server):
+class InProcess(GatewayServer):
     """Leaves the signals to pytest."""
 
     def capture_signals(self) -> Any:

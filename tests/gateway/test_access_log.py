@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from rapport.gateway.access_log import MOST_OF_A_PATH, fault, fields_of, span_attributes, span_name
+from rapport.gateway.dialects.fireworks import FIREWORKS
 from rapport.gateway.http1.exchange import Exchange
 from tests.gateway.library import Library
 
@@ -101,7 +102,7 @@ async def test_client_that_leaves(client: httpx.AsyncClient, library: Library, t
 
 def exchange(status: int | None, route: str | None = "/v1/books/{number}") -> Exchange:
     scope = {"method": "GET", "raw_path": b"/v1/books/7", "query_string": b"", "headers": []}
-    made = Exchange(scope, None, None)
+    made = Exchange(scope, None, None, FIREWORKS)
     made.status, made.route = status, route
     return made
 

@@ -2,37 +2,37 @@ from __future__ import annotations
 
 import pytest
 
-from rapport.gateway.drain import Doors
+from rapport.gateway.drain import DrainState
 from rapport.gateway.errors import ApiError
 
 
 def test_states() -> None:
-    """Leaving, only health checks are refused; closed, requests are as well."""
-    doors = Doors()
-    doors.check_health()
-    doors.check()
-    doors.leaving = True
+    """Health checks fail first; later new requests are refused as well."""
+    drain = DrainState()
+    drain.check_health()
+    drain.check_accepting()
+    drain.health_fails = True
     with pytest.raises(ApiError):
-        doors.check_health()
-    doors.check()
-    doors.closed = True
-    for check in (doors.check_health, doors.check):
+        drain.check_health()
+    drain.check_accepting()
+    drain.refuses_requests = True
+    for check in (drain.check_health, drain.check_accepting):
         with pytest.raises(ApiError) as raised:
             check()
         assert (raised.value.status, raised.value.headers["connection"]) == (503, "close")
 
 
-def fail_inside(doors: Doors) -> None:
-    with doors.entered():
-        assert doors.inside == 2
+def fail_inside(drain: DrainState) -> None:
+    with drain.tracked():
+        assert drain.in_flight == 2
         raise ValueError("failed")
 
 
-def test_who_is_inside() -> None:
+def test_requests_in_flight_are_counted() -> None:
     """Requests are counted while they are answered, also those that fail."""
-    doors = Doors()
-    with doors.entered():
+    drain = DrainState()
+    with drain.tracked():
         with pytest.raises(ValueError, match="failed"):
-            fail_inside(doors)
-        assert doors.inside == 1
-    assert doors.inside == 0
+            fail_inside(drain)
+        assert drain.in_flight == 1
+    assert drain.in_flight == 0

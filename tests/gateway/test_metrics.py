@@ -12,8 +12,9 @@ import grpc
 import pytest
 
 from bench.server import free_ports
+from rapport.gateway.dialects.fireworks import FIREWORKS
 from rapport.gateway.http1.exchange import Exchange
-from rapport.gateway.metrics import Metrics
+from rapport.gateway.metrics import GatewayMetrics
 from tests.gateway.conftest import Serve
 from tests.gateway.library import Library, serving
 
@@ -22,15 +23,15 @@ QUICK = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backof
 
 
 @pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
+def metrics() -> GatewayMetrics:
+    return GatewayMetrics()
 
 
-def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+def value(metrics: GatewayMetrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(f"rapport_gateway_{name}", labels)
 
 
-async def until(metrics: Metrics, expected: float, name: str, **labels: str) -> None:
+async def until(metrics: GatewayMetrics, expected: float, name: str, **labels: str) -> None:
     async with asyncio.timeout(10):
         while value(metrics, name, **labels) != expected:  # noqa: ASYNC110 - seen from outside
             await asyncio.sleep(0.01)
@@ -46,11 +47,11 @@ def exchange(method: str = "POST", body: bytes = b"") -> Exchange:
         pass
 
     scope = {"method": method, "raw_path": b"/x", "query_string": b"", "headers": []}
-    return Exchange(scope, receive, send)
+    return Exchange(scope, receive, send, FIREWORKS)
 
 
 @asynccontextmanager
-async def followed(metrics: Metrics, port: int) -> AsyncIterator[grpc.aio.Channel]:
+async def followed(metrics: GatewayMetrics, port: int) -> AsyncIterator[grpc.aio.Channel]:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", QUICK) as channel:
         following = asyncio.create_task(metrics.follow(channel))
         yield channel
@@ -58,7 +59,7 @@ async def followed(metrics: Metrics, port: int) -> AsyncIterator[grpc.aio.Channe
         await asyncio.wait([following])
 
 
-async def test_bytes_and_times(metrics: Metrics) -> None:
+async def test_bytes_and_times(metrics: GatewayMetrics) -> None:
     """Bodies are counted in bytes, an answer in pieces by all of them."""
     one = exchange(body=b"12345")
     with metrics.watch(one):
@@ -82,7 +83,7 @@ async def test_bytes_and_times(metrics: Metrics) -> None:
 
 
 @pytest.mark.parametrize("method", ["PROPFIND", "x" * 1000])
-async def test_made_up_verbs(metrics: Metrics, method: str) -> None:
+async def test_made_up_verbs(metrics: GatewayMetrics, method: str) -> None:
     """A verb that is none of HTTP's makes no label of its own."""
     with metrics.watch(exchange(method)):
         pass
@@ -90,7 +91,7 @@ async def test_made_up_verbs(metrics: Metrics, method: str) -> None:
     assert value(metrics, "requests_total", **labels) == 1
 
 
-async def test_a_fault_leaves_nothing_in_flight(metrics: Metrics) -> None:
+async def test_a_fault_leaves_nothing_in_flight(metrics: GatewayMetrics) -> None:
     """Whatever happens in an exchange, it ends and is counted."""
     with pytest.raises(asyncio.CancelledError), metrics.watch(exchange()):
         raise asyncio.CancelledError
@@ -99,10 +100,10 @@ async def test_a_fault_leaves_nothing_in_flight(metrics: Metrics) -> None:
 
 
 async def test_stuck_readers(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, metrics: Metrics
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, metrics: GatewayMetrics
 ) -> None:
     """A client that is cut for reading nothing is counted; one that leaves is not."""
-    monkeypatch.setattr("rapport.gateway.app.Metrics", lambda: metrics)
+    monkeypatch.setattr("rapport.gateway.app.GatewayMetrics", lambda: metrics)
     body = json.dumps({"stream": True, "count": 100_000, "size": 10_000})
     head = {"content-type": "application/json"}
     async with serve(reader_timeout=0.3) as client:
@@ -114,7 +115,7 @@ async def test_stuck_readers(
             await until(metrics, 1, "stuck_readers_total")
 
 
-async def test_connection(metrics: Metrics) -> None:
+async def test_connection(metrics: GatewayMetrics) -> None:
     """A service that goes is told of, and each connection is counted."""
     (port,) = free_ports(1)
     async with followed(metrics, port) as channel:
@@ -126,7 +127,7 @@ async def test_connection(metrics: Metrics) -> None:
             await until(metrics, 0, "upstream_state", **READY)
 
 
-async def test_no_service(metrics: Metrics) -> None:
+async def test_no_service(metrics: GatewayMetrics) -> None:
     """Where nothing listens exactly one state is told, and it is not that all is well."""
     (port,) = free_ports(1)
     async with followed(metrics, port) as channel:

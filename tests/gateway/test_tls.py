@@ -19,7 +19,7 @@ import openai
 import pytest
 
 from rapport.common.tls import TlsFiles
-from rapport.gateway.metrics import Metrics
+from rapport.gateway.metrics import GatewayMetrics
 from tests.certificates import Authority
 from tests.gateway.conftest import Serve
 from tests.gateway.library import Library
@@ -58,7 +58,7 @@ def trust(ca: Authority, own: TlsFiles | None = None) -> ssl.SSLContext:
     return context
 
 
-def expiry(metrics: Metrics) -> float | None:
+def expiry(metrics: GatewayMetrics) -> float | None:
     name = "rapport_gateway_certificate_expiry_timestamp_seconds"
     return metrics.registry.get_sample_value(name, {"setting": "http_tls_cert"})
 
@@ -166,8 +166,8 @@ async def test_scrapes_and_connections_renew(
     https: Https, ca: Authority, files: TlsFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever looks first, both see the new certificate: its end, and itself."""
-    metrics = Metrics()
-    monkeypatch.setattr("rapport.gateway.app.Metrics", lambda: metrics)
+    metrics = GatewayMetrics()
+    monkeypatch.setattr("rapport.gateway.app.GatewayMetrics", lambda: metrics)
     async with https() as client:
         for day, scrape_first in enumerate((True, False, True), start=1):
             end = dt.datetime(2048, 1, day, tzinfo=dt.UTC)

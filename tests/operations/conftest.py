@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.server import Target
 from rapport.cli.scrape import Interval, Scrape, scrape
 from rapport.common.tls import Reloaded, TlsFiles
-from rapport.gateway.metrics import Metrics as GatewayMetrics
+from rapport.gateway.metrics import GatewayMetrics
 from rapport.service.lifecycle import Lifecycle
 from rapport.service.metrics.service import ServiceMetrics
 from tests.certificates import Authority

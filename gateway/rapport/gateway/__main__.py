@@ -20,7 +20,7 @@ from rapport.common.telemetry.traces import Tracer, TracesError, tracing
 from rapport.common.tls import CertificateError
 from rapport.gateway.app import Gateway
 from rapport.gateway.config import GatewaySettings
-from rapport.gateway.http1.server import Server
+from rapport.gateway.http1.server import GatewayServer
 from rapport.gateway.upstream.upstream import DescriptorSetError
 
 logger = logging.getLogger("gateway")
@@ -59,7 +59,7 @@ def serve(settings: GatewaySettings, tracer: Tracer) -> int:
         DescriptorSetError: the settings name a file that is none.
     """
     app = Gateway(settings, tracer)
-    server = Server(app, settings)
+    server = GatewayServer(app, settings)
     listening = _listen(settings.http_host, settings.http_port)
     with exposed(app.metrics.registry, settings, settings.gateway_metrics_port):
         server.run([listening])

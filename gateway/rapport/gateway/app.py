@@ -15,12 +15,14 @@ from rapport.common.telemetry.formatters import fields
 from rapport.common.telemetry.traces import Tracer, Untraced
 from rapport.gateway.access_log import fault, log_access, span_attributes, span_name
 from rapport.gateway.config import GatewaySettings
-from rapport.gateway.drain import Doors, shutting_down
+from rapport.gateway.dialects.dialect import Dialect
+from rapport.gateway.dialects.fireworks import FIREWORKS
+from rapport.gateway.drain import DrainState, shutting_down
 from rapport.gateway.errors import ApiError, bad_request, internal
 from rapport.gateway.http1.exchange import DisconnectedError, Exchange
-from rapport.gateway.metrics import Metrics
+from rapport.gateway.metrics import GatewayMetrics
 from rapport.gateway.pages import PATHS, Pages
-from rapport.gateway.transcoding.call import Call
+from rapport.gateway.transcoding.call import UpstreamCall
 from rapport.gateway.transcoding.codec.violations import InvalidError
 from rapport.gateway.transcoding.routes import Route
 from rapport.gateway.upstream.upstream import Upstream
@@ -37,23 +39,29 @@ CLIENT_CLOSED_REQUEST = 499  # Nobody sees it but the log.
 class Gateway:
     """Transcodes HTTP/JSON to the RPCs of one upstream."""
 
-    def __init__(self, settings: GatewaySettings, tracer: Tracer | None = None) -> None:
-        self.metrics = Metrics()
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        tracer: Tracer | None = None,
+        dialect: Dialect = FIREWORKS,
+    ) -> None:
+        self.metrics = GatewayMetrics()
+        self.dialect = dialect
         self._settings = settings
         self._untraced = Untraced()
         self._tracer = tracer or self._untraced
-        self._upstream = Upstream(settings, self.metrics.follow)
+        self._upstream = Upstream(settings, self.metrics.follow, dialect)
         if self._upstream.certificate is not None:
             self.metrics.certificates.add("upstream_cert", self._upstream.certificate)
-        self.doors = Doors()
-        self._pages = Pages(self._upstream, self.doors)
+        self.drain = DrainState()
+        self._pages = Pages(self._upstream, self.drain)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="body")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
-            exchange = Exchange(scope, receive, send)
+            exchange = Exchange(scope, receive, send, self.dialect)
             with self.metrics.watch(exchange):
                 await self._serve(exchange)
 
@@ -72,7 +80,7 @@ class Gateway:
         span = tracer.begin(exchange.method, exchange.headers, exchange.began)
         exchange.trace = span.carrier
         try:
-            with self.doors.entered():
+            with self.drain.tracked():
                 await self._answer_or_refuse(exchange)
         except DisconnectedError:
             exchange.status = CLIENT_CLOSED_REQUEST
@@ -110,7 +118,7 @@ class Gateway:
             exchange.route = exchange.path
             await self._pages.answer(exchange)
             return
-        self.doors.check()
+        self.drain.check_accepting()
         route, variables = self._upstream.table.find(exchange.method, exchange.path)
         exchange.route = route.path
         # What was read is not kept while the call runs, only the request made of it.
@@ -130,11 +138,12 @@ class Gateway:
             return read()
         return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
-    def _call(self, exchange: Exchange, route: Route, request: Message) -> Call:
+    def _call(self, exchange: Exchange, route: Route, request: Message) -> UpstreamCall:
         limit, own = self._settings.request_timeout, exchange.timeout()
         is_own = own is not None and (limit is None or own <= limit)
-        return Call(
+        return UpstreamCall(
             exchange=exchange,
+            dialect=self.dialect,
             channel=self._upstream.channel,
             method=route.endpoint.choose(request),
             request=request,

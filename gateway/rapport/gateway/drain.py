@@ -1,4 +1,4 @@
-"""Whether requests are let in, and how many are inside."""
+"""Whether requests are accepted, and how many are in flight."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from contextlib import contextmanager
 from rapport.gateway.errors import ApiError, unavailable
 
 
-class Doors:
-    """Open, then leaving: health checks fail. Then closed: new requests are refused."""
+class DrainState:
+    """Before a stop health checks fail first, then new requests are refused."""
 
     def __init__(self) -> None:
-        self.inside = 0
-        self.leaving = False
-        self.closed = False
+        self.in_flight = 0
+        self.health_fails = False
+        self.refuses_requests = False
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
+    def tracked(self) -> Iterator[None]:
         """Counts a request while it is answered or refused."""
-        self.inside += 1
+        self.in_flight += 1
         try:
             yield
         finally:
-            self.inside -= 1
+            self.in_flight -= 1
 
     def check_health(self) -> None:
-        """Raises ApiError once no more requests should come."""
-        if self.leaving or self.closed:
+        """Raises ApiError once health checks fail."""
+        if self.health_fails or self.refuses_requests:
             raise shutting_down()
 
-    def check(self) -> None:
-        """Raises ApiError once requests are no longer let in."""
-        if self.closed:
+    def check_accepting(self) -> None:
+        """Raises ApiError once requests are refused."""
+        if self.refuses_requests:
             raise shutting_down()
 
 

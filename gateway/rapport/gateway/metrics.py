@@ -18,7 +18,7 @@ VERBS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 STATES = tuple(grpc.ChannelConnectivity)
 
 
-class Metrics:
+class GatewayMetrics:
     """Labels are bounded: routes are templates, and what no route is for is `other`."""
 
     def __init__(self) -> None:

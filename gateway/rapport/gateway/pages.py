@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.resources import files
 
-from rapport.gateway.drain import Doors
+from rapport.gateway.drain import DrainState
 from rapport.gateway.errors import method_not_allowed
 from rapport.gateway.http1.exchange import Exchange
 from rapport.gateway.upstream.upstream import Upstream
@@ -35,9 +35,9 @@ FRESH = {"cache-control": "no-cache"}
 class Pages:
     """The gateway's own pages. They are open: a key is asked for by the service."""
 
-    def __init__(self, upstream: Upstream, doors: Doors) -> None:
+    def __init__(self, upstream: Upstream, drain: DrainState) -> None:
         self._upstream = upstream
-        self._doors = doors
+        self._drain = drain
         folder = files("rapport.gateway") / "assets"
         self._assets = {
             path: ((folder / name).read_bytes(), {"content-type": kind, **SECURITY, **FRESH})
@@ -54,10 +54,10 @@ class Pages:
     async def _page(self, path: str) -> tuple[bytes, Mapping[str, str]]:
         if path in (READY, ALIVE):
             if path == READY:
-                self._doors.check_health()
+                self._drain.check_health()
                 await self._upstream.check_health()
             return b'{"status":"ok"}', JSON
-        self._doors.check()
+        self._drain.check_accepting()
         if path == "/openapi.json":
             return self._upstream.description, {**JSON, **FRESH}
         return self._assets[path]

@@ -34,13 +34,13 @@ sys.exit(main())
 GATEWAY = """
 import sys
 from rapport.gateway.__main__ import main
-from rapport.gateway.transcoding.call import Call
-sent = Call._sent
+from rapport.gateway.transcoding.call import UpstreamCall
+metadata = UpstreamCall._metadata
 def failing(self):
     if self.request.user == "break gateway":
         raise ValueError(str(self.request))
-    return sent(self)
-Call._sent = failing
+    return metadata(self)
+UpstreamCall._metadata = failing
 sys.exit(main())
 """
 

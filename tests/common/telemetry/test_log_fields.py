@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rapport.gateway import access_log as gateway_access
+from rapport.gateway.dialects.fireworks import FIREWORKS
 from rapport.gateway.http1.exchange import Exchange
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import GenerationRequest
@@ -32,7 +33,7 @@ def documented() -> dict[str, set[str]]:
 def test_gateway(documented: dict[str, set[str]]) -> None:
     """The page has the gateway's fields, and no others."""
     scope = {"method": "GET", "raw_path": b"/", "query_string": b"", "headers": []}
-    told = gateway_access.fields_of(Exchange(scope, None, None), "")
+    told = gateway_access.fields_of(Exchange(scope, None, None, FIREWORKS), "")
     assert told.keys() == documented["both"] | documented["gateway"]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rapport.gateway.dialects.fireworks import FIREWORKS
 from rapport.gateway.errors import ApiError
 from rapport.gateway.http1.exchange import PIECE, DisconnectedError, Exchange
 
@@ -29,7 +30,7 @@ def exchange(*events: dict[str, Any], **headers: str) -> Exchange:
             (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
         ],
     }
-    return Exchange(scope, receive, send)
+    return Exchange(scope, receive, send, FIREWORKS)
 
 
 GONE = {"type": "http.disconnect"}

@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from rapport.gateway.dialects.fireworks import FIREWORKS
 from rapport.gateway.openapi.document import describe
 from rapport.gateway.transcoding.routes import learn
 from rapport.v1 import chat_pb2, model_pb2
@@ -23,7 +24,7 @@ RAPPORT = [
 def document(services: list[Any], *, closed: bool = True, key_needed: bool = False) -> Any:
     files = FileDescriptorSet.FromString(descriptor_set())
     routes = learn(services, ignore_unknown=not closed).routes
-    return describe(routes, files, closed=closed, key_needed=key_needed)
+    return describe(routes, files, FIREWORKS, closed=closed, key_needed=key_needed)
 
 
 @pytest.fixture(scope="module")

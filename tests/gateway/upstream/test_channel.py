@@ -13,7 +13,8 @@ import pytest
 from rapport.common.tls import CertificateError, TlsFiles
 from rapport.gateway.app import Gateway
 from rapport.gateway.config import GatewaySettings
-from rapport.gateway.metrics import Metrics
+from rapport.gateway.dialects.fireworks import FIREWORKS
+from rapport.gateway.metrics import GatewayMetrics
 from rapport.gateway.upstream.channel import Channels
 from rapport.gateway.upstream.upstream import Upstream
 from rapport.service.rpc.credentials import server_certificate, server_credentials
@@ -185,4 +186,6 @@ async def test_ca_that_comes_later(library: Library, ca: Authority, clients: Aut
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     """A file that is missing is an error at the start."""
     with pytest.raises(CertificateError, match="nowhere: No such file"):
-        Upstream(GatewaySettings(upstream_ca=tmp_path / "nowhere"), Metrics().follow)
+        Upstream(
+            GatewaySettings(upstream_ca=tmp_path / "nowhere"), GatewayMetrics().follow, FIREWORKS
+        )

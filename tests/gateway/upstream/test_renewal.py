@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 from rapport.gateway.config import GatewaySettings
-from rapport.gateway.metrics import Metrics
+from rapport.gateway.dialects.fireworks import FIREWORKS
+from rapport.gateway.metrics import GatewayMetrics
 from rapport.gateway.upstream.upstream import Follow, Upstream
 from rapport.service.rpc.credentials import server_certificate, server_credentials
 from tests.certificates import Authority
@@ -54,7 +55,7 @@ async def port(library: Library, ca: Authority) -> AsyncIterator[int]:
 async def upstream(port: int, ca: Authority, follow: Follow) -> AsyncIterator[Upstream]:
     """It has started, and leaves no task behind when it is closed."""
     settings = GatewaySettings(upstream=f"127.0.0.1:{port}", upstream_ca=ca.path)
-    made = Upstream(settings, follow)
+    made = Upstream(settings, follow, FIREWORKS)
     made.start()
     try:
         yield made
@@ -103,7 +104,7 @@ async def test_followers_go_along(port: int, ca: Authority) -> None:
 
 async def test_metrics_tell_of_the_new_channel(port: int, ca: Authority) -> None:
     """Each is a connection; the end of the one before is not told as the state."""
-    metrics = Metrics()
+    metrics = GatewayMetrics()
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(f"rapport_gateway_upstream_{name}", labels)

@@ -12,7 +12,8 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from rapport.gateway.config import GatewaySettings
-from rapport.gateway.metrics import Metrics
+from rapport.gateway.dialects.fireworks import FIREWORKS
+from rapport.gateway.metrics import GatewayMetrics
 from rapport.gateway.upstream.upstream import DescriptorSetError, Upstream
 from tests.gateway.conftest import gateway, until_learned
 from tests.gateway.library import Library, descriptor_set, serving
@@ -87,7 +88,7 @@ async def test_bad_descriptor_set(tmp_path: Path) -> None:
     partial.write_bytes(FileDescriptorSet(file=[files[-1]]).SerializeToString())
     for path in (tmp_path / "missing", broken, partial):
         with pytest.raises(DescriptorSetError):
-            Upstream(GatewaySettings(descriptor_set=path), Metrics().follow)
+            Upstream(GatewaySettings(descriptor_set=path), GatewayMetrics().follow, FIREWORKS)
 
 
 async def test_service_without_reflection(

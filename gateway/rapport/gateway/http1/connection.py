@@ -125,7 +125,15 @@ class Connection(BoundedProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, no_room if app is service_unavailable else app)
+        super()._start_asgi_task(
+            cycle, self._refuse_connection if app is service_unavailable else app
+        )
+
+    async def _refuse_connection(self, scope: Any, receive: Any, send: Any) -> None:
+        """An ASGI application for requests on one connection too many."""
+        error = unavailable("The server has as many connections as it can take")
+        error.headers["connection"] = "close"
+        await Exchange(scope, receive, send, self._dialect).refuse(error)
 
     def _give_up_running(self) -> None:
         running = self._running
@@ -206,13 +214,6 @@ class Connection(BoundedProtocol):
         connected: socket.socket = self.transport.get_extra_info("socket")
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         self.transport.abort()
-
-
-async def no_room(scope: Any, receive: Any, send: Any) -> None:
-    """Refuses, over ASGI, what comes over one connection too many."""
-    error = unavailable("The server has as many connections as it can take")
-    error.headers["connection"] = "close"
-    await Exchange(scope, receive, send).refuse(error)
 
 
 def _is_at_end(connected: socket.socket) -> bool:

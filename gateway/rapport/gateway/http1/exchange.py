@@ -9,6 +9,9 @@ import uuid
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
+import orjson
+
+from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.errors import ApiError, bad_request
 
 Headers = Mapping[str, str]
@@ -32,7 +35,8 @@ class DisconnectedError(Exception):
 class Exchange:
     """A request to read and a response to write; status is None until that has begun."""
 
-    def __init__(self, scope: Any, receive: Any, send: Any) -> None:
+    def __init__(self, scope: Any, receive: Any, send: Any, dialect: Dialect) -> None:
+        self._dialect = dialect
         self._receive = receive
         self._send = send
         self.began = time.monotonic()
@@ -122,7 +126,7 @@ class Exchange:
 
     async def refuse(self, error: ApiError) -> None:
         headers = {"content-type": "application/json", **error.headers}
-        await self.respond(error.status, error.body(), headers)
+        await self.respond(error.status, orjson.dumps(self._dialect.error_body(error)), headers)
 
     async def start(self, status: int, headers: Headers) -> None:
         self.status, self.ttfb = status, self.duration

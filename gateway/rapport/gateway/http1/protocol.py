@@ -8,8 +8,10 @@ import uuid
 from http import HTTPStatus
 from typing import Any
 
+import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.errors import ApiError, bad_request
 
 MAX_HEAD_BYTES = 64 << 10
@@ -28,10 +30,11 @@ class Phase(enum.Enum):
 class BoundedProtocol(HttpToolsProtocol):
     """A connection whose requests are bounded: their heads in size, all of them in time."""
 
-    def __init__(self, *args: Any, read_timeout: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, read_timeout: float, dialect: Dialect, **kwargs: Any) -> None:
         """`read_timeout` is in seconds, for a head, and for a body besides what its size earns."""
         super().__init__(*args, **kwargs)
         self._read_timeout = read_timeout
+        self._dialect = dialect
         self._phase = Phase.IDLE
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -113,7 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answers in the place of the application, if nobody has begun to, and hangs up."""
         answered = self._phase is Phase.BODY and self.cycle.response_started
         if not (answered or self._is_held()):
-            body = error.body()
+            body = orjson.dumps(self._dialect.error_body(error))
             lines = [
                 *self.server_state.default_headers,
                 (b"content-type", b"application/json"),

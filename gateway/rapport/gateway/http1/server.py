@@ -34,7 +34,7 @@ LAST_WORDS_S = 1.0
 KEEP_ALIVE_S = 75
 
 
-class Server(uvicorn.Server):
+class GatewayServer(uvicorn.Server):
     """Says where it listens, drains at a signal and ends at once at a second one."""
 
     def __init__(self, app: Gateway, settings: GatewaySettings) -> None:
@@ -42,7 +42,7 @@ class Server(uvicorn.Server):
         super().__init__(uvicorn_config(app, settings))
         self.status = 0
         """The exit status: 128 and the signal if a second one cut the drain short."""
-        self._doors = app.doors
+        self._drain_state = app.drain
         self._drain_delay = settings.drain_delay
         self._grace = settings.shutdown_grace
 
@@ -61,9 +61,9 @@ class Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         """Listens on, to refuse what comes, until those inside have their answers."""
-        self._doors.leaving = True
+        self._drain_state.health_fails = True
         await self._wait(self._drain_delay)
-        self._doors.closed = True
+        self._drain_state.refuses_requests = True
         for connection in tuple(self.server_state.connections):
             connection.shutdown()  # at once if it is idle, else behind its answer
         await self._wait(self._grace, until_empty=True)
@@ -71,7 +71,7 @@ class Server(uvicorn.Server):
     async def _wait(self, seconds: float, *, until_empty: bool = False) -> None:
         ends = time.monotonic() + seconds
         while time.monotonic() < ends and not self.force_exit:
-            if until_empty and not self._doors.inside:
+            if until_empty and not self._drain_state.in_flight:
                 return
             await asyncio.sleep(POLL_S)
 
@@ -101,6 +101,7 @@ def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
             Connection,
             delivery=Delivery(settings.reader_timeout, app.metrics.stuck_readers),
             read_timeout=settings.read_timeout,
+            dialect=app.dialect,
         ),
         ssl_context_factory=_context_factory(app, settings),
         ws="none",

@@ -9,8 +9,9 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from rapport.gateway.openapi import failures
+from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.openapi.comments import Comments
+from rapport.gateway.openapi.error_responses import HEADERS, ErrorResponses
 from rapport.gateway.openapi.names import Names
 from rapport.gateway.openapi.operations import PARAMETERS, Operations, streamed
 from rapport.gateway.openapi.schemas import Schemas
@@ -20,7 +21,12 @@ _VERSION = re.compile(r"\.?(v\d\w*)$")
 
 
 def describe(
-    routes: list[Route], files: FileDescriptorSet, *, closed: bool, key_needed: bool
+    routes: list[Route],
+    files: FileDescriptorSet,
+    dialect: Dialect,
+    *,
+    closed: bool,
+    key_needed: bool,
 ) -> dict[str, Any]:
     """The document.
 
@@ -30,7 +36,8 @@ def describe(
     names = Names([route.rpc.input_type for route in routes], _outputs(routes))
     read = Schemas(names, comments, read=True, closed=closed)
     written = Schemas(names, comments, read=False, closed=False)
-    paths = Operations(read, written, comments).of(routes)
+    errors = ErrorResponses(dialect)
+    paths = Operations(read, written, comments, errors, dialect.stream_text).of(routes)
     return {
         "openapi": "3.1.0",
         "info": _info(routes),
@@ -39,9 +46,9 @@ def describe(
         "tags": _tags(routes, comments),
         "paths": paths,
         "components": {
-            "schemas": {**read.components, **written.components, "Error": failures.ERROR},
-            "responses": failures.responses(),
-            "headers": failures.HEADERS,
+            "schemas": {**read.components, **written.components, "Error": dialect.error_schema},
+            "responses": errors.responses(),
+            "headers": HEADERS,
             "parameters": PARAMETERS,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },

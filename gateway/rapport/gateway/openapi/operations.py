@@ -10,8 +10,8 @@ from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor
 
-from rapport.gateway.openapi import failures
 from rapport.gateway.openapi.comments import Comments
+from rapport.gateway.openapi.error_responses import ErrorResponses, header_references
 from rapport.gateway.openapi.paths import path_and_parameters, query_parameters
 from rapport.gateway.openapi.schemas import Schemas
 from rapport.gateway.transcoding.codec import rules
@@ -37,10 +37,6 @@ PARAMETERS: dict[str, Any] = {
 }
 JSON = "application/json"
 EVENTS = "text/event-stream"
-_EVENTS = (
-    "The data of each event is one such object. The last event's data is `[DONE]`. A stream "
-    "that fails has an error as its last event, no `[DONE]`, and breaks off."
-)
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 
@@ -51,6 +47,8 @@ class Operations:
     read: Schemas
     written: Schemas
     comments: Comments
+    errors: ErrorResponses
+    stream_text: str
 
     def of(self, routes: list[Route]) -> dict[str, Any]:
         """The paths with their operations."""
@@ -78,7 +76,7 @@ class Operations:
             **({"requestBody": self._body(route)} if route.has_body else {}),
             "responses": {
                 "200": self._success(route),
-                **failures.references(has_body=route.has_body),
+                **self.errors.references(has_body=route.has_body),
             },
         }
 
@@ -101,13 +99,13 @@ class Operations:
             schema = self.written.message(stream.output_type)
             content[EVENTS] = {"schema": schema, **_example(self.comments.examples(stream))}
             texts.append(self._events(rpc, stream))
-        headers = failures.header_references()
+        headers = header_references()
         return {"description": "\n\n".join(texts), "headers": headers, "content": content}
 
     def _events(self, rpc: MethodDescriptor, stream: MethodDescriptor) -> str:
         if stream is rpc:
-            return f"It is a stream of server-sent events. {_EVENTS}"
-        how = f"With `{_flag(rpc)}: true` it is a stream of server-sent events. {_EVENTS}"
+            return f"It is a stream of server-sent events. {self.stream_text}"
+        how = f"With `{_flag(rpc)}: true` it is a stream of server-sent events. {self.stream_text}"
         return f"{how}\n\n{self.comments.of(stream)}".strip()
 
 

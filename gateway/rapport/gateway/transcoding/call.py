@@ -10,31 +10,33 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import orjson
 from google.protobuf.message import Message
 
 from rapport.common.telemetry.formatters import fields
-from rapport.gateway.errors import from_rpc, internal, response_headers
+from rapport.gateway.dialects.dialect import Dialect
+from rapport.gateway.errors import internal
 from rapport.gateway.http1.exchange import Exchange
 from rapport.gateway.transcoding import sse
 from rapport.gateway.transcoding.methods import Method
+from rapport.gateway.transcoding.rpc_errors import error_of, response_headers
 
 logger = logging.getLogger(__name__)
 
-# Request headers that the service gets as metadata; x-request-id and the trace besides.
-FORWARDED = ("authorization", "x-session-affinity")
 JSON = {"content-type": "application/json"}
 # Rendering a megabyte takes up to half a second: the event loop does not wait for it.
 SMALL_REPLY = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class UpstreamCall:
     """One call of an RPC for one HTTP request. Times are in seconds, None for no limit.
 
     `threads` do what would hold up the event loop.
     """
 
     exchange: Exchange
+    dialect: Dialect
     channel: grpc.aio.Channel
     method: Method
     request: Message
@@ -51,14 +53,16 @@ class Call:
         try:
             await (self._stream() if self.method.streams else self._unary())
         except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, own_deadline=self.own_deadline) from error
+            raise error_of(error, self.dialect, own_deadline=self.own_deadline) from error
 
     async def _unary(self) -> None:
         rpc: Any = self.channel.unary_unary(self.method.path)
-        call = rpc(self.request.SerializeToString(), timeout=self.timeout, metadata=self._sent())
+        call = rpc(
+            self.request.SerializeToString(), timeout=self.timeout, metadata=self._metadata()
+        )
         try:
             reply = await call
-            headers = response_headers(await call.initial_metadata())
+            headers = response_headers(self.dialect, await call.initial_metadata())
         finally:
             call.cancel()
         await self.exchange.respond(200, await self._rendered(reply), {**JSON, **headers})
@@ -71,11 +75,13 @@ class Call:
 
     async def _stream(self) -> None:
         rpc: Any = self.channel.unary_stream(self.method.path)
-        call = rpc(self.request.SerializeToString(), timeout=self.timeout, metadata=self._sent())
+        call = rpc(
+            self.request.SerializeToString(), timeout=self.timeout, metadata=self._metadata()
+        )
         try:
             # Until the first message has come the status line can tell of an error.
             first = await call.read()
-            headers = response_headers(await call.initial_metadata())
+            headers = response_headers(self.dialect, await call.initial_metadata())
             await self.exchange.start(200, {**sse.HEADERS, **headers})
             await self._events(call, first)
         finally:
@@ -86,16 +92,16 @@ class Call:
         try:
             await self._pump(call, first)
         except grpc.aio.AioRpcError as error:
-            failure = from_rpc(error)
+            failure = error_of(error, self.dialect)
         except Exception:
             id_ = self.exchange.request_id
             logger.exception("request %s: the stream failed", id_, extra=fields(request_id=id_))
             failure = internal()
         else:
-            await self.exchange.finish(sse.DONE)
+            await self.exchange.finish(self.dialect.stream_end)
             return
         self.exchange.status = failure.status
-        await self.exchange.write(sse.event(failure.body()))
+        await self.exchange.write(sse.event(orjson.dumps(self.dialect.error_body(failure))))
 
     async def _pump(self, call: sse.Stream, first: Any) -> None:
         render = self.method.renderer(self.request)
@@ -104,10 +110,10 @@ class Call:
                 event = sse.KEEPALIVE if message is None else sse.event(render(message))
                 await self.exchange.write(event)
 
-    def _sent(self) -> list[tuple[str, str]]:
-        headers = self.exchange.headers
-        given = [(name, headers[name]) for name in FORWARDED if name in headers]
-        given += self.exchange.trace.items()
+    def _metadata(self) -> list[tuple[str, str]]:
+        headers, names = self.exchange.headers, self.dialect.forwarded_headers
+        forwarded = [(name, headers[name]) for name in names if name in headers]
+        forwarded += self.exchange.trace.items()
         # gRPC takes printable ASCII alone.
-        sent = [(name, value) for name, value in given if value.isascii() and value.isprintable()]
-        return [*sent, ("x-request-id", self.exchange.request_id)]
+        valid = [(name, text) for name, text in forwarded if text.isascii() and text.isprintable()]
+        return [*valid, ("x-request-id", self.exchange.request_id)]

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from rapport.gateway.config import GatewaySettings
+from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.errors import unavailable
 from rapport.gateway.openapi.document import describe
 from rapport.gateway.transcoding.routes import Table, learn
@@ -43,7 +44,7 @@ class DescriptorSetError(Exception):
 class Upstream:
     """A connection that learns the service's routes, and again when it comes back changed."""
 
-    def __init__(self, settings: GatewaySettings, follow: Follow) -> None:
+    def __init__(self, settings: GatewaySettings, follow: Follow, dialect: Dialect) -> None:
         """Raises DescriptorSetError or CertificateError if a file that is set is no such thing."""
         self.target = settings.target
         self.channel: grpc.aio.Channel
@@ -57,6 +58,7 @@ class Upstream:
         self._learned: bytes | None = None
         self._is_fixed = settings.descriptor_set is not None
         self._follow = follow
+        self._dialect = dialect
         self._watchers: list[asyncio.Task[None]] = []
         """Those of the channel in use."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -78,7 +80,9 @@ class Upstream:
         routes = self.table.routes
         if not self._description:
             closed = not self._ignore_unknown
-            made = describe(routes, self._files, closed=closed, key_needed=self._key_needed)
+            made = describe(
+                routes, self._files, self._dialect, closed=closed, key_needed=self._key_needed
+            )
             self._description = orjson.dumps(made)
         return self._description
 

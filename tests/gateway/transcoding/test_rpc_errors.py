@@ -9,7 +9,7 @@ import httpx
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
-from rapport.gateway.errors import STATUSES
+from rapport.gateway.errors import HTTP_STATUSES
 from tests.gateway.library import Library
 
 BAD = "invalid_request_error"
@@ -36,7 +36,7 @@ EXPECTED: dict[grpc.StatusCode, tuple[int, str, str]] = {
 
 def test_every_status_is_mapped() -> None:
     """There is no gRPC status but OK without a REST error."""
-    assert STATUSES.keys() == EXPECTED.keys() == set(grpc.StatusCode) - {grpc.StatusCode.OK}
+    assert HTTP_STATUSES.keys() == EXPECTED.keys() == set(grpc.StatusCode) - {grpc.StatusCode.OK}
 
 
 async def fail(client: httpx.AsyncClient, code: grpc.StatusCode, **body: Any) -> httpx.Response:
