@@ -57,6 +57,7 @@ lint: .venv/.dev ## Style, types, import rules, protos
 	$(BIN)/lint-imports
 	$(BIN)/python tools/protos.py --check
 	$(BIN)/python tools/dependencies.py --check
+	$(BIN)/python tools/reference.py --check
 
 audit: .build/audit/.done ## Look the dependencies up among known vulnerabilities
 	.build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt

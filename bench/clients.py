@@ -10,7 +10,7 @@ import grpc
 import httpx
 import orjson
 
-from bench.errors import RequestFailed
+from bench.errors import RequestFailedError
 from bench.measure import Record
 from bench.sse import EventReader
 from bench.workload import Request
@@ -26,7 +26,7 @@ class Client(Protocol):
         """Streams the answer and notes in the record when what came.
 
         Raises:
-            RequestFailed: the answer is not whole.
+            RequestFailedError: the answer is not whole.
         """
 
     async def close(self) -> None: ...
@@ -52,10 +52,10 @@ class RestClient:
             async with self._http.stream("POST", PATH, content=_body(request)) as response:
                 if response.status_code != httpx.codes.OK:
                     await response.aread()  # or the connection could not be used again
-                    raise RequestFailed(f"HTTP {response.status_code}")
+                    raise RequestFailedError(f"HTTP {response.status_code}")
                 await _read_events(response, record)
         except httpx.HTTPError as error:
-            raise RequestFailed(type(error).__name__) from error
+            raise RequestFailedError(type(error).__name__) from error
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -75,11 +75,11 @@ class GrpcClient:
             async for piece in call:
                 _note_piece(piece, perf_counter(), record)
         except grpc.aio.AioRpcError as error:
-            raise RequestFailed(error.code().name) from error
+            raise RequestFailedError(error.code().name) from error
         finally:
             call.cancel()
         if record.finished is None:
-            raise RequestFailed("no finish reason")
+            raise RequestFailedError("no finish reason")
 
     async def close(self) -> None:
         await self._channel.close()
@@ -115,17 +115,17 @@ async def _read_events(response: httpx.Response, record: Record) -> None:
             else:
                 note_event(orjson.loads(payload), now, record)
     if not done or record.finished is None:
-        raise RequestFailed("stream cut off")
+        raise RequestFailedError("stream cut off")
 
 
 def note_event(event: Mapping[str, Any], now: float, record: Record) -> None:
     """Notes in the record what an event of a stream tells.
 
     Raises:
-        RequestFailed: it tells of an error.
+        RequestFailedError: it tells of an error.
     """
     if "error" in event:
-        raise RequestFailed(f"error event: {event['error'].get('type')}")
+        raise RequestFailedError(f"error event: {event['error'].get('type')}")
     for choice in event["choices"]:
         if choice["delta"].get("content"):
             record.texts.append(now)

@@ -7,5 +7,5 @@ class BenchError(Exception):
     """The bench cannot go on; the message is one line that says why."""
 
 
-class RequestFailed(Exception):
+class RequestFailedError(Exception):
     """A request did not end well; the text is short, since requests are counted by it."""

@@ -9,7 +9,7 @@ from random import Random
 from time import perf_counter
 
 from bench.clients import Client
-from bench.errors import RequestFailed
+from bench.errors import RequestFailedError
 from bench.measure import Record
 from bench.workload import Request
 
@@ -89,7 +89,7 @@ async def attempt(client: Client, request: Request, limit: float, late: float = 
             await client.complete(request, record)
     except TimeoutError:
         record.error = "out of time"
-    except RequestFailed as failed:
+    except RequestFailedError as failed:
         record.error = str(failed)
     record.ended = perf_counter()
     return record

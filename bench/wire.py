@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from bench.errors import RequestFailed
+from bench.errors import RequestFailedError
 from bench.server import host_and_port
 from rapport.v1.chat_pb2 import StreamChatCompletionResponse
 
@@ -57,7 +57,7 @@ async def receive_events(url: str, body: bytes) -> Received:
     """Streams one answer over REST.
 
     Raises:
-        RequestFailed: it is not whole.
+        RequestFailedError: it is not whole.
     """
     counter = EventCounter()
     transport, _ = await asyncio.get_running_loop().create_connection(
@@ -68,7 +68,7 @@ async def receive_events(url: str, body: bytes) -> Received:
     transport.abort()
     usage = _USAGE.search(counter.end)
     if usage is None or b"data: [DONE]" not in counter.end:
-        raise RequestFailed("stream cut off")
+        raise RequestFailedError("stream cut off")
     return Received(int(usage[1]), counter.messages)
 
 
@@ -85,7 +85,7 @@ async def receive_messages(channel: grpc.aio.Channel, request: bytes) -> Receive
     """Streams one answer over gRPC.
 
     Raises:
-        RequestFailed: it is not whole.
+        RequestFailedError: it is not whole.
     """
     rpc: Any = channel.unary_stream(METHOD)
     received, last = Received(), b""
@@ -94,7 +94,7 @@ async def receive_messages(channel: grpc.aio.Channel, request: bytes) -> Receive
             received.messages += 1
             last = message
     except grpc.aio.AioRpcError as error:
-        raise RequestFailed(error.code().name) from error
+        raise RequestFailedError(error.code().name) from error
     received.tokens = StreamChatCompletionResponse.FromString(last).usage.completion_tokens
     return received
 

@@ -13,7 +13,7 @@ import httptools
 import orjson
 
 from bench.clients import PATH, note_event
-from bench.errors import RequestFailed
+from bench.errors import RequestFailedError
 from bench.measure import Record
 from bench.sse import EventReader
 
@@ -53,14 +53,16 @@ class Stream(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, ValueError, LookupError) as error:
             cause = error.__context__
-            self._end(cause if isinstance(cause, RequestFailed) else RequestFailed(repr(error)))
+            self._end(
+                cause if isinstance(cause, RequestFailedError) else RequestFailedError(repr(error))
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
-        self._end(RequestFailed("stream cut off"))
+        self._end(RequestFailedError("stream cut off"))
 
     def on_body(self, body: bytes) -> None:
         if (status := self._parser.get_status_code()) != OK:
-            raise RequestFailed(f"HTTP {status}")
+            raise RequestFailedError(f"HTTP {status}")
         for payload in self._events.feed(body):
             if payload == b"[DONE]":
                 self._done = True
@@ -69,7 +71,7 @@ class Stream(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         whole = self._done and self._answer.finished is not None
-        self._end(None if whole else RequestFailed("stream cut off"))
+        self._end(None if whole else RequestFailedError("stream cut off"))
 
     def _note(self, event: Mapping[str, Any]) -> None:
         note_event(event, self._now, self._answer)
@@ -77,7 +79,7 @@ class Stream(asyncio.Protocol):
             if text := choice["delta"].get("content"):
                 self._answer.pieces.append(text)
 
-    def _end(self, error: RequestFailed | None) -> None:
+    def _end(self, error: RequestFailedError | None) -> None:
         if self.ended.done():
             return
         if error is None:
@@ -105,7 +107,7 @@ class Wire:
                 await self._exchange(request, answer)
         except TimeoutError:
             answer.error = "out of time"
-        except (RequestFailed, OSError) as failed:
+        except (RequestFailedError, OSError) as failed:
             answer.error = str(failed)
         answer.ended = perf_counter()
         return answer

@@ -7,7 +7,7 @@ from time import perf_counter
 
 import pytest
 
-from bench.errors import RequestFailed
+from bench.errors import RequestFailedError
 from bench.load import Closed, Open, attempt
 from bench.measure import Record
 from bench.workload import Request, Workload
@@ -72,7 +72,7 @@ async def test_nothing_is_sent_after_the_time_limit(load: Closed | Open) -> None
 class Client:
     """Fails, or never answers."""
 
-    def __init__(self, error: RequestFailed | None = None) -> None:
+    def __init__(self, error: RequestFailedError | None = None) -> None:
         self.error = error
 
     async def complete(self, request: Request, record: Record) -> None:  # noqa: ARG002
@@ -87,7 +87,7 @@ class Client:
 async def test_attempts_end_in_a_record() -> None:
     """Failure and silence are recorded by name and raise nothing."""
     request = Workload("m", 24, 1, 0, seed=0).request(0)
-    failed = await attempt(Client(RequestFailed("HTTP 500")), request, limit=1)
+    failed = await attempt(Client(RequestFailedError("HTTP 500")), request, limit=1)
     silent = await attempt(Client(), request, limit=0.01)
     assert (failed.error, silent.error) == ("HTTP 500", "out of time")
     assert silent.ended - silent.started >= 0.009

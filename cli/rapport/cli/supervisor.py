@@ -24,7 +24,7 @@ PR_SET_PDEATHSIG = 1
 BAD_START, BAD_SETTINGS = 1, 2
 
 
-class StartFailed(Exception):
+class StartFailedError(Exception):
     """A part ended before it ever served; it has said itself why. `status` is its exit status."""
 
     def __init__(self, part: Part) -> None:
@@ -76,13 +76,13 @@ class Part:
         os.close(told)
 
     def tend(self) -> None:
-        """Starts it again in due time if it has ended. Raises StartFailed if it never served."""
+        """Starts it again in due time if it has ended. Raises StartFailedError if it never served."""
         runs = self.runs
         self._hear()  # of one that has ended, all that it said
         if runs:
             return
         if not self._served:
-            raise StartFailed(self)
+            raise StartFailedError(self)
         if self._due is None:
             self._put_off()
         elif time.monotonic() >= self._due:
@@ -123,7 +123,7 @@ def supervise(parts: Sequence[Part], told: list[int], patience: float) -> int:
             for part in parts:
                 part.tend()
             time.sleep(POLL)
-    except StartFailed as error:
+    except StartFailedError as error:
         stop(parts, told, patience)
         logger.error("%s", error)  # noqa: TRY400 - the line is for users
         return error.status
