@@ -76,7 +76,7 @@ class Part:
         os.close(told)
 
     def tend(self) -> None:
-        """Starts it again in due time if it has ended. Raises StartFailedError if it never served."""
+        """Restarts it in due time if it has ended. Raises StartFailedError if it never served."""
         runs = self.runs
         self._hear()  # of one that has ended, all that it said
         if runs:
