@@ -31,7 +31,7 @@ reference: .venv/.dev ## Write the reference pages that are made from the code
 
 # Two at a time, whose servers then compute with a thread each, or they would wait for each other.
 test: lint ## Lint, then run the tests
-	RAPPORT_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	RAPPORT_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 packaging: .venv/.dev ## Build the distributions, install them elsewhere, serve and chat
 	$(BIN)/pytest -m packaging tests/packaging $(ARGS)

@@ -13,11 +13,35 @@ from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision, cpu_precisions
 from tests.certificates import Authority
 
+HERE = Path(__file__).parent
 MODEL = "smollm2-135m-instruct"
+
+# The files that take longest, longest first. Each runs whole on one worker (`--dist loadfile`):
+# begun last, one of these would leave the other worker idle.
+LONGEST_FILES = (
+    "recorded/test_recorded.py",
+    "cli/test_serve.py",
+    "models/test_fidelity.py",
+    "service/test_process.py",
+    "service/engine/test_determinism.py",
+    "service/real/test_tools.py",
+    "service/engine/test_engine_model.py",
+    "faults/test_faults.py",
+    "gateway/openapi/test_conformance.py",
+    "models/test_importer.py",
+    "common/telemetry/test_both.py",
+    "service/engine/test_engine_drafts.py",
+)
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the longest files; the order within a file and of the others stays."""
+    ranks = {HERE / name: rank for rank, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -225,27 +225,22 @@ def test_parts_do_not_outlive_a_killed_parent(started: Running) -> None:
     assert gone(family, 10)
 
 
-def test_a_later_start_needs_no_network(cpu_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the model in the cache, no package index is asked."""
+def test_a_later_start(cpu_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the model in the cache, no package index is asked.
+
+    The gateway answers before the model is loaded, and says that it is not there yet.
+    """
     del cpu_folder
+    seen: list[int] = []
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")
-    with rapport() as (server, target):
-        assert server.ready_after < 30
-        assert httpx.get(f"{target.rest}/health").json() == {"status": "ok"}
-
-
-def test_not_healthy_until_the_model_is_loaded(cpu_folder: Path) -> None:
-    """The gateway answers before the model is loaded, and says that it is not there yet."""
-    seen: list[int] = []
-    with ExitStack() as stack:
-        stack.enter_context(pytest.MonkeyPatch.context()).setattr(
-            httpx.Client, "get", recorder(httpx.Client.get, seen)
-        )
-        del cpu_folder
-        stack.enter_context(rapport())
-    assert seen[-1] == 200
+    with monkeypatch.context() as patch:
+        patch.setattr(httpx.Client, "get", recorder(httpx.Client.get, seen))
+        with rapport() as (server, target):
+            assert server.ready_after < 30
+            assert httpx.get(f"{target.rest}/health").json() == {"status": "ok"}
     assert 503 in seen
+    assert seen[-1] == 200
 
 
 def recorder(get: Callable[..., httpx.Response], seen: list[int]) -> Callable[..., httpx.Response]:

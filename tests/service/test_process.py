@@ -319,8 +319,14 @@ async def test_jumping_clock(ready: Ready) -> None:
 
 
 async def test_stacks_on_demand(ready: Ready) -> None:
-    """SIGUSR1 shows what all threads do, and nothing else changes."""
-    service, address = ready()
+    """SIGUSR1 shows what all threads do, and nothing else changes.
+
+    A port of the metrics that is taken is told, and the service serves without them.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        service, address = ready("--metrics-port", port)
+    assert f"no metrics are served, 127.0.0.1:{port} cannot be listened on" in service.log
     service.process.send_signal(signal.SIGUSR1)
     service.wait_for(r"(service/__main__\.py)")
     async with grpc.aio.insecure_channel(address) as channel:
@@ -342,8 +348,16 @@ def test_damaged_folder(cpu_folder: Path, tmp_path: Path, name: str) -> None:
 
 
 def test_idle_service_ends_at_once(ready: Ready) -> None:
-    """Without work there is nothing to wait for."""
-    service, _ = ready()
+    """Without work there is nothing to wait for. Metrics can be left out.
+
+    A port in use is told in one line by the second process that wants it.
+    """
+    service, address = ready("--no-metrics")
+    assert "metrics on" not in service.log
+    second = Service("--model-folder", "x", "--grpc-port", address.rpartition(":")[2])
+    assert second.end(within=10) == 1
+    assert second.log.endswith(f"cannot listen on {address}: is it in use?\n")
+    assert second.log.count("\n") == 1
     began = time.monotonic()
     service.process.terminate()
     assert service.end(within=3) == 0
@@ -352,43 +366,18 @@ def test_idle_service_ends_at_once(ready: Ready) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_while_loading(start: Start, number: int) -> None:
-    """A signal before the model is there ends the process as cleanly, and at once."""
+    """A signal before the model is there ends the process as cleanly, and at once.
+
+    Metrics are served from the start, before the model is loaded.
+    """
     service = start(fault=SLOW_LOAD)
     service.wait_for(r"(gRPC on)")
+    url = service.wait_for(r"metrics on (http://127\.0\.0\.1:\d+/metrics)$")
+    assert "rapport_up" in httpx.get(url, trust_env=False).text
     service.process.send_signal(number)
     assert service.end(within=5) == 0
     assert service.log.endswith("stopped while the model was loading\n")
     assert "Traceback" not in service.log
-
-
-def test_port_in_use(ready: Ready) -> None:
-    """A port in use is told in one line."""
-    _, address = ready()
-    second = Service("--model-folder", "x", "--grpc-port", address.rpartition(":")[2])
-    assert second.end(within=10) == 1
-    assert second.log.endswith(f"cannot listen on {address}: is it in use?\n")
-    assert second.log.count("\n") == 1
-
-
-def test_metrics(start: Start) -> None:
-    """Metrics are served from the start, before the model is loaded."""
-    service = start()
-    url = service.wait_for(r"metrics on (http://127\.0\.0\.1:\d+/metrics)$")
-    assert "rapport_up" in httpx.get(url, trust_env=False).text
-
-
-def test_metrics_port_in_use(ready: Ready) -> None:
-    """A port of the metrics that is taken is told, and the service serves without them."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        service, _ = ready("--metrics-port", port)
-    assert f"no metrics are served, 127.0.0.1:{port} cannot be listened on" in service.log
-
-
-def test_no_metrics(ready: Ready) -> None:
-    """Metrics can be left out."""
-    service, _ = ready("--no-metrics")
-    assert "metrics on" not in service.log
 
 
 @pytest.mark.parametrize(

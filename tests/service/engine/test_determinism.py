@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from rapport.service.engine.engine import Engine, EngineConfig
 from rapport.service.engine.request import GenerationRequest, SamplingParams
@@ -19,7 +20,12 @@ LONG = TURN.format("Repeat: the sea, the sky, the sand and the wind. " * 8)
 Choices = dict[int, list[TokenLogprob]]
 
 
-@pytest.fixture(params=["int4", "int8", "float_prefill"])
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=["int4", "int8", "float_prefill"]
+)
 async def engine(
     request: pytest.FixtureRequest, int4_folder: Path, int8_folder: Path, prefill_folder: Path
 ) -> AsyncIterator[Engine]:
@@ -54,7 +60,8 @@ async def answer(engine: Engine, request: GenerationRequest) -> Choices:
 async def test_same_bytes_alone_together_and_from_the_cache(
     engine: Engine, sampling: SamplingParams
 ) -> None:
-    request = ask(engine, LONG, sampling)
+    # A namespace of its own: the first answer finds nothing in the cache.
+    request = replace(ask(engine, LONG, sampling), namespace=f"{sampling}")
     cold = await answer(engine, request)
     cached = await answer(engine, request)
     elsewhere = replace(request, namespace="no prefix here")
@@ -70,6 +77,7 @@ async def test_same_bytes_alone_together_and_from_the_cache(
 async def test_a_second_turn_is_the_same_from_the_cache_and_without_it(engine: Engine) -> None:
     """Decoded tokens are rounded otherwise than those of a prompt, so they are not kept."""
     first = ask(engine, LONG, SamplingParams(temperature=0), 40)
+    first = replace(first, namespace="turns")
     said = tuple(entry.token for entry in (await answer(engine, first))[0])
     again = tuple(engine.vocabulary.encode("<|im_end|>\n" + TURN.format("Go on.")))
     second = replace(first, prompt=first.prompt + said + again, max_tokens=12)

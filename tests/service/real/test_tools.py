@@ -110,8 +110,12 @@ async def test_required(stub: ChatServiceAsyncStub, parallel: bool) -> None:
         {"tool_choice": REQUIRED, "temperature": 1.5, "max_tokens": 50},
         {"tool_choice": REQUIRED, "max_tokens": 25},
         {"temperature": 0.5, "max_tokens": 40},
-        {"tool_choice": WEATHER_ONLY, "logprobs": LogprobsRequest(enabled=True)},
-        {"tool_choice": WEATHER_ONLY, "return_token_ids": True, "raw_output": True},
+        {
+            "tool_choice": WEATHER_ONLY,
+            "logprobs": LogprobsRequest(enabled=True),
+            "return_token_ids": True,
+            "raw_output": True,
+        },
     ],
 )
 async def test_stream_is_the_whole(stub: ChatServiceAsyncStub, fields: dict[str, Any]) -> None:
