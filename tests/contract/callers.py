@@ -1,4 +1,4 @@
-"""Two ways to ask the same: JSON in and JSON out, over REST and over gRPC."""
+"""Two clients with the same interface, JSON in and JSON out: over REST and over gRPC."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def user(text: str) -> Json:
     return {"role": "user", "content": text}
 
 
-def ask(*texts: str, **fields: Any) -> Json:
-    """A short greedy request of user messages, with other fields as they are given."""
+def chat(*texts: str, **fields: Any) -> Json:
+    """A short greedy request with these user messages and other fields."""
     messages = [user(text) for text in texts or (QUESTION,)]
     given = {"model": MODEL, "messages": messages, "temperature": 0, "max_tokens": 4}
     return given | fields
@@ -46,7 +46,7 @@ def ask(*texts: str, **fields: Any) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What both languages tell of a request that is refused."""
+    """What both protocols return for a request that is refused."""
 
     message: str
     param: str | None
@@ -72,7 +72,7 @@ class Rest:
         self.http = http
 
     def post(self, request: Any, **options: Any) -> httpx.Response:
-        """The response to a chat request, whatever it is."""
+        """The response to a chat request, of any status."""
         return self.http.post(PATH, content=orjson.dumps(request), **{"headers": JSON} | options)
 
     def whole(self, request: Json) -> Json:
@@ -96,7 +96,7 @@ JSON = {"content-type": "application/json"}
 
 
 def events(text: str) -> list[Json]:
-    """The messages of a stream that ended well."""
+    """The messages of a stream that ended normally."""
     *data, done, rest = text.split("\n\n")
     assert (done, rest) == ("data: [DONE]", "")
     assert all(line.startswith("data: ") for line in data)
@@ -104,7 +104,7 @@ def events(text: str) -> list[Json]:
 
 
 class Grpc:
-    """Calls over gRPC; requests are written and answers shown in JSON all the same."""
+    """Calls over gRPC. Requests and answers are JSON here too."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.stub = ChatServiceStub(channel)
@@ -123,7 +123,7 @@ class Grpc:
         return Refusal(message, bad.field_violations[0].field)
 
     def failure(self, request: Message, **options: Any) -> tuple[grpc.StatusCode, str, list[Any]]:
-        """Code, text and details of a call that fails."""
+        """The code, message and details of a call that fails."""
         try:
             self.stub.CreateChatCompletion(request, **{"timeout": 60} | options)
         except grpc.RpcError as error:
@@ -147,7 +147,7 @@ def unpacked(error: Any) -> list[Message]:
 
 
 def content(answer: Json) -> str:
-    """What the only choice of an answer says."""
+    """The content of the only choice of an answer."""
     (choice,) = answer["choices"]
     return choice["message"]["content"]
 

@@ -1,4 +1,4 @@
-"""The real server, called in both of its languages."""
+"""The real server, called over both of its protocols."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def rpc(server: Target) -> Iterator[Grpc]:
 
 @pytest.fixture(params=["rest", "grpc"])
 def caller(request: pytest.FixtureRequest, rest: Rest, rpc: Grpc) -> Caller:
-    """Each of the two, for what they promise alike."""
+    """Each of the two, for what both promise."""
     return rest if request.param == "rest" else rpc

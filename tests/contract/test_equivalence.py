@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contract.callers import Caller, Grpc, Json, Rest, ask, user
-from tests.contract.joining import comparable, joined
-from tests.contract.offers import FORMATS, TOOLS, WEATHER
+from tests.contract.callers import Caller, Grpc, Json, Rest, chat, user
+from tests.contract.examples import FORMATS, TOOLS, WEATHER
+from tests.contract.streams import join_stream, without_transient
 
 bounded = settings(
     max_examples=12,
@@ -40,8 +40,8 @@ def know(caller: Caller, request: Json) -> None:
 def check(caller: Caller, request: Json) -> Json:
     """The answer to a request, whose stream says the same."""
     know(caller, request)
-    whole = comparable(caller.whole(request))
-    assert comparable(joined(caller.pieces(request))) == whole
+    whole = without_transient(caller.whole(request))
+    assert without_transient(join_stream(caller.pieces(request))) == whole
     return whole
 
 
@@ -65,7 +65,7 @@ def check(caller: Caller, request: Json) -> Json:
 )
 def test_texts(caller: Caller, fields: Json) -> None:
     """Texts, reasons, logprobs, token ids and usage are the same in pieces."""
-    check(caller, ask(**fields))
+    check(caller, chat(**fields))
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_texts(caller: Caller, fields: Json) -> None:
 )
 def test_odd_texts(caller: Caller, question: str) -> None:
     """Characters of several tokens, and what looks like markup, stay whole in pieces."""
-    check(caller, ask(question, temperature=1.8, seed=1, max_tokens=16, logprobs=True))
+    check(caller, chat(question, temperature=1.8, seed=1, max_tokens=16, logprobs=True))
 
 
 @pytest.mark.parametrize("response_format", FORMATS, ids=lambda each: each["type"])
 def test_formats(rest: Rest, response_format: Json) -> None:
     """Constrained output is the same in pieces, finished or cut by length."""
-    check(rest, ask(response_format=response_format, max_tokens=16))
+    check(rest, chat(response_format=response_format, max_tokens=16))
 
 
 CHOICES: list[Json] = [
@@ -96,19 +96,19 @@ CHOICES: list[Json] = [
 @pytest.mark.parametrize("fields", CHOICES, ids=str)
 def test_calls(rest: Rest, fields: Json) -> None:
     """Fragments of calls join to the calls of the unary answer, finished or cut by length."""
-    check(rest, ask(WEATHER, tools=TOOLS, **{"max_tokens": 40} | fields))
+    check(rest, chat(WEATHER, tools=TOOLS, **{"max_tokens": 40} | fields))
 
 
 def test_formats_and_calls_over_grpc(rpc: Grpc) -> None:
     """Over gRPC, calls and constrained output are the same in pieces as well."""
-    check(rpc, ask(WEATHER, tools=TOOLS, tool_choice="required", max_tokens=40))
-    check(rpc, ask(response_format=FORMATS[1], max_tokens=16))
+    check(rpc, chat(WEATHER, tools=TOOLS, tool_choice="required", max_tokens=40))
+    check(rpc, chat(response_format=FORMATS[1], max_tokens=16))
 
 
 def test_both_languages_say_the_same(rest: Rest, rpc: Grpc) -> None:
     """REST and gRPC give one answer to one request."""
-    asked = ask(temperature=1.5, seed=3, logprobs=True, return_token_ids=True, raw_output=True)
-    assert check(rest, asked) == check(rpc, asked)
+    body = chat(temperature=1.5, seed=3, logprobs=True, return_token_ids=True, raw_output=True)
+    assert check(rest, body) == check(rpc, body)
 
 
 SAMPLING: dict[str, st.SearchStrategy[Any]] = {
@@ -147,4 +147,4 @@ REQUESTS = st.fixed_dictionaries(
 @given(fields=REQUESTS)
 def test_any_request(caller: Caller, fields: Json) -> None:
     """Whatever is asked for, the stream says what the unary answer says."""
-    check(caller, ask(**fields))
+    check(caller, chat(**fields))

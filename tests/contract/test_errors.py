@@ -14,11 +14,11 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
-from tests.contract.callers import JSON, PATH, Grpc, Json, Rest, ask, to_proto
+from tests.contract.callers import JSON, PATH, Grpc, Json, Rest, chat, to_proto
 
 BAD = "invalid_request_error"
 NO_MODEL = "Model not found, inaccessible, and/or not deployed"
-LONG = ask(max_tokens=4000, ignore_eos=True)
+LONG = chat(max_tokens=4000, ignore_eos=True)
 
 
 def error_of(response: httpx.Response) -> Json:
@@ -39,16 +39,16 @@ def summary(error: Json) -> tuple[Any, ...]:
 
 
 def test_one_violation(rest: Rest) -> None:
-    """One thing wrong is told with its field, and with its value if that is simple."""
-    response = rest.post(ask(surprise=True))
+    """A single error names its field, and its value if that is simple."""
+    response = rest.post(chat(surprise=True))
     assert response.status_code == 400
-    told = "Extra inputs are not permitted, field: 'surprise', value: True"
-    assert summary(error_of(response)) == (BAD, BAD, told, "surprise")
+    expected = "Extra inputs are not permitted, field: 'surprise', value: True"
+    assert summary(error_of(response)) == (BAD, BAD, expected, "surprise")
 
 
 def test_several_violations(rest: Rest) -> None:
     """Several things wrong are counted and listed, and param is the first."""
-    response = rest.post(ask(stream_options={"x": {}}, n="1", tools=[{"type": "x"}]))
+    response = rest.post(chat(stream_options={"x": {}}, n="1", tools=[{"type": "x"}]))
     assert response.status_code == 400
     error = error_of(response)
     assert error["message"] == (
@@ -82,7 +82,7 @@ def test_no_object(rest: Rest, body: bytes) -> None:
 def test_other_content_type(rest: Rest, kind: str | None) -> None:
     """A body of another type than JSON is a 415."""
     headers = {"content-type": kind} if kind else {}
-    response = rest.http.post(PATH, content=orjson.dumps(ask()), headers=headers)
+    response = rest.http.post(PATH, content=orjson.dumps(chat()), headers=headers)
     assert response.status_code == 415
     assert error_of(response)["type"] == BAD
 
@@ -90,7 +90,7 @@ def test_other_content_type(rest: Rest, kind: str | None) -> None:
 def test_json_with_a_charset(rest: Rest) -> None:
     """Parameters of the content type do no harm."""
     headers = {"content-type": "application/json; charset=utf-8"}
-    assert rest.post(ask(max_tokens=1), headers=headers).status_code == 200
+    assert rest.post(chat(max_tokens=1), headers=headers).status_code == 200
 
 
 def test_body_over_the_limit(rest: Rest) -> None:
@@ -108,7 +108,7 @@ def test_body_over_the_limit(rest: Rest) -> None:
 
 def test_unknown_path(rest: Rest) -> None:
     """An unknown path is a 404."""
-    response = rest.http.post("/v1/completions", json=ask())
+    response = rest.http.post("/v1/completions", json=chat())
     assert response.status_code == 404
     error = error_of(response)
     assert (error["type"], error["code"]) == ("error", "NOT_FOUND")
@@ -124,14 +124,17 @@ def test_wrong_method(rest: Rest) -> None:
 
 def test_unknown_model(rest: Rest) -> None:
     """An unknown model is a 404 in the vendor's words, in a chat and by its path."""
-    for response in (rest.post(ask() | {"model": "gpt-4"}), rest.http.get("/v1/models/gpt-4")):
+    for response in (
+        rest.post(chat() | {"model": "gpt-4"}),
+        rest.http.get("/v1/models/gpt-4"),
+    ):
         assert response.status_code == 404
         assert summary(error_of(response)) == ("error", "NOT_FOUND", NO_MODEL, "model")
 
 
 def test_failure_before_a_stream(rest: Rest) -> None:
     """A stream that cannot begin is refused with a status, not with an event."""
-    for request, status in ((ask(n=0), 400), (ask() | {"model": "gpt-4"}, 404)):
+    for request, status in ((chat(n=0), 400), (chat() | {"model": "gpt-4"}, 404)):
         response = rest.post(request | {"stream": True})
         assert response.status_code == status
         error_of(response)
@@ -163,26 +166,26 @@ def test_failure_in_a_stream(rest: Rest) -> None:
 
 def test_request_id(rest: Rest) -> None:
     """A caller's own id for a request comes back, on answers and on errors."""
-    for request in (ask(max_tokens=1), ask(n=0)):
+    for request in (chat(max_tokens=1), chat(n=0)):
         response = rest.post(request, headers={**JSON, "x-request-id": "my-own"})
         assert response.headers["x-request-id"] == "my-own"
 
 
 def test_grpc_invalid(rpc: Grpc) -> None:
     """Over gRPC, what is wrong is in the text, and field by field in the details."""
-    code, message, details = rpc.failure(to_proto(ask(n=0, top_k=101)))
+    code, message, details = rpc.failure(to_proto(chat(n=0, top_k=101)))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     info, bad = details
     assert isinstance(info, ErrorInfo)
     assert (info.domain, info.reason) == ("rapport.v1", "INVALID_REQUEST")
     assert isinstance(bad, BadRequest)
-    told = [f"{found.description}, field: '{found.field}'" for found in bad.field_violations]
-    assert message == f"2 request validation errors: {'; '.join(told)}"
+    expected = [f"{found.description}, field: '{found.field}'" for found in bad.field_violations]
+    assert message == f"2 request validation errors: {'; '.join(expected)}"
     assert {found.field for found in bad.field_violations} == {"n", "top_k"}
 
 
 def test_grpc_empty(rpc: Grpc) -> None:
-    """An empty request is told what it must have."""
+    """The error of an empty request names the required fields."""
     _, message, _ = rpc.failure(CreateChatCompletionRequest())
     assert "Field required, field: 'model'" in message
     assert "field: 'messages'" in message
@@ -190,7 +193,7 @@ def test_grpc_empty(rpc: Grpc) -> None:
 
 def test_grpc_unknown_model(rpc: Grpc) -> None:
     """An unknown model is NOT_FOUND, with a reason for programs."""
-    code, message, (info,) = rpc.failure(to_proto(ask() | {"model": "gpt-4"}))
+    code, message, (info,) = rpc.failure(to_proto(chat() | {"model": "gpt-4"}))
     assert (code, message) == (grpc.StatusCode.NOT_FOUND, NO_MODEL)
     assert (info.reason, dict(info.metadata)) == ("MODEL_NOT_FOUND", {"param": "model"})
 
@@ -207,7 +210,7 @@ def test_grpc_deadline(rpc: Grpc) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_grpc_values_that_json_has_not(rpc: Grpc, field: str, value: float) -> None:
     """Numbers that are infinite or none at all are refused."""
-    request = to_proto(ask())
+    request = to_proto(chat())
     setattr(request, field, value)
     _, message, _ = rpc.failure(request)
     assert message == f"Input should be a finite number, field: '{field}'"
@@ -216,10 +219,10 @@ def test_grpc_values_that_json_has_not(rpc: Grpc, field: str, value: float) -> N
 @pytest.mark.parametrize("streaming", [True, False])
 def test_grpc_stream_flag(rpc: Grpc, streaming: bool) -> None:
     """Over gRPC `stream` may repeat what the RPC says, and not contradict it."""
-    request = to_proto(ask(stream=streaming, max_tokens=1))
+    request = to_proto(chat(stream=streaming, max_tokens=1))
     if not streaming:
         assert rpc.stub.CreateChatCompletion(request, timeout=60).choices
     else:
         _, message, _ = rpc.failure(request)
-        told = "Input should be False, or unset, for the RPC called, field: 'stream'"
-        assert message == told
+        expected = "Input should be False, or unset, for the RPC called, field: 'stream'"
+        assert message == expected

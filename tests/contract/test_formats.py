@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.callers import Caller, Json, Rest, ask, content
-from tests.contract.offers import CITY
+from tests.contract.callers import Caller, Json, Rest, chat, content
+from tests.contract.examples import CITY
 
 WRAPPED = {"name": "city", "schema": CITY, "strict": True, "description": "A city."}
 NAMELESS = {"schema": CITY}
@@ -17,7 +17,7 @@ NAMELESS = {"schema": CITY}
 def formed(caller: Caller, response_format: Json, **fields: Any) -> Json:
     """The choice of an answer in a form, at a temperature at which a free answer has none."""
     rest = {"max_tokens": 40, "temperature": 1.5, "seed": 1} | fields
-    (choice,) = caller.whole(ask(response_format=response_format, **rest))["choices"]
+    (choice,) = caller.whole(chat(response_format=response_format, **rest))["choices"]
     return dict(choice)
 
 
@@ -70,14 +70,14 @@ def test_grammar_and_regex(caller: Caller, response_format: Json, texts: set[str
 
 def test_text_is_free(caller: Caller) -> None:
     """The format text is none at all."""
-    free = content(caller.whole(ask()))
-    assert content(caller.whole(ask(response_format={"type": "text"}))) == free
+    free = content(caller.whole(chat()))
+    assert content(caller.whole(chat(response_format={"type": "text"}))) == free
 
 
 def test_only_decoding_is_constrained(caller: Caller) -> None:
     """The model does not see the schema: the prompt is the same without it."""
-    asked = ask(return_token_ids=True, max_tokens=1)
-    free, held = caller.whole(asked), caller.whole(asked | {"response_format": FORMAT})
+    body = chat(return_token_ids=True, max_tokens=1)
+    free, held = caller.whole(body), caller.whole(body | {"response_format": FORMAT})
     assert held["prompt_token_ids"] == free["prompt_token_ids"]
 
 
@@ -91,7 +91,7 @@ def test_grammar_is_told(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    ("response_format", "param", "told"),
+    ("response_format", "param", "expected"),
     [
         (
             {"type": "json_schema", "json_schema": {"schema": {"not": {}}}},
@@ -114,11 +114,11 @@ def test_grammar_is_told(caller: Caller) -> None:
         ),
     ],
 )
-def test_refused(caller: Caller, response_format: Json, param: str, told: str) -> None:
+def test_refused(caller: Caller, response_format: Json, param: str, expected: str) -> None:
     """What cannot be enforced is refused, with the path of the keyword at fault."""
-    refusal = caller.refusal(ask(response_format=response_format))
+    refusal = caller.refusal(chat(response_format=response_format))
     assert refusal.param == param
-    assert told in refusal.message
+    assert expected in refusal.message
 
 
 @pytest.mark.parametrize(
@@ -126,5 +126,5 @@ def test_refused(caller: Caller, response_format: Json, param: str, told: str) -
 )
 def test_incomplete(rest: Rest, response_format: Json) -> None:
     """A form has a type that is known, and what belongs to the type."""
-    refusal = rest.refusal(ask(response_format=response_format))
+    refusal = rest.refusal(chat(response_format=response_format))
     assert str(refusal.param).startswith("response_format.")

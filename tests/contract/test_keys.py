@@ -15,7 +15,7 @@ import pytest
 from bench.server import Target, rapport
 from rapport.cli import keys
 from tests.conftest import MODEL
-from tests.contract.callers import Json, Rest, ask, events
+from tests.contract.callers import Json, Rest, chat, events
 
 # Two tokens come back each second: few while a test runs.
 TOKENS = 120
@@ -40,9 +40,9 @@ def served(
     file = tmp_path_factory.mktemp("keys") / "keys.toml"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAPPORT_API_KEYS_FILE", str(file))
-        made = {name: added(name, *flags) for name, flags in KEYS.items()}
+        keys = {name: added(name, *flags) for name, flags in KEYS.items()}
         with rapport() as (_, target):
-            yield target, made
+            yield target, keys
 
 
 def added(name: str, *flags: str) -> str:
@@ -86,29 +86,29 @@ def error_of(response: httpx.Response) -> Json:
 @pytest.mark.parametrize("key", ["elsewhere"], indirect=True)
 def test_model_that_the_key_lacks(rest: Rest, client: openai.OpenAI) -> None:
     """A model that is not for the key is a 403, and not in the list."""
-    response = rest.post(ask())
+    response = rest.post(chat())
     assert response.status_code == 403
     error = error_of(response)
     assert (error["type"], error["code"], error["param"]) == ("error", "FORBIDDEN", "model")
     assert rest.http.get(f"/v1/models/{MODEL}").status_code == 403
     assert list(client.models.list()) == []
     with pytest.raises(openai.PermissionDeniedError):
-        client.chat.completions.create(**ask())
+        client.chat.completions.create(**chat())
 
 
 @pytest.mark.parametrize("key", ["two"], indirect=True)
 def test_too_many_requests(rest: Rest) -> None:
     """The headers count down; past the limit, a 429 tells to the millisecond when to return."""
     for left in ("1", "0"):
-        told = {"limit-requests": "2", "remaining-requests": left, "over-limit": "no"}
-        assert rates(rest.post(ask())) == told
+        limits = {"limit-requests": "2", "remaining-requests": left, "over-limit": "no"}
+        assert rates(rest.post(chat())) == limits
     for streaming in (False, True):
-        response = rest.post(ask(stream=streaming))
+        response = rest.post(chat(stream=streaming))
         assert response.status_code == 429
         error = error_of(response)
         assert (error["type"], error["code"]) == ("error", "RESOURCE_EXHAUSTED")
         assert error["message"] == "The limit of this key is reached: 2 requests per minute"
-        assert rates(response) == told | {"over-limit": "yes"}
+        assert rates(response) == limits | {"over-limit": "yes"}
         wait = int(response.headers["retry-after-ms"])
         assert 0 < wait <= 30_000
         assert int(response.headers["retry-after"]) == math.ceil(wait / 1000)
@@ -117,18 +117,18 @@ def test_too_many_requests(rest: Rest) -> None:
 @pytest.mark.parametrize("key", ["all"], indirect=True)
 def test_headers(rest: Rest) -> None:
     """Answers tell of every limit, whole ones of all they used, streams of their prompt."""
-    whole = rest.post(ask(max_tokens=3, ignore_eos=True))
+    whole = rest.post(chat(max_tokens=3, ignore_eos=True))
     usage = orjson.loads(whole.content)["usage"]
     prompt = usage["prompt_tokens"]
-    told = rates(whole)
-    assert TOKENS - prompt <= int(told["remaining-tokens-prompt"]) < TOKENS
-    assert TOKENS - 3 <= int(told["remaining-tokens-generated"]) < TOKENS
-    assert {name for name in told if name.startswith("limit-")} == {
+    limits = rates(whole)
+    assert TOKENS - prompt <= int(limits["remaining-tokens-prompt"]) < TOKENS
+    assert TOKENS - 3 <= int(limits["remaining-tokens-generated"]) < TOKENS
+    assert {name for name in limits if name.startswith("limit-")} == {
         *("limit-requests", "limit-tokens-prompt", "limit-tokens-generated"),
         "limit-tokens-cache-adjusted-prompt",
     }
-    before = int(told["remaining-tokens-cache-adjusted-prompt"])
-    stream = rest.post(ask(max_tokens=3, stream=True))
+    before = int(limits["remaining-tokens-cache-adjusted-prompt"])
+    stream = rest.post(chat(max_tokens=3, stream=True))
     cached = events(stream.text)[-1]["usage"]["prompt_tokens_details"]["cached_tokens"]
     assert cached > 0
     after = int(rates(stream)["remaining-tokens-cache-adjusted-prompt"])
@@ -138,12 +138,12 @@ def test_headers(rest: Rest) -> None:
 
 def keep_asking(client: openai.OpenAI) -> NoReturn:
     while True:
-        client.chat.completions.create(**ask())
+        client.chat.completions.create(**chat())
 
 
 @pytest.mark.parametrize("key", ["talkative"], indirect=True)
 def test_openai_client_comes_back_in_time(client: openai.OpenAI) -> None:
-    """The client knows the refusal, is told when to return, and is let in when it does."""
+    """The client knows the refusal, is given the time to retry, and is accepted then."""
     with pytest.raises(openai.RateLimitError) as raised:
         keep_asking(client)
     response = raised.value.response
@@ -152,4 +152,4 @@ def test_openai_client_comes_back_in_time(client: openai.OpenAI) -> None:
     assert response.headers["x-ratelimit-remaining-tokens-generated"] == "0"
     assert 0 < int(response.headers["retry-after-ms"]) < 60_000
     again = client.with_options(max_retries=1).chat.completions
-    assert again.create(**ask()).choices
+    assert again.create(**chat()).choices

@@ -6,15 +6,15 @@ import math
 
 import pytest
 
-from tests.contract.callers import Caller, Json, ask, content
-from tests.contract.joining import joined
+from tests.contract.callers import Caller, Json, chat, content
+from tests.contract.streams import join_stream
 
 ENTRY = ["token", "logprob", "bytes", "top_logprobs", "token_id", "text_offset"]
 LISTS = ["tokens", "token_logprobs", "top_logprobs", "text_offset", "token_ids"]
 
 
 def present(caller: Caller, **fields: object) -> list[Json]:
-    (choice,) = caller.whole(ask(**{"logprobs": True} | fields))["choices"]
+    (choice,) = caller.whole(chat(**{"logprobs": True} | fields))["choices"]
     assert list(choice["logprobs"]) == ["content"]
     return list(choice["logprobs"]["content"])
 
@@ -34,7 +34,7 @@ def test_present_shape(caller: Caller, top: int | None) -> None:
 
 def test_tokens_are_the_text(caller: Caller) -> None:
     """Bytes and offsets of the tokens are those of the text, and their ids the answer's."""
-    answer = caller.whole(ask(logprobs=True, return_token_ids=True, max_tokens=6))
+    answer = caller.whole(chat(logprobs=True, return_token_ids=True, max_tokens=6))
     (choice,) = answer["choices"]
     entries = choice["logprobs"]["content"]
     said = bytes(byte for entry in entries for byte in entry["bytes"])
@@ -59,8 +59,8 @@ def test_greedy_takes_the_first_alternative(caller: Caller) -> None:
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_legacy_shape(caller: Caller, count: int) -> None:
     """A number gives parallel lists; the token itself is always among its alternatives."""
-    asked = ask(logprobs=count, temperature=2, seed=1, max_tokens=6)
-    (choice,) = caller.whole(asked)["choices"]
+    body = chat(logprobs=count, temperature=2, seed=1, max_tokens=6)
+    (choice,) = caller.whole(body)["choices"]
     lists = choice["logprobs"]
     assert list(lists) == LISTS
     assert {len(each) for each in lists.values()} == {6}
@@ -72,7 +72,7 @@ def test_legacy_shape(caller: Caller, count: int) -> None:
 def test_both_shapes_agree(caller: Caller) -> None:
     """The shapes tell the same tokens, values and places."""
     entries = present(caller)
-    (choice,) = caller.whole(ask(logprobs=0))["choices"]
+    (choice,) = caller.whole(chat(logprobs=0))["choices"]
     lists = choice["logprobs"]
     assert lists["token_ids"] == [entry["token_id"] for entry in entries]
     assert lists["text_offset"] == [entry["text_offset"] for entry in entries]
@@ -81,7 +81,7 @@ def test_both_shapes_agree(caller: Caller) -> None:
 
 
 def test_they_are_the_models_own(caller: Caller) -> None:
-    """Neither temperature nor bias change what is told of a token."""
+    """Neither temperature nor bias change the log probability of a token."""
     first = present(caller, max_tokens=1)[0]
     token = {str(first["token_id"]): 100}
     biased = present(caller, max_tokens=1, logit_bias=token, temperature=2)[0]
@@ -92,11 +92,11 @@ def test_they_are_the_models_own(caller: Caller) -> None:
 @pytest.mark.parametrize("logprobs", [True, 0])
 def test_stop_text_is_told(caller: Caller, logprobs: bool | int) -> None:
     """The tokens of an included stop text have their log probabilities, in streams too."""
-    text = content(caller.whole(ask(max_tokens=8)))
-    asked = ask(max_tokens=8, stop=text[3:6], logprobs=logprobs)
-    for answer in (caller.whole(asked), joined(caller.pieces(asked))):
-        told = answer["choices"][0]["logprobs"]
-        tokens = told["tokens"] if "tokens" in told else [e["token"] for e in told["content"]]
+    text = content(caller.whole(chat(max_tokens=8)))
+    body = chat(max_tokens=8, stop=text[3:6], logprobs=logprobs)
+    for answer in (caller.whole(body), join_stream(caller.pieces(body))):
+        given = answer["choices"][0]["logprobs"]
+        tokens = given["tokens"] if "tokens" in given else [e["token"] for e in given["content"]]
         assert "".join(tokens).startswith(text[:6])
         assert content(answer) == text[:6]
 
@@ -104,12 +104,12 @@ def test_stop_text_is_told(caller: Caller, logprobs: bool | int) -> None:
 def test_echo_moves_offsets(caller: Caller) -> None:
     """After an echoed prompt, offsets count its characters."""
     plain, echoed = present(caller), present(caller, echo=True)
-    shift = len(content(caller.whole(ask(echo=True)))) - len(content(caller.whole(ask())))
+    shift = len(content(caller.whole(chat(echo=True)))) - len(content(caller.whole(chat())))
     assert [e["text_offset"] for e in echoed] == [e["text_offset"] + shift for e in plain]
 
 
 def test_no_logprobs(caller: Caller) -> None:
     """Without logprobs, or with false, there are none; 0 asks for the legacy shape."""
-    for asked in (ask(), ask(logprobs=False), ask(logprobs=None)):
-        assert caller.whole(asked)["choices"][0]["logprobs"] is None
-        assert not any(piece["choices"][0]["logprobs"] for piece in caller.pieces(asked))
+    for body in (chat(), chat(logprobs=False), chat(logprobs=None)):
+        assert caller.whole(body)["choices"][0]["logprobs"] is None
+        assert not any(piece["choices"][0]["logprobs"] for piece in caller.pieces(body))

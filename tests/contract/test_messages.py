@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.callers import Caller, Json, Rest, ask, content, user
+from tests.contract.callers import Caller, Json, Rest, chat, content, user
 
 HI = user("Hi")
 NAMELESS = "String should match pattern '^[A-Za-z0-9_-]{1,64}$'"
@@ -14,13 +14,13 @@ TEXT_ONLY = "The model reads text only, not"
 
 
 def conversation(*messages: Json, **fields: Any) -> Json:
-    return ask(**fields) | {"messages": list(messages)}
+    return chat(**fields) | {"messages": list(messages)}
 
 
 def prompt(caller: Caller, *messages: Json, **fields: Any) -> str:
     """The prompt that messages make, as the model sees it."""
-    asked = conversation(*messages, raw_output=True, max_tokens=1, **fields)
-    return "".join(caller.whole(asked)["choices"][0]["raw_output"]["prompt_fragments"])
+    body = conversation(*messages, raw_output=True, max_tokens=1, **fields)
+    return "".join(caller.whole(body)["choices"][0]["raw_output"]["prompt_fragments"])
 
 
 def turn(role: str, text: str) -> str:
@@ -67,22 +67,24 @@ def test_content(caller: Caller, parts: Any) -> None:
 def test_any_order_of_roles(caller: Caller) -> None:
     """Roles need not alternate, nor end with the user."""
     roles = ("assistant", "user", "user", "system", "assistant")
-    told = prompt(caller, *({"role": role, "content": role} for role in roles))
-    assert told.endswith("".join(turn(role, role) for role in roles) + ANSWER)
+    rendered = prompt(caller, *({"role": role, "content": role} for role in roles))
+    assert rendered.endswith("".join(turn(role, role) for role in roles) + ANSWER)
 
 
 def test_call_and_result(caller: Caller) -> None:
     """The model sees its call, and the result after it."""
-    told = prompt(caller, HI, called(), RESULT)
-    assert told.index('"get_time"') < told.index('{"zone": "UTC"}') < told.index("12:00")
+    rendered = prompt(caller, HI, called(), RESULT)
+    assert (
+        rendered.index('"get_time"') < rendered.index('{"zone": "UTC"}') < rendered.index("12:00")
+    )
 
 
 def test_arguments_may_be_an_object(caller: Caller) -> None:
     """Arguments come as JSON text or as the object itself, which read alike."""
     function = {"name": "get_time", "arguments": {"zone": "UTC"}}
-    told = prompt(caller, HI, called(tool_calls=[call(function=function)]), RESULT)
+    rendered = prompt(caller, HI, called(tool_calls=[call(function=function)]), RESULT)
     as_text = {"name": "get_time", "arguments": '{"zone":"UTC"}'}
-    assert told == prompt(caller, HI, called(tool_calls=[call(function=as_text)]), RESULT)
+    assert rendered == prompt(caller, HI, called(tool_calls=[call(function=as_text)]), RESULT)
 
 
 def test_what_the_model_is_not_shown(caller: Caller) -> None:
@@ -111,7 +113,7 @@ def test_replayed_turns(rest: Rest, replayed: Json) -> None:
 
 def test_own_answer_comes_back(rest: Rest) -> None:
     """The message of an answer may be sent back as it is."""
-    said = rest.whole(ask())["choices"][0]["message"]
+    said = rest.whole(chat())["choices"][0]["message"]
     assert content(rest.whole(conversation(HI, said, HI))) is not None
 
 
@@ -121,8 +123,8 @@ def test_own_answer_comes_back(rest: Rest) -> None:
 def test_unknown_keys(rest: Rest, key: str) -> None:
     """Keys that the vendor refuses are refused, with their place."""
     refusal = rest.refusal(conversation(HI, HI | {key: "x"}))
-    told = f"Extra inputs are not permitted, field: 'messages[1].{key}', value: 'x'"
-    assert (refusal.message, refusal.param) == (told, f"messages[1].{key}")
+    expected = f"Extra inputs are not permitted, field: 'messages[1].{key}', value: 'x'"
+    assert (refusal.message, refusal.param) == (expected, f"messages[1].{key}")
 
 
 @pytest.mark.parametrize("key", ["refusal", "annotations", "audio", "function_call"])
@@ -134,7 +136,7 @@ def test_replayed_keys_with_values(rest: Rest, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "field", "told"),
+    ("message", "field", "expected"),
     [
         ({"content": "Hi"}, "role", "Field required"),
         ({"role": "user"}, "content", "Field required"),
@@ -177,15 +179,15 @@ def test_replayed_keys_with_values(rest: Rest, key: str) -> None:
         ),
     ],
 )
-def test_refused(caller: Caller, message: Json, field: str, told: str) -> None:
+def test_refused(caller: Caller, message: Json, field: str, expected: str) -> None:
     """A message that breaks a rule is refused with its place, in both languages alike."""
     refusal = caller.refusal(conversation(HI, message))
     assert refusal.param == f"messages[1].{field}"
-    assert refusal.message == f"{told}, field: 'messages[1].{field}'"
+    assert refusal.message == f"{expected}, field: 'messages[1].{field}'"
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "expected"),
     [
         (
             {"role": "function", "content": "x"},
@@ -235,14 +237,14 @@ def test_refused(caller: Caller, message: Json, field: str, told: str) -> None:
         ),
     ],
 )
-def test_refused_as_json(rest: Rest, message: Json, told: str | None) -> None:
+def test_refused_as_json(rest: Rest, message: Json, expected: str | None) -> None:
     """What is no message at all is refused in the vendor's words, nothing is coerced."""
     refusal = rest.refusal(conversation(message))
-    assert told in (None, refusal.message)
+    assert expected in (None, refusal.message)
 
 
 def test_there_is_a_message(caller: Caller) -> None:
     """A conversation has at least one message."""
     refusal = caller.refusal(conversation())
-    told = "List should have at least 1 item after validation, not 0, field: 'messages'"
-    assert refusal.message == told
+    expected = "List should have at least 1 item after validation, not 0, field: 'messages'"
+    assert refusal.message == expected

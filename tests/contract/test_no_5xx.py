@@ -10,8 +10,8 @@ import orjson
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.contract.callers import JSON, PATH, Json, Rest, ask, user
-from tests.contract.offers import FORMATS, TOOLS
+from tests.contract.callers import JSON, PATH, Json, Rest, chat, user
+from tests.contract.examples import FORMATS, TOOLS
 from tests.contract.test_request_fields import PRESENT
 
 bounded = settings(
@@ -94,7 +94,7 @@ def changed(request: Json, place: tuple[Any, ...], value: Any) -> Json:
 @st.composite
 def mutated(draw: st.DrawFn) -> Json:
     """A good request of which one to three things are something else, or one too many."""
-    request = ask() | draw(GOOD_REQUESTS)
+    request = chat() | draw(GOOD_REQUESTS)
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.sampled_from(places(request)[1:]))
         if draw(st.booleans()):
@@ -131,19 +131,19 @@ def check(response: httpx.Response) -> None:
 @given(fields=GOOD_REQUESTS)
 def test_good_requests(rest: Rest, fields: Json) -> None:
     """Good fields in any combination are answered, or refused where they exclude each other."""
-    check(rest.post(brief(ask() | fields)))
+    check(rest.post(brief(chat() | fields)))
 
 
 @settings(bounded, max_examples=150)
 @given(request=mutated())
-@example(request=ask(messages=[user("Hi")] * 300, n="x"))
-@example(request=ask(logit_bias={str(token): 1 for token in range(1000)}))
-@example(request=ask(stop=["\0", "🏳️‍🌈"]))
-@example(request=ask(top_p=5e-324, temperature=5e-324))
-@example(request=ask(mirostat_target=1e308, mirostat_lr=1e308, temperature=1))
-@example(request=ask(repetition_penalty=0, temperature=1))
-@example(request=ask(repetition_penalty=5e-324, frequency_penalty=-2, temperature=1))
-@example(request=ask(messages=[{"role": "assistant", "content": ""}]))
+@example(request=chat(messages=[user("Hi")] * 300, n="x"))
+@example(request=chat(logit_bias={str(token): 1 for token in range(1000)}))
+@example(request=chat(stop=["\0", "🏳️‍🌈"]))
+@example(request=chat(top_p=5e-324, temperature=5e-324))
+@example(request=chat(mirostat_target=1e308, mirostat_lr=1e308, temperature=1))
+@example(request=chat(repetition_penalty=0, temperature=1))
+@example(request=chat(repetition_penalty=5e-324, frequency_penalty=-2, temperature=1))
+@example(request=chat(messages=[{"role": "assistant", "content": ""}]))
 def test_bad_requests(rest: Rest, request: Json) -> None:
     """Wrong types, huge numbers, odd text and unknown keys anywhere are errors of the caller."""
     check(rest.post(brief(request)))
@@ -178,7 +178,7 @@ def test_deep_nesting(rest: Rest) -> None:
     for depth in DEPTHS:
         for inside in (nested(depth, b"[", b"]"), nested(depth, b'{"a":', b"}")):
             for holder in HOLDERS:
-                body = orjson.dumps(ask())[:-1] + b',"%b":%b}' % (holder.encode(), inside)
+                body = orjson.dumps(chat())[:-1] + b',"%b":%b}' % (holder.encode(), inside)
                 response = rest.http.post(PATH, content=body, headers=JSON)
                 assert response.status_code == 400
                 check(response)
@@ -192,7 +192,7 @@ def test_deep_schemas(rest: Rest) -> None:
         own = b'"response_format":{"type":"json_object","schema":%b}' % schema
         tool = b'"tools":[{"type":"function","function":{"name":"f","parameters":%b}}]' % schema
         for member in (own, tool, tool + b',"tool_choice":"required"'):
-            body = orjson.dumps(ask(max_tokens=1))[:-1] + b",%b}" % member
+            body = orjson.dumps(chat(max_tokens=1))[:-1] + b",%b}" % member
             check(rest.http.post(PATH, content=body, headers=JSON))
 
 
@@ -200,7 +200,7 @@ def test_huge_numbers(rest: Rest) -> None:
     """Numbers that no type holds are refused."""
     for field in ("max_tokens", "n", "seed", "temperature", "top_k", "logprobs", "max_tokens"):
         for number in (b"1" + b"0" * 400, b"-1" + b"0" * 25, b"1e400", b"-1e400", b"1e-400"):
-            plain = {key: value for key, value in ask(max_tokens=1).items() if key != field}
+            plain = {key: value for key, value in chat(max_tokens=1).items() if key != field}
             body = orjson.dumps(plain)[:-1] + b',"%b":%b}' % (field.encode(), number)
             check(rest.http.post(PATH, content=body, headers=JSON))
 
@@ -208,7 +208,7 @@ def test_huge_numbers(rest: Rest) -> None:
 def test_broken_unicode(rest: Rest) -> None:
     """Half a surrogate pair and bytes that are no UTF-8 are refused."""
     for text in (b"\\ud800", b"\\udfff\\ud800", b"\xed\xa0\x80", b"\xc0\x80", b"\xff"):
-        body = orjson.dumps(ask("@")).replace(b"@", text)
+        body = orjson.dumps(chat("@")).replace(b"@", text)
         response = rest.http.post(PATH, content=body, headers=JSON)
         assert response.status_code == 400
         check(response)

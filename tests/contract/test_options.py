@@ -12,8 +12,8 @@ import orjson
 import pytest
 
 from bench.server import rapport
-from tests.contract.callers import JSON, PATH, Grpc, Json, Rest, ask, content, to_proto
-from tests.contract.joining import joined
+from tests.contract.callers import JSON, PATH, Grpc, Json, Rest, chat, content, to_proto
+from tests.contract.streams import join_stream
 
 KEY = {"authorization": "Bearer right"}
 OPTIONS = {
@@ -63,25 +63,25 @@ def error_of(response: httpx.Response) -> Json:
 
 def test_stop_text_may_be_excluded(rest: Rest) -> None:
     """With stop_in_output = exclude, texts end before the stop text, in streams too."""
-    text = content(rest.whole(ask(max_tokens=12)))
+    text = content(rest.whole(chat(max_tokens=12)))
     for stop in (text[5:7], text[3:10]):
-        asked = ask(max_tokens=12, stop=stop)
+        body = chat(max_tokens=12, stop=stop)
         expected = text[: text.index(stop)]
-        assert content(rest.whole(asked)) == expected
-        assert content(joined(rest.pieces(asked))) == expected
+        assert content(rest.whole(body)) == expected
+        assert content(join_stream(rest.pieces(body))) == expected
 
 
 @pytest.mark.parametrize("fields", [{}, {"max_tokens": None}], ids=str)
 def test_default_max_tokens(rest: Rest, fields: Json) -> None:
     """Without max_tokens, the server's default_max_tokens holds."""
-    asked = {key: value for key, value in ask().items() if key != "max_tokens"}
-    assert rest.whole(asked | fields)["usage"]["completion_tokens"] == 5
+    body = {key: value for key, value in chat().items() if key != "max_tokens"}
+    assert rest.whole(body | fields)["usage"]["completion_tokens"] == 5
 
 
 def test_unknown_fields_may_be_ignored(rest: Rest) -> None:
     """With unknown_fields = ignore, unknown keys are dropped at every level."""
-    message = ask()["messages"][0] | {"mood": "good"}
-    assert content(rest.whole(ask(surprise=1, messages=[message]))) == content(rest.whole(ask()))
+    message = chat()["messages"][0] | {"mood": "good"}
+    assert content(rest.whole(chat(surprise=1, messages=[message]))) == content(rest.whole(chat()))
 
 
 @pytest.mark.parametrize("header", [None, "Bearer wrong", "Basic right", "right"])
@@ -89,7 +89,7 @@ def test_unknown_fields_may_be_ignored(rest: Rest) -> None:
 def test_no_key(rest: Rest, header: str | None, streaming: bool) -> None:
     """Without one of the keys, any request is a 401 that asks for one."""
     headers = {**JSON, "authorization": header or ""}
-    response = rest.post(ask(stream=streaming), headers=headers)
+    response = rest.post(chat(stream=streaming), headers=headers)
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
     error = error_of(response)
@@ -98,27 +98,27 @@ def test_no_key(rest: Rest, header: str | None, streaming: bool) -> None:
 
 def test_no_key_over_grpc(rpc: Grpc) -> None:
     """Over gRPC the same is UNAUTHENTICATED, with a reason; a key in the metadata lets in."""
-    code, message, (info,) = rpc.failure(to_proto(ask()))
+    code, message, (info,) = rpc.failure(to_proto(chat()))
     assert (code, message) == (grpc.StatusCode.UNAUTHENTICATED, NO_KEY)
     assert info.reason == "UNAUTHENTICATED"
     metadata = (("authorization", "Bearer other"),)
-    assert rpc.stub.CreateChatCompletion(to_proto(ask()), timeout=60, metadata=metadata).choices
+    assert rpc.stub.CreateChatCompletion(to_proto(chat()), timeout=60, metadata=metadata).choices
 
 
 def test_body_over_the_limit(rest: Rest) -> None:
     """A body over max_body_bytes is a 413."""
-    response = rest.post(ask("word " * 30_000))
+    response = rest.post(chat("word " * 30_000))
     assert response.status_code == 413
     assert error_of(response)["type"] == "invalid_request_error"
 
 
 def test_full_queue(rest: Rest) -> None:
     """When all slots and places in line are taken, the next request is a 429 to be retried."""
-    long = ask(max_tokens=4000, ignore_eos=True, stream=True)
+    long = chat(max_tokens=4000, ignore_eos=True, stream=True)
     with rest.http.stream("POST", PATH, json=long) as running, ThreadPoolExecutor(4) as pool:
         lines = running.iter_lines()  # kept, for without it the response is closed
         next(lines)
-        done = as_completed([pool.submit(rest.post, ask(max_tokens=1)) for _ in range(4)])
+        done = as_completed([pool.submit(rest.post, chat(max_tokens=1)) for _ in range(4)])
         refused = [next(done).result() for _ in range(3)]
         running.close()
         assert next(done).result().status_code == 200

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.callers import Caller, Json, Rest, ask, content, user
+from tests.contract.callers import Caller, Json, Rest, chat, content, user
 
 TOOL_TURNS = [
     {
@@ -25,15 +25,15 @@ SAID = {"role": "assistant", "content": "Indeed."}
 
 def tokens(caller: Caller, messages: list[Json], **fields: Any) -> list[int]:
     """The prompt's tokens."""
-    asked = ask(max_tokens=1, return_token_ids=True, **fields) | {"messages": messages}
-    return list(caller.whole(asked)["prompt_token_ids"])
+    body = chat(max_tokens=1, return_token_ids=True, **fields) | {"messages": messages}
+    return list(caller.whole(body)["prompt_token_ids"])
 
 
 @pytest.mark.parametrize("fields", [{}, {"prompt_truncate_len": None}], ids=str)
 def test_nothing_is_evicted_unasked(caller: Caller, fields: Json) -> None:
     """Without a prompt_truncate_len nothing is evicted, though the prompt be too long for it."""
     messages = [user("word " * 9000), SAID, user("Two.")]
-    refusal = caller.refusal(ask(**fields) | {"messages": messages})
+    refusal = caller.refusal(chat(**fields) | {"messages": messages})
     assert refusal.message.startswith("The prompt is too long: ")
 
 
@@ -86,27 +86,27 @@ def test_contents_never_become_special(caller: Caller, safe: bool | None) -> Non
 
 def test_echo(caller: Caller) -> None:
     """The prompt comes before the answer, as the model saw it; echo_last gives its end."""
-    answer = caller.whole(ask(raw_output=True))
+    answer = caller.whole(chat(raw_output=True))
     said = content(answer)
     prompt = "".join(answer["choices"][0]["raw_output"]["prompt_fragments"])
     assert prompt.endswith("<|im_start|>assistant\n")
-    assert content(caller.whole(ask(echo=True))) == prompt + said
-    assert content(caller.whole(ask(echo_last=3))) == f"assistant\n{said}"
-    assert content(caller.whole(ask(echo_last=10_000))) == prompt + said
-    assert content(caller.whole(ask(echo_last=0))) == said
+    assert content(caller.whole(chat(echo=True))) == prompt + said
+    assert content(caller.whole(chat(echo_last=3))) == f"assistant\n{said}"
+    assert content(caller.whole(chat(echo_last=10_000))) == prompt + said
+    assert content(caller.whole(chat(echo_last=0))) == said
 
 
 def test_echo_is_not_counted(caller: Caller) -> None:
     """An echoed prompt is neither among the completion's tokens nor their ids."""
-    answer = caller.whole(ask(echo=True, return_token_ids=True))
+    answer = caller.whole(chat(echo=True, return_token_ids=True))
     assert answer["usage"]["completion_tokens"] == 4
     assert len(answer["choices"][0]["token_ids"]) == 4
 
 
 def test_raw_output(caller: Caller) -> None:
     """Raw output is prompt and completion, texts and tokens, the special ones shown."""
-    asked = ask(raw_output=True, return_token_ids=True, logit_bias={"2": 100})
-    answer = caller.whole(asked)
+    body = chat(raw_output=True, return_token_ids=True, logit_bias={"2": 100})
+    answer = caller.whole(body)
     (choice,) = answer["choices"]
     raw = choice["raw_output"]
     assert (raw["completion"], raw["completion_token_ids"]) == ("<|im_end|>", [2])
@@ -117,7 +117,7 @@ def test_raw_output(caller: Caller) -> None:
 
 
 def cached(caller: Caller, question: str, **fields: Any) -> int:
-    usage = caller.whole(ask(question, max_tokens=1, **fields))["usage"]
+    usage = caller.whole(chat(question, max_tokens=1, **fields))["usage"]
     return int(usage["prompt_tokens_details"]["cached_tokens"])
 
 
@@ -133,12 +133,12 @@ def test_isolation(caller: Caller) -> None:
 def test_tokenize(rest: Rest) -> None:
     """Tokenize tells the very prompt that a chat has, and the tokens of a text."""
     messages = [SYSTEM, user("Hi")]
-    asked = {"model": ask()["model"], "messages": messages}
-    told = rest.http.post("/v1/tokenize", json=asked).json()
-    assert list(told) == ["token_ids", "pieces", "count"]
-    assert told["token_ids"] == tokens(rest, messages)
-    assert told["count"] == len(told["token_ids"]) == len(told["pieces"])
-    of_text = {"model": asked["model"], "text": "Hello <|im_end|>"}
-    told = rest.http.post("/inference/v1/tokenize", json=of_text).json()
-    assert "".join(told["pieces"]) == "Hello <|im_end|>"
-    assert 2 not in told["token_ids"]
+    body = {"model": chat()["model"], "messages": messages}
+    answer = rest.http.post("/v1/tokenize", json=body).json()
+    assert list(answer) == ["token_ids", "pieces", "count"]
+    assert answer["token_ids"] == tokens(rest, messages)
+    assert answer["count"] == len(answer["token_ids"]) == len(answer["pieces"])
+    of_text = {"model": body["model"], "text": "Hello <|im_end|>"}
+    answer = rest.http.post("/inference/v1/tokenize", json=of_text).json()
+    assert "".join(answer["pieces"]) == "Hello <|im_end|>"
+    assert 2 not in answer["token_ids"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
-from tests.contract.callers import Caller, Json, Rest, ask, content
+from tests.contract.callers import Caller, Json, Rest, chat, content
 
 FUNCTION = {"name": "f", "parameters": {"type": "object"}}
 TOOLS = [{"type": "function", "function": FUNCTION}]
@@ -74,24 +74,24 @@ def test_every_field_is_tried() -> None:
 @pytest.mark.parametrize("field", GOOD)
 def test_accepted(caller: Caller, field: str) -> None:
     """Each field alone is accepted, over REST and over gRPC."""
-    assert content(caller.whole(ask(**{field: GOOD[field]}, max_tokens=1)))
+    assert content(caller.whole(chat(**{field: GOOD[field]}, max_tokens=1)))
 
 
 def test_accepted_together(caller: Caller) -> None:
     """Fields that do not exclude each other are accepted together."""
-    assert content(caller.whole(ask(**PRESENT, max_tokens=1)))
+    assert content(caller.whole(chat(**PRESENT, max_tokens=1)))
 
 
 @pytest.mark.parametrize("fields", [GOOD.keys() - {"tools", "functions"}], ids=["all"])
 def test_null_is_unset(rest: Rest, fields: set[str]) -> None:
     """null is as good as leaving a field out, for all of them at once."""
-    answer = rest.whole(ask(**dict.fromkeys(fields), max_completion_tokens=None))
-    assert content(answer) == content(rest.whole(ask()))
+    answer = rest.whole(chat(**dict.fromkeys(fields), max_completion_tokens=None))
+    assert content(answer) == content(rest.whole(chat()))
 
 
 def test_langchains_defaults(rest: Rest) -> None:
     """Neutral values that langchain always sends are accepted."""
-    assert rest.whole(ask(n=1, stop=None, stream=False))
+    assert rest.whole(chat(n=1, stop=None, stream=False))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_langchains_defaults(rest: Rest) -> None:
 )
 def test_other_values(caller: Caller, field: str, value: Any) -> None:
     """Fields take each of their forms, and the limits of their ranges."""
-    assert caller.whole(ask(max_tokens=1) | {field: value})
+    assert caller.whole(chat(max_tokens=1) | {field: value})
 
 
 AT_LEAST = "Input should be greater than or equal to"
@@ -134,7 +134,7 @@ UNSET_WHERE = "Input should be unset where"
 
 
 @pytest.mark.parametrize(
-    ("fields", "param", "told"),
+    ("fields", "param", "expected"),
     [
         ({"max_tokens": 0}, "max_tokens", f"{AT_LEAST} 1"),
         (
@@ -199,14 +199,14 @@ UNSET_WHERE = "Input should be unset where"
         ),
     ],
 )
-def test_refused(caller: Caller, fields: Json, param: str, told: str) -> None:
+def test_refused(caller: Caller, fields: Json, param: str, expected: str) -> None:
     """A value out of range is refused with its field and limit, in both languages alike."""
-    refusal = caller.refusal(ask(**fields))
-    assert (refusal.message, refusal.param) == (f"{told}, field: '{param}'", param)
+    refusal = caller.refusal(chat(**fields))
+    assert (refusal.message, refusal.param) == (f"{expected}, field: '{param}'", param)
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({"n": "1"}, "Input should be a valid integer, field: 'n'"),
         ({"n": 1.5}, "Input should be a valid integer, field: 'n'"),
@@ -230,9 +230,9 @@ def test_refused(caller: Caller, fields: Json, param: str, told: str) -> None:
         ),
     ],
 )
-def test_nothing_is_coerced(rest: Rest, fields: Json, told: str) -> None:
+def test_nothing_is_coerced(rest: Rest, fields: Json, expected: str) -> None:
     """A value of another type is refused in the words of the vendor's validator."""
-    assert rest.refusal(ask(**fields)).message == told
+    assert rest.refusal(chat(**fields)).message == expected
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_nothing_is_coerced(rest: Rest, fields: Json, told: str) -> None:
 )
 def test_fields_of_others(rest: Rest, field: str) -> None:
     """Fields that only others have are unknown here, and said to be."""
-    assert rest.refusal(ask(**{field: {}})).message == (
+    assert rest.refusal(chat(**{field: {}})).message == (
         f"Extra inputs are not permitted, field: '{field}'"
     )
 
@@ -266,4 +266,4 @@ def test_fields_of_others(rest: Rest, field: str) -> None:
 )
 def test_prompt_cache_fields(rest: Rest, field: str, value: Any) -> None:
     """All fields that begin with prompt_cache_ are accepted and ignored."""
-    assert rest.whole(ask(max_tokens=1, **{field: value}))
+    assert rest.whole(chat(max_tokens=1, **{field: value}))

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import MODEL
-from tests.contract.callers import Caller, Grpc, Json, Rest, ask, to_proto
-from tests.contract.joining import comparable, joined
+from tests.contract.callers import Caller, Grpc, Json, Rest, chat, to_proto
+from tests.contract.streams import join_stream, without_transient
 
 USAGE = ["prompt_tokens", "total_tokens", "completion_tokens", "prompt_tokens_details"]
 METRICS = [
@@ -29,7 +29,7 @@ def is_bare_uuid4(text: str) -> bool:
 
 def test_whole(caller: Caller) -> None:
     """An answer has these members in this order, unused ones as null or not at all."""
-    answer = caller.whole(ask())
+    answer = caller.whole(chat())
     assert list(answer) == ["id", "object", "created", "model", "choices", "usage"]
     assert is_bare_uuid4(answer["id"])
     assert (answer["object"], answer["model"]) == ("chat.completion", MODEL)
@@ -43,7 +43,7 @@ def test_whole(caller: Caller) -> None:
 
 def test_usage(caller: Caller) -> None:
     """Usage counts prompt, total and completion in this order, and what was in the cache."""
-    usage = caller.whole(ask())["usage"]
+    usage = caller.whole(chat())["usage"]
     assert list(usage) == USAGE
     assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (
         37,
@@ -55,13 +55,13 @@ def test_usage(caller: Caller) -> None:
 
 def test_prompt_counts_once(caller: Caller) -> None:
     """With n, the prompt's tokens count once and the completions' are summed."""
-    usage = caller.whole(ask(n=3, max_tokens=2))["usage"]
+    usage = caller.whole(chat(n=3, max_tokens=2))["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (37, 6)
 
 
 def test_eos_is_counted(caller: Caller) -> None:
     """The end token is among the completion's tokens, and never text."""
-    request = ask("Say: yes", max_tokens=20, return_token_ids=True, logit_bias={"2": 100})
+    request = chat("Say: yes", max_tokens=20, return_token_ids=True, logit_bias={"2": 100})
     answer = caller.whole(request)
     (choice,) = answer["choices"]
     assert (choice["token_ids"], choice["message"]["content"]) == ([2], "")
@@ -70,7 +70,7 @@ def test_eos_is_counted(caller: Caller) -> None:
 
 def test_pieces(caller: Caller) -> None:
     """A stream is a role, then text, then an empty delta with the reason; ids are the same."""
-    pieces = caller.pieces(ask())
+    pieces = caller.pieces(chat())
     for piece in pieces:
         assert list(piece) == ["id", "object", "created", "model", "choices", "usage"]
         (choice,) = piece["choices"]
@@ -88,7 +88,7 @@ def test_pieces(caller: Caller) -> None:
 
 def test_choices_interleave(caller: Caller) -> None:
     """With n, roles come first, a piece has one choice, and each choice ends once."""
-    pieces = caller.pieces(ask(n=3))
+    pieces = caller.pieces(chat(n=3))
     choices = [choice for piece in pieces for choice in piece["choices"]]
     assert len(choices) == len(pieces)
     assert [choice["index"] for choice in choices[:3]] == [0, 1, 2]
@@ -106,7 +106,7 @@ def usages(pieces: list[Json]) -> list[bool]:
 @pytest.mark.parametrize("options", [None, {}, {"include_usage": None}])
 def test_usage_rides_on_the_last_piece(caller: Caller, n: int, options: Any) -> None:
     """Unless asked otherwise, usage is on the globally last piece, which has a reason."""
-    pieces = caller.pieces(ask(n=n, stream_options=options, max_tokens=2))
+    pieces = caller.pieces(chat(n=n, stream_options=options, max_tokens=2))
     assert usages(pieces) == [False] * (len(pieces) - 1) + [True]
     assert pieces[-1]["choices"][0]["finish_reason"] == "length"
     assert pieces[-1]["usage"]["completion_tokens"] == 2 * n
@@ -115,7 +115,7 @@ def test_usage_rides_on_the_last_piece(caller: Caller, n: int, options: Any) -> 
 @pytest.mark.parametrize("n", [1, 2])
 def test_usage_apart(caller: Caller, n: int) -> None:
     """With include_usage, usage has a piece without choices, and no other piece has it."""
-    pieces = caller.pieces(ask(n=n, stream_options={"include_usage": True}, max_tokens=2))
+    pieces = caller.pieces(chat(n=n, stream_options={"include_usage": True}, max_tokens=2))
     assert usages(pieces) == [False] * (len(pieces) - 1) + [True]
     assert pieces[-1]["choices"] == []
     assert pieces[-2]["choices"][0]["finish_reason"] == "length"
@@ -124,34 +124,34 @@ def test_usage_apart(caller: Caller, n: int) -> None:
 @pytest.mark.parametrize("n", [1, 2])
 def test_usage_opted_out(rest: Rest, n: int) -> None:
     """With include_usage false, no chunk has usage, and the last one still has the reason."""
-    pieces = rest.pieces(ask(n=n, stream_options={"include_usage": False}, max_tokens=2))
+    pieces = rest.pieces(chat(n=n, stream_options={"include_usage": False}, max_tokens=2))
     assert not any(usages(pieces))
     assert pieces[-1]["choices"][0]["finish_reason"] == "length"
 
 
 def test_usage_is_always_last_over_grpc(rpc: Grpc) -> None:
     """include_usage false says nothing over gRPC: the last message has usage."""
-    pieces = rpc.pieces(ask(stream_options={"include_usage": False}, max_tokens=2))
+    pieces = rpc.pieces(chat(stream_options={"include_usage": False}, max_tokens=2))
     assert usages(pieces) == [False] * (len(pieces) - 1) + [True]
 
 
 def test_extras(caller: Caller) -> None:
     """What was asked for beside the text has its places, whole and in pieces."""
-    asked = ask(return_token_ids=True, raw_output=True, perf_metrics_in_response=True)
-    answer = caller.whole(asked)
+    body = chat(return_token_ids=True, raw_output=True, perf_metrics_in_response=True)
+    answer = caller.whole(body)
     assert list(answer)[6:] == ["perf_metrics", "prompt_token_ids"]
     assert list(answer["choices"][0])[4:] == ["token_ids", "raw_output"]
-    pieces = caller.pieces(asked)
+    pieces = caller.pieces(body)
     assert ["prompt_token_ids" in piece for piece in pieces] == [True] + [False] * (len(pieces) - 1)
     assert [("perf_metrics" in p, "raw_output" in p["choices"][0]) for p in pieces] == (
         [(False, False)] * (len(pieces) - 1) + [(True, True)]
     )
-    assert comparable(joined(pieces)) == comparable(answer)
+    assert without_transient(join_stream(pieces)) == without_transient(answer)
 
 
 def test_metrics(caller: Caller) -> None:
     """Metrics have the vendor's names, count as usage does, and times are in seconds."""
-    answer = caller.whole(ask(perf_metrics_in_response=True))
+    answer = caller.whole(chat(perf_metrics_in_response=True))
     metrics, usage = answer["perf_metrics"], answer["usage"]
     assert [name for name in metrics if name != ACCEPTANCE] == METRICS
     assert metrics["prompt-tokens"] == usage["prompt_tokens"]
@@ -161,27 +161,27 @@ def test_metrics(caller: Caller) -> None:
 
 
 def test_acceptance_of_a_prediction(caller: Caller) -> None:
-    """With a prediction it is told how much of it came true, as a part of 1."""
-    asked = ask(temperature=0, max_tokens=24, perf_metrics_in_response=True)
-    said = caller.whole(asked)["choices"][0]["message"]["content"]
-    foretold = asked | {"prediction": {"type": "content", "content": said}}
-    metrics = caller.whole(foretold)["perf_metrics"]
+    """With a prediction, metrics say which share of it was right, from 0 to 1."""
+    body = chat(temperature=0, max_tokens=24, perf_metrics_in_response=True)
+    said = caller.whole(body)["choices"][0]["message"]["content"]
+    predicted = body | {"prediction": {"type": "content", "content": said}}
+    metrics = caller.whole(predicted)["perf_metrics"]
     assert 0.5 < metrics[ACCEPTANCE] <= 1
 
 
 def test_acceptance_is_in_the_headers(rest: Rest) -> None:
-    """A prediction that comes true in part is told of as such."""
-    asked = ask(temperature=0, max_tokens=24)
-    said = rest.post(asked).json()["choices"][0]["message"]["content"]
-    foretold = {"type": "content", "content": said[:20] + " zebra" * 20}
-    response = rest.post(asked | {"prediction": foretold})
+    """A prediction that is partly right has a share between 0 and 1."""
+    body = chat(temperature=0, max_tokens=24)
+    said = rest.post(body).json()["choices"][0]["message"]["content"]
+    predicted = {"type": "content", "content": said[:20] + " zebra" * 20}
+    response = rest.post(body | {"prediction": predicted})
     assert response.status_code == 200
     assert 0 < float(response.headers["fireworks-speculation-acceptance"]) < 1
 
 
 def test_headers_of_a_whole_answer(rest: Rest) -> None:
     """Counts and times of an answer are in its headers, beside its id."""
-    response = rest.post(ask())
+    response = rest.post(chat())
     assert response.headers["content-type"] == "application/json"
     assert response.headers["fireworks-prompt-tokens"] == "37"
     assert re.fullmatch(r"\d+", response.headers["fireworks-cached-prompt-tokens"])
@@ -192,25 +192,25 @@ def test_headers_of_a_whole_answer(rest: Rest) -> None:
 
 def test_headers_of_a_stream(rest: Rest) -> None:
     """A stream's headers tell what is known before its first token: the counts."""
-    response = rest.post(ask(stream=True))
+    response = rest.post(chat(stream=True))
     assert response.headers["content-type"].startswith("text/event-stream")
-    told = {name for name in response.headers if name.startswith("fireworks-")}
-    assert told == {"fireworks-prompt-tokens", "fireworks-cached-prompt-tokens"}
+    names = {name for name in response.headers if name.startswith("fireworks-")}
+    assert names == {"fireworks-prompt-tokens", "fireworks-cached-prompt-tokens"}
 
 
 def test_metadata_over_grpc(rpc: Grpc) -> None:
     """gRPC callers find the same in the initial metadata."""
-    _, call = rpc.stub.CreateChatCompletion.with_call(to_proto(ask()), timeout=60)
-    told = dict(call.initial_metadata())
-    assert told["fireworks-prompt-tokens"] == "37"
-    assert {f"fireworks-{name}" for name in METRICS} <= told.keys()
-    assert told["x-request-id"]
+    _, call = rpc.stub.CreateChatCompletion.with_call(to_proto(chat()), timeout=60)
+    metadata = dict(call.initial_metadata())
+    assert metadata["fireworks-prompt-tokens"] == "37"
+    assert {f"fireworks-{name}" for name in METRICS} <= metadata.keys()
+    assert metadata["x-request-id"]
 
 
 @pytest.mark.parametrize("path", ["/v1", "/inference/v1"])
 def test_paths(rest: Rest, path: str) -> None:
     """Chat, the models and one of them are at both of the vendor's paths."""
-    answer = rest.http.post(f"{path}/chat/completions", json=ask())
+    answer = rest.http.post(f"{path}/chat/completions", json=chat())
     assert answer.status_code == 200
     listed = rest.http.get(f"{path}/models").json()
     assert list(listed) == ["object", "data"]
@@ -240,6 +240,6 @@ def test_model_row(rest: Rest) -> None:
 def test_full_model_name(caller: Caller) -> None:
     """A model may be named as the vendor does, by account; the answer repeats that name."""
     name = f"accounts/fireworks/models/{MODEL}"
-    asked = ask(max_tokens=1) | {"model": name}
-    assert caller.whole(asked)["model"] == name
-    assert {piece["model"] for piece in caller.pieces(asked)} == {name}
+    body = chat(max_tokens=1) | {"model": name}
+    assert caller.whole(body)["model"] == name
+    assert {piece["model"] for piece in caller.pieces(body)} == {name}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.callers import Caller, Json, Rest, ask, content
+from tests.contract.callers import Caller, Json, Rest, chat, content
 
 HOT = {"temperature": 2}
 # The model would end some answers within a few tokens.
@@ -18,22 +18,22 @@ def texts(answer: Json) -> list[str]:
 
 
 def token_ids(caller: Caller, **fields: Any) -> list[int]:
-    (choice,) = caller.whole(ask(return_token_ids=True, **fields))["choices"]
+    (choice,) = caller.whole(chat(return_token_ids=True, **fields))["choices"]
     return list(choice["token_ids"])
 
 
 def test_seed(caller: Caller) -> None:
     """A seed repeats the answer, another one gives another, and so does none."""
-    asked = ask(**HOT, max_tokens=8)
-    seeded = [content(caller.whole(asked | {"seed": seed})) for seed in (5, 5, 6)]
+    body = chat(**HOT, max_tokens=8)
+    seeded = [content(caller.whole(body | {"seed": seed})) for seed in (5, 5, 6)]
     assert seeded[0] == seeded[1] != seeded[2]
-    assert content(caller.whole(asked)) != content(caller.whole(asked))
+    assert content(caller.whole(body)) != content(caller.whole(body))
 
 
 def test_n(caller: Caller) -> None:
     """n choices come by index and differ from each other; a seed repeats them all."""
-    asked = ask(**HOT, n=4, seed=5)
-    first, second = caller.whole(asked), caller.whole(asked)
+    body = chat(**HOT, n=4, seed=5)
+    first, second = caller.whole(body), caller.whole(body)
     assert [choice["index"] for choice in first["choices"]] == [0, 1, 2, 3]
     assert texts(first) == texts(second)
     assert len(set(texts(first))) == 4
@@ -41,7 +41,7 @@ def test_n(caller: Caller) -> None:
 
 def test_n_greedy(caller: Caller) -> None:
     """Greedy choices are all the same."""
-    assert len(set(texts(caller.whole(ask(n=3))))) == 1
+    assert len(set(texts(caller.whole(chat(n=3))))) == 1
 
 
 @pytest.mark.parametrize(
@@ -58,21 +58,21 @@ def test_n_greedy(caller: Caller) -> None:
 )
 def test_narrowed_to_one(caller: Caller, narrow: Json) -> None:
     """What leaves but the most probable token gives the greedy answer."""
-    assert content(caller.whole(ask() | HOT | narrow)) == content(caller.whole(ask()))
+    assert content(caller.whole(chat() | HOT | narrow)) == content(caller.whole(chat()))
 
 
 def test_typical_p_leaves_the_most_typical_token(caller: Caller) -> None:
     """With a typical_p of 0 one token is left, so that seeds make no difference."""
-    asked = ask(typical_p=0, **HOT)
-    assert content(caller.whole(asked | {"seed": 1})) == content(caller.whole(asked | {"seed": 2}))
+    body = chat(typical_p=0, **HOT)
+    assert content(caller.whole(body | {"seed": 1})) == content(caller.whole(body | {"seed": 2}))
 
 
 @pytest.mark.parametrize("neutral", [{"top_p": 1, "top_k": 0}, {"min_p": 0, "typical_p": 1}])
 def test_defaults_change_nothing(caller: Caller, neutral: Json) -> None:
     """Given as a value, a default is as good as omitted; the temperature's is 1."""
-    asked = ask(seed=3, max_tokens=8)
-    omitted = caller.whole({key: asked[key] for key in asked if key != "temperature"})
-    assert content(caller.whole(asked | {"temperature": 1} | neutral)) == content(omitted)
+    body = chat(seed=3, max_tokens=8)
+    omitted = caller.whole({key: body[key] for key in body if key != "temperature"})
+    assert content(caller.whole(body | {"temperature": 1} | neutral)) == content(omitted)
 
 
 def test_logit_bias(caller: Caller) -> None:
@@ -98,17 +98,17 @@ def test_repetition_penalty(caller: Caller) -> None:
 
 def test_mirostat(caller: Caller) -> None:
     """Mirostat is repeatable by its seed, and its learning rate has a say."""
-    asked = ask(max_tokens=12, seed=3, mirostat_target=6, temperature=1)
+    body = chat(max_tokens=12, seed=3, mirostat_target=6, temperature=1)
     slow, again, fast = (
-        content(caller.whole(asked | {"mirostat_lr": rate})) for rate in (0.1, 0.1, 0.9)
+        content(caller.whole(body | {"mirostat_lr": rate})) for rate in (0.1, 0.1, 0.9)
     )
     assert slow == again != fast
 
 
 def test_speculation_changes_nothing(rest: Rest) -> None:
     """What the answer is foretold to be, rightly or not, does not change it."""
-    expected = content(rest.whole(ask(max_tokens=8)))
+    expected = content(rest.whole(chat(max_tokens=8)))
     for foretold in (expected, "Something else", [1, 2, 3]):
-        assert content(rest.whole(ask(max_tokens=8, speculation=foretold))) == expected
+        assert content(rest.whole(chat(max_tokens=8, speculation=foretold))) == expected
     prediction = {"type": "content", "content": expected}
-    assert content(rest.whole(ask(max_tokens=8, prediction=prediction))) == expected
+    assert content(rest.whole(chat(max_tokens=8, prediction=prediction))) == expected

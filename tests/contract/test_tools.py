@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.contract.callers import Caller, Json, Rest, ask
-from tests.contract.offers import CITY, TOOLS, WEATHER
+from tests.contract.callers import Caller, Json, Rest, chat
+from tests.contract.examples import CITY, TOOLS, WEATHER
 
 ID = re.compile(r"call_[A-Za-z0-9]{24}")
 NAMED = {"type": "function", "function": {"name": "get_time"}}
 SHORT = {"type": "function", "name": "get_time"}
 
 
-def asked(**fields: Any) -> Json:
-    return ask(WEATHER, **{"tools": TOOLS, "max_tokens": 40} | fields)
+def chat_with_tools(**fields: Any) -> Json:
+    return chat(WEATHER, **{"tools": TOOLS, "max_tokens": 40} | fields)
 
 
 def only_choice(answer: Json) -> Json:
@@ -28,7 +28,9 @@ def only_choice(answer: Json) -> Json:
 @pytest.mark.parametrize("tool_choice", [NAMED, SHORT], ids=["long", "short"])
 def test_named(caller: Caller, tool_choice: Json) -> None:
     """A named function is called, once, with arguments of its schema, and that ends the answer."""
-    choice = only_choice(caller.whole(asked(tool_choice=tool_choice, logit_bias={"2": 5})))
+    choice = only_choice(
+        caller.whole(chat_with_tools(tool_choice=tool_choice, logit_bias={"2": 5}))
+    )
     assert choice["finish_reason"] == "tool_calls"
     assert list(choice["message"]) == ["role", "content", "refusal", "tool_calls"]
     assert choice["message"]["content"] is None
@@ -44,7 +46,7 @@ def test_named(caller: Caller, tool_choice: Json) -> None:
 @pytest.mark.parametrize("mode", ["required", "any"])
 def test_forced(caller: Caller, mode: str) -> None:
     """required and any are one: there is at least one call, and no text."""
-    choice = only_choice(caller.whole(asked(tool_choice=mode)))
+    choice = only_choice(caller.whole(chat_with_tools(tool_choice=mode)))
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["content"] is None
     assert choice["message"]["tool_calls"]
@@ -52,14 +54,14 @@ def test_forced(caller: Caller, mode: str) -> None:
 
 def test_one_call(caller: Caller) -> None:
     """With parallel_tool_calls false there is one call, and the answer ends of itself."""
-    answer = caller.whole(asked(tool_choice="required", parallel_tool_calls=False))
+    answer = caller.whole(chat_with_tools(tool_choice="required", parallel_tool_calls=False))
     assert len(only_choice(answer)["message"]["tool_calls"]) == 1
     assert answer["usage"]["completion_tokens"] < 40
 
 
 def test_fragments(caller: Caller) -> None:
     """In a stream: id, type and name once, then arguments in fragments, then the bare reason."""
-    pieces = caller.pieces(asked(tool_choice=NAMED))
+    pieces = caller.pieces(chat_with_tools(tool_choice=NAMED))
     choices = [piece["choices"][0] for piece in pieces]
     deltas = [choice["delta"] for choice in choices]
     assert deltas[0] == {"role": "assistant"}
@@ -76,25 +78,25 @@ def test_fragments(caller: Caller) -> None:
 
 
 def test_none(caller: Caller) -> None:
-    """With none there are no calls, and the model is not told of the tools."""
-    silent = caller.whole(asked(tool_choice="none", max_tokens=4))
+    """With none there are no calls, and the model does not see the tools."""
+    silent = caller.whole(chat_with_tools(tool_choice="none", max_tokens=4))
     assert "tool_calls" not in only_choice(silent)["message"]
-    alone = caller.whole(ask(WEATHER))
+    alone = caller.whole(chat(WEATHER))
     assert silent["usage"]["prompt_tokens"] == alone["usage"]["prompt_tokens"]
 
 
 def test_tools_are_told(caller: Caller) -> None:
-    """Tools are never dropped in silence: the model is told of them, with their schemas."""
-    answer = caller.whole(asked(max_tokens=1, raw_output=True))
-    told = "".join(only_choice(answer)["raw_output"]["prompt_fragments"])
-    assert '"get_weather"' in told
-    assert "The weather." in told
-    assert '"Rome"' in told
+    """Tools are never dropped in silence: the model is rendered of them, with their schemas."""
+    answer = caller.whole(chat_with_tools(max_tokens=1, raw_output=True))
+    rendered = "".join(only_choice(answer)["raw_output"]["prompt_fragments"])
+    assert '"get_weather"' in rendered
+    assert "The weather." in rendered
+    assert '"Rome"' in rendered
 
 
 def test_cut(caller: Caller) -> None:
     """Arguments that max_tokens cuts short come as far as they are, and the reason is length."""
-    choice = only_choice(caller.whole(asked(tool_choice=NAMED, max_tokens=16)))
+    choice = only_choice(caller.whole(chat_with_tools(tool_choice=NAMED, max_tokens=16)))
     assert choice["finish_reason"] == "length"
     for call in choice["message"].get("tool_calls", []):
         with pytest.raises(json.JSONDecodeError):
@@ -104,8 +106,10 @@ def test_cut(caller: Caller) -> None:
 def test_legacy(caller: Caller) -> None:
     """functions and function_call are tools and tool_choice by their old names."""
     functions = [tool["function"] for tool in TOOLS]
-    old = ask(WEATHER, functions=functions, function_call={"name": "get_time"}, max_tokens=40)
-    choices = [only_choice(caller.whole(each)) for each in (old, asked(tool_choice=NAMED))]
+    old = chat(WEATHER, functions=functions, function_call={"name": "get_time"}, max_tokens=40)
+    choices = [
+        only_choice(caller.whole(each)) for each in (old, chat_with_tools(tool_choice=NAMED))
+    ]
     for choice in choices:
         del choice["message"]["tool_calls"][0]["id"]
     assert choices[0] == choices[1]
@@ -113,13 +117,13 @@ def test_legacy(caller: Caller) -> None:
 
 def test_round_trip(rest: Rest) -> None:
     """A call goes back with its result, and the model goes on from there."""
-    message = rest.whole(asked(tool_choice=NAMED))["choices"][0]["message"]
+    message = rest.whole(chat_with_tools(tool_choice=NAMED))["choices"][0]["message"]
     result = {
         "role": "tool",
         "tool_call_id": message["tool_calls"][0]["id"],
         "content": "It is noon.",
     }
-    request = asked(max_tokens=4)
+    request = chat_with_tools(max_tokens=4)
     more = request | {"messages": [*request["messages"], message, result]}
     assert only_choice(rest.whole(more))["message"]["content"]
 
@@ -159,15 +163,15 @@ def test_round_trip(rest: Rest) -> None:
     ],
 )
 def test_refused(caller: Caller, fields: Json, param: str) -> None:
-    """Calls that cannot be forced, or could not be told from a format, are refused."""
-    assert caller.refusal(asked(**fields)).param == param
+    """Calls that cannot be forced, or cannot be distinguished from a format, are refused."""
+    assert caller.refusal(chat_with_tools(**fields)).param == param
 
 
 def test_unenforceable_schema(caller: Caller) -> None:
     """A call is forced to its schema, so a schema that cannot be enforced is refused by path."""
     function = {"name": "f", "parameters": CITY | {"not": {"required": ["city"]}}}
     tools = [{"type": "function", "function": function}]
-    refusal = caller.refusal(asked(tools=tools, tool_choice="required"))
+    refusal = caller.refusal(chat_with_tools(tools=tools, tool_choice="required"))
     assert refusal.param is not None
     assert refusal.param.startswith("tools[0].function.parameters")
     assert "not" in refusal.message

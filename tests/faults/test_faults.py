@@ -9,7 +9,7 @@ import httpx
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
-from tests.contract.callers import Json, ask, content, to_proto
+from tests.contract.callers import Json, chat, content, to_proto
 from tests.faults.conftest import Serve, Serving
 
 # One fault for each caller at each point. Calls of a point are counted: those of requests that
@@ -38,11 +38,11 @@ def test_a_fault_is_told_and_the_next_request_is_answered(serve: Serve) -> None:
     """The runtime fails or has no memory, in prefill, in decode, in a copy, in a token's text."""
     with serve(ONE_BY_ONE) as serving:
         for n in (1, 1, 1, 2):
-            failed_rpc(serving, ask(n=n))
-            starved_rest(serving, ask(n=n))
+            failed_rpc(serving, chat(n=n))
+            starved_rest(serving, chat(n=n))
         for caller in (serving.rest, serving.rpc):
-            assert len(caller.whole(ask(n=2))["choices"]) == 2
-            assert caller.pieces(ask())
+            assert len(caller.whole(chat(n=2))["choices"]) == 2
+            assert caller.pieces(chat())
     assert serving.account() == (12, 4, 0, 8)
 
 
@@ -51,7 +51,7 @@ def test_without_memory_only_the_latest_fails(serve: Serve) -> None:
     questions = [f"Tell me of the number {number}." for number in range(4)]
     with serve("decode:delay=0.05,decode:oom@9", deterministic=True) as serving:
         with ThreadPoolExecutor() as threads:
-            asked = [ask(question, max_tokens=16, ignore_eos=True) for question in questions]
+            asked = [chat(question, max_tokens=16, ignore_eos=True) for question in questions]
             answers = list(threads.map(serving.rest.post, asked))
         codes = [answer.status_code for answer in answers]
         assert sorted(codes) == [200, 200, 200, 429]
@@ -69,7 +69,7 @@ def read_into(received: bytearray, response: httpx.Response) -> None:
 def test_a_stream_that_fails_midway_says_so(serve: Serve) -> None:
     """Over REST what came stays, then there is an error and no [DONE]; over gRPC a status."""
     with serve("decode:raise@3,decode:oom@6") as serving:
-        request = ask(max_tokens=20, stream=True)
+        request = chat(max_tokens=20, stream=True)
         with serving.rest.http.stream("POST", "/v1/chat/completions", json=request) as response:
             received = bytearray()
             with pytest.raises(httpx.RemoteProtocolError):
@@ -77,18 +77,18 @@ def test_a_stream_that_fails_midway_says_so(serve: Serve) -> None:
         assert received.count(b"data: ") >= 2
         assert b'"message":"The model failed to generate"' in received
         assert b"[DONE]" not in received
-        stream = serving.rpc.stub.StreamChatCompletion(to_proto(ask(max_tokens=20)))
+        stream = serving.rpc.stub.StreamChatCompletion(to_proto(chat(max_tokens=20)))
         with pytest.raises(grpc.RpcError) as raised:
             list(stream)
         assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert serving.rest.whole(ask())
+        assert serving.rest.whole(chat())
     assert serving.account() == (3, 1, 0, 2)
 
 
 def test_a_dead_engine_fails_what_runs(serve: Serve) -> None:
     """All that run or wait hear of it at once, in words that tell them to try again."""
     with serve("decode:die@9", slots=2) as serving:
-        request = ask(max_tokens=40, ignore_eos=True)
+        request = chat(max_tokens=40, ignore_eos=True)
         with ThreadPoolExecutor() as threads:
             over_rest = [threads.submit(serving.rest.post, request) for _ in range(4)]
             over_rpc = [threads.submit(serving.rpc.failure, to_proto(request)) for _ in range(4)]
@@ -106,8 +106,8 @@ def test_a_hang_keeps_no_caller_beyond_its_deadline(serve: Serve, point: str) ->
     """The step never ends, the requests do."""
     with serve(f"{point}:hang@1") as serving:
         headers = {"content-type": "application/json", "grpc-timeout": "1S"}
-        assert serving.rest.post(ask(), headers=headers).status_code == 504
-        code, _, _ = serving.rpc.failure(to_proto(ask()), timeout=1)
+        assert serving.rest.post(chat(), headers=headers).status_code == 504
+        code, _, _ = serving.rpc.failure(to_proto(chat()), timeout=1)
         assert code is grpc.StatusCode.DEADLINE_EXCEEDED
         kill_service(serving)
 

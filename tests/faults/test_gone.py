@@ -15,7 +15,7 @@ import grpc
 import orjson
 import pytest
 
-from tests.contract.callers import Json, ask, to_proto
+from tests.contract.callers import Json, chat, to_proto
 from tests.faults.conftest import Serve, Serving
 
 PREFILL, DECODE = 0.2, 0.05
@@ -45,7 +45,7 @@ def next_caller(serving: Serving) -> Iterator[None]:
     """After each test the only slot is free."""
     yield
     began = time.monotonic()
-    serving.rpc.whole(ask(max_tokens=1))
+    serving.rpc.whole(chat(max_tokens=1))
     assert time.monotonic() - began < SOON
 
 
@@ -79,7 +79,7 @@ def half_close_and_close(connected: socket.socket) -> None:
 
 def call(serving: Serving, *, stream: bool, timeout: float | None = None) -> Any:
     """A call over gRPC that is not waited for."""
-    stub, request = serving.rpc.stub, to_proto(ask(**ENDLESS))
+    stub, request = serving.rpc.stub, to_proto(chat(**ENDLESS))
     if stream:
         return stub.StreamChatCompletion(request, timeout=timeout)
     return stub.CreateChatCompletion.future(request, timeout=timeout)
@@ -107,7 +107,7 @@ def test_an_http_caller_goes(
     serving: Serving, moment: float, leave: Callable[[socket.socket], None], *, stream: bool
 ) -> None:
     with connection(serving) as connected:
-        connected.sendall(http_request(ask(stream=stream, **ENDLESS)))
+        connected.sendall(http_request(chat(stream=stream, **ENDLESS)))
         time.sleep(moment)
         leave(connected)
 
@@ -115,23 +115,23 @@ def test_an_http_caller_goes(
 @STREAM
 def test_deadline_of_an_http_caller(serving: Serving, *, stream: bool) -> None:
     headers = {"content-type": "application/json", "grpc-timeout": "200m"}
-    response = serving.rest.post(ask(stream=stream, **ENDLESS), headers=headers)
+    response = serving.rest.post(chat(stream=stream, **ENDLESS), headers=headers)
     assert response.status_code == 504
 
 
 def test_callers_leave_the_line(serving: Serving) -> None:
     """Those who wait behind the only slot leave it in every way, and never had it."""
     with ThreadPoolExecutor() as threads, connection(serving) as first:
-        first.sendall(http_request(ask(stream=True, **ENDLESS)))
+        first.sendall(http_request(chat(stream=True, **ENDLESS)))
         first.recv(1 << 16)
-        request = to_proto(ask(**ENDLESS))
+        request = to_proto(chat(**ENDLESS))
         waiting = [
             threads.submit(serving.rpc.failure, request, timeout=0.3),
             threads.submit(serving.rpc.failure, request, timeout=0.6),
         ]
         with connection(serving) as closed, connection(serving) as was_reset:
             for connected, leave in ((closed, close), (was_reset, reset)):
-                connected.sendall(http_request(ask(**ENDLESS)))
+                connected.sendall(http_request(chat(**ENDLESS)))
                 time.sleep(0.2)
                 leave(connected)
         codes = [each.result(5)[0] for each in waiting]
@@ -146,7 +146,7 @@ def leave_all(calls: Sequence[Any], after: float) -> None:
 
 def test_prompts_that_are_still_read(serving: Serving) -> None:
     """More long prompts than there are threads to read them, all given up meanwhile."""
-    long = to_proto(ask("some words " * 3000, **ENDLESS))
+    long = to_proto(chat("some words " * 3000, **ENDLESS))
     leave_all([serving.rpc.stub.StreamChatCompletion(long) for _ in range(20)], after=0.05)
 
 
@@ -155,14 +155,14 @@ def test_grammars_that_are_still_compiled(serving: Serving) -> None:
     names = [f"property_{number}" for number in range(150)]
     schema = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    request = to_proto(ask(response_format=wanted, **ENDLESS))
+    request = to_proto(chat(response_format=wanted, **ENDLESS))
     leave_all([serving.rpc.stub.StreamChatCompletion(request) for _ in range(10)], after=0.02)
 
 
 def test_half_closed_caller_is_answered(serving: Serving) -> None:
     """Who only stopped sending has its answer, whole, through both processes."""
     with connection(serving) as connected:
-        connected.sendall(http_request(ask(max_tokens=8, stream=True)))
+        connected.sendall(http_request(chat(max_tokens=8, stream=True)))
         connected.shutdown(socket.SHUT_WR)
         received = b""
         while data := connected.recv(1 << 16):

@@ -18,7 +18,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from bench.server import Server, Target, free_ports
 from rapport.common.tls import TlsFiles
 from tests.certificates import Authority
-from tests.contract.callers import Grpc, Rest, ask, to_proto, unpacked
+from tests.contract.callers import Grpc, Rest, chat, to_proto, unpacked
 from tests.faults.conftest import Serving
 from tests.faults.test_gone import http_request
 
@@ -88,9 +88,9 @@ def test_stuck_over_https(serving: Serving, files: TlsFiles) -> None:
     trust = ssl.create_default_context(cafile=files.ca)
     with narrow() as plain, trust.wrap_socket(plain, server_hostname=address[0]) as stuck:
         stuck.connect(address)
-        stuck.sendall(http_request(ask(stream=True, **LONG)))
+        stuck.sendall(http_request(chat(stream=True, **LONG)))
         assert stuck.recv(1 << 10).startswith(b"HTTP/1.1 200 OK")
-        serving.rest.whole(ask())
+        serving.rest.whole(chat())
         # Python's TLS makes an end like any other of a reset.
         with socket.socket(fileno=stuck.detach()) as bare, pytest.raises(ConnectionResetError):
             read_to_the_end(bare)
@@ -103,9 +103,9 @@ def read_to_the_end(connected: socket.socket) -> None:
 
 def test_stuck_over_grpc(serving: Serving) -> None:
     """It hears why once it reads on, and the next caller has the only slot meanwhile."""
-    stuck = serving.rpc.stub.StreamChatCompletion(to_proto(ask(**LONG)))
+    stuck = serving.rpc.stub.StreamChatCompletion(to_proto(chat(**LONG)))
     next(stuck)
-    serving.rest.whole(ask())
+    serving.rest.whole(chat())
     with pytest.raises(grpc.RpcError) as raised:
         list(stuck)
     assert raised.value.code() is grpc.StatusCode.ABORTED

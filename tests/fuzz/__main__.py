@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing: `python -m tests.fuzz [target...] [--seconds 60]`.
 
 Each target runs in a process of its own. Inputs that reached new code are kept under
-.build/fuzz for the next time; one that makes trouble is written there, too, and ends the run
-with its traceback.
+.build/fuzz for the next run. An input that fails is written there too, and ends the run with its
+traceback.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 import atheris
 
 FOLDER = Path(".build/fuzz")
-# What one input may take: seconds, and MiB of the whole process.
-LONGEST, LARGEST = 20, 3000
-LONGEST_INPUT = 64 << 10
-OURS = ["gateway", "service", "models", "jinja2", "gguf"]
+# The limits of one input. The memory is that of the whole process.
+MAX_INPUT_S, MAX_MEMORY_MIB = 20, 3000
+MAX_INPUT_BYTES = 64 << 10
+INSTRUMENTED = ["rapport.gateway", "rapport.service", "rapport.models", "jinja2", "gguf"]
 
 
 def main() -> int:
-    """Returns 1 if a target has trouble."""
+    """Returns 1 if a target failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("targets", nargs="*")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
@@ -45,8 +45,8 @@ def passes(name: str, seconds: int) -> bool:
 
 def fuzz(name: str, seconds: int) -> None:
     """Fuzzes one target, and ends the process."""
-    # Coverage is counted in what is imported here for the first time.
-    with atheris.instrument_imports(include=OURS):
+    # Coverage counts only in modules that are imported here for the first time.
+    with atheris.instrument_imports(include=INSTRUMENTED):
         target = importlib.import_module("tests.fuzz.targets").TARGETS[name]
     seeds = importlib.import_module("tests.fuzz.seeds").seeds()[name]
     corpus = FOLDER / name
@@ -55,9 +55,9 @@ def fuzz(name: str, seconds: int) -> None:
         (corpus / hashlib.sha256(seed).hexdigest()).write_bytes(seed)
     options = [
         f"-max_total_time={seconds}",
-        f"-timeout={LONGEST}",
-        f"-rss_limit_mb={LARGEST}",
-        f"-max_len={LONGEST_INPUT}",
+        f"-timeout={MAX_INPUT_S}",
+        f"-rss_limit_mb={MAX_MEMORY_MIB}",
+        f"-max_len={MAX_INPUT_BYTES}",
         f"-artifact_prefix={corpus}-",
         "-print_final_stats=1",
     ]

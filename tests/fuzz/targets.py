@@ -1,4 +1,4 @@
-"""What is fuzzed: functions that take any bytes, and raise only where there is a mistake.
+"""The targets of fuzzing: functions that take any bytes, and raise only if the code has a bug.
 
 `make fuzz` drives them by coverage, `make test` with the seeds and with random bytes.
 """
@@ -132,12 +132,12 @@ async def exchanged(scope: Any, pieces: list[bytes]) -> tuple[int, bytes]:
 
 @cache
 def gateway() -> Gateway:
-    """One whose service is not there, and who knows it all the same."""
+    """A gateway without a service behind it, which has the descriptors of the service."""
     return Gateway(GatewaySettings(upstream="127.0.0.1:1", descriptor_set=descriptor_set()))
 
 
 def printable(text: bytes) -> bytes:
-    # The parser in front lets nothing else through.
+    # The HTTP parser in front of the gateway accepts nothing else.
     return bytes(byte for byte in text if 0x21 <= byte < 0x7F) or b"/"
 
 
@@ -152,27 +152,27 @@ def descriptor_set() -> Path:
 
     for descriptor in DESCRIPTORS:
         add(descriptor)
-    made = FileDescriptorSet()
+    descriptors = FileDescriptorSet()
     for file in files.values():
-        file.CopyToProto(made.file.add())
+        file.CopyToProto(descriptors.file.add())
     path = Path(tempfile.mkdtemp()) / "rapport.binpb"
-    path.write_bytes(made.SerializeToString())
+    path.write_bytes(descriptors.SerializeToString())
     return path
 
 
 def tool_calls(data: bytes) -> None:
-    """Text of a model that has tools, in pieces: the same is read of it as of the whole."""
+    """The text of a model that has tools: its calls do not depend on how it is cut."""
     text = data.decode(errors="replace")
     assert joined(read_calls(*text.split("\0"))) == joined(read_calls(text.replace("\0", "")))
 
 
 def read_calls(*pieces: str) -> list[ParserEvent]:
-    reader = ToolCallParser(["f", "get_weather"])
-    return [*(event for piece in pieces for event in reader.push(piece)), *reader.end()]
+    parser = ToolCallParser(["f", "get_weather"])
+    return [*(event for piece in pieces for event in parser.push(piece)), *parser.end()]
 
 
 def joined(events: list[ParserEvent]) -> list[str]:
-    """What is said and what is called, however it was cut."""
+    """The texts and calls, with their pieces joined."""
     parts: list[list[str]] = []
     for event in events:
         match event:
@@ -201,7 +201,7 @@ def gguf(data: bytes) -> None:
 
 
 def formats(data: bytes) -> None:
-    """A form that an answer must have: its kind, then its text."""
+    """A response format: a byte for its kind, then its text."""
     kind = KINDS[data[0] % len(KINDS)] if data else KINDS[0]
     request = CreateChatCompletionRequest()
     setattr(request.response_format, kind, data[1:].decode(errors="replace"))
@@ -224,7 +224,7 @@ def template(data: bytes) -> None:
 
 
 def request(data: bytes) -> None:
-    """A request over gRPC, up to where it goes to the engine."""
+    """A request over gRPC, up to the engine."""
     try:
         message = CreateChatCompletionRequest.FromString(data)
     except DecodeError:

@@ -10,7 +10,7 @@ import pytest
 
 from bench.server import Target
 from rapport.cli.scrape import Scrape, scrape
-from tests.contract.callers import PATH, Grpc, Rest, ask
+from tests.contract.callers import PATH, Grpc, Rest, chat
 from tests.operations.asking import FORM, leave
 from tests.operations.conftest import Meter
 
@@ -25,10 +25,10 @@ def usage(answers: list[dict[str, Any]], name: str) -> int:
 
 def test_requests(service: Meter, gateway: Meter, rest: Rest, rpc: Grpc) -> None:
     """Five answers, one refusal and one caller that left are counted as just that."""
-    questions = [ask(f"What is {place} times 7?", max_tokens=6) for place in range(5)]
+    questions = [chat(f"What is {place} times 7?", max_tokens=6) for place in range(5)]
     answers = [rest.whole(question) for question in questions[:3]]
     answers += [rpc.whole(question) for question in questions[3:]]
-    rest.refusal(ask(temperature=9))
+    rest.refusal(chat(temperature=9))
     leave(rest)
     service.wait_for_gain(7, "requests_total")
     service.wait_for_gain(1, "ended_requests_total", outcome="cancelled")
@@ -62,7 +62,7 @@ def test_requests(service: Meter, gateway: Meter, rest: Rest, rpc: Grpc) -> None
 
 def test_tokens(service: Meter, rest: Rest) -> None:
     """Tokens are those that the answers' usage tells of, cached ones among them."""
-    question = ask("Tell me of rivers, and of the sea that they all come to.", max_tokens=7)
+    question = chat("Tell me of rivers, and of the sea that they all come to.", max_tokens=7)
     answers = [rest.whole(question | {"n": n}) for n in (1, 3, 1)]
     seen = service.read()
     assert seen.gain("prompt_tokens_total") == usage(answers, "prompt_tokens")
@@ -76,7 +76,7 @@ def test_tokens(service: Meter, rest: Rest) -> None:
 
 def test_everything_is_given_back(service: Meter, rest: Rest) -> None:
     """When nothing runs, nothing is in use."""
-    rest.whole(ask(n=4))
+    rest.whole(chat(n=4))
     leave(rest)
     service.wait_for_gain(1, "ended_requests_total", outcome="cancelled")
     for name in ("slots_used", "waiting_requests", "waiting_prompt_tokens", "kv_tokens"):
@@ -87,7 +87,7 @@ def test_everything_is_given_back(service: Meter, rest: Rest) -> None:
 
 def test_status_tells_what_the_metrics_do(service: Meter, rest: Rest) -> None:
     """Over REST the status has the numbers of the metrics, under other names."""
-    rest.whole(ask())
+    rest.whole(chat())
     service.wait_for_gain(1, "ended_requests_total", outcome="finished")
     service.wait_for_total(0, "slots_used")
     status, now = rest.http.get("/v1/status").json(), service.read().now
@@ -109,7 +109,7 @@ def test_grammars(service: Meter, rest: Rest) -> None:
     """A grammar is compiled once, has a mask for each token, and what it forces is a draft."""
     form = FORM | {"schema": FORM["schema"] | {"title": "Counted"}}
     for _ in range(2):
-        rest.whole(ask(response_format=form, max_tokens=30))
+        rest.whole(chat(response_format=form, max_tokens=30))
     seen = service.read()
     compiled = seen.gain("grammar_compile_seconds_count")
     assert compiled + seen.gain("recalled_grammars_total") == 2
@@ -158,7 +158,7 @@ def test_scrapes_during_load(server: Target, rest: Rest, part: str) -> None:
             last, looks = seen, looks + 1
         return looks
 
-    question = ask("Count.", max_tokens=25, ignore_eos=True)
+    question = chat("Count.", max_tokens=25, ignore_eos=True)
     with ThreadPoolExecutor(8) as pool:
         watchers = [pool.submit(watch) for _ in range(4)]
         try:

@@ -1,4 +1,4 @@
-"""Pieces of a stream, put together the way that clients do it."""
+"""Joins the messages of a stream to one answer, as clients do."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from tests.contract.callers import Json
 
 
-def joined(pieces: Iterable[Json]) -> Json:
-    """The unary answer that the pieces of a stream say."""
+def join_stream(pieces: Iterable[Json]) -> Json:
+    """The unary answer that is equal to the messages of a stream."""
     pieces = list(pieces)
     envelope = {name: pieces[0][name] for name in ("id", "created", "model")}
     rest = [piece for piece in pieces if piece.get("usage")]
@@ -41,47 +41,49 @@ def choice(index: int, deltas: Iterable[Json]) -> Json:
 
 
 def message(deltas: list[Json]) -> Json:
-    said = [delta["content"] for delta in deltas if "content" in delta]
-    made = calls(fragment for delta in deltas for fragment in delta.get("tool_calls", ()))
-    text = "".join(said) if said or not made else None
+    texts = [delta["content"] for delta in deltas if "content" in delta]
+    tool_calls = join_calls(
+        fragment for delta in deltas for fragment in delta.get("tool_calls", ())
+    )
+    text = "".join(texts) if texts or not tool_calls else None
     whole = {"role": deltas[0]["role"], "content": text, "refusal": None}
-    return whole | ({"tool_calls": made} if made else {})
+    return whole | ({"tool_calls": tool_calls} if tool_calls else {})
 
 
-def calls(fragments: Iterable[Json]) -> list[Json]:
-    """Calls of their fragments: the first has id, type and name, the others arguments alone."""
-    made: list[Json] = []
+def join_calls(fragments: Iterable[Json]) -> list[Json]:
+    """Joins fragments to calls. The first has id, type and name, the others only arguments."""
+    calls: list[Json] = []
     for fragment in fragments:
-        if fragment["index"] == len(made):
-            made.append(fragment)
+        if fragment["index"] == len(calls):
+            calls.append(fragment)
         else:
             assert fragment.keys() == {"index", "function"}
             assert fragment["function"].keys() == {"arguments"}
-            made[-1]["function"]["arguments"] += fragment["function"]["arguments"]
-    return made
+            calls[-1]["function"]["arguments"] += fragment["function"]["arguments"]
+    return calls
 
 
 def logprobs(parts: list[Json]) -> Json | None:
-    """Lists of log probabilities, each after the other."""
+    """The lists of log probabilities, concatenated."""
     if not parts:
         return None
     return {name: [entry for part in parts for entry in part[name]] for name in parts[0]}
 
 
-def comparable(answer: Json) -> Json:
-    """What of an answer is the same each time: not its ids, its time and how it was computed."""
+def without_transient(answer: Json) -> Json:
+    """The parts of an answer that are equal each time: not ids, times and performance metrics."""
     kept: Any = {key: value for key, value in answer.items() if key not in TRANSIENT}
     if kept["usage"]:
         kept["usage"] = {k: v for k, v in kept["usage"].items() if k != "prompt_tokens_details"}
-    kept["choices"] = [unnamed(each) for each in kept["choices"]]
+    kept["choices"] = [without_call_ids(each) for each in kept["choices"]]
     return kept
 
 
 TRANSIENT = ("id", "created", "perf_metrics")
 
 
-def unnamed(choice: Json) -> Json:
-    """A choice, its calls without their ids."""
+def without_call_ids(choice: Json) -> Json:
+    """A choice without the ids of its calls."""
     message = choice["message"]
     if "tool_calls" not in message:
         return choice

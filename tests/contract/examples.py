@@ -1,4 +1,4 @@
-"""Tools and formats to ask for."""
+"""Tools and response formats for requests."""
 
 from __future__ import annotations
 
