@@ -28,7 +28,7 @@ class GatewaySettings(Settings):
     upstream: str | None = None
     """gRPC target of the service, instead of host and port"""
     descriptor_set: Path | None = None
-    """file with a FileDescriptorSet of the service; without, it is asked by reflection"""
+    """file with a FileDescriptorSet of the service; without it, reflection is used"""
     http_tls_cert: Path | None = None
     """certificate chain (PEM) to serve REST over TLS with; read again when it changes"""
     http_tls_key: Path | None = None
@@ -36,9 +36,9 @@ class GatewaySettings(Settings):
     http_client_ca: Path | None = None
     """CA certificates (PEM): callers of REST must show a certificate of one of them"""
     upstream_tls: bool = False
-    """reach the service over TLS; implied by the settings that begin alike"""
+    """reach the service over TLS; implied by the other upstream_* settings of TLS"""
     upstream_ca: Path | None = None
-    """CA certificates (PEM) that the service is held to; without, the public ones"""
+    """CA certificates (PEM) that sign the service's certificate; without it, public ones"""
     upstream_cert: Path | None = None
     """certificate chain (PEM) to show to the service"""
     upstream_key: Path | None = None
@@ -46,15 +46,15 @@ class GatewaySettings(Settings):
     upstream_server_name: str | None = None
     """name in the service's certificate, where it is not the target's"""
     max_body_bytes: Size = ByteSize(4 << 20)
-    """size that a request's body may have, such as 4MiB"""
+    """largest body of a request, such as 4MiB"""
     max_response_bytes: Size = ByteSize(64 << 20)
-    """size that a message from the service may have"""
+    """largest message from the service"""
     unknown_fields: Literal["error", "ignore"] = "error"
     """what to do with request fields that the service does not know"""
     request_timeout: PositiveFloat | None = None
-    """seconds that a call may take; without, as long as it takes"""
+    """seconds that a call may take; without it, no limit"""
     sse_keepalive: PositiveFloat | None = None
-    """seconds of silence in a stream after which a comment is sent; without, none is"""
+    """seconds of silence in a stream after which a comment is sent; without it, none is sent"""
 
     @property
     def target(self) -> str:

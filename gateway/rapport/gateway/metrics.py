@@ -36,16 +36,33 @@ class GatewayMetrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"rapport_gateway_{name}", text, labels, registry=registry)
 
-        self._requests = counter("requests", "Requests that ended.", "route", "method", "status")
-        self._durations = times("request_duration", "Until the last byte.")
-        self._first_bytes = times("time_to_first_byte", "Until the answer began.")
-        self._received = counter("received_bytes", "Of requests' bodies.", "route")
-        self._sent = counter("sent_bytes", "Of answers' bodies.", "route")
-        self._disconnects = counter("disconnects", "Clients gone before the end.", "route")
-        self.stuck_readers = counter("stuck_readers", "Clients cut, for they read nothing.")
-        self._in_flight = gauge("requests_in_flight", "Requests under way.")
-        self._state = gauge("upstream_state", "1 for the one that is so.", "state")
-        self._connects = counter("upstream_connects", "Connections to the service.")
+        self._requests = counter(
+            "requests", "HTTP requests that have ended.", "route", "method", "status"
+        )
+        self._durations = times(
+            "request_duration", "Time from the request's headers to the last byte of the answer."
+        )
+        self._first_bytes = times(
+            "time_to_first_byte", "Time from the request's headers to the first byte of the answer."
+        )
+        self._received = counter("received_bytes", "Bytes of request bodies.", "route")
+        self._sent = counter("sent_bytes", "Bytes of answer bodies.", "route")
+        self._disconnects = counter(
+            "disconnects", "Clients that disconnected before the end of the answer.", "route"
+        )
+        self.stuck_readers = counter(
+            "stuck_readers", "Connections closed because the client stopped reading."
+        )
+        self._in_flight = gauge("requests_in_flight", "Requests in flight.")
+        self._state = gauge(
+            "upstream_state",
+            "State of the connection to the service: 1 for the current one.",
+            "state",
+        )
+        self._connects = counter(
+            "upstream_connects",
+            "Connections made to the service; all but the first are reconnects.",
+        )
 
     @contextmanager
     def watch(self, exchange: Exchange) -> Iterator[None]:
