@@ -23,12 +23,12 @@ SERVICE = """
 import sys
 from rapport.service.__main__ import main
 from rapport.service.rpc.chat_service import ChatService
-asked = ChatService._asked
+read = ChatService._read
 def failing(self, request, *rest, **options):
     if request.user == "break service":
         raise ValueError(str(request))
-    return asked(self, request, *rest, **options)
-ChatService._asked = failing
+    return read(self, request, *rest, **options)
+ChatService._read = failing
 sys.exit(main())
 """
 GATEWAY = """

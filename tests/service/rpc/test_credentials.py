@@ -120,7 +120,7 @@ class TestHurried:
     def settings(
         self, settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
     ) -> ServiceSettings:
-        monkeypatch.setattr("rapport.service.server.HANDSHAKE_MS", 200)
+        monkeypatch.setattr("rapport.service.server.HANDSHAKE_TIMEOUT_MS", 200)
         return settings
 
     async def test_handshake_that_never_comes(self, address: str) -> None:
