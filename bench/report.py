@@ -17,7 +17,7 @@ from bench.scenario import Outcome
 from bench.startup import Startup
 from bench.workload import Workload
 
-PACKAGES = ("rapport", "grpcio", "httpx")
+PACKAGES = ("rapport-server", "grpcio", "httpx")
 DEFINITIONS = {
     "TTFT": "from sending the request to the first text (or the end, if no token had text)",
     "ITL": "(last - first token) / (n - 1) of each request, n being its completion tokens; "

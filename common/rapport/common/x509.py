@@ -19,5 +19,8 @@ def not_after(chain: bytes) -> float:
     # Comments around it may be in any encoding, and the parser takes UTF-8 only.
     _, begin, rest = chain.partition(BEGIN)
     text, end, _ = rest.partition(END)
-    certificate = x509.load_pem_x509_certificate(begin + text + end)
+    try:
+        certificate = x509.load_pem_x509_certificate(begin + text + end)
+    except x509.InvalidVersion as error:  # the library's one error that is no ValueError
+        raise ValueError(str(error)) from error
     return certificate.not_valid_after_utc.timestamp()
