@@ -5,8 +5,6 @@ The standard library can tell it only of CAs and of a peer's valid certificate.
 
 from __future__ import annotations
 
-from cryptography import x509
-
 BEGIN, END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 
@@ -16,6 +14,9 @@ def not_after(chain: bytes) -> float:
     Raises:
         ValueError: It is not a certificate as RFC 5280 defines it.
     """
+    # It takes 16 MiB, which a process without certificates does not need.
+    from cryptography import x509  # noqa: PLC0415 - see above
+
     # Comments around it may be in any encoding, and the parser takes UTF-8 only.
     _, begin, rest = chain.partition(BEGIN)
     text, end, _ = rest.partition(END)
