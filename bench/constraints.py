@@ -15,7 +15,8 @@ from pathlib import Path
 
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
-from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.config import EngineConfig
+from rapport.service.engine.engine import Engine
 from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import choose_provider
 from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler

@@ -69,7 +69,7 @@ class ScriptedEngine:
         """Has no thread."""
 
     @contextmanager
-    def expect(self, tenant: Tenant) -> Iterator[None]:
+    def reserve_place(self, tenant: Tenant) -> Iterator[None]:
         self.expected.append(tenant)
         if self.refusal is not None:
             raise self.refusal

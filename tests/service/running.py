@@ -10,7 +10,8 @@ from pathlib import Path
 from rapport.common.metrics.certificates import Certificates
 from rapport.common.telemetry.traces import Untraced
 from rapport.service.config import ServiceSettings
-from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.config import EngineConfig
+from rapport.service.engine.engine import Engine
 from rapport.service.engine.runtime.providers import choose_provider
 from rapport.service.interceptors.tracing import trace_with
 from rapport.service.lifecycle import Lifecycle, ServedModel

@@ -18,7 +18,8 @@ from rapport.common.metrics.endpoint import exposed
 from rapport.common.process import tell_ready
 from rapport.common.telemetry.traces import Tracer
 from rapport.service.config import ServiceSettings
-from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.config import EngineConfig
+from rapport.service.engine.engine import Engine
 from rapport.service.engine.runtime.faults import parse_faults
 from rapport.service.engine.runtime.providers import Provider, choose_provider
 from rapport.service.engine.watchdog import death_of

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.config import EngineConfig
+from rapport.service.engine.engine import Engine
 from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import CPU
 from rapport.service.engine.sampling.logprobs import TokenLogprob

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.config import EngineConfig
+from rapport.service.engine.engine import Engine
 from rapport.service.engine.errors import (
     EngineUnavailableError,
     OverloadedError,
@@ -42,7 +43,7 @@ async def running(runner: FakeRunner, config: EngineConfig | None = None) -> Asy
     engine = Engine(runner, fake_spec(), byte_vocabulary(), config or EngineConfig())
     engine.start(lambda: None)
     yield engine
-    await asyncio.wait_for(engine._quiet.wait(), 10)
+    await asyncio.wait_for(engine._idle.wait(), 10)
     await engine.stop()
     counters = engine.counters
     assert counters.accepted == counters.finished + counters.cancelled + counters.failed
@@ -144,7 +145,7 @@ async def test_cancelled_while_running(kind: str) -> None:
         async with engine.submit(greedy("x" * 40, 20)):
             await reached(gate)
         gate.opened.set()
-        await asyncio.wait_for(engine._quiet.wait(), 5)
+        await asyncio.wait_for(engine._idle.wait(), 5)
         assert engine.counters.cancelled == 1
         assert len(runner.batches) <= 1
 
@@ -186,13 +187,13 @@ async def test_a_full_line_refuses(line: int) -> None:
         await collect(engine.submit(greedy("welcome", 4)))
 
 
-async def test_who_is_expected_has_a_place() -> None:
-    """While a request is read nobody takes its place, and then it takes it itself."""
+async def test_reserved_place_is_kept() -> None:
+    """While a request is parsed no other one takes its place, which is then its own."""
     async with running(FakeRunner(1), EngineConfig(max_waiting=0)) as engine:
         with (
-            engine.expect(ANONYMOUS),
+            engine.reserve_place(ANONYMOUS),
             pytest.raises(OverloadedError),
-            engine.expect(Tenant("other")),
+            engine.reserve_place(Tenant("other")),
         ):
             pass
         await collect(engine.submit(greedy("welcome", 4)))
@@ -282,7 +283,7 @@ async def test_a_dead_engine_fails_its_requests_and_says_so(
 async def test_a_slow_reader_gets_everything_in_few_deltas() -> None:
     """Deltas merge while nobody reads, and nothing is lost."""
     async with running(FakeRunner()) as engine, engine.submit(greedy("slow", 40)) as generation:
-        await asyncio.wait_for(engine._quiet.wait(), 5)
+        await asyncio.wait_for(engine._idle.wait(), 5)
         deltas = [delta async for delta in generation]
         assert len(deltas) == 1
         assert deltas[0].text == text("slow", 40)

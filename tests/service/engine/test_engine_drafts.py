@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.config import EngineConfig
+from rapport.service.engine.engine import Engine
 from rapport.service.engine.errors import StepFailedError
 from rapport.service.engine.request import Delta, GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import CPU

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.config import EngineConfig
+from rapport.service.engine.engine import Engine
 from rapport.service.engine.errors import (
     EngineError,
     EngineUnavailableError,
@@ -41,7 +42,7 @@ async def faulty(faults: str, runner: FakeRunner | None = None) -> AsyncIterator
     engine = Engine(worn, fake_spec(), vocabulary, PLAIN)
     engine.start(lambda: None)
     yield engine
-    await asyncio.wait_for(engine._quiet.wait(), 10)
+    await asyncio.wait_for(engine._idle.wait(), 10)
     await engine.stop()
     counters = engine.counters
     assert counters.accepted == counters.finished + counters.cancelled + counters.failed

@@ -13,7 +13,8 @@ import pytest
 PROGRAM = """
 import asyncio, re, resource, sys
 from pathlib import Path
-from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.config import EngineConfig
+from rapport.service.engine.engine import Engine
 from rapport.service.engine.errors import OutOfMemoryError
 from rapport.service.engine.runtime.providers import CPU
 from rapport.service.engine.request import GenerationRequest

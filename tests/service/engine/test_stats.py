@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.config import EngineConfig
+from rapport.service.engine.engine import Engine
 from rapport.service.engine.errors import EngineError
 from rapport.service.engine.stats import ROW_BOUNDS, Histogram
 from tests.service.engine.fake import (

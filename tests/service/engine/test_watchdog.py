@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from rapport.service.engine import watchdog
-from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.config import EngineConfig
+from rapport.service.engine.engine import Engine
 from rapport.service.engine.errors import EngineUnavailableError
 from rapport.service.engine.watchdog import death_of
 from tests.service.engine.fake import FakeRunner, Gate, byte_vocabulary, collect, fake_spec, greedy

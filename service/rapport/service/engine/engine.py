@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 
 from rapport.common.model_spec import ModelSpec
+from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.errors import (
     EngineError,
     EngineUnavailableError,
@@ -23,44 +24,16 @@ from rapport.service.engine.kv.prefix_cache import PrefixCache
 from rapport.service.engine.kv.prefix_store import PrefixStore
 from rapport.service.engine.messages import AbortRequest, AddRequest, Event, Stop, dispatch
 from rapport.service.engine.request import GenerationRequest, Tenant
-from rapport.service.engine.runtime.faults import Fault, FaultyRunner, inject_text_faults
+from rapport.service.engine.runtime.faults import FaultyRunner, inject_text_faults
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.runtime.runner import Runner, load_runner
-from rapport.service.engine.scheduling.admission import Admission, AdmissionLimits
+from rapport.service.engine.scheduling.admission import Admission
 from rapport.service.engine.scheduling.latency_model import LatencyModel
 from rapport.service.engine.scheduling.load import Demand, EngineLoad
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.stats import Occupancy, PrefixStats
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.engine.worker import Worker
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """The limits and options of an engine."""
-
-    slots: int = 16
-    """Sequences that run at the same time."""
-    max_waiting: int = 256
-    """Requests that may wait; with 0, only those that find a free slot are accepted."""
-    max_waiting_tokens: int = 0
-    """Tokens that the prompts of waiting requests may have; 0 for no limit."""
-    max_ttft: float = 300.0
-    """Predicted seconds to the first token above which a request is refused; 0: no limit."""
-    kv_budget_bytes: int = 2 * 2**30
-    """Bytes that the keys and values of running sequences may grow to."""
-    prefix_bytes: int = 512 * 2**20
-    """Bytes of the prefix cache: keys and values that later prompts may reuse; 0: no cache."""
-    itl_target: float = 0.05
-    """Inter-token latency in seconds that prefill should not exceed."""
-    drafts: bool = True
-    """Whether to use speculative decoding."""
-    threads: int = 0
-    """Threads to compute with; 0 means one for each core."""
-    deterministic: bool = False
-    """Whether a request gives the same bytes regardless of batch composition and cache."""
-    faults: tuple[Fault, ...] = ()
-    """Injected faults, for tests."""
 
 
 @dataclass(slots=True)
@@ -92,19 +65,17 @@ class Engine:
     ) -> None:
         self.spec = spec
         self.vocabulary = vocabulary
-        budget = config.kv_budget_bytes // bytes_per_token(spec)
         self.provider = provider
+        budget = config.kv_budget_bytes // bytes_per_token(spec)
         self.context_length = min(spec.context_length, budget)
         """Tokens that prompt and completion may have together."""
         self.counters = Counters()
         self._scheduler = Scheduler(runner, vocabulary, set(spec.eos_token_ids), budget)
         self.slot_counters = self._scheduler.counters
         latency_model = LatencyModel(config.itl_target)
-        limits = AdmissionLimits(config.max_waiting, config.max_waiting_tokens, config.max_ttft)
-        self._prefixes = _prefix_cache(runner, config.prefix_bytes)
         served = self._scheduler.ledger.served
-        self._admission = Admission(limits, runner.slots, latency_model, served)
-        self._expected: list[Demand] = []
+        self._admission = Admission(config.admission, runner.slots, latency_model, served)
+        self._prefixes = _prefix_cache(runner, config.prefix_bytes)
         self._worker = Worker(
             runner,
             self._scheduler,
@@ -112,14 +83,15 @@ class Engine:
             self._prefixes,
             self._deliver,
             deterministic=config.deterministic,
-            # Verifying rounds differently from decoding, and only a lone request gets drafts.
-            drafts=config.drafts and not config.deterministic,
+            drafts=config.uses_drafts,
         )
         self.stats = self._worker.stats
         self._live: set[Generation] = set()
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-        self._obstacle: str | None = "the engine has not started"
+        self._reserved: list[Demand] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed_reason: str | None = "the engine has not started"
+        """Why no request is accepted; None while requests are."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
 
@@ -133,7 +105,7 @@ class Engine:
     ) -> Engine:
         """Opens a model folder. This takes seconds: do not call it in the event loop.
 
-        Prompts run with the weights of `prefill_folder`, where one is given.
+        Prompts run with the weights of `prefill_folder`, if it is given.
         """
         spec = ModelSpec.read(folder)
         vocabulary = Vocabulary.read(folder, spec.vocab_size)
@@ -146,13 +118,13 @@ class Engine:
         return cls(runner, spec, vocabulary, config, provider.name)
 
     def start(self, on_death: Callable[[], None]) -> None:
-        """Starts the engine's thread; `on_death` is called in the loop should it ever fail."""
+        """Starts the engine's thread; should it ever fail, `on_death` is called in the loop."""
         loop = self._loop = asyncio.get_running_loop()
 
         def died() -> None:
             loop.call_soon_threadsafe(self._die, on_death)
 
-        self._obstacle = None
+        self._closed_reason = None
         self._thread = self._worker.start(died)
 
     @property
@@ -200,56 +172,62 @@ class Engine:
         generation = Generation(request, self._cancel)
         self.counters.accepted += 1
         self._live.add(generation)
-        self._quiet.clear()
+        self._idle.clear()
         self._worker.put(AddRequest(generation))
         return generation
 
     @contextmanager
-    def expect(self, tenant: Tenant) -> Iterator[None]:
+    def reserve_place(self, tenant: Tenant) -> Iterator[None]:
         """Reserves a place in the queue for a request while it is being parsed.
 
+        A request that would be refused is thus refused before any work is done for it.
+
         Raises:
-            EngineUnavailableError: as in `submit`, before any work for the request is done.
-            OverloadedError: likewise.
+            EngineUnavailableError: the engine takes no requests now.
+            OverloadedError: too much is waiting.
         """
         self._check_open()
         demand = Demand(tenant)
         self._check_room(demand)
-        self._expected.append(demand)
+        self._reserved.append(demand)
         try:
             yield
         finally:
-            self._expected.remove(demand)
+            self._reserved.remove(demand)
 
     async def drain(self, grace: float) -> None:
-        """Refuses new requests, and gives those in flight `grace` seconds to finish."""
-        self._obstacle = "the server is shutting down"
+        """Refuses new requests, and gives those in flight `grace` seconds to finish.
+
+        Those that are still running then fail with EngineUnavailableError.
+        """
+        self._closed_reason = "the server is shutting down"
         try:
-            await asyncio.wait_for(self._quiet.wait(), grace)
+            await asyncio.wait_for(self._idle.wait(), grace)
         except TimeoutError:
+            error = EngineUnavailableError(self._closed_reason)
             for generation in self._live:
-                self._worker.put(AbortRequest(generation, EngineUnavailableError(self._obstacle)))
-            await self._quiet.wait()
+                self._worker.put(AbortRequest(generation, error))
+            await self._idle.wait()
 
     async def stop(self) -> None:
         """Stops the engine's thread; requests that still run fail."""
-        self._obstacle = "the engine has stopped"
+        self._closed_reason = "the engine has stopped"
         if self._thread is not None:
             self._worker.put(Stop())
             await asyncio.to_thread(self._thread.join)
-        self._fail_all(EngineUnavailableError(self._obstacle))
+        self._fail_all(EngineUnavailableError(self._closed_reason))
 
     def give_up(self) -> None:
         """Fails all requests and refuses new ones: the engine's thread has died or hangs."""
-        self._obstacle = "the engine has died"
-        self._fail_all(EngineUnavailableError(self._obstacle))
+        self._closed_reason = "the engine has died"
+        self._fail_all(EngineUnavailableError(self._closed_reason))
 
     def _check_open(self) -> None:
-        if self._obstacle is not None:
-            raise EngineUnavailableError(self._obstacle)
+        if self._closed_reason is not None:
+            raise EngineUnavailableError(self._closed_reason)
 
     def _check_room(self, demand: Demand) -> None:
-        self._admission.check(demand, EngineLoad.of(self._live, self._expected))
+        self._admission.check(demand, EngineLoad.of(self._live, self._reserved))
 
     def _check_size(self, request: GenerationRequest) -> None:
         tokens = len(request.prompt) + request.max_tokens
@@ -289,7 +267,7 @@ class Engine:
             case _:
                 self.counters.failed += 1
         if not self._live:
-            self._quiet.set()
+            self._idle.set()
 
     def _die(self, on_death: Callable[[], None]) -> None:
         self.give_up()
@@ -302,7 +280,7 @@ class Engine:
 
 
 def _prefix_cache(runner: Runner, budget: int) -> PrefixCache | None:
-    """The prefix cache, or None: there is none for slots in a GPU's memory."""
+    """The prefix cache, or None if it is off or the slots are in a GPU's memory."""
     if runner.memory is None or budget == 0:
         return None
     return PrefixCache(PrefixStore(budget), runner.memory)

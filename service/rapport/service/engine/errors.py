@@ -1,4 +1,4 @@
-"""What can go wrong in the engine.
+"""The errors of the engine.
 
 EngineError
 ├── OverloadedError              a limit on accepted work is reached; try again later
@@ -7,7 +7,7 @@ EngineError
 ├── StepFailedError              the runtime failed while it ran this request
 ├── OutOfMemoryError             the runtime found no memory for this request; try again later
 ├── ConstraintFailedError        (sampling/constraint.py) the grammar cannot be followed
-└── RequestCancelledError        the caller left
+└── RequestCancelledError        the caller disconnected, or its deadline expired
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ class EngineError(Exception):
 
 
 class Bound(StrEnum):
-    """What there is too much of where a request is refused for overload."""
+    """The limit that a refused request would have exceeded."""
 
     REQUESTS = "requests"
-    """In line."""
+    """Requests in the waiting queue."""
     PROMPT_TOKENS = "prompt_tokens"
-    """Of the requests in line."""
+    """Prompt tokens of the requests in the waiting queue."""
     TTFT = "ttft"
-    """The time that is foreseen to the first token."""
+    """The predicted time to the first token."""
     RPCS = "rpcs"
-    """Of the chat service, under way."""
+    """RPCs of the chat service in flight."""
     GRAMMARS = "grammars"
-    """Being compiled."""
+    """Grammars being compiled."""
 
 
 class OverloadedError(EngineError):
-    """One of the bounds on what is taken on is reached. `retry_after` is in seconds."""
+    """A limit on accepted work is reached. `retry_after` is in seconds."""
 
     def __init__(self, message: str, bound: Bound, retry_after: float) -> None:
         super().__init__(message)
@@ -63,17 +63,17 @@ class OutOfMemoryError(EngineError):
 
 
 class RequestCancelledError(EngineError):
-    """The caller left."""
+    """The caller disconnected, or its deadline expired."""
 
 
-# In the words of ONNX Runtime's two allocators; it has no type for it.
-_NO_MEMORY = ("Failed to allocate memory", "bad_alloc")
+# ONNX Runtime has no exception type for this; these are the messages of its two allocators.
+_OUT_OF_MEMORY_TEXTS = ("Failed to allocate memory", "bad_alloc")
 
 
 def failure_of(error: Exception) -> EngineError:
-    """What an error under a step means for its requests."""
+    """The error that the requests of a step get when the step raised `error`."""
     if isinstance(error, EngineError):
         return error
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+    if isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS):
         return OutOfMemoryError()
     return StepFailedError(f"the runtime failed: {type(error).__name__}")

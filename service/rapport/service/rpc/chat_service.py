@@ -102,7 +102,7 @@ class ChatService(ChatServiceServicer):
         served = self._lifecycle.served
         loop = asyncio.get_running_loop()
         read = partial(self._read, request, served, streaming=streaming)
-        with served.engine.expect(context.tenant):
+        with served.engine.reserve_place(context.tenant):
             chat, tokens = await loop.run_in_executor(self._threads, read)
             grammar = await compile_grammar(chat, served.formats)
         prepared = build_generation_request(chat, tokens, grammar, self._defaults, context.tenant)

@@ -7,9 +7,9 @@ import pytest
 
 from rapport.service.engine.runtime.faults import (
     POINTS,
-    EngineDeath,
     Fault,
     FaultyRunner,
+    InjectedCrashError,
     before,
     inject_text_faults,
     parse_faults,
@@ -56,7 +56,7 @@ def test_a_point_without_faults_costs_nothing() -> None:
     assert before(runner.decode, "decode", parse_faults("prefill:raise")) == runner.decode
 
 
-@pytest.mark.parametrize(("action", "error"), [("oom", MemoryError), ("die", EngineDeath)])
+@pytest.mark.parametrize(("action", "error"), [("oom", MemoryError), ("die", InjectedCrashError)])
 def test_actions_that_raise(action: str, error: type[BaseException]) -> None:
     with pytest.raises(error):
         Fault("decode", action).strike()

@@ -15,7 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rapport.service.engine.engine import Engine, EngineConfig
+from rapport.service.engine.config import EngineConfig
+from rapport.service.engine.engine import Engine
 from rapport.service.engine.errors import (
     EngineError,
     OutOfMemoryError,
@@ -78,7 +79,7 @@ def by_hand(trap: Trap, *, drafts: bool) -> tuple[Engine, FragileRunner]:
     engine = Engine(runner, fake_spec(), vocabulary, replace(CONFIG, drafts=drafts))
     engine._worker._executor._latency_model = ShortSlices()
     engine._loop = AtOnce()  # type: ignore[assignment] - what the engine needs of one
-    engine._obstacle = None
+    engine._closed_reason = None
     return engine, runner
 
 

@@ -27,8 +27,8 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-class EngineDeath(BaseException):
-    """Nothing that a step catches: it ends the engine's thread."""
+class InjectedCrashError(BaseException):
+    """Ends the engine's thread. It is no `Exception`, so no step catches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Fault:
             case "oom":
                 raise MemoryError
             case "die":
-                raise EngineDeath
+                raise InjectedCrashError
             case "hang":
                 threading.Event().wait()
             case _:
