@@ -75,6 +75,12 @@ class Server:
     def pid(self) -> int:
         return self._process.pid
 
+    def log(self) -> str:
+        """All that it has written so far; it must be running."""
+        # The file's position is the server's own, so it stays where it is.
+        file = self._log.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
+
     def __enter__(self) -> Self:
         self._log = tempfile.TemporaryFile()
         began = time.perf_counter()
