@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from contextlib import suppress
 
-from bench.server import host_and_port
+from tests.hostile.attacks.connections import connect
 
 GET = b"GET / HTTP/1.1\r\n\r\n"
+HEALTH = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 def pipeline(rest: str, *, size_bytes: int, seconds: float, request: bytes = GET) -> None:
     """Sends so many bytes of one request as fast as they are taken, and reads no answer."""
     data = memoryview(request * (size_bytes // len(request)))
     until = time.monotonic() + seconds
-    with socket.create_connection(host_and_port(rest)) as client, suppress(OSError):
+    with connect(rest) as client, suppress(OSError):
         client.settimeout(seconds)
         while data and time.monotonic() < until:
             data = data[client.send(data[: 1 << 20]) :]

@@ -1,0 +1,117 @@
+"""Calls over raw HTTP/2, of clients that keep to no rule of gRPC."""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import suppress
+
+from tests.contract.callers import chat, to_proto
+from tests.fuzz import http2
+from tests.fuzz.http2 import DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame
+from tests.hostile.attacks.connections import connections, send_all
+from tests.hostile.attacks.unread import LONG
+
+STREAM_CHAT = "/rapport.v1.ChatService/StreamChatCompletion"
+CREATE_CHAT = "/rapport.v1.ChatService/CreateChatCompletion"
+WATCH = "/grpc.health.v1.Health/Watch"
+REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+INITIAL_WINDOW_SIZE = 4
+CANCEL = (8).to_bytes(4, "big")
+DEFAULT_WINDOW_BYTES = 65_535
+# Until gRPC has read what came.
+JUNK_S = 0.2
+# ServerReflectionRequest{file_containing_symbol: "rapport.v1.ChatService"}
+DESCRIBE = b"\x22\x16rapport.v1.ChatService"
+
+
+def opening(window_bytes: int) -> bytes:
+    """The preface, and settings with the window of each stream."""
+    setting = INITIAL_WINDOW_SIZE.to_bytes(2, "big") + window_bytes.to_bytes(4, "big")
+    return http2.PREFACE + frame(http2.SETTINGS, 0, 0, setting)
+
+
+def begin(stream: int, path: str, key: str = "") -> bytes:
+    """The head of a call."""
+    more = {"authorization": f"Bearer {key}"} if key else {}
+    return frame(HEADERS, END_HEADERS, stream, http2.call(path, **more))
+
+
+def whole(stream: int, path: str, payload: bytes, key: str = "") -> bytes:
+    """A call with its only message."""
+    return begin(stream, path, key) + frame(DATA, END_STREAM, stream, http2.message(payload))
+
+
+def unread_calls(
+    grpc: str,
+    path: str,
+    payload: bytes | None,
+    *,
+    key: str = "",
+    clients: int = 1,
+    calls: int,
+    seconds: float,
+    window_bytes: int = 0,
+) -> None:
+    """Calls whose answers may not be sent; without a payload their message never comes."""
+    streams = range(1, 2 * calls, 2)
+    if payload is None:
+        sent = [begin(stream, path, key) for stream in streams]
+    else:
+        sent = [whole(stream, path, payload, key) for stream in streams]
+    with connections(grpc, clients, narrow=True) as opened:
+        send_all(opened, opening(window_bytes) + b"".join(sent))
+        time.sleep(seconds)
+
+
+def watchers(grpc: str, *, clients: int, calls: int, seconds: float) -> None:
+    """Watches health with a window of 0."""
+    unread_calls(grpc, WATCH, b"", clients=clients, calls=calls, seconds=seconds)
+
+
+def unread_chats(grpc: str, key: str, *, calls: int, seconds: float, stream: bool) -> None:
+    """Long answers, whole or streamed, into a window of 0."""
+    path = STREAM_CHAT if stream else CREATE_CHAT
+    payload = to_proto(chat(**LONG)).SerializeToString()
+    unread_calls(grpc, path, payload, key=key, calls=calls, seconds=seconds)
+
+
+def calls_without_message(grpc: str, key: str, *, clients: int, calls: int, seconds: float) -> None:
+    """Chats whose message never comes; `key` may be wrong or empty."""
+    unread_calls(grpc, CREATE_CHAT, None, key=key, clients=clients, calls=calls, seconds=seconds)
+
+
+def resets(grpc: str, key: str, *, count: int, path: str = CREATE_CHAT) -> None:
+    """Calls that are cancelled as soon as they are begun."""
+    streams = range(1, 2 * count, 2)
+    sent = [begin(stream, path, key) + frame(RST_STREAM, 0, stream, CANCEL) for stream in streams]
+    with connections(grpc, 1) as opened:
+        send_all(opened, opening(DEFAULT_WINDOW_BYTES) + b"".join(sent))
+
+
+def reflect(grpc: str, *, clients: int, count: int, seconds: float) -> None:
+    """Asks reflection for so many descriptors on one stream of each connection."""
+    asked = http2.message(DESCRIBE) * count
+    pieces = [asked[at : at + (1 << 14)] for at in range(0, len(asked), 1 << 14)]
+    data = b"".join(frame(DATA, 0, 1, piece) for piece in pieces)
+    until = time.monotonic() + seconds
+    with connections(grpc, clients) as opened:
+        send_all(opened, opening(1 << 30) + begin(1, REFLECTION))
+        for client in opened:
+            client.settimeout(0.2)
+            with suppress(OSError):
+                client.sendall(data)
+        while time.monotonic() < until:
+            for client in opened:
+                with suppress(OSError):
+                    client.recv(1 << 20)
+
+
+def junk_messages(grpc: str, path: str, *, calls: int, seed: int) -> None:
+    """Calls of a method that asks for no key, with messages that are none."""
+    source = random.Random(seed)  # noqa: S311 - noise, not secrets
+    streams = range(1, 2 * calls, 2)
+    data = b"".join(whole(stream, path, source.randbytes(50)) for stream in streams)
+    with connections(grpc, 1) as opened:
+        send_all(opened, opening(DEFAULT_WINDOW_BYTES) + data)
+        time.sleep(JUNK_S)

@@ -1,0 +1,19 @@
+"""Answers over REST that nobody reads."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tests.contract.callers import chat
+from tests.hostile.attacks.connections import connections, post, send_all
+
+# More than the kernel's buffers take ahead.
+LONG: dict[str, Any] = {"max_tokens": 2000, "ignore_eos": True, "logprobs": True, "top_logprobs": 5}
+
+
+def unread_answers(rest: str, key: str, *, count: int, seconds: float, stream: bool) -> None:
+    """Long answers, whole or streamed, to connections that do not read."""
+    with connections(rest, count, narrow=True) as clients:
+        send_all(clients, post(chat(stream=stream, **LONG), key=key))
+        time.sleep(seconds)

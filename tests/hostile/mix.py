@@ -1,0 +1,291 @@
+"""All attacks at once, with random sizes, in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+
+import grpc
+import httpx
+
+from tests.hostile.attacks import chats, disconnects, junk, keys, pipelining, rpcs, unfinished
+from tests.hostile.attacks.unread import unread_answers
+
+# Two, so that the attackers are not held back by one interpreter.
+PROCESSES = 2
+# Other machines would compute for the attackers; here they must not take what is measured.
+NICENESS = 15
+MAX_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What an attacker knows: addresses, and keys of others than the bystander."""
+
+    rest: str
+    grpc: str
+    metrics: tuple[str, str]
+    keys: tuple[str, ...]
+
+
+@dataclass
+class Dice:
+    """Sizes of one attack, from its seed."""
+
+    scene: Scene
+    random: Random
+    whole: Callable[[int, int], int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.whole = self.random.randint
+
+    @property
+    def key(self) -> str:
+        """One of the attackers' keys."""
+        return self.random.choice(self.scene.keys)
+
+    @property
+    def any_key(self) -> str:
+        """A valid key, a wrong one or none."""
+        return self.random.choice([*self.scene.keys, "wrong", ""])
+
+    @property
+    def seconds(self) -> float:
+        return self.random.uniform(0.1, 5)
+
+    @property
+    def seed(self) -> int:
+        return self.random.randrange(1 << 30)
+
+    def either(self) -> bool:
+        return self.random.random() < 1 / 2
+
+
+def pipelined(scene: Scene, dice: Dice) -> None:
+    request = dice.random.choice([pipelining.GET, pipelining.HEALTH])
+    size = dice.whole(1, 8 << 20)
+    pipelining.pipeline(scene.rest, size_bytes=size, seconds=dice.seconds, request=request)
+
+
+def unfinished_heads(scene: Scene, dice: Dice) -> None:
+    address = dice.random.choice([scene.rest, scene.grpc])
+    size = dice.whole(0, 60_000)
+    unfinished.unfinished_heads(
+        address, count=dice.whole(1, 100), size_bytes=size, seconds=dice.seconds
+    )
+
+
+def unfinished_bodies(scene: Scene, dice: Dice) -> None:
+    size = dice.whole(1, 4 << 20)
+    unfinished.unfinished_bodies(
+        scene.rest, count=dice.whole(1, 50), size_bytes=size, seconds=dice.seconds
+    )
+
+
+def slow_bodies(scene: Scene, dice: Dice) -> None:
+    unfinished.slow_bodies(scene.rest, count=dice.whole(1, 50), seconds=dice.seconds)
+
+
+def unread_rest(scene: Scene, dice: Dice) -> None:
+    unread_answers(
+        scene.rest, dice.key, count=dice.whole(1, 8), seconds=dice.seconds, stream=dice.either()
+    )
+
+
+def unread_grpc(scene: Scene, dice: Dice) -> None:
+    rpcs.unread_chats(
+        scene.grpc, dice.key, calls=dice.whole(1, 8), seconds=dice.seconds, stream=dice.either()
+    )
+
+
+def watchers(scene: Scene, dice: Dice) -> None:
+    rpcs.watchers(
+        scene.grpc, clients=dice.whole(1, 5), calls=dice.whole(1, 200), seconds=dice.seconds
+    )
+
+
+def calls_without_message(scene: Scene, dice: Dice) -> None:
+    clients, calls = dice.whole(1, 5), dice.whole(1, 200)
+    rpcs.calls_without_message(
+        scene.grpc, dice.any_key, clients=clients, calls=calls, seconds=dice.seconds
+    )
+
+
+def resets(scene: Scene, dice: Dice) -> None:
+    path = dice.random.choice([rpcs.CREATE_CHAT, rpcs.WATCH, rpcs.REFLECTION])
+    rpcs.resets(scene.grpc, dice.any_key, count=dice.whole(1, 5000), path=path)
+
+
+def reflection(scene: Scene, dice: Dice) -> None:
+    clients, count = dice.whole(1, 3), dice.whole(1, 20_000)
+    rpcs.reflect(scene.grpc, clients=clients, count=count, seconds=dice.seconds)
+
+
+def junk_messages(scene: Scene, dice: Dice) -> None:
+    path = dice.random.choice([rpcs.WATCH, rpcs.REFLECTION, rpcs.CREATE_CHAT])
+    rpcs.junk_messages(scene.grpc, path, calls=dice.whole(1, 200), seed=dice.seed)
+
+
+def noise(scene: Scene, dice: Dice) -> None:
+    address = dice.random.choice([scene.rest, scene.grpc, *scene.metrics])
+    size = dice.whole(1, 100_000)
+    junk.noise(address, clients=dice.whole(1, 10), size_bytes=size, seed=dice.seed)
+
+
+def slow_scrapes(scene: Scene, dice: Dice) -> None:
+    metrics = dice.random.choice(scene.metrics)
+    junk.slow_scrapes(metrics, clients=dice.whole(1, 40), seconds=dice.seconds)
+
+
+def wrong_keys(scene: Scene, dice: Dice) -> None:
+    size = dice.whole(1, 1 << 20)
+    keys.wrong_keys(scene.rest, count=dice.whole(1, 20), size_bytes=size, seed=dice.seed)
+
+
+def two_keys(scene: Scene, dice: Dice) -> None:
+    keys.two_keys(scene.rest, dice.key, count=dice.whole(1, 10))
+
+
+def ambiguous_grammar(scene: Scene, dice: Dice) -> None:
+    chats.ambiguous_grammar(scene.rest, dice.key, n=dice.whole(1, 16))
+
+
+def hard_schemas(scene: Scene, dice: Dice) -> None:
+    count, properties = dice.whole(1, 5), dice.whole(1, 600)
+    chats.hard_schemas(scene.rest, dice.key, count=count, properties=properties, seed=dice.seed)
+
+
+def long_truncations(scene: Scene, dice: Dice) -> None:
+    count, turns, words = dice.whole(1, 6), dice.whole(1, 50), dice.whole(1, 5000)
+    chats.long_truncations(scene.rest, dice.key, count=count, turns=turns, words=words)
+
+
+def long_tokenizations(scene: Scene, dice: Dice) -> None:
+    count, digits = dice.whole(1, 6), dice.whole(1, 1_000_000)
+    chats.long_tokenizations(scene.rest, dice.key, count=count, digits=digits)
+
+
+def deep_json(scene: Scene, dice: Dice) -> None:
+    chats.deep_json(scene.rest, dice.key, depth=dice.whole(1, 120), count=dice.whole(1, 8))
+
+
+def many_mistakes(scene: Scene, dice: Dice) -> None:
+    chats.many_mistakes(scene.rest, dice.key, items=dice.whole(1, 500_000), count=1)
+
+
+def large_n(scene: Scene, dice: Dice) -> None:
+    chats.large_n(scene.rest, dice.key, n=dice.whole(1, 128), max_tokens=dice.whole(1, 40))
+
+
+def leave_rest(scene: Scene, dice: Dice) -> None:
+    disconnects.leave_rest(scene.rest, dice.key, count=dice.whole(1, 20), seed=dice.seed)
+
+
+def leave_grpc(scene: Scene, dice: Dice) -> None:
+    disconnects.leave_grpc(scene.grpc, dice.key, count=dice.whole(1, 20), seed=dice.seed)
+
+
+Attack = Callable[[Scene, Dice], None]
+ATTACKS: tuple[Attack, ...] = (
+    pipelined,
+    unfinished_heads,
+    unfinished_bodies,
+    slow_bodies,
+    unread_rest,
+    unread_grpc,
+    watchers,
+    calls_without_message,
+    resets,
+    reflection,
+    junk_messages,
+    noise,
+    slow_scrapes,
+    wrong_keys,
+    two_keys,
+    ambiguous_grammar,
+    hard_schemas,
+    long_truncations,
+    long_tokenizations,
+    deep_json,
+    many_mistakes,
+    large_n,
+    leave_rest,
+    leave_grpc,
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How often each attack was made, and what an attacker must never see, such as a 500."""
+
+    runs: Counter[str]
+    errors: list[str]
+
+
+@contextmanager
+def mixed(scene: Scene, seed: int, seconds: float) -> Iterator[Callable[[], Outcome]]:
+    """Starts all attacks, each repeated for so many seconds. The value waits for their end."""
+    context = multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    workers = [
+        context.Process(
+            target=_work, args=(results, scene, ATTACKS[at::PROCESSES], seed, seconds), daemon=True
+        )
+        for at in range(PROCESSES)
+    ]
+    for worker in workers:
+        worker.start()
+
+    def outcome() -> Outcome:
+        parts: list[Outcome] = [results.get() for _ in workers]
+        runs = sum((part.runs for part in parts), Counter())
+        return Outcome(runs, [error for part in parts for error in part.errors])
+
+    try:
+        yield outcome
+    finally:
+        for worker in workers:
+            worker.join(timeout=0.1)
+            worker.kill()
+            worker.join()
+
+
+def _work(
+    results: multiprocessing.SimpleQueue[Outcome],
+    scene: Scene,
+    attacks: tuple[Attack, ...],
+    seed: int,
+    seconds: float,
+) -> None:
+    """Makes each of the attacks, over and over, in a thread of its own."""
+    os.nice(NICENESS)
+    outcome, until = Outcome(Counter(), []), time.monotonic() + seconds
+    threads = [
+        threading.Thread(target=_repeat, args=(attack, scene, seed, until, outcome))
+        for attack in attacks
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    results.put(outcome)
+
+
+def _repeat(attack: Attack, scene: Scene, seed: int, until: float, outcome: Outcome) -> None:
+    random = Random(f"{seed}/{attack.__name__}")  # noqa: S311 - sizes, not secrets
+    while time.monotonic() < until:
+        try:
+            attack(scene, Dice(scene, random))
+        except (OSError, httpx.HTTPError, grpc.RpcError):  # the server may hang up on an attacker
+            pass
+        except Exception as error:  # noqa: BLE001 - the test lists whatever went wrong
+            outcome.errors.append(f"{attack.__name__}: {error!r}")
+        outcome.runs[attack.__name__] += 1
+        time.sleep(random.uniform(0, MAX_PAUSE_S))
