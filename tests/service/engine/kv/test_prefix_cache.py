@@ -98,4 +98,4 @@ def test_a_prefix_that_cannot_be_kept_harms_no_request(caplog: pytest.LogCapture
         worker.step()
     assert generation.error is None
     assert generation.completion_tokens == 5
-    assert "no memory" in caplog.text
+    assert "out of memory" in caplog.text

@@ -10,9 +10,9 @@ from rapport.service.engine.runtime.faults import (
     Fault,
     FaultyRunner,
     InjectedCrashError,
-    before,
     inject_text_faults,
     parse_faults,
+    with_faults,
 )
 from tests.service.engine.fake import FakeRunner, byte_vocabulary
 
@@ -41,10 +41,10 @@ def test_what_is_no_fault_is_refused(text: str) -> None:
 )
 def test_a_fault_strikes_at_its_calls(when: str, struck: list[int]) -> None:
     """Other calls are what they were, results and all."""
-    double = before(lambda x: 2 * x, "decode", parse_faults(f"decode:raise{when},prefill:oom"))
+    double = with_faults(lambda x: 2 * x, "decode", parse_faults(f"decode:raise{when},prefill:oom"))
     for call in range(1, 5):
         if call in struck:
-            with pytest.raises(RuntimeError, match="on purpose"):
+            with pytest.raises(RuntimeError, match="injected"):
                 double(call)
         else:
             assert double(call) == 2 * call
@@ -53,21 +53,21 @@ def test_a_fault_strikes_at_its_calls(when: str, struck: list[int]) -> None:
 def test_a_point_without_faults_costs_nothing() -> None:
     """Not even a call more."""
     runner = FakeRunner()
-    assert before(runner.decode, "decode", parse_faults("prefill:raise")) == runner.decode
+    assert with_faults(runner.decode, "decode", parse_faults("prefill:raise")) == runner.decode
 
 
 @pytest.mark.parametrize(("action", "error"), [("oom", MemoryError), ("die", InjectedCrashError)])
 def test_actions_that_raise(action: str, error: type[BaseException]) -> None:
     with pytest.raises(error):
-        Fault("decode", action).strike()
+        Fault("decode", action).inject()
 
 
 def test_actions_that_take_time() -> None:
     """A delay ends, a hang does not."""
     began = time.monotonic()
-    Fault("decode", "delay", 0.1).strike()
+    Fault("decode", "delay", 0.1).inject()
     assert time.monotonic() - began >= 0.1
-    hanging = threading.Thread(target=Fault("decode", "hang").strike, daemon=True)
+    hanging = threading.Thread(target=Fault("decode", "hang").inject, daemon=True)
     hanging.start()
     hanging.join(0.1)
     assert hanging.is_alive()
@@ -81,5 +81,5 @@ def test_every_point_is_one(point: str) -> None:
     inject_text_faults(vocabulary, faults)
     holder = runner.memory if point in {"read", "write"} else runner
     call = vocabulary.token_bytes.__getitem__ if point == "text" else getattr(holder, point)
-    with pytest.raises(RuntimeError, match="on purpose"):
+    with pytest.raises(RuntimeError, match="injected"):
         call(0)

@@ -11,6 +11,8 @@ from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, OnnxRunner, 
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.text.vocabulary import Vocabulary
 
+VOCABULARY = 49152
+
 needs_gpu = pytest.mark.skipif(cuda_obstacle() is not None, reason=str(cuda_obstacle()))
 
 
@@ -21,7 +23,7 @@ def runner(cpu_folder: Path) -> OnnxRunner:
 
 @pytest.fixture(scope="module")
 def prompts(cpu_folder: Path) -> list[list[int]]:
-    vocabulary = Vocabulary.read(cpu_folder, 49152)
+    vocabulary = Vocabulary.read(cpu_folder, VOCABULARY)
     texts = [
         "The quick brown fox",
         "In the beginning there was",
@@ -79,7 +81,7 @@ def test_a_draft_gets_the_logits_behind_each_token(
     runner.prefill(1, prompt, 0)
     runner.verify(1, [9, 9, 9], len(prompt))
     together = runner.verify(1, draft, len(prompt)).copy()
-    assert together.shape == (len(draft), runner._logits.shape[1])
+    assert together.shape == (len(draft), VOCABULARY)
     runner.prefill(0, prompt, 0)
     for place, token in enumerate(draft):
         logits = runner.decode([token], [len(prompt) + place])[0]

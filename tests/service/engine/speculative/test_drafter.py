@@ -19,7 +19,7 @@ tokens = st.lists(st.integers(0, 2), max_size=40)
 def taught(text: Sequence[int], later: Sequence[int] = ()) -> NgramLookup:
     lookup = NgramLookup()
     lookup.extend(text)
-    lookup.expect(later)
+    lookup.add_prediction(later)
     return lookup
 
 

@@ -14,7 +14,7 @@ from rapport.service.engine.kv.host import KeyValues
 
 
 class DeviceKeyValues(KeyValues):
-    """Slots in a GPU's memory, allocated whole."""
+    """Slots in a GPU's memory, which is allocated whole at the start."""
 
     def __init__(self, spec: ModelSpec, slots: int) -> None:
         super().__init__(spec, slots)
@@ -27,28 +27,28 @@ class DeviceKeyValues(KeyValues):
         shape = (count, *self.shape[1:])
         names = zip(self.past_names, self.present_names, self._values, strict=True)
         for past, present, value in names:
-            window = value.data_ptr() + first * self._slot_size
+            window = value.data_ptr() + first * self._slot_bytes
             binding.bind_input(past, "cuda", 0, self.type, shape, window)
             binding.bind_output(present, "cuda", 0, self.type, shape, window)
 
     def copy(self, source: int, target: int, length: int) -> None:
-        del length  # a whole slot is one run of memory, and the device copies it in no time
+        del length  # a whole slot is copied: it is contiguous, and fast to copy on the device
         binding = self._copier.io_binding()
         shape = self.shape[1:]
         for past, present, value in zip(
             self.past_names, self.present_names, self._values, strict=True
         ):
-            origin = value.data_ptr() + source * self._slot_size
-            goal = value.data_ptr() + target * self._slot_size
-            binding.bind_input(past, "cuda", 0, self.type, shape, origin)
-            binding.bind_output(present, "cuda", 0, self.type, shape, goal)
+            source_ptr = value.data_ptr() + source * self._slot_bytes
+            target_ptr = value.data_ptr() + target * self._slot_bytes
+            binding.bind_input(past, "cuda", 0, self.type, shape, source_ptr)
+            binding.bind_output(present, "cuda", 0, self.type, shape, target_ptr)
         self._copier.run_with_iobinding(binding)
 
     def release(self, slot: int, length: int, kept: int = 0) -> None:
-        """Nothing to do: the memory is allocated whole."""
+        """Does nothing: the memory stays allocated."""
 
     @property
-    def _slot_size(self) -> int:
+    def _slot_bytes(self) -> int:
         return int(np.prod(self.shape[1:])) * np.dtype(self.type).itemsize
 
     @cached_property

@@ -1,9 +1,8 @@
 """The keys and values of attention, in slots.
 
 A layer has one buffer for keys and one for values, each [slots, kv_heads, capacity,
-head_size]. The graph gets a run of slots as both past and present, so it appends in
-place. Beyond the slots that sequences use there is one spare, through which two slots
-are exchanged.
+head_size]. The graph gets adjacent slots both as past and as present, so it appends in
+place. One spare slot follows those that sequences use; two slots are exchanged through it.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from numpy.typing import NDArray
 from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
-# So many bytes of a released slot are lent to the kernel, which takes them when it needs memory.
-# Until then they are written again without a fault: new pages, zeroed, cost three times as much as
-# the copy of a prefix into them.
-MAX_LENT_BYTES = 96 * 2**20
+# Up to this many bytes of a released slot are freed lazily: the kernel takes them only when it
+# needs memory. Until then they can be written again without a page fault. Fresh pages, which the
+# kernel zeroes first, cost three times as much as copying a prefix into them.
+MAX_LAZY_BYTES = 96 * 2**20
 
 KV_TYPES = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
 
 
 class KeyValues(ABC):
-    """Slots 0 to `slots` - 1, and the spare one behind them."""
+    """Slots 0 to `slots` - 1, and the spare one after them."""
 
     def __init__(self, spec: ModelSpec, slots: int) -> None:
         self.spec = spec
@@ -53,9 +52,9 @@ class KeyValues(ABC):
 
     @abstractmethod
     def release(self, slot: int, length: int, kept: int = 0) -> None:
-        """Gives back the memory of the first `length` tokens of a slot, less the first `kept`.
+        """Frees the memory of the first `length` tokens of a slot, except the first `kept`.
 
-        Also gives back what a rejected draft left behind them: up to `MAX_DRAFT_TOKENS` tokens.
+        Also frees what a rejected draft left after them: up to `MAX_DRAFT_TOKENS` tokens.
         """
 
     def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:
@@ -71,22 +70,22 @@ class KeyValues(ABC):
 
 def bytes_per_token(spec: ModelSpec) -> int:
     """Memory of the keys and values of one token, in bytes."""
-    item = np.dtype(KV_TYPES[spec.kv_type]).itemsize
-    return 2 * spec.layers * spec.kv_heads * spec.head_size * item
+    item_bytes = np.dtype(KV_TYPES[spec.kv_type]).itemsize
+    return 2 * spec.layers * spec.kv_heads * spec.head_size * item_bytes
 
 
 class HostKeyValues(KeyValues):
-    """Slots in the host's memory. Pages that no token has touched take none.
+    """Slots in the host's memory. Pages that were never written take no memory.
 
-    Of those that were used before, each may keep up to `LENT` bytes that are the kernel's to take.
+    A released slot may keep up to `MAX_LAZY_BYTES`, which the kernel can take at any time.
     """
 
     def __init__(self, spec: ModelSpec, slots: int) -> None:
         super().__init__(spec, slots)
         size = int(np.prod(self.shape)) * np.dtype(self.type).itemsize
         self._maps = [_anonymous_memory(size) for _ in self.past_names]
-        self._lending = lending_advice(self._maps[0])
-        self._lent_tokens = MAX_LENT_BYTES // bytes_per_token(spec)
+        self._lazy_advice = lazy_free_advice(self._maps[0])
+        self._lazy_tokens = MAX_LAZY_BYTES // bytes_per_token(spec)
         self._arrays = [np.frombuffer(m, self.type).reshape(self.shape) for m in self._maps]
 
     def bind(self, binding: ort.IOBinding, first: int, count: int) -> None:
@@ -109,28 +108,28 @@ class HostKeyValues(KeyValues):
         return tokens
 
     def write(self, slot: int, start: int, tokens: NDArray[Any], count: int) -> None:
-        """Puts the first `count` tokens of what `read` gave into a slot, from `start` on."""
+        """Writes the first `count` tokens of what `read` returned to a slot, from `start` on."""
         for place, array in enumerate(self._arrays):
             array[slot, :, start : start + count] = tokens[place, :, :count]
 
     def release(self, slot: int, length: int, kept: int = 0) -> None:
-        row = self.spec.head_size * np.dtype(self.type).itemsize
-        capacity = self.spec.context_length * row
+        token_bytes = self.spec.head_size * np.dtype(self.type).itemsize
+        head_bytes = self.spec.context_length * token_bytes
         for head in range(self.spec.kv_heads):
-            # Only whole pages can go: none that the next head begins in, or that has kept tokens.
-            start = (slot * self.spec.kv_heads + head) * capacity
-            first = _page_from(start + kept * row)
-            lent = _page_from(start + self._lent_tokens * row)
-            last = _page_from(start + (length + MAX_DRAFT_TOKENS) * row)
-            last = min(last, (start + capacity) // mmap.PAGESIZE * mmap.PAGESIZE)
+            # Only whole pages are freed: none that has kept tokens or the start of the next head.
+            start = (slot * self.spec.kv_heads + head) * head_bytes
+            first = _next_page(start + kept * token_bytes)
+            lazy_end = _next_page(start + self._lazy_tokens * token_bytes)
+            end = _next_page(start + (length + MAX_DRAFT_TOKENS) * token_bytes)
+            end = min(end, (start + head_bytes) // mmap.PAGESIZE * mmap.PAGESIZE)
             for memory in self._maps:
-                _advise(memory, self._lending, first, min(lent, last))
-                _advise(memory, mmap.MADV_DONTNEED, max(first, lent), last)
+                _advise(memory, self._lazy_advice, first, min(lazy_end, end))
+                _advise(memory, mmap.MADV_DONTNEED, max(first, lazy_end), end)
 
 
-def _page_from(place: int) -> int:
-    """Where the first page begins that has nothing before a place."""
-    return -(-place // mmap.PAGESIZE) * mmap.PAGESIZE
+def _next_page(offset: int) -> int:
+    """The start of the first page at or after an offset in bytes."""
+    return -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def _advise(memory: mmap.mmap, advice: int, start: int, end: int) -> None:
@@ -138,8 +137,8 @@ def _advise(memory: mmap.mmap, advice: int, start: int, end: int) -> None:
         memory.madvise(advice, start, end - start)
 
 
-def lending_advice(memory: mmap.mmap) -> int:
-    """How to lend pages to the kernel: kernels that cannot borrow take them at once."""
+def lazy_free_advice(memory: mmap.mmap) -> int:
+    """The `madvise` advice that frees pages lazily; at once on kernels that cannot."""
     with suppress(OSError):
         memory.madvise(mmap.MADV_FREE, 0, mmap.PAGESIZE)
         return mmap.MADV_FREE
@@ -149,6 +148,6 @@ def lending_advice(memory: mmap.mmap) -> int:
 def _anonymous_memory(size: int) -> mmap.mmap:
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        # A huge page is a head's whole capacity: one token would take all of it.
+        # A huge page may span a head's whole capacity: one token would take memory for all of it.
         memory.madvise(mmap.MADV_NOHUGEPAGE)
     return memory

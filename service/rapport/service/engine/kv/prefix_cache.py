@@ -1,4 +1,4 @@
-"""Prefixes of prompts between slots and the store: what sequences reuse, and what they leave."""
+"""Copies prefixes of prompts from the store into slots, and from slots into the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class PrefixCache:
-    """Moves prefixes between the slots of a runner and a store."""
+    """Copies prefixes between the slots of a runner and a store, and counts hits."""
 
     def __init__(self, store: PrefixStore, memory: SlotMemory) -> None:
         self._store = store
@@ -23,18 +23,20 @@ class PrefixCache:
 
     @property
     def stats(self) -> PrefixStats:
-        """For any thread."""
+        """The state of the store, and the hits so far. For any thread."""
         store = self._store
         return PrefixStats(
             self._hits, self._misses, store.evictions, len(store), store.bytes, store.budget
         )
 
     def load(self, namespace: str, tokens: Sequence[int], slot: int, computed: int) -> int:
-        """Puts into a slot that holds `computed` of `tokens` what is stored of the others.
+        """Fills a slot, which holds `computed` of `tokens`, with what is stored of the rest.
 
-        Two tokens at least are left to compute: the last one's logits are needed, and a
-        run of a single token rounds otherwise than the run of many that it stands for.
-        Returns how many tokens the slot holds then.
+        At least two tokens are left to compute: the logits of the last one are needed, and a
+        step with a single token rounds differently from one with several, as a prefill has.
+
+        Returns:
+            How many tokens the slot then holds.
         """
         start = 0
         for data, count in self._store.match(namespace, tokens[: max(len(tokens) - 2, 0)]):
@@ -51,20 +53,20 @@ class PrefixCache:
     ) -> None:
         """Stores the blocks of `tokens`, all of which the slot holds.
 
-        The last tokens, which fill no block, are stored once the text has `ended`.
+        A last block that is not full is stored only if the text has `ended`.
         """
         self._store.extend(
             namespace,
             tokens,
-            lambda place, count: self._memory.read(slot, place * BLOCK_TOKENS, count),
+            lambda index, count: self._memory.read(slot, index * BLOCK_TOKENS, count),
             ended=ended,
         )
 
 
 class PrefixReuse:
-    """Loads and saves the prefixes of sequences, where any are kept.
+    """Loads and saves the prefixes of sequences; without a cache, does nothing.
 
-    Deterministic engines keep those of prompts only: decoded tokens are rounded otherwise.
+    A deterministic engine saves prompts only, as decoding rounds differently from prefill.
     """
 
     def __init__(self, prefixes: PrefixCache | None, *, deterministic: bool) -> None:
@@ -72,7 +74,7 @@ class PrefixReuse:
         self._deterministic = deterministic
 
     def load(self, sequence: SequenceState) -> int:
-        """Fills the sequence's slot as far as is known. Returns how many tokens that saves."""
+        """Fills the sequence's slot from the cache. Returns how many tokens came from there."""
         if self._prefixes is None:
             return 0
         request, before = sequence.group.request, sequence.computed
@@ -82,7 +84,7 @@ class PrefixReuse:
         return sequence.computed - before
 
     def save(self, sequence: SequenceState, *, ended: bool = False) -> None:
-        """Keeps what the sequence's slot holds; its last tokens only once it has `ended`."""
+        """Saves what the sequence's slot holds; a block that is not full only if it has `ended`."""
         if self._prefixes is None:
             return
         request, tokens = sequence.group.request, sequence.tokens_held
@@ -91,4 +93,4 @@ class PrefixReuse:
         try:
             self._prefixes.save(request.namespace, tokens, sequence.slot, ended=ended)
         except MemoryError:
-            log.warning("no memory to keep a prefix in")
+            log.warning("a prefix was not cached: out of memory")

@@ -1,8 +1,8 @@
-"""Keys and values of prompts that were computed before, by their tokens.
+"""Stores the keys and values of prompts that were computed before, by their tokens.
 
-Prompts often begin alike: a system prompt, the earlier turns of a chat, a retry. What
-was computed for a beginning is kept in blocks and copied into a slot when it comes again.
-Where two prompts part within a block, the tokens of it that they share are copied.
+Prompts often share a prefix: a system prompt, the earlier turns of a chat, a retry. The keys
+and values of a prefix are kept in blocks, and copied into a slot when the prefix comes again.
+Where two prompts differ within a block, the tokens of it that they share are copied.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, Protocol
 from numpy.typing import NDArray
 
 BLOCK_TOKENS = 32
-"""Tokens in a block; the last one of a text that ended may have fewer."""
+"""Tokens in a block; the last block of a text that ended may have fewer."""
 
-# Of the blocks that follow another, so many of the newest are compared token by token.
+# How many of the blocks that follow the same prefix are compared token by token, newest first.
 MAX_COMPARED_BLOCKS = 64
 
 Key = tuple[str, tuple[int, ...]]
@@ -32,12 +32,12 @@ class SlotMemory(Protocol):
         """A copy of `count` tokens of a slot."""
 
     def write(self, slot: int, start: int, tokens: NDArray[Any], count: int) -> None:
-        """Puts the first `count` tokens of what `read` gave into a slot, from `start` on."""
+        """Writes the first `count` tokens of what `read` returned to a slot, from `start` on."""
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A block behind those before it: the same tokens elsewhere are another block."""
+    """A block in the tree of prefixes: the same tokens after another prefix are another node."""
 
     siblings: dict[Key, Node]
     key: Key
@@ -53,10 +53,10 @@ class Piece(NamedTuple):
 
 
 class PrefixStore:
-    """Blocks of keys and values, of which those used last stay within `budget` bytes.
+    """A tree of blocks. The least recently used ones are evicted to stay within `budget` bytes.
 
-    Callers with different namespaces share nothing, so that the time an answer takes
-    tells none of them what another one asked.
+    Namespaces share nothing. Otherwise a caller could learn from the time of an answer what
+    another one had asked.
     """
 
     def __init__(self, budget: int) -> None:
@@ -70,12 +70,12 @@ class PrefixStore:
         return len(self._recent)
 
     def match(self, namespace: str, tokens: Sequence[int]) -> list[Piece]:
-        """What `tokens` begin with, in order: whole blocks, and then a part of one."""
+        """The stored blocks that `tokens` begin with, in order; the last may be part of a block."""
         keys = _blocks_of(namespace, tokens)
-        nodes = self._stored(keys)
+        nodes = self._find(keys)
         pieces = [Piece(node.data, len(node.key[1])) for node in nodes]
         if len(nodes) < len(keys):
-            node, count = self._closest(self._behind(nodes), keys[len(nodes)])
+            node, count = self._closest(self._children(nodes), keys[len(nodes)])
             if node is not None:
                 nodes.append(node)
                 pieces.append(Piece(node.data, count))
@@ -90,19 +90,19 @@ class PrefixStore:
         *,
         ended: bool = False,
     ) -> None:
-        """Stores the blocks of `tokens` that are not.
+        """Stores those blocks of `tokens` that are not stored yet.
 
-        `read` gets the place of a block and how many tokens it has: fewer than others for
-        the last one of a text that has `ended`.
+        `read(index, count)` returns the keys and values of a block, which has `count` tokens.
+        A last block that is not full is stored only if the text has `ended`.
         """
         keys = _blocks_of(namespace, tokens)
         if keys and len(keys[-1][1]) < BLOCK_TOKENS and not ended:
             keys.pop()
-        nodes = self._stored(keys)
+        nodes = self._find(keys)
         try:
             self._add(nodes, keys, read)
         finally:
-            # What was stored before `read` failed counts and can go like all else.
+            # If `read` failed, the blocks stored before stay: they count, and can be evicted.
             self._touch(nodes)
             while self.bytes > self.budget:
                 self._evict()
@@ -110,29 +110,31 @@ class PrefixStore:
     def _add(
         self, nodes: list[Node], keys: Sequence[Key], read: Callable[[int, int], NDArray[Any]]
     ) -> None:
-        for place in range(len(nodes), len(keys)):
-            siblings, key = self._behind(nodes), keys[place]
+        for index in range(len(nodes), len(keys)):
+            siblings, key = self._children(nodes), keys[index]
             size = len(key[1])
             if size < BLOCK_TOKENS and self._closest(siblings, key)[1] == size:
-                break  # a longer one begins with it
-            node = Node(siblings, key, read(place, size))
+                break  # a longer block begins with these tokens
+            node = Node(siblings, key, read(index, size))
             siblings[key] = node
             self.bytes += node.data.nbytes
             nodes.append(node)
 
-    def _behind(self, nodes: Sequence[Node]) -> dict[Key, Node]:
+    def _children(self, nodes: Sequence[Node]) -> dict[Key, Node]:
+        """The blocks that follow those of a path."""
         return nodes[-1].children if nodes else self._roots
 
     def _closest(self, siblings: dict[Key, Node], key: Key) -> tuple[Node | None, int]:
-        """The block that begins most like another, and how many tokens they share."""
-        closest, most = None, 0
+        """The block with the longest common prefix with `key`, and the prefix's length."""
+        closest, longest = None, 0
         for other, node in islice(reversed(siblings.items()), MAX_COMPARED_BLOCKS):
-            count = _shared(other[1], key[1]) if other[0] == key[0] else 0
-            if count > most:
-                closest, most = node, count
-        return closest, most
+            count = _common_prefix(other[1], key[1]) if other[0] == key[0] else 0
+            if count > longest:
+                closest, longest = node, count
+        return closest, longest
 
-    def _stored(self, keys: Sequence[Key]) -> list[Node]:
+    def _find(self, keys: Sequence[Key]) -> list[Node]:
+        """The path of stored blocks that `keys` begin with."""
         nodes: list[Node] = []
         children = self._roots
         for key in keys:
@@ -144,8 +146,8 @@ class PrefixStore:
         return nodes
 
     def _touch(self, nodes: Sequence[Node]) -> None:
-        # The first last: a block is always more recent than those behind it, so that
-        # the least recent one has none behind it.
+        # In reverse: a block is then always more recent than those that follow it, so the
+        # least recent block has no children.
         for node in reversed(nodes):
             self._recent[node] = None
             self._recent.move_to_end(node)
@@ -158,13 +160,13 @@ class PrefixStore:
 
 
 def _blocks_of(namespace: str, tokens: Sequence[int]) -> list[Key]:
-    """The keys of the blocks of `tokens`; the last may have fewer tokens than others."""
+    """The keys of the blocks of `tokens`; the last block may have fewer tokens than the others."""
     starts = range(0, len(tokens), BLOCK_TOKENS)
     return [(namespace, tuple(tokens[start : start + BLOCK_TOKENS])) for start in starts]
 
 
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """The length of the common prefix of two texts, in tokens."""
     pairs = enumerate(zip(one, other, strict=False))
-    differing = (place for place, (mine, yours) in pairs if mine != yours)
+    differing = (index for index, (a, b) in pairs if a != b)
     return next(differing, min(len(one), len(other)))

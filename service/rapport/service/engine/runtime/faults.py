@@ -1,8 +1,9 @@
-"""Faults on purpose, for tests: calls of the runner that fail, hang or take their time.
+"""Fault injection, for tests: calls to the runner that fail, hang or are delayed.
 
-A list such as `prefill:raise@3,decode:delay=0.5` names a point, an action, and where it is not
-every call, the one that it happens at; `@3+` is that call and all later ones. Points are the
-methods of `Runner` and of `SlotMemory`, and `text`, which turns a token into bytes.
+A list such as `prefill:raise@3,decode:delay=0.5` gives for each fault a point, an action and the
+call at which it happens: `@3` is the third call, `@3+` the third and all later ones, and without
+either it is every call. Points are the methods of `Runner` and of `SlotMemory`, and `text`, which
+turns a token into bytes.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises ValueError if the text names no fault."""
+        """Parses `POINT:ACTION[=SECONDS][@CALL[+]]`.
+
+        Raises:
+            ValueError: the text is no fault.
+        """
         match = _FAULT.fullmatch(text.strip())
         if match is None or match[1] not in POINTS or match[2] not in ACTIONS:
             raise ValueError(f"{text!r} is no fault: POINT:ACTION[=SECONDS][@CALL[+]]")
@@ -53,13 +58,15 @@ class Fault:
         last = first if match[4] and not match[5] else None
         return cls(match[1], match[2], float(match[3] or 0), first, last)
 
-    def strikes(self, call: int) -> bool:
+    def happens_at(self, call: int) -> bool:
+        """Whether this call, counted from 1, is to fail."""
         return self.first <= call and (self.last is None or call <= self.last)
 
-    def strike(self) -> None:
+    def inject(self) -> None:
+        """Carries out the action."""
         match self.action:
             case "raise":
-                raise RuntimeError("a fault on purpose")
+                raise RuntimeError("an injected fault")
             case "oom":
                 raise MemoryError
             case "die":
@@ -71,55 +78,61 @@ class Fault:
 
 
 def parse_faults(text: str) -> tuple[Fault, ...]:
-    """Faults in a list with commas; none in an empty one. Raises ValueError for other texts."""
+    """Parses a comma-separated list, which may be empty.
+
+    Raises:
+        ValueError: an item is no fault.
+    """
     return tuple(map(Fault.parse, text.split(","))) if text else ()
 
 
-def before(function: Callable[_P, _R], point: str, faults: Iterable[Fault]) -> Callable[_P, _R]:
-    """The function, with the faults of a point before its calls."""
+def with_faults(
+    function: Callable[_P, _R], point: str, faults: Iterable[Fault]
+) -> Callable[_P, _R]:
+    """The function, with the faults of a point injected before its calls."""
     own = [fault for fault in faults if fault.point == point]
     calls = count(1)
 
     def faulty(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         call = next(calls)
         for fault in own:
-            if fault.strikes(call):
-                fault.strike()
+            if fault.happens_at(call):
+                fault.inject()
         return function(*args, **kwargs)
 
     return faulty if own else function
 
 
 class FaultyRunner:
-    """Runs as another runner does, but for its faults."""
+    """A runner with faults injected into its methods."""
 
     def __init__(self, runner: Runner, faults: Iterable[Fault]) -> None:
         faults = tuple(faults)
         self.slots = runner.slots
         memory = runner.memory
         self.memory: SlotMemory | None = None if memory is None else FaultyMemory(memory, faults)
-        self.decode = before(runner.decode, "decode", faults)
-        self.prefill = before(runner.prefill, "prefill", faults)
-        self.verify = before(runner.verify, "verify", faults)
-        self.copy = before(runner.copy, "copy", faults)
-        self.exchange = before(runner.exchange, "exchange", faults)
+        self.decode = with_faults(runner.decode, "decode", faults)
+        self.prefill = with_faults(runner.prefill, "prefill", faults)
+        self.verify = with_faults(runner.verify, "verify", faults)
+        self.copy = with_faults(runner.copy, "copy", faults)
+        self.exchange = with_faults(runner.exchange, "exchange", faults)
         self.release = runner.release
 
 
 class FaultyMemory:
-    """Slots whose contents can be read and written but for the faults."""
+    """Slot memory with faults injected into its methods."""
 
     def __init__(self, memory: SlotMemory, faults: Iterable[Fault]) -> None:
-        self.read = before(memory.read, "read", faults)
-        self.write = before(memory.write, "write", faults)
+        self.read = with_faults(memory.read, "read", faults)
+        self.write = with_faults(memory.write, "write", faults)
 
 
 class FaultyBytes(Sequence[bytes]):
-    """What each token adds to the text, but for the faults."""
+    """A table of the bytes of each token, with faults injected into look-ups."""
 
     def __init__(self, table: Sequence[bytes], faults: Iterable[Fault]) -> None:
         self._table = table
-        self._look_up = before(table.__getitem__, "text", faults)
+        self._look_up = with_faults(table.__getitem__, "text", faults)
 
     def __getitem__(self, token: Any) -> Any:
         return self._look_up(token)
@@ -132,5 +145,5 @@ class FaultyBytes(Sequence[bytes]):
 
 
 def inject_text_faults(vocabulary: Vocabulary, faults: Iterable[Fault]) -> None:
-    """Lets a vocabulary fail as it is told to."""
+    """Makes a vocabulary fail at the point `text`."""
     vocabulary.token_bytes = FaultyBytes(vocabulary.token_bytes, faults)

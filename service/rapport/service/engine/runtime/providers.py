@@ -1,4 +1,4 @@
-"""Where the model runs: on a GPU with CUDA where it can, on the CPU otherwise."""
+"""Where the model runs: on a GPU with CUDA if possible, on the CPU otherwise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ProviderName = Literal["cpu", "cuda"]
 
 
 class ProviderError(Exception):
-    """The provider that was asked for cannot run here."""
+    """The requested provider cannot run here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Provider:
 
     @property
     def session_providers(self) -> list[str]:
-        """What ONNX Runtime is asked for, most wanted first."""
+        """The providers to request from ONNX Runtime, in order of preference."""
         fallback = ["CPUExecutionProvider"]
         return ["CUDAExecutionProvider", *fallback] if self.name == "cuda" else fallback
 
@@ -40,7 +40,7 @@ def choose_provider(wanted: Literal["auto", "cuda", "cpu"]) -> Provider:
     """The provider to run on. `auto` falls back to the CPU with one line in the log.
 
     Raises:
-        ProviderError: `cuda` was asked for and cannot run here; the text says why.
+        ProviderError: `cuda` was requested and cannot run here; the text says why.
     """
     if wanted == "cpu":
         return CPU
@@ -54,10 +54,10 @@ def choose_provider(wanted: Literal["auto", "cuda", "cpu"]) -> Provider:
 
 
 def cuda_obstacle() -> str | None:
-    """What keeps CUDA from running here, or None.
+    """Why CUDA cannot run here, or None if it can.
 
-    It is looked for before CUDA is asked for, because ONNX Runtime logs errors for
-    each library that it misses.
+    This is checked before CUDA is requested, because ONNX Runtime logs an error for each
+    library that is missing.
     """
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return "this build of ONNX Runtime has no CUDA provider"
@@ -65,6 +65,7 @@ def cuda_obstacle() -> str | None:
 
 
 def driver_obstacle() -> str | None:
+    """Why the NVIDIA driver cannot be used, or None if it can."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,4 +1,4 @@
-"""Runs the model: tokens in, logits out, keys and values kept in slots."""
+"""Runs the model: tokens in, logits out. Keys and values are kept in slots."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
-# The longest slice of a prompt that is run at once: longer ones are no faster per token.
+# The longest slice of a prompt that runs in one step: longer ones are no faster per token.
 MAX_SLICE_TOKENS = 256
 
 
 class Runner(Protocol):
-    """What the engine needs of a model."""
+    """What the engine needs from a model."""
 
     slots: int
     memory: SlotMemory | None
-    """The slots' contents, where the host can reach them."""
+    """The slots' contents, if the host can reach them."""
 
     def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:
         """Runs one token in each of the slots 0 to n - 1, n from 1 to `slots` + 1.
@@ -46,7 +46,7 @@ class Runner(Protocol):
     def verify(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
         """Runs up to `MAX_DRAFT_TOKENS` + 1 tokens in one slot that holds `past`.
 
-        Returns the logits behind each of them [tokens, vocabulary], valid until the next call.
+        Returns the logits after each of them [tokens, vocabulary], valid until the next call.
         """
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -56,18 +56,18 @@ class Runner(Protocol):
         """Exchanges the contents of two slots."""
 
     def release(self, slot: int, length: int, kept: int = 0) -> None:
-        """Gives back the memory of the first `length` tokens of a slot, less the first `kept`.
+        """Frees the memory of the first `length` tokens of a slot, except the first `kept`.
 
-        Also gives back what a rejected draft left behind them: up to `MAX_DRAFT_TOKENS` tokens.
+        Also frees what a rejected draft left after them: up to `MAX_DRAFT_TOKENS` tokens.
         """
 
 
 class OnnxRunner:
     """Runs a model folder with ONNX Runtime. For one thread.
 
-    Bindings are made once for each run of slots; a step then only writes into the
-    input buffers that they hold. Prompts run in a session of their own where one is given;
-    it must have the same inputs and outputs.
+    Bindings are made once for each set of slots; a step then only writes into the input
+    buffers that they hold. Prompts run in `prefill_session` if it is given; it must have the
+    same inputs and outputs.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class OnnxRunner:
         self._inputs = spec.inputs
         self._outputs = spec.outputs
         # I/O binding keeps no reference to these: they live as long as the runner.
-        rows = self.slots + 1  # the spare slot may be one
+        rows = self.slots + 1  # a decode step may include the spare slot
         self._tokens = np.zeros(max(MAX_SLICE_TOKENS, rows), np.int64)
         self._ends = np.zeros(rows, np.int32)
         self._total = np.zeros((), np.int32)
@@ -103,7 +103,7 @@ class OnnxRunner:
     def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:
         count = len(tokens)
         if count == 0:
-            # GroupQueryAttention with an empty batch ends the process.
+            # GroupQueryAttention crashes the process on an empty batch.
             raise ValueError("a decode step needs at least one row")
         self._tokens[:count] = tokens
         self._ends[:count] = pasts
@@ -161,7 +161,7 @@ class OnnxRunner:
 
 
 def _bind(binding: ort.IOBinding, name: str, array: NDArray[Any]) -> None:
-    """Binds an array as an input, without a copy: what is written to it later is what is run."""
+    """Binds an array as an input, without a copy: a run reads what the array holds by then."""
     binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
 
 
@@ -180,13 +180,16 @@ def load_runner(
         folder: the model folder.
         spec: its `model.json`.
         provider: where to run.
-        slots: how many sequences can be under way at once.
-        threads: how many to compute with; 0 takes one for each core.
-        prefill_folder: the same model with other weights, to run prompts with.
+        slots: how many sequences can run at once.
+        threads: how many to compute with; 0 means one for each core.
+        prefill_folder: the same model with other weights, for prompts.
+
+    Raises:
+        ValueError: the two models cannot share keys and values.
     """
     prefill_session = None
     if prefill_folder is not None:
-        _check_alike(spec, ModelSpec.read(prefill_folder))
+        _check_compatible(spec, ModelSpec.read(prefill_folder))
         prefill_session = _open_session(prefill_folder, provider, threads)
     session = _open_session(folder, provider, threads)
     on_device = provider.name == "cuda"
@@ -194,10 +197,10 @@ def load_runner(
     return OnnxRunner(session, key_values, prefill_session)
 
 
-def _check_alike(spec: ModelSpec, other: ModelSpec) -> None:
+def _check_compatible(spec: ModelSpec, other: ModelSpec) -> None:
     """Raises ValueError unless both models can share keys and values."""
-    apart = {"precision", "created", "source", "sizes"}
-    one, two = (each.model_dump(exclude=apart) for each in (spec, other))
+    may_differ = {"precision", "created", "source", "sizes"}
+    one, two = (each.model_dump(exclude=may_differ) for each in (spec, other))
     if one != two or spec.source.get("gguf_sha256") != other.source.get("gguf_sha256"):
         raise ValueError(
             f"{other.id} ({other.precision}) cannot compute the prompts of "
@@ -210,9 +213,9 @@ def _open_session(folder: Path, provider: Provider, threads: int) -> ort.Inferen
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4  # what it also raises; it would break a log of JSON
+    options.log_severity_level = 4  # fatal only: errors are raised too, and would break a JSON log
     options.enable_mem_pattern = False  # shapes change from step to step
-    # Waiting threads would otherwise burn the cores that gRPC and the gateway need.
+    # Threads that spin while they wait would take CPU time that gRPC and the gateway need.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return ort.InferenceSession(
         folder / "model.onnx", options, providers=provider.session_providers

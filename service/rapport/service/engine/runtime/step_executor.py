@@ -1,4 +1,4 @@
-"""Runs the model over sequences, and measures how long that takes."""
+"""Runs the model on sequences, and measures how long that takes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class StepExecutor:
         return drawn
 
     def draft(self) -> list[int]:
-        """A draft for a sequence that runs alone; beside others it would hold them up."""
+        """Drafts tokens for a sequence that runs alone; beside others a draft would delay them."""
         scheduler = self._scheduler
         if not self._drafts or scheduler.prefilling or len(scheduler.decoding) > 1:
             return []

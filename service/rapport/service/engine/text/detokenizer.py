@@ -1,4 +1,4 @@
-"""Text of tokens as they come."""
+"""Turns tokens into text as they arrive."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ UTF8_DECODER = codecs.getincrementaldecoder("utf-8")
 
 
 class Detokenizer:
-    """Turns tokens into text one at a time; a part of a character waits for the rest.
+    """Turns tokens into text one at a time; an incomplete character waits for the rest.
 
-    Bytes that can never become a character turn into U+FFFD, so what is joined equals
-    the decoding of all the bytes at once.
+    Bytes that are not valid UTF-8 become U+FFFD. Joined, the texts equal what decoding all
+    bytes at once would give.
     """
 
     def __init__(self, token_bytes: Sequence[bytes]) -> None:
@@ -20,9 +20,9 @@ class Detokenizer:
         self._decoder = UTF8_DECODER("replace")
 
     def push(self, token: int) -> str:
-        """The text that the token completes."""
+        """The text that is complete with this token."""
         return self._decoder.decode(self._token_bytes[token])
 
     def flush(self) -> str:
-        """What is left when no more tokens come."""
+        """The rest of the text, after the last token."""
         return self._decoder.decode(b"", final=True)

@@ -1,4 +1,4 @@
-"""Text to tokens and back."""
+"""Converts text to tokens and back."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Vocabulary:
 
     @cached_property
     def special_tokens(self) -> Mapping[str, int]:
-        """The tokens that are no text, such as the ends of turns."""
+        """The special tokens, such as the end of a turn, by name."""
         added = self._tokenizer.get_added_tokens_decoder()
         return {token.content: id_ for id_, token in added.items() if token.special}
 
     @cached_property
     def token_bytes(self) -> Sequence[bytes]:
-        """What each token adds to the text, by id; nothing for a special token."""
+        """The bytes that each token adds to the text, by id; empty for a special token."""
         table = [b""] * self.size
         for token, id_ in self._tokenizer.get_vocab(with_added_tokens=False).items():
             table[id_] = bytes(BYTE_OF[character] for character in token)
@@ -43,11 +43,11 @@ class Vocabulary:
         return table
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a text in which special tokens may be spelled out."""
+        """Encodes a text; the names of special tokens in it become special tokens."""
         return _tokens_of(self._tokenizer, text)
 
     def encode_text(self, text: str) -> list[int]:
-        """Tokens of a text that is nothing but text: none of them is special."""
+        """Encodes a text; none of the tokens is special, whatever the text says."""
         return _tokens_of(self._plain, text)
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -62,13 +62,13 @@ class Vocabulary:
 
 
 def _tokens_of(tokenizer: Tokenizer, text: str) -> list[int]:
-    # Encoding a batch, unlike a single text, lets other threads run meanwhile.
+    # Encoding a batch releases the GIL, which encoding a single text does not.
     (encoding,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)
     return list(encoding.ids)
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The characters by which byte-level tokenizers write bytes.
+    """The byte that each character stands for in a byte-level vocabulary.
 
     Source: `bytes_to_unicode` of GPT-2's encoder.py. Printable bytes stand for
     themselves; the others are moved, in order, to U+0100 and on.
