@@ -18,6 +18,8 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 OPENING = PREFACE + frame(SETTINGS, 0, 0)
+# INITIAL_WINDOW_SIZE is 0: no byte of any answer is read.
+UNREAD_OPENING = PREFACE + frame(SETTINGS, 0, 0, b"\0\4\0\0\0\0")
 
 
 def header(name: str, value: str) -> bytes:
@@ -43,6 +45,12 @@ def message(payload: bytes, *, length: int | None = None, compressed: bool = Fal
     """A gRPC message, which may claim another length than it has."""
     claimed = len(payload) if length is None else length
     return bytes([compressed]) + claimed.to_bytes(4, "big") + payload
+
+
+def request(stream: int, path: str, payload: bytes = b"", **more: str) -> bytes:
+    """A whole call with one message, which is shorter than 16 KiB."""
+    head = frame(HEADERS, END_HEADERS, stream, call(path, **more))
+    return head + frame(DATA, END_STREAM, stream, message(payload))
 
 
 def connect(address: str) -> socket.socket:

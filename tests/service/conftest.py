@@ -23,16 +23,14 @@ def settings() -> ServiceSettings:
 
 @pytest.fixture
 async def lifecycle() -> Lifecycle:
-    lifecycle = Lifecycle()
-    await lifecycle.start_loading()
-    return lifecycle
+    return Lifecycle()
 
 
 @pytest.fixture
 async def engine(lifecycle: Lifecycle) -> ScriptedEngine:
     """The engine behind the server, which is open from here on."""
     engine = ScriptedEngine()
-    await lifecycle.start_serving(served(engine))
+    lifecycle.start_serving(served(engine))
     return engine
 
 

@@ -33,7 +33,7 @@ async def loaded_engine(folder: Path, lifecycle: Lifecycle) -> AsyncIterator[Eng
     """All its requests must come to an end."""
     config = EngineConfig(slots=4)
     engine = await asyncio.to_thread(Engine.load, folder, choose_provider("cpu"), config)
-    await start_engine(ServedModel.load(folder, engine), lifecycle)
+    start_engine(ServedModel.load(folder, engine), lifecycle)
     yield engine
     await engine.drain(0)
     await engine.stop()

@@ -60,7 +60,7 @@ async def test_leaving(
 ) -> None:
     """Before it closes, probes hear NOT_SERVING while those that come are still served."""
     engine.script = [ends(0, "ok")]
-    await lifecycle.fail_readiness()
+    lifecycle.fail_readiness()
     assert await heard(channel) == {NOT_SERVING}
     assert await alive(channel)
     answer = await ChatServiceStub(channel).CreateChatCompletion(chat())
@@ -76,16 +76,16 @@ async def test_watched(channel: grpc.aio.Channel, lifecycle: Lifecycle) -> None:
         return [(await watch.read()).status for watch in watches.values()]
 
     assert await told() == [NOT_SERVING] * 3 + [SERVING]
-    await lifecycle.start_serving(served(ScriptedEngine()))
+    lifecycle.start_serving(served(ScriptedEngine()))
     assert [(await watches[name].read()).status for name in NAMES] == [SERVING] * 3
-    await lifecycle.mark_dead()
+    lifecycle.mark_dead()
     assert await told() == [NOT_SERVING] * 4
 
 
 @pytest.mark.usefixtures("engine")
 async def test_dead(channel: grpc.aio.Channel, lifecycle: Lifecycle) -> None:
     """Once the engine is dead, liveness probes hear of it, too, and callers get a retryable no."""
-    await lifecycle.mark_dead()
+    lifecycle.mark_dead()
     assert await heard(channel) == {NOT_SERVING}
     assert not await alive(channel)
     error = await refusal(channel)
@@ -96,10 +96,10 @@ async def test_closed(
     channel: grpc.aio.Channel, engine: ScriptedEngine, lifecycle: Lifecycle
 ) -> None:
     """Once closed, probes hear NOT_SERVING and callers why; it never opens again."""
-    await lifecycle.stop_admitting("The server is shutting down")
+    lifecycle.stop_admitting("The server is shutting down")
     assert await heard(channel) == {NOT_SERVING}
     assert await alive(channel)
     assert (await refusal(channel)).details() == "The server is shutting down"
-    await lifecycle.start_serving(served(engine))
+    lifecycle.start_serving(served(engine))
     assert await heard(channel) == {NOT_SERVING}
     assert (await refusal(channel)).details() == "The server is shutting down"

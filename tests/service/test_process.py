@@ -70,11 +70,12 @@ Engine.load = lambda *_: time.sleep(600)
 class Service:
     """`python -m rapport.service`, with its log."""
 
-    def __init__(self, *flags: str, fault: str = "") -> None:
-        """`fault` is code that runs before the service does."""
+    def __init__(self, *flags: str, fault: str = "", stdin: bool = False) -> None:
+        """`fault` is code that runs before the service does; it may read `stdin`."""
         program = ["-c", f"{fault}{MAIN}"] if fault else ["-m", "rapport.service"]
         self.process = subprocess.Popen(
             [sys.executable, *program, "--grpc-port", "0", "--metrics-port", "0", *flags],
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             env={name: value for name, value in os.environ.items() if "RAPPORT" not in name},
@@ -104,8 +105,8 @@ Start = Callable[..., Service]
 def start(cpu_folder: Path) -> Iterator[Start]:
     services: list[Service] = []
 
-    def started(*flags: str, fault: str = "") -> Service:
-        services.append(Service("--model-folder", str(cpu_folder), *flags, fault=fault))
+    def started(*flags: str, **options: Any) -> Service:
+        services.append(Service("--model-folder", str(cpu_folder), *flags, **options))
         return services[-1]
 
     yield started
@@ -279,7 +280,7 @@ async def test_drain_delay(ready: Ready) -> None:
 async def test_slow_readers_get_their_end(address: str, lifecycle: Lifecycle) -> None:
     """An answer that the engine is done with is waited for until its reader has it all."""
     engine = ScriptedEngine([says(0, "x" * (3 << 20)), ends(0)])
-    await lifecycle.start_serving(served(engine))
+    lifecycle.start_serving(served(engine))
     options = [("grpc.http2.bdp_probe", 0)]  # with it, the client reads ahead
     async with grpc.aio.insecure_channel(address, options) as channel:
         stream = ChatServiceStub(channel).StreamChatCompletion(chat())
@@ -295,7 +296,7 @@ async def test_slow_readers_get_their_end(address: str, lifecycle: Lifecycle) ->
 async def test_readers_that_stop_do_not_hold_it_up(address: str, lifecycle: Lifecycle) -> None:
     """A reader that reads nothing within the grace is left behind."""
     engine = ScriptedEngine([says(0, "x" * (3 << 20)), ends(0)])
-    await lifecycle.start_serving(served(engine))
+    lifecycle.start_serving(served(engine))
     async with grpc.aio.insecure_channel(address, [("grpc.http2.bdp_probe", 0)]) as channel:
         stream = ChatServiceStub(channel).StreamChatCompletion(chat())
         await stream.initial_metadata()

@@ -7,7 +7,6 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Self
 
-from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from rapport.service.engine.engine import Engine
@@ -15,6 +14,7 @@ from rapport.service.engine.sampling.constraint import GrammarCompiler
 from rapport.service.errors import NotReadyError
 from rapport.service.interceptors.in_flight import InFlightRequests
 from rapport.service.prompt.prompt_encoder import PromptEncoder
+from rapport.service.rpc.health_service import HealthService
 from rapport.service.rpc.service_names import CHAT_SERVICE, MODEL_SERVICE
 from rapport.service.structured_output.compiler import FormatCompiler
 
@@ -22,6 +22,8 @@ from rapport.service.structured_output.compiler import FormatCompiler
 # liveness fails, the process should be restarted.
 READINESS = ("", CHAT_SERVICE, MODEL_SERVICE)
 LIVENESS = "liveness"
+
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 
 class State(Enum):
@@ -56,10 +58,13 @@ class ServedModel:
 
 
 class Lifecycle:
-    """Loading, then serving, then draining or dead. It never serves again after that."""
+    """Loading, then serving, then draining or dead. It never serves again after that.
+
+    A change waits for nobody, whoever watches it.
+    """
 
     def __init__(self) -> None:
-        self.health = health.HealthServicer()
+        self.health = HealthService(dict.fromkeys(READINESS, NOT_SERVING) | {LIVENESS: SERVING})
         self.in_flight = InFlightRequests()
         self.state = State.LOADING
         self.loaded: ServedModel | None = None
@@ -79,36 +84,27 @@ class Lifecycle:
             raise NotReadyError(self._refusal)
         return self._served
 
-    async def start_loading(self) -> None:
-        """Sets the health of a live service that is not ready."""
-        await self.health.set(LIVENESS, HealthCheckResponse.SERVING)
-        await self._set_readiness(HealthCheckResponse.NOT_SERVING)
-
-    async def start_serving(self, served: ServedModel) -> None:
+    def start_serving(self, served: ServedModel) -> None:
         """Admits requests from now on, unless the service is shutting down already."""
         self.loaded = served
         if not self._shutting_down:
             self._served = served
             self.state = State.SERVING
-            await self._set_readiness(HealthCheckResponse.SERVING)
+            self.health.set(SERVING, *READINESS)
 
-    async def fail_readiness(self) -> None:
+    def fail_readiness(self) -> None:
         """Fails the readiness checks; requests are still admitted."""
         self._shutting_down = True
-        await self._set_readiness(HealthCheckResponse.NOT_SERVING)
+        self.health.set(NOT_SERVING, *READINESS)
 
-    async def stop_admitting(self, reason: str, state: State = State.DRAINING) -> None:
+    def stop_admitting(self, reason: str, state: State = State.DRAINING) -> None:
         """Refuses new requests from now on, with `reason`; those in flight go on."""
         self.state = state
         self._served = None
         self._refusal = reason
-        await self.fail_readiness()
+        self.fail_readiness()
 
-    async def mark_dead(self) -> None:
+    def mark_dead(self) -> None:
         """Refuses new requests and fails the liveness check, because the engine died."""
-        await self.stop_admitting("The engine died", State.DEAD)
-        await self.health.set(LIVENESS, HealthCheckResponse.NOT_SERVING)
-
-    async def _set_readiness(self, status: int) -> None:
-        for name in READINESS:
-            await self.health.set(name, status)
+        self.stop_admitting("The engine died", State.DEAD)
+        self.health.set(NOT_SERVING, LIVENESS)

@@ -67,7 +67,6 @@ async def run(settings: ServiceSettings, folder: Path, tracer: Tracer) -> None:
     """
     stopping = _SignalHandler().stopping
     lifecycle = Lifecycle()
-    await lifecycle.start_loading()
     metrics = ServiceMetrics(lifecycle)
     server = build_server(settings, lifecycle, trace_with(tracer), metrics.observe)
     status: int | None = None
@@ -83,6 +82,7 @@ async def run(settings: ServiceSettings, folder: Path, tracer: Tracer) -> None:
                 logger.info("stopped while the model was loading")
                 status = 0
     finally:
+        lifecycle.health.close()
         await server.stop(FLUSH_S)
     if status is not None:
         _exit_now(status)
@@ -92,7 +92,7 @@ async def serve_until_stopped(
     served: ServedModel, settings: ServiceSettings, lifecycle: Lifecycle, stopping: asyncio.Event
 ) -> int | None:
     """Serves and then drains. Returns EXIT_ENGINE_DIED if the engine dies meanwhile."""
-    died = await start_engine(served, lifecycle)
+    died = start_engine(served, lifecycle)
     tell_ready()
     drained = asyncio.create_task(_drain_when(stopping, served.engine, settings, lifecycle))
     if await _finishes_first(drained, death_of(served.engine, died, settings.engine_stall_timeout)):
@@ -101,23 +101,23 @@ async def serve_until_stopped(
         return None
     drained.cancel()
     logger.critical("the engine is dead, so the service ends")
-    await lifecycle.mark_dead()
+    lifecycle.mark_dead()
     await asyncio.sleep(FLUSH_S)  # so that callers who come meanwhile are told why
     return EXIT_ENGINE_DIED
 
 
-async def start_engine(served: ServedModel, lifecycle: Lifecycle) -> asyncio.Event:
+def start_engine(served: ServedModel, lifecycle: Lifecycle) -> asyncio.Event:
     """Starts the engine and admits requests. The event is set when the engine dies."""
     died = asyncio.Event()
     served.engine.start(died.set)
-    await lifecycle.start_serving(served)
+    lifecycle.start_serving(served)
     return died
 
 
 async def drain(lifecycle: Lifecycle, engine: Engine, grace_s: float) -> None:
     """Stops admitting requests, waits for those in flight, then stops the engine."""
     logger.info("stopping: running requests get up to %g s to finish", grace_s)
-    await lifecycle.stop_admitting("The server is shutting down")
+    lifecycle.stop_admitting("The server is shutting down")
     deadline = time.monotonic() + grace_s
     await engine.drain(grace_s)
     with suppress(TimeoutError):
@@ -132,7 +132,7 @@ async def _drain_when(
     stopping: asyncio.Event, engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle
 ) -> None:
     await stopping.wait()
-    await lifecycle.fail_readiness()
+    lifecycle.fail_readiness()
     if settings.drain_delay:
         logger.info(
             "stopping: health checks fail now, requests are refused in %g s", settings.drain_delay

@@ -12,9 +12,10 @@ from grpc_health.v1 import health, health_pb2_grpc
 from rapport.common.metrics.certificates import Certificates
 from rapport.common.settings import warn_of_plain_keys
 from rapport.service.config import ServiceSettings
-from rapport.service.interceptors.access_log import log_access
+from rapport.service.interceptors.access_log import log_access, log_failures
 from rapport.service.interceptors.auth import authenticate, authorize_model, identify
 from rapport.service.interceptors.concurrency_limit import ConcurrencyLimit
+from rapport.service.interceptors.connection_limit import ConnectionLimit
 from rapport.service.interceptors.context import RequestObserver
 from rapport.service.interceptors.errors import report_errors
 from rapport.service.interceptors.grpc_internals import mute_send_errors
@@ -42,6 +43,13 @@ from rapport.v1.status_pb2_grpc import add_StatusServiceServicer_to_server
 SPARE_RPCS = 256
 HANDSHAKE_TIMEOUT_MS = 20_000
 MAX_METADATA_BYTES = 128 << 10
+# Health checks and reflection have scopes of their own: probes and the gateway have no key.
+KEYED_SERVICES = ("/rapport.", "/grpc.channelz.")
+HEALTH_SERVICE = (f"/{health.SERVICE_NAME}/",)
+# Who watches the health has one call for each service name. 4,096 that nobody reads take 130 MB.
+WATCH = f"/{health.SERVICE_NAME}/Watch"
+MAX_WATCHES_PER_CONNECTION = 16
+MAX_WATCHES = 4096
 CHANNELZ_SERVICE = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 
 
@@ -61,11 +69,8 @@ def build_server(
     """
     mute_send_errors()
     max_rpcs = _max_concurrent_rpcs(settings)
-    slow_readers = SlowReaderGuard(settings.reader_timeout)
     server = grpc.aio.server(
-        interceptors=[
-            ScopeInterceptor(list(_scopes(settings, lifecycle, observers)), slow_readers)
-        ],
+        interceptors=list(_interceptors(settings, lifecycle, observers)),
         options=[
             *_transport_options(settings.max_message_bytes, 2 * max_rpcs),
             ("grpc.enable_channelz", int(settings.channelz)),
@@ -155,6 +160,21 @@ def _transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[s
 def _max_concurrent_rpcs(settings: ServiceSettings) -> int:
     """The number of chat RPCs that may run at once."""
     return settings.slots + settings.max_waiting + SPARE_RPCS
+
+
+def _interceptors(
+    settings: ServiceSettings, lifecycle: Lifecycle, observers: Sequence[RequestObserver]
+) -> Iterator[ScopeInterceptor]:
+    slow_readers = SlowReaderGuard(settings.reader_timeout)
+    scopes = list(_scopes(settings, lifecycle, observers))
+    yield ScopeInterceptor(KEYED_SERVICES, scopes, slow_readers)
+    scopes = [
+        notify_observers(log_failures()),
+        report_errors,
+        ConnectionLimit(WATCH, per_connection=MAX_WATCHES_PER_CONNECTION, in_all=MAX_WATCHES).scope,
+        read_request(settings.read_timeout),
+    ]
+    yield ScopeInterceptor(HEALTH_SERVICE, scopes, slow_readers, send_headers=False)
 
 
 def _scopes(

@@ -93,7 +93,7 @@ async def test_loading(metrics: ServiceMetrics) -> None:
 async def test_states(metrics: ServiceMetrics, lifecycle: Lifecycle, state: State) -> None:
     """The one that is so is 1, the others are 0; what is known of the engine stays."""
     assert value(metrics, "up") == value(metrics, "state", state="serving") == 1
-    await lifecycle.stop_admitting("Closed", state)
+    lifecycle.stop_admitting("Closed", state)
     states = {each: value(metrics, "state", state=each.name.lower()) for each in State}
     assert states == {each: float(each is state) for each in State}
     assert value(metrics, "up") == 0

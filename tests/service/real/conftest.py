@@ -25,9 +25,7 @@ shared = partial(pytest_asyncio.fixture, scope="module", loop_scope="module")
 
 @shared()
 async def lifecycle() -> Lifecycle:
-    lifecycle = Lifecycle()
-    await lifecycle.start_loading()
-    return lifecycle
+    return Lifecycle()
 
 
 @shared()

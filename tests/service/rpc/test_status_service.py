@@ -56,7 +56,7 @@ async def test_closed(
     expected: protos.State.ValueType,
 ) -> None:
     """When no request is taken any more, the status still tells of the engine."""
-    await lifecycle.stop_admitting("Closed", state)
+    lifecycle.stop_admitting("Closed", state)
     told = await status(channel)
     assert told.state == expected
     assert told.models[0].id == MODEL

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
 from rapport.common.telemetry.formatters import fields
-from rapport.service.interceptors.context import RequestContext
+from rapport.service.interceptors.context import RequestContext, RequestObserver
 
 access = logging.getLogger("rapport.access")
 
+FAILURE_INTERVAL_S = 1.0
+"""The shortest time between two lines about failed RPCs of callers without a key."""
 MAX_NAME_CHARS = 200
 """How much is logged of a name that the caller chose."""
 
@@ -18,6 +22,29 @@ def log_access(context: RequestContext) -> None:
     """Writes the line. It has the messages and answers only if they were kept, and never a key."""
     values = (context.method, context.code.name, context.elapsed_s * 1000, context.request_id)
     access.info("%s %s %.1f ms %s", *values, extra=fields(**fields_of(context)))
+
+
+def log_failures(clock: Callable[[], float] = time.monotonic) -> RequestObserver:
+    """Logs RPCs that were refused, where those that succeed are not logged: health checks.
+
+    A caller without a key cannot flood the log: the next line counts what had none.
+    """
+    next_at, unlogged = clock(), 0
+
+    def observe(context: RequestContext) -> None:
+        nonlocal next_at, unlogged
+        if not context.error_reason:
+            return
+        if clock() < next_at:
+            unlogged += 1
+            return
+        values = (context.method, context.code.name, context.error_reason, unlogged)
+        access.info(
+            "%s %s %s; %d more were not logged", *values, extra=fields(**fields_of(context))
+        )
+        next_at, unlogged = clock() + FAILURE_INTERVAL_S, 0
+
+    return observe
 
 
 def fields_of(context: RequestContext) -> dict[str, Any]:

@@ -20,6 +20,8 @@ async def report_errors(context: RequestContext) -> AsyncIterator[None]:
     """Ends the RPC with the status of an exception, and logs those that are the server's fault."""
     try:
         yield
+    except grpc.aio.AbortError:
+        raise  # it has a status already
     except Exception as error:
         if kind_of(error).code is grpc.StatusCode.INTERNAL:
             request_id = context.request_id

@@ -19,8 +19,6 @@ from rapport.service.interceptors.context import (
 )
 from rapport.service.interceptors.slow_reader import SlowReaderGuard
 
-# Health checks and reflection are left alone: probes and the gateway have no key.
-INTERCEPTED_PREFIXES = ("/rapport.", "/grpc.channelz.")
 _VALID_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 Scope = Callable[[RequestContext], AbstractAsyncContextManager[None]]
@@ -28,15 +26,25 @@ Scope = Callable[[RequestContext], AbstractAsyncContextManager[None]]
 
 
 class ScopeInterceptor(grpc.aio.ServerInterceptor):
-    """Runs the RPCs of rapport's services within scopes, the outermost first.
+    """Runs the RPCs of some services within scopes, the outermost first.
 
     To gRPC a unary request is made a stream of one message, so that the RPC begins before its
     request is there. One of the scopes reads the request, after those that do not need it.
     """
 
-    def __init__(self, scopes: Sequence[Scope], slow_readers: SlowReaderGuard) -> None:
+    def __init__(
+        self,
+        prefixes: tuple[str, ...],
+        scopes: Sequence[Scope],
+        slow_readers: SlowReaderGuard,
+        *,
+        send_headers: bool = True,
+    ) -> None:
+        """Takes the beginnings of the methods' names, and whether answers have our headers."""
+        self._prefixes = prefixes
         self._scopes = scopes
         self._slow_readers = slow_readers
+        self._send_headers = send_headers
 
     async def intercept_service(
         self,
@@ -45,7 +53,7 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
     ) -> Any:
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith(INTERCEPTED_PREFIXES):
+        if handler is None or not method.startswith(self._prefixes):
             return handler
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
@@ -90,6 +98,7 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
     ) -> AsyncIterator[RequestContext]:
         trace_headers = {name: metadata_value(rpc, name) for name in TRACE_HEADERS}
         context = RequestContext(rpc, method, _request_id(rpc), streamed, trace_headers)
+        context.headers_sent = not self._send_headers
         set_current(context)
         async with AsyncExitStack() as stack:
             for scope in self._scopes:
