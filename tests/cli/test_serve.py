@@ -266,9 +266,10 @@ def test_all_of_a_log_of_json_is_json(cpu_folder: Path, monkeypatch: pytest.Monk
     assert {"rapport.service", "gateway", "rapport.serve"} <= {line["logger"] for line in lines}
 
 
-def test_flags_reach_both_parts() -> None:
+def test_flags_reach_both_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flag of either part is passed on in the environment, secrets as they are."""
-    flags = ["--http-port", "9", "--slots", "3", "--api-keys", "a,b", "--api-keys-file", "f.toml"]
+    monkeypatch.setenv("RAPPORT_API_KEYS", "a,b")
+    flags = ["--http-port", "9", "--slots", "3", "--api-keys-file", "f.toml"]
     settings = load(serve.ServeSettings, flags)
     variables = serve.environment(settings, Path("/folder"))
     assert variables["RAPPORT_HTTP_PORT"] == "9"

@@ -18,37 +18,64 @@ import pytest
 from rapport.cli import supervisor
 from rapport.cli.supervisor import Part, supervise
 
-# Parts tell with these that they serve, and notes each start in a file named by its first argument.
-SERVES = """
-import os, signal, sys, time
-from rapport.common.process import tell_ready
+# What parts run. Each notes its starts in the file named by its first argument.
+BEGINS = """
+import asyncio, os, signal, sys, time
+from rapport.common.process import SupervisorLink
 with open(sys.argv[1], "a") as starts: starts.write("start\\n")
+link = SupervisorLink()
+async def serve(seconds=60):
+    link.report_ready()
+    await asyncio.sleep(seconds)
 """
-STAYS = f"{SERVES}tell_ready(); time.sleep(60)"
-IGNORES = f"{SERVES}signal.signal(signal.SIGTERM, signal.SIG_IGN); tell_ready(); time.sleep(60)"
-CRASHES = f"{SERVES}tell_ready(); os.kill(os.getpid(), signal.SIGSEGV)"
-ENDS = f"{SERVES}tell_ready(); sys.exit(3)"
-REFUSES = f"{SERVES}sys.exit(int(sys.argv[2]))"
-FAILS_LATER = f"""{SERVES}
+STAYS = f"{BEGINS}asyncio.run(serve())"
+IGNORES = f"{BEGINS}signal.signal(signal.SIGTERM, signal.SIG_IGN); asyncio.run(serve())"
+CRASHES = f"{BEGINS}asyncio.run(serve(0)); os.kill(os.getpid(), signal.SIGSEGV)"
+ENDS = f"{BEGINS}asyncio.run(serve(0)); sys.exit(3)"
+REFUSES = f"{BEGINS}sys.exit(int(sys.argv[2]))"
+LOADS = f"{BEGINS}time.sleep(60)"
+HANGS = f"{BEGINS}asyncio.run(serve(0)); time.sleep(60)"
+FAILS_LATER = f"""{BEGINS}
 with open(sys.argv[1]) as starts: first = len(starts.readlines()) == 1
-if first: tell_ready()
+if first: asyncio.run(serve(0))
 sys.exit(1)
+"""
+# Drains until the file of its second argument is there.
+DRAINS = f"""{BEGINS}
+async def drain():
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    link.report_ready()
+    await stopped.wait()
+    while not os.path.exists(sys.argv[2]): await asyncio.sleep(0.01)
+asyncio.run(drain())
+"""
+# Notes the signal, and ends when the supervisor lets it.
+STAYS_BEHIND = f"""{BEGINS}
+async def stay():
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    link.report_ready()
+    await stopped.wait()
+    with open(sys.argv[1], "a") as starts: starts.write("stopping\\n")
+    while not link.may_exit: await asyncio.sleep(0.01)
+asyncio.run(stay())
 """
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
-    monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 0.4)
+    monkeypatch.setattr(supervisor, "MIN_PAUSE_S", 0.1)
+    monkeypatch.setattr(supervisor, "MAX_PAUSE_S", 0.4)
 
 
 @pytest.fixture
 def part(tmp_path: Path) -> Callable[..., Part]:
-    def made(name: str, script: str, *arguments: str) -> Part:
+    def make(name: str, script: str, *arguments: str, stall_timeout_s: float = 0) -> Part:
         command = [sys.executable, "-c", script, str(tmp_path / name), *arguments]
-        return Part(name, command, os.environ)
+        return Part(name, command, os.environ, stall_timeout_s)
 
-    return made
+    return make
 
 
 MakePart = Callable[..., Part]
@@ -58,18 +85,18 @@ class Supervision:
     """Supervises in a thread of its own, where signals are numbers in a list."""
 
     def __init__(self, *parts: Part, patience: float = 10) -> None:
-        self.told: list[int] = []
+        self.signals: list[int] = []
         self.status: int | None = None
         self._others = children()
-        self._run = lambda: supervise(parts, self.told, patience)
+        self._run = lambda: supervise(parts, self.signals, patience)
         self._thread = threading.Thread(target=self._supervise)
         self._thread.start()
 
     def _supervise(self) -> None:
         self.status = self._run()
 
-    def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
-        self.told.append(number)
+    def send(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.signals.append(number)
 
     def result(self) -> int | None:
         self._thread.join(20)
@@ -104,8 +131,8 @@ def test_a_crashed_part_starts_again(
     with caplog.at_level(logging.ERROR, "rapport.serve"):
         supervision = Supervision(part("calm", STAYS), part("frail", script))
         until(lambda: starts(tmp_path, "frail") >= 5)
-        supervision.tell()
-        assert supervision.result() in (0, 1)  # one may have crashed as it was told to stop
+        supervision.send()
+        assert supervision.result() in (0, 1)  # one may have crashed as it was stopped
     said = re.findall(r"the frail ended (.*); it starts again in (.*) s", caplog.text)
     assert [pause for _, pause in said[:4]] == ["0.1", "0.2", "0.4", "0.4"]
     assert {ended for ended, _ in said} == {manner}
@@ -120,10 +147,10 @@ def test_a_good_run_makes_the_next_crash_a_first_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """After it has run well for long enough, a part is started as soon as at its first crash."""
-    monkeypatch.setattr(supervisor, "RAN_WELL", 0.0)
+    monkeypatch.setattr(supervisor, "STABLE_AFTER_S", 0.0)
     supervision = Supervision(part("frail", ENDS))
     until(lambda: starts(tmp_path, "frail") >= 4)
-    supervision.tell()
+    supervision.send()
     supervision.result()
     assert set(re.findall(r"again in (.*) s", caplog.text)) == {"0.1"}
 
@@ -150,20 +177,20 @@ def test_a_part_that_has_served_is_tried_again_whatever_it_says(
     """A port that is taken for a moment after a crash does not end all."""
     supervision = Supervision(part("unlucky", FAILS_LATER))
     until(lambda: starts(tmp_path, "unlucky") >= 3)
-    supervision.tell()
+    supervision.send()
     assert supervision.result() in (0, 1)
 
 
-def test_told_to_stop_between_two_starts(
+def test_a_stop_between_two_starts(
     part: MakePart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pause before a start does not hold up the end, and the crash before it is no failure."""
-    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(supervisor, "MIN_PAUSE_S", 60.0)
     frail = part("frail", ENDS)
     supervision = Supervision(frail)
     until(lambda: starts(tmp_path, "frail") == 1 and not frail.runs)
     time.sleep(0.2)
-    supervision.tell()
+    supervision.send()
     assert supervision.result() == 0
     assert starts(tmp_path, "frail") == 1
 
@@ -172,19 +199,75 @@ def test_a_second_signal_kills(part: MakePart, tmp_path: Path) -> None:
     """Parts that do not end at the first signal are gone soon after the second."""
     supervision = Supervision(part("deaf", IGNORES))
     until(lambda: starts(tmp_path, "deaf") == 1)
-    supervision.tell()
+    supervision.send()
     time.sleep(0.3)
     assert supervision.status is None
-    supervision.tell(signal.SIGINT)
+    supervision.send(signal.SIGINT)
     assert supervision.result() == 128 + signal.SIGINT
     assert not supervision.left()
 
 
 def test_patience_ends(part: MakePart, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A part that never ends is killed in the end, and that is told."""
+    """A part that never ends is killed in the end, and the log says so."""
     supervision = Supervision(part("deaf", IGNORES), patience=0.3)
     until(lambda: starts(tmp_path, "deaf") == 1)
-    supervision.tell()
+    supervision.send()
     assert supervision.result() == 1
     assert "the deaf ended by SIGKILL" in caplog.text
     assert not supervision.left()
+
+
+def pid(part: Part) -> int:
+    assert part.process is not None
+    return part.process.pid
+
+
+@pytest.mark.parametrize("how", ["stopped", "hung"])
+def test_a_part_that_hangs_is_killed_and_starts_again(
+    part: MakePart, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """Without a sign of its event loop for the timeout, a part is killed and started again."""
+    script = STAYS if how == "stopped" else HANGS
+    frail = part("frail", script, stall_timeout_s=3)
+    calm = part("calm", STAYS, stall_timeout_s=3)
+    supervision = Supervision(frail, calm)
+    until(lambda: frail.has_served and calm.has_served)
+    if how == "stopped":
+        os.kill(pid(frail), signal.SIGSTOP)
+    until(lambda: starts(tmp_path, "frail") >= 2)
+    supervision.send()
+    assert supervision.result() in (0, 1)
+    assert "the frail has not responded for 3 s and is killed" in caplog.text
+    assert "the frail ended by SIGKILL; it starts again in" in caplog.text
+    assert "the calm has not" not in caplog.text
+    assert not supervision.left()
+
+
+def test_a_part_that_loads_is_given_its_time(
+    part: MakePart, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However long a part does not respond before it is ready, it is not killed."""
+    slow = part("slow", LOADS, stall_timeout_s=0.2)
+    hangs = part("hangs", HANGS, stall_timeout_s=0.2)
+    supervision = Supervision(slow, hangs)
+    until(lambda: "the hangs ended by SIGKILL" in caplog.text)
+    assert starts(tmp_path, "slow") == 1
+    assert slow.runs
+    supervision.send()
+    supervision.result()
+    assert "the slow has not" not in caplog.text
+
+
+def test_parts_exit_in_order(part: MakePart, tmp_path: Path) -> None:
+    """All are told to stop at once; the last answers until the first has drained."""
+    drained = tmp_path / "drained"
+    first, last = part("first", DRAINS, str(drained)), part("last", STAYS_BEHIND)
+    supervision = Supervision(first, last)
+    until(lambda: first.has_served and last.has_served)
+    supervision.send()
+    until(lambda: starts(tmp_path, "last") == 2)  # it has noted the signal
+    assert first.runs
+    assert last.runs
+    drained.touch()
+    assert supervision.result() == 0
+    assert (first.status, last.status) == (0, 0)

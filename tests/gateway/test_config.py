@@ -61,19 +61,18 @@ def test_loopback_is_open(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])  # noqa: S104
-def test_public_address_needs_keys(host: str) -> None:
+def test_public_address_needs_keys(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another address is refused without keys, unless it is said to be meant."""
     with pytest.raises(SettingsError, match="allow_public_bind"):
         load(["--http-host", host])
-    assert load(["--http-host", host, "--api-keys", "a, b"]).keys == ("a", "b")
     assert load(["--http-host", host, "--allow-public-bind"]).keys == ()
     assert load(["--http-host", host, "--api-keys-file", "keys.toml"]).asks_for_key
     tls = ["--http-tls-cert", "c", "--http-tls-key", "k"]
     assert load(["--http-host", host, *tls, "--http-client-ca", "a"]).keys == ()
     with pytest.raises(SettingsError):
         load(["--http-host", host, *tls])
-    with pytest.raises(SettingsError):
-        load(["--http-host", host, "--api-keys", " , "])
+    monkeypatch.setenv("RAPPORT_API_KEYS", "a, b")
+    assert load(["--http-host", host]).keys == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -102,8 +101,25 @@ def test_mistakes_are_told_in_a_line() -> None:
 
 def test_upstream_and_ipv6() -> None:
     """A target stands for host and port, and an IPv6 host is put in brackets."""
-    assert load(["--upstream", "dns:///svc:1"]).target == "dns:///svc:1"
+    assert load(["--upstream", "dns:///localhost:1"]).target == "dns:///localhost:1"
     assert load(["--grpc-host", "::1"]).target == "[::1]:50051"
+
+
+def test_upstream_at_a_socket() -> None:
+    """The service's socket goes before its port, and an upstream before both."""
+    socket = ["--grpc-socket", "/run/rapport/grpc"]
+    assert load(socket).target == "unix:/run/rapport/grpc"
+    assert load([*socket, "--upstream", "localhost:1"]).target == "localhost:1"
+    assert load([*socket, "--upstream-ca", "a"]).target == "127.0.0.1:50051"
+
+
+@pytest.mark.parametrize("flags", [["--upstream", "dns:///svc:1"], ["--grpc-host", "10.0.0.1"]])
+def test_keys_do_not_cross_a_network_in_plain_text(flags: list[str]) -> None:
+    """A service on another machine is reached over TLS, unless a setting says that it need not."""
+    with pytest.raises(SettingsError, match="would get callers' keys without TLS"):
+        load(flags)
+    assert load([*flags, "--upstream-tls"]).upstream_files
+    assert load([*flags, "--allow-plain-upstream"]).upstream_files is None
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

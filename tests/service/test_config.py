@@ -68,15 +68,17 @@ def test_open_on_loopback(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com"])  # noqa: S104
-def test_keys_elsewhere(host: str) -> None:
+def test_keys_elsewhere(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any other address needs keys or client certificates, unless it is said to be meant."""
     with pytest.raises(SettingsError, match=f"{host} is reachable from elsewhere: set api_keys"):
         settings(["--grpc-host", host])
     tls = ["--grpc-tls-cert", "c", "--grpc-tls-key", "k"]
     with pytest.raises(SettingsError, match="grpc_host"):
         settings(["--grpc-host", host, *tls])
-    for guard in (["--api-keys", "k"], [*tls, "--grpc-client-ca", "a"], ["--allow-public-bind"]):
+    for guard in ([*tls, "--grpc-client-ca", "a"], ["--allow-public-bind"]):
         assert settings(["--grpc-host", host, *guard]).grpc_host == host
+    monkeypatch.setenv("RAPPORT_API_KEYS", "k")
+    assert settings(["--grpc-host", host]).grpc_host == host
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal, Self
 
-from pydantic import ByteSize, SecretStr, model_validator
+from pydantic import ByteSize, NonNegativeFloat, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from rapport.cli.supervisor import Part, supervise
+from rapport.cli.socket_folder import SOCKET_NAME, socket_folder
+from rapport.cli.supervisor import STACKS_DELAY_S, Part, supervise
 from rapport.common.process import python_module, show_stacks
 from rapport.common.settings import SettingsError, load
 from rapport.common.telemetry.logs import set_up
@@ -34,8 +34,6 @@ logger = logging.getLogger("rapport.serve")
 PARTS = ("service", "gateway")
 # How long after the grace period a part that has not exited is killed.
 KILL_DELAY_S = 10.0
-# Time for a part to write its stacks before the next one does.
-STACKS_DELAY_S = 0.1
 
 
 class ServeSettings(GatewaySettings, ServiceSettings):
@@ -49,6 +47,8 @@ class ServeSettings(GatewaySettings, ServiceSettings):
     """memory that float32 weights to compute prompts with may take; 0: none"""
     kv_type: Literal["float", "int8"] = "float"
     """how keys and values are kept; int8, on the CPU, takes a quarter of the memory"""
+    part_stall_timeout: NonNegativeFloat = 20
+    """seconds after which a part whose event loop hangs is killed and started again; 0: no limit"""
 
     @model_validator(mode="after")
     def _prefill_into_floats(self) -> Self:
@@ -56,6 +56,10 @@ class ServeSettings(GatewaySettings, ServiceSettings):
             if self.kv_type == "int8" and getattr(self, name):
                 raise ValueError(f"{name} fills float keys and values: leave it or kv_type out")
         return self
+
+    def reaches_upstream_privately(self) -> bool:
+        """The parts meet at a socket, unless an upstream is set."""
+        return self.upstream is None or super().reaches_upstream_privately()
 
     @property
     def chosen(self) -> dict[str, str]:
@@ -83,7 +87,7 @@ class ServeSettings(GatewaySettings, ServiceSettings):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until told to stop. Returns the exit status."""
+    """Serves until a signal. Returns the exit status."""
     try:
         settings = load(ServeSettings, sys.argv[1:] if arguments is None else arguments)
     except SettingsError as error:
@@ -106,15 +110,18 @@ def run(settings: ServeSettings) -> int:
     Raises:
         CertificateError: a part could not start with a certificate.
         ModelError, ProviderError: the model cannot be prepared.
-        KeyboardInterrupt: told to stop while it was.
+        KeyboardInterrupt: a signal came while it was prepared.
     """
     check_certificates(settings)
     folder = settings.model_folder or prepare(settings)
     prefill_folder = settings.prefill_folder or prepare_prefill(settings)
     patience = settings.drain_delay + settings.shutdown_grace + KILL_DELAY_S
-    with meeting(settings) as place:
-        variables = environment(settings, folder, prefill_folder) | place
-        parts = [Part(name, python_module(f"rapport.{name}"), variables) for name in PARTS]
+    with private_socket(settings) as socket:
+        variables = environment(settings, folder, prefill_folder) | socket
+        parts = [
+            Part(name, python_module(f"rapport.{name}"), variables, settings.part_stall_timeout)
+            for name in PARTS
+        ]
         return supervise(parts, catch_signals(parts), patience)
 
 
@@ -126,18 +133,17 @@ def check_certificates(settings: ServeSettings) -> None:
 
 
 @contextmanager
-def meeting(settings: ServeSettings) -> Iterator[dict[str, str]]:
-    """The settings by which the gateway finds the service.
+def private_socket(settings: ServeSettings) -> Iterator[dict[str, str]]:
+    """The settings by which the gateway reaches the service at a socket of this user.
 
-    Where gRPC is served over TLS they meet at a socket that only this user may open: the
-    gateway needs no certificate, and none that is renewed comes between the two.
+    Whoever took the service's port while it restarts would be sent the keys of callers. And where
+    gRPC is served over TLS, the gateway needs no certificate.
     """
-    if settings.grpc_tls is None or settings.upstream or settings.upstream_files:
+    if settings.has_own_upstream or settings.grpc_socket:
         yield {}
         return
-    with TemporaryDirectory(prefix="rapport-") as folder:
-        socket = settings.grpc_socket or Path(folder, "grpc")
-        yield {"RAPPORT_GRPC_SOCKET": str(socket), "RAPPORT_UPSTREAM": f"unix:{socket}"}
+    with socket_folder() as folder:
+        yield {"RAPPORT_GRPC_SOCKET": str(Path(folder, SOCKET_NAME))}
 
 
 def prepare(settings: ServeSettings) -> Path:
@@ -191,17 +197,17 @@ def text(value: object) -> str:
 
 def catch_signals(parts: Sequence[Part]) -> list[int]:
     """The signals to stop, as they come. SIGUSR1 is passed on to the parts."""
-    told: list[int] = []
+    signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: told.append(number))
+        signal.signal(number, lambda number, _: signals.append(number))
 
     def pass_on(number: int, _: object) -> None:
         for part in parts:
-            part.tell(number)
+            part.send_signal(number)
             time.sleep(STACKS_DELAY_S)
 
     signal.signal(signal.SIGUSR1, pass_on)
-    return told
+    return signals
 
 
 def interrupt(_number: int, _frame: object) -> None:

@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, HttpUrl, NonNegativeFloat, PositiveFloat, SecretStr, ValidationError
+from pydantic import (
+    Field,
+    HttpUrl,
+    NonNegativeFloat,
+    PositiveFloat,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     CliApp,
+    CliSuppress,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -24,6 +34,8 @@ from pydantic_settings import (
 logger = logging.getLogger("rapport.settings")
 
 DEFAULT_FILE = Path("rapport.toml")
+# Linux has room for 107, and macOS for 103.
+MAX_SOCKET_PATH_BYTES = 103
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -65,7 +77,9 @@ class Settings(BaseSettings):
     """address of the gRPC service"""
     grpc_port: Port = 50051
     """port of the gRPC service; to serve on 0 picks one"""
-    api_keys: SecretStr = SecretStr("")
+    grpc_socket: Path | None = None
+    """Unix socket of the gRPC service beside its port, without TLS; file permissions guard it"""
+    api_keys: CliSuppress[SecretStr] = SecretStr("")
     """keys that callers may use, separated by commas; none: open, on a loopback address only"""
     api_keys_file: Path | None = None
     """file of keys that `rapport keys` writes, beside api_keys"""
@@ -97,13 +111,26 @@ class Settings(BaseSettings):
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys that callers may use."""
-        listed = self.api_keys.get_secret_value().split(",")
-        return tuple(key.strip() for key in listed if key.strip())
+        return _split(self.api_keys)
 
     @property
     def asks_for_key(self) -> bool:
         """Whether callers must show a key; nobody can while a file of keys is empty."""
         return bool(self.keys) or self.api_keys_file is not None
+
+    @field_validator("grpc_socket")
+    @classmethod
+    def _fits_an_address(cls, path: Path | None) -> Path | None:
+        if path is not None and len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+            raise ValueError(f"the path of a socket has at most {MAX_SOCKET_PATH_BYTES} bytes")
+        return path
+
+    @field_validator("api_keys")
+    @classmethod
+    def _names_a_key(cls, keys: SecretStr) -> SecretStr:
+        if keys.get_secret_value() and not _split(keys):
+            raise ValueError("there is no key in it: leave it out to serve without keys")
+        return keys
 
     @classmethod
     def settings_customise_sources(
@@ -126,18 +153,30 @@ def load(kind: type[S], arguments: Sequence[str]) -> S:
     """Reads settings with `arguments` as flags.
 
     Raises:
-        SettingsError: some are wrong.
+        SettingsError: some are wrong, or a secret is given as a flag.
         SystemExit: a flag is unknown, or help was asked for.
     """
+    _refuse_secrets(kind, arguments)
     try:
         return CliApp.run(kind, cli_args=list(arguments))
     except ValidationError as error:
-        raise SettingsError("; ".join(map(told, error.errors()))) from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError("; ".join(map(describe_error, error.errors()))) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"the configuration file cannot be read: {error}") from None
 
 
-def told(error: Any) -> str:
+def _refuse_secrets(kind: type[Settings], arguments: Sequence[str]) -> None:
+    """Raises SettingsError for a secret among the flags: every user can list them."""
+    flags = {argument.partition("=")[0] for argument in arguments}
+    for name, field in kind.model_fields.items():
+        if field.annotation is SecretStr and f"--{name.replace('_', '-')}" in flags:
+            raise SettingsError(
+                f"{name}: others could read it in the list of processes: set "
+                f"RAPPORT_{name.upper()}, or {name} in the configuration file"
+            )
+
+
+def describe_error(error: Any) -> str:
     """One line for an error of pydantic."""
     name = ".".join(map(str, error["loc"]))
     text = str(error["msg"]).removeprefix("Value error, ")
@@ -157,6 +196,11 @@ def warn_of_plain_keys(settings: Settings, name: str, host: str) -> None:
     """Logs a line if others reach an address without TLS and show their keys there."""
     if settings.asks_for_key and not is_loopback(host):
         logger.warning("%s %s is served without TLS: API keys can be read on the way", name, host)
+
+
+def _split(keys: SecretStr) -> tuple[str, ...]:
+    listed = keys.get_secret_value().split(",")
+    return tuple(key.strip() for key in listed if key.strip())
 
 
 def is_loopback(host: str) -> bool:

@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from rapport.common.settings import Port, Settings, check_bind
 from rapport.common.tls import TlsFiles, check_pair, server_files
+from rapport.gateway.upstream.target import is_local
 
 Size = Annotated[ByteSize, Field(gt=0, lt=1 << 31)]
 
@@ -45,6 +46,8 @@ class GatewaySettings(Settings):
     """private key (PEM) of upstream_cert"""
     upstream_server_name: str | None = None
     """name in the service's certificate, where it is not the target's"""
+    allow_plain_upstream: bool = False
+    """send callers' keys without TLS to a service on another machine"""
     max_body_bytes: Size = ByteSize(4 << 20)
     """largest body of a request, such as 4MiB"""
     max_response_bytes: Size = ByteSize(64 << 20)
@@ -59,8 +62,15 @@ class GatewaySettings(Settings):
     @property
     def target(self) -> str:
         """The gRPC target of the service."""
+        if self.grpc_socket is not None and not self.has_own_upstream:
+            return f"unix:{self.grpc_socket}"
         host = f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
         return self.upstream or f"{host}:{self.grpc_port}"
+
+    @property
+    def has_own_upstream(self) -> bool:
+        """Whether the service is reached otherwise than where it listens by these settings."""
+        return self.upstream is not None or self.upstream_files is not None
 
     @property
     def http_tls(self) -> TlsFiles | None:
@@ -74,6 +84,20 @@ class GatewaySettings(Settings):
         files = TlsFiles(self.upstream_cert, self.upstream_key, self.upstream_ca)
         wanted = self.upstream_tls or self.upstream_server_name or files != TlsFiles()
         return files if wanted else None
+
+    def reaches_upstream_privately(self) -> bool:
+        """Whether nobody on the way to the service can read what is sent."""
+        return self.upstream_files is not None or is_local(self.target)
+
+    @model_validator(mode="after")
+    def _keys_stay_private(self) -> Self:
+        if not (self.allow_plain_upstream or self.reaches_upstream_privately()):
+            raise ValueError(
+                f"the upstream {self.target} would get callers' keys without TLS: set upstream_ca "
+                "or upstream_tls, use a loopback address or a Unix socket, or set "
+                "allow_plain_upstream"
+            )
+        return self
 
     @model_validator(mode="after")
     def _http_is_guarded(self) -> Self:

@@ -17,7 +17,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import CliSuppress, SettingsConfigDict
 
 from rapport.common.settings import Port, Settings, check_bind
 from rapport.common.tls import TlsFiles, server_files
@@ -79,7 +79,7 @@ class ServiceSettings(Settings, KeyLimits):
     max_message_bytes: Annotated[ByteSize, Field(gt=0, lt=1 << 31)] = ByteSize(4 << 20)
     """maximum size of a request message, such as 4MiB"""
 
-    user_hash_salt: SecretStr = Field(default_factory=_random_salt)
+    user_hash_salt: CliSuppress[SecretStr] = Field(default_factory=_random_salt)
     """salt for the hash of `user` in logs and limits; random at each start by default"""
     grpc_tls_cert: Path | None = None
     """certificate chain (PEM) for gRPC over TLS; reloaded when it changes"""
@@ -87,8 +87,6 @@ class ServiceSettings(Settings, KeyLimits):
     """private key (PEM) of grpc_tls_cert"""
     grpc_client_ca: Path | None = None
     """CA certificates (PEM); gRPC clients must have a certificate of one of them"""
-    grpc_socket: Path | None = None
-    """Unix socket to serve gRPC on as well, without TLS; file permissions guard it"""
     faults: str = ""
     """for tests: faults to inject, such as decode:raise@3; requires inject_faults"""
     inject_faults: bool = False

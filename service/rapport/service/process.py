@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rapport.common.metrics.endpoint import exposed
-from rapport.common.process import tell_ready
+from rapport.common.process import SupervisorLink
 from rapport.common.telemetry.traces import Tracer
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.config import EngineConfig
@@ -93,7 +93,7 @@ async def serve_until_stopped(
 ) -> int | None:
     """Serves and then drains. Returns EXIT_ENGINE_DIED if the engine dies meanwhile."""
     died = start_engine(served, lifecycle)
-    tell_ready()
+    SupervisorLink().report_ready()
     drained = asyncio.create_task(_drain_when(stopping, served.engine, settings, lifecycle))
     if await _finishes_first(drained, death_of(served.engine, died, settings.engine_stall_timeout)):
         await drained

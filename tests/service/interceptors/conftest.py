@@ -26,9 +26,10 @@ def key_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def key_file_settings(key_file: Path) -> ServiceSettings:
+def key_file_settings(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
     """Settings with a key of their own, a limit by default, and the file."""
-    flags = ["--grpc-port", "0", "--api-keys", "given", "--user-concurrent", "1"]
+    monkeypatch.setenv("RAPPORT_API_KEYS", "given")
+    flags = ["--grpc-port", "0", "--user-concurrent", "1"]
     return load(ServiceSettings, [*flags, "--api-keys-file", str(key_file)])
 
 

@@ -29,12 +29,10 @@ Told = Callable[[], Awaitable[dict[str, Any]]]
 
 
 @pytest.fixture
-def settings(request: pytest.FixtureRequest) -> ServiceSettings:
-    flags = getattr(request, "param", [])
-    return load(
-        ServiceSettings,
-        ["--grpc-port", "0", "--api-keys", "key", "--user-hash-salt", "salt", *flags],
-    )
+def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
+    monkeypatch.setenv("RAPPORT_API_KEYS", "key")
+    monkeypatch.setenv("RAPPORT_USER_HASH_SALT", "salt")
+    return load(ServiceSettings, ["--grpc-port", "0", *getattr(request, "param", [])])
 
 
 @pytest.fixture

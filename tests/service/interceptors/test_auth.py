@@ -35,8 +35,9 @@ CREATE = "/rapport.v1.ChatService/CreateChatCompletion"
 
 class TestKeysOfSettings:
     @pytest.fixture
-    def settings(self) -> ServiceSettings:
-        return load(ServiceSettings, ["--grpc-port", "0", "--api-keys", "first,second"])
+    def settings(self, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
+        monkeypatch.setenv("RAPPORT_API_KEYS", "first,second")
+        return load(ServiceSettings, ["--grpc-port", "0"])
 
     @pytest.mark.usefixtures("engine")
     @pytest.mark.parametrize("header", ["Bearer first", "bearer second"])

@@ -63,9 +63,9 @@ class TestReading:
 @pytest.mark.usefixtures("engine")
 class TestStrangers:
     @pytest.fixture
-    def settings(self) -> ServiceSettings:
-        flags = ["--api-keys", "k", "--slots", "1", "--max-waiting", "0"]
-        return load(ServiceSettings, ["--grpc-port", "0", *flags])
+    def settings(self, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
+        monkeypatch.setenv("RAPPORT_API_KEYS", "k")
+        return load(ServiceSettings, ["--grpc-port", "0", "--slots", "1", "--max-waiting", "0"])
 
     async def test_do_not_keep_others_out(self, channel: grpc.aio.Channel) -> None:
         """Calls without a key are refused before their requests come, and take no place."""

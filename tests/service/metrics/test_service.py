@@ -33,9 +33,10 @@ def _two_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def settings() -> ServiceSettings:
+def settings(monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
+    monkeypatch.setenv("RAPPORT_API_KEYS", "first,second")
     narrow = ["--slots", "1", "--max-waiting", "1", "--reader-timeout", "0.4"]
-    return load(ServiceSettings, ["--grpc-port", "0", "--api-keys", "first,second", *narrow])
+    return load(ServiceSettings, ["--grpc-port", "0", *narrow])
 
 
 @pytest.fixture

@@ -54,8 +54,9 @@ class TestOn:
 
 class TestKeys:
     @pytest.fixture
-    def settings(self) -> ServiceSettings:
-        return load(ServiceSettings, ["--grpc-port", "0", "--channelz", "--api-keys", "sesame"])
+    def settings(self, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
+        monkeypatch.setenv("RAPPORT_API_KEYS", "sesame")
+        return load(ServiceSettings, ["--grpc-port", "0", "--channelz"])
 
     async def test_a_key_is_needed(self, channel: grpc.aio.Channel) -> None:
         """Who may not call the service is told nothing of those who do."""

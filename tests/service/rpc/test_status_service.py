@@ -92,8 +92,9 @@ async def test_grpcurl(address: str) -> None:
 
 class TestKeys:
     @pytest.fixture
-    def settings(self) -> ServiceSettings:
-        return load(ServiceSettings, ["--grpc-port", "0", "--api-keys", "sesame"])
+    def settings(self, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
+        monkeypatch.setenv("RAPPORT_API_KEYS", "sesame")
+        return load(ServiceSettings, ["--grpc-port", "0"])
 
     async def test_a_key_is_needed(self, channel: grpc.aio.Channel, engine: ScriptedEngine) -> None:
         """Where keys are asked for, the status asks for one, too."""

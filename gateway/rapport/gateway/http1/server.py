@@ -16,7 +16,7 @@ from types import FrameType
 
 import uvicorn
 
-from rapport.common.process import tell_ready
+from rapport.common.process import SupervisorLink
 from rapport.common.settings import warn_of_plain_keys
 from rapport.common.tls import Reloaded, TlsFiles
 from rapport.gateway.app import Gateway
@@ -42,6 +42,7 @@ class GatewayServer(uvicorn.Server):
         super().__init__(uvicorn_config(app, settings))
         self.status = 0
         """The exit status: 128 and the signal if a second one cut the drain short."""
+        self._supervisor = SupervisorLink()
         self._drain_state = app.drain
         self._drain_delay = settings.drain_delay
         self._grace = settings.shutdown_grace
@@ -50,7 +51,7 @@ class GatewayServer(uvicorn.Server):
         await super().startup(sockets)
         for listening in sockets or []:
             logger.info("REST on %s", _url(listening, tls=self.config.is_ssl))
-        tell_ready()
+        self._supervisor.report_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._drain()
@@ -60,18 +61,22 @@ class GatewayServer(uvicorn.Server):
             await self.lifespan.shutdown()
 
     async def _drain(self) -> None:
-        """Listens on, to refuse what comes, until those inside have their answers."""
+        """Listens on, to refuse what comes, until those inside have their answers.
+
+        Under `rapport serve` that is until the service has ended, too.
+        """
         self._drain_state.health_fails = True
         await self._wait(self._drain_delay)
         self._drain_state.refuses_requests = True
         for connection in tuple(self.server_state.connections):
             connection.shutdown()  # at once if it is idle, else behind its answer
-        await self._wait(self._grace, until_empty=True)
+        await self._wait(self._grace, lambda: not self._drain_state.in_flight)
+        await self._wait(math.inf, lambda: self._supervisor.may_exit)
 
-    async def _wait(self, seconds: float, *, until_empty: bool = False) -> None:
+    async def _wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         ends = time.monotonic() + seconds
         while time.monotonic() < ends and not self.force_exit:
-            if until_empty and not self._drain_state.in_flight:
+            if until():
                 return
             await asyncio.sleep(POLL_S)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 import grpc
 
 from rapport.common.tls import Reloaded
 from rapport.gateway.config import GatewaySettings
 from rapport.gateway.tls import channel_credentials
+from rapport.gateway.upstream.target import is_socket
 
-MOST_METADATA = 128 << 10
+logger = logging.getLogger(__name__)
+
+MAX_METADATA_BYTES = 128 << 10
 
 
 class Channels:
@@ -23,6 +28,12 @@ class Channels:
         files = settings.upstream_files
         self.certificate = Reloaded(files, channel_credentials) if files else None
         self._used: grpc.ChannelCredentials | None = None
+        if settings.asks_for_key and not (files or is_socket(self._target)):
+            logger.warning(
+                "the upstream %s is reached without TLS: a program that takes its port while the "
+                "service is away gets callers' keys; set grpc_socket or upstream_ca",
+                self._target,
+            )
 
     @property
     def is_secure(self) -> bool:
@@ -47,8 +58,8 @@ def _options(max_response_bytes: int) -> list[tuple[str, int | str]]:
     return [
         ("grpc.max_receive_message_length", max_response_bytes),
         # Errors come with their details in trailers.
-        ("grpc.max_metadata_size", MOST_METADATA),
-        ("grpc.absolute_max_metadata_size", MOST_METADATA + MOST_METADATA // 4),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES + MAX_METADATA_BYTES // 4),
         # With it, gRPC reads megabytes ahead of a client that does not read.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.keepalive_time_ms", 30_000),

@@ -25,7 +25,7 @@ from typing import Annotated
 import tomlkit
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from rapport.common.settings import told
+from rapport.common.settings import describe_error
 from rapport.service.keys.limits import KeyLimits
 
 logger = logging.getLogger("rapport.keys")
@@ -74,7 +74,7 @@ def parse_keys(text: str) -> KeyEntries:
         raise KeyFileError(str(error)) from None
     except ValidationError as error:
         errors = error.errors(include_input=False)
-        raise KeyFileError("; ".join(map(told, errors))) from None
+        raise KeyFileError("; ".join(map(describe_error, errors))) from None
     names: dict[str, str] = {}
     for name, entry in entries.items():
         if (other := names.setdefault(entry.hash, name)) != name:
