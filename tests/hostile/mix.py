@@ -15,8 +15,16 @@ from random import Random
 import grpc
 import httpx
 
-from tests.hostile.attacks import chats, disconnects, junk, keys, pipelining, rpcs, unfinished
-from tests.hostile.attacks.unread import unread_answers
+from tests.hostile.attacks import (
+    chats,
+    disconnects,
+    junk,
+    keys,
+    pipelining,
+    rpcs,
+    unfinished,
+    unread,
+)
 
 # Two, so that the attackers are not held back by one interpreter.
 PROCESSES = 2
@@ -94,7 +102,7 @@ def slow_bodies(scene: Scene, dice: Dice) -> None:
 
 
 def unread_rest(scene: Scene, dice: Dice) -> None:
-    unread_answers(
+    unread.unread_answers(
         scene.rest, dice.key, count=dice.whole(1, 8), seconds=dice.seconds, stream=dice.either()
     )
 
@@ -184,6 +192,35 @@ def large_n(scene: Scene, dice: Dice) -> None:
     chats.large_n(scene.rest, dice.key, n=dice.whole(1, 128), max_tokens=dice.whole(1, 40))
 
 
+def long_predictions(scene: Scene, dice: Dice) -> None:
+    count, characters = dice.whole(1, 6), dice.whole(1, 1_000_000)
+    chats.long_predictions(scene.rest, dice.key, count=count, characters=characters)
+
+
+def long_prompts(scene: Scene, dice: Dice) -> None:
+    count, characters = dice.whole(1, 6), dice.whole(1, 4_000_000)
+    chats.long_prompts(scene.rest, dice.key, count=count, characters=characters)
+
+
+def many_tools(scene: Scene, dice: Dice) -> None:
+    count, tools, properties = dice.whole(1, 4), dice.whole(1, 128), dice.whole(1, 50)
+    chats.many_tools(scene.rest, dice.key, count=count, tools=tools, properties=properties)
+
+
+def heavy_sampling(scene: Scene, dice: Dice) -> None:
+    count, n, max_tokens = dice.whole(1, 4), dice.whole(1, 16), dice.whole(1, 100)
+    chats.heavy_sampling(scene.rest, dice.key, count=count, n=n, max_tokens=max_tokens)
+
+
+def trickle(scene: Scene, dice: Dice) -> None:
+    rpcs.trickle(scene.grpc, dice.key, calls=dice.whole(1, 20), seconds=dice.seconds)
+
+
+def unread_pages(scene: Scene, dice: Dice) -> None:
+    count, pages = dice.whole(1, 50), dice.whole(1, 20)
+    unread.unread_pages(scene.rest, count=count, pages=pages, seconds=dice.seconds)
+
+
 def leave_rest(scene: Scene, dice: Dice) -> None:
     disconnects.leave_rest(scene.rest, dice.key, count=dice.whole(1, 20), seed=dice.seed)
 
@@ -216,6 +253,12 @@ ATTACKS: tuple[Attack, ...] = (
     deep_json,
     many_mistakes,
     large_n,
+    long_predictions,
+    long_prompts,
+    many_tools,
+    heavy_sampling,
+    trickle,
+    unread_pages,
     leave_rest,
     leave_grpc,
 )

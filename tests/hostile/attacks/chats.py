@@ -11,7 +11,7 @@ import httpx
 
 from tests.contract.callers import PATH, chat
 
-TIMEOUT_S = 30
+TIMEOUT_S = 10
 TOKENIZE = "/v1/tokenize"
 GRAMMAR = "root ::= e\ne ::= e e e | e e | [ -~] | [ -~] [ -~]"
 # A token of 80 characters, which the grammar reads in very many ways.
@@ -19,7 +19,10 @@ LONG_TOKEN = 45_855
 
 
 def send(rest: str, key: str, body: Mapping[str, Any], *, count: int, path: str = PATH) -> None:
-    """The same request so many times at once. Answers may be refusals; none is a 500."""
+    """Sends the same request so many times at once, and leaves after `TIMEOUT_S`.
+
+    Answers may be refusals; none is a 500.
+    """
     headers = {"authorization": f"Bearer {key}"}
     limits = httpx.Limits(max_connections=count)
     with (
@@ -92,6 +95,51 @@ def deep_json(rest: str, key: str, *, depth: int, count: int) -> None:
 def many_mistakes(rest: str, key: str, *, items: int, count: int) -> None:
     """A body whose items are all wrong."""
     send(rest, key, chat() | {"messages": [1] * items}, count=count)
+
+
+def long_predictions(rest: str, key: str, *, count: int, characters: int) -> None:
+    """Guesses at the answer, far longer than it."""
+    body = chat(prediction={"type": "content", "content": "7" * characters})
+    send(rest, key, body, count=count)
+
+
+def long_prompts(rest: str, key: str, *, count: int, characters: int) -> None:
+    """Prompts beyond the context, which cannot be known before they are tokenized."""
+    send(rest, key, chat("7" * characters), count=count)
+
+
+def many_tools(rest: str, key: str, *, count: int, tools: int, properties: int) -> None:
+    """Tools with large parameters, one of which must be called."""
+    fields = {f"p{number}": {"type": "string"} for number in range(properties)}
+    parameters = {"type": "object", "properties": fields, "required": list(fields)}
+    given = [
+        {"type": "function", "function": {"name": f"f{number}", "parameters": parameters}}
+        for number in range(tools)
+    ]
+    send(rest, key, chat("x", tools=given, tool_choice="required"), count=count)
+
+
+def heavy_sampling(rest: str, key: str, *, count: int, n: int, max_tokens: int) -> None:
+    """All that makes a token costly to draw."""
+    body = chat(
+        "x",
+        n=n,
+        max_tokens=max_tokens,
+        temperature=2,
+        typical_p=0.9,
+        top_p=0.99,
+        min_p=0.001,
+        repetition_penalty=1.5,
+        frequency_penalty=1,
+        presence_penalty=1,
+        logprobs=True,
+        top_logprobs=5,
+        logit_bias={str(token): -1 for token in range(4000)},
+        stop=["zzz" * 300, "yyy" * 300, "xxx" * 300, "www" * 300],
+        echo=True,
+        return_token_ids=True,
+    )
+    send(rest, key, body, count=count)
 
 
 def _status(http: httpx.Client, path: str, body: Mapping[str, Any]) -> int:

@@ -17,6 +17,8 @@ CREATE_CHAT = "/rapport.v1.ChatService/CreateChatCompletion"
 WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 INITIAL_WINDOW_SIZE = 4
+WINDOW_UPDATE = 8
+ONE = (1).to_bytes(4, "big")
 CANCEL = (8).to_bytes(4, "big")
 DEFAULT_WINDOW_BYTES = 65_535
 # Until gRPC has read what came.
@@ -105,6 +107,24 @@ def reflect(grpc: str, *, clients: int, count: int, seconds: float) -> None:
             for client in opened:
                 with suppress(OSError):
                     client.recv(1 << 20)
+
+
+def trickle(grpc: str, key: str, *, calls: int, seconds: float) -> None:
+    """Long streams that are read a byte at a time."""
+    payload = to_proto(chat(**LONG)).SerializeToString()
+    streams = range(1, 2 * calls, 2)
+    begun = b"".join(whole(stream, STREAM_CHAT, payload, key) for stream in streams)
+    updates = b"".join(frame(WINDOW_UPDATE, 0, stream, ONE) for stream in streams)
+    until = time.monotonic() + seconds
+    with connections(grpc, 1) as opened:
+        send_all(opened, opening(0) + begun)
+        for client in opened:
+            client.settimeout(0.01)
+        while time.monotonic() < until:
+            send_all(opened, updates)
+            for client in opened:
+                with suppress(OSError):
+                    client.recv(1 << 16)
 
 
 def junk_messages(grpc: str, path: str, *, calls: int, seed: int) -> None:

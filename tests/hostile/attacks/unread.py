@@ -17,3 +17,11 @@ def unread_answers(rest: str, key: str, *, count: int, seconds: float, stream: b
     with connections(rest, count, narrow=True) as clients:
         send_all(clients, post(chat(stream=stream, **LONG), key=key))
         time.sleep(seconds)
+
+
+def unread_pages(rest: str, *, count: int, pages: int, seconds: float) -> None:
+    """Several of the largest page on each connection, unread."""
+    page = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    with connections(rest, count, narrow=True) as clients:
+        send_all(clients, page * pages)
+        time.sleep(seconds)
