@@ -23,8 +23,12 @@ UNREAD_OPENING = PREFACE + frame(SETTINGS, 0, 0, b"\0\4\0\0\0\0")
 
 
 def header(name: str, value: str) -> bytes:
-    """A field in HPACK, literal and not indexed. Both are shorter than 127 characters."""
-    return b"".join((b"\0", bytes([len(name)]), name.encode(), bytes([len(value)]), value.encode()))
+    """A field in HPACK, literal and not indexed. Both are shorter than 127 bytes.
+
+    Lone surrogates of the value, such as U+DCFF, stand for bytes that are not UTF-8.
+    """
+    text = value.encode("utf-8", "surrogateescape")
+    return b"".join((b"\0", bytes([len(name)]), name.encode(), bytes([len(text)]), text))
 
 
 def call(path: str = CHAT, **more: str) -> bytes:

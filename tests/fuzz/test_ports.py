@@ -85,6 +85,7 @@ GRPC_ATTACKS = {
         ZIPPED,
         *(frame(DATA, 0, 1, BOMB[at : at + 16384]) for at in range(0, len(BOMB), 16384)),
     ],
+    "a path that is no text": [OPENING, http2.request(1, "/\udcff")],
     "HTTP/1.1": [b"POST / HTTP/1.1\r\nhost: x\r\n\r\n"],
 }
 POST = (

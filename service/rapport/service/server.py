@@ -18,7 +18,10 @@ from rapport.service.interceptors.concurrency_limit import ConcurrencyLimit
 from rapport.service.interceptors.connection_limit import ConnectionLimit
 from rapport.service.interceptors.context import RequestObserver
 from rapport.service.interceptors.errors import report_errors
-from rapport.service.interceptors.grpc_internals import mute_send_errors
+from rapport.service.interceptors.grpc_internals import (
+    mute_callers_errors,
+    survive_undecodable_paths,
+)
 from rapport.service.interceptors.observers import notify_observers
 from rapport.service.interceptors.rate_limit import limit_rate
 from rapport.service.interceptors.read import read_request
@@ -67,7 +70,8 @@ def build_server(
     Raises:
         KeyFileError: the file of API keys cannot be used.
     """
-    mute_send_errors()
+    mute_callers_errors()
+    survive_undecodable_paths()
     max_rpcs = _max_concurrent_rpcs(settings)
     server = grpc.aio.server(
         interceptors=list(_interceptors(settings, lifecycle, observers)),

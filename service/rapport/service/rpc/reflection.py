@@ -27,9 +27,8 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler(name, {METHOD: handler}) for name in (V1ALPHA, V1)]
-    )
+    for name in (V1ALPHA, V1):
+        server.add_registered_method_handlers(name, {METHOD: handler})
 
 
 class CommentedReflection:
