@@ -21,7 +21,6 @@ MODEL = "smollm2-135m-instruct"
 LONGEST_FILES = (
     "recorded/test_recorded.py",
     "cli/test_serve.py",
-    "models/test_fidelity.py",
     "service/test_process.py",
     "service/engine/test_determinism.py",
     "service/real/test_tools.py",

@@ -15,6 +15,8 @@ from rapport.models.importer import ensure
 from tests.conftest import MODEL
 from tests.models.conftest import Decoder
 
+pytestmark = pytest.mark.fidelity
+
 TEXT = (Path(__file__).parent / "mixed_text.txt").read_text(encoding="utf-8")
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
