@@ -10,6 +10,8 @@ import numpy as np
 # Of a bystander that is not blocked, also where other tests keep the machine busy.
 MAX_CHAT_S, MAX_ANSWER_S = 4.0, 2.0
 MAX_RATIO = 3
+# Of 99th percentiles on a machine that has nothing else to do; gaps keep to the ratio.
+MAX_HEALTH_S, MAX_TTFT_S = 0.1, 1.0
 CHATS = ("rest ttft", "rest gap", "grpc ttft", "grpc gap")
 HEALTH = ("rest health", "grpc health")
 ANSWERS = (*HEALTH, "scrape")
@@ -71,6 +73,18 @@ class Figures:
             slack = MAX_CHAT_S if kind in CHATS else MAX_ANSWER_S
             if beside.count == 0 or beside.max > max(slack, MAX_RATIO * alone.max):
                 found.append(f"{kind}: {beside.max:.2f} s, alone {alone.max:.2f} s")
+        return found
+
+    def slow(self) -> list[str]:
+        """The kinds that are over the strict bounds, which hold on an idle machine."""
+        found = []
+        for kind in (*CHATS, *HEALTH):
+            beside = Spread.of(self.beside, kind).p99
+            bound = MAX_HEALTH_S if kind in HEALTH else MAX_TTFT_S
+            if kind.endswith("gap"):
+                bound = MAX_RATIO * Spread.of(self.alone, kind).p99
+            if beside > bound:
+                found.append(f"{kind}: {beside:.3f} s, over {bound:.3f} s")
         return found
 
     def __str__(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.hostile.attacked import Attacked
-from tests.hostile.figures import CHATS, KINDS, Figures, Sample
+from tests.hostile.figures import CHATS, HEALTH, KINDS, Figures, Sample
 
 
 def samples(seconds: float, *, slow: str = "", slow_seconds: float = 0) -> list[Sample]:
@@ -19,6 +19,15 @@ def test_slack_and_ratio() -> None:
         assert not Figures(quick, samples(1), {}).blocked()
         assert [text.split(":")[0] for text in Figures(quick, slow, {}).blocked()] == [kind]
         assert not Figures(samples(slack), samples(2 * slack), {}).blocked()
+
+
+def test_strict_bounds() -> None:
+    """Health keeps to 100 ms, the first token to a second, gaps to three times those alone."""
+    alone = samples(0.02)
+    assert not Figures(alone, samples(0.05), {}).slow()
+    for kind in (*CHATS, *HEALTH):
+        slow = samples(0.05, slow=kind, slow_seconds=1.1)
+        assert [text.split(":")[0] for text in Figures(alone, slow, {}).slow()] == [kind]
 
 
 def test_silence() -> None:

@@ -13,6 +13,8 @@ from tests.hostile.serving import serving
 
 DURATION_S = 600
 ATTACKERS = ("greedy", "second", "limited")
+# Chats of each protocol before the attack.
+ALONE_SAMPLES = 50
 MAX_GROWTH_BYTES = 1 << 30
 
 
@@ -31,7 +33,9 @@ def mix(model_folder: Path, keys_folder: Path, *, seed: int, seconds: float) -> 
         keys = tuple(attacked.keys[name] for name in ATTACKERS)
         scene = Scene(attacked.rest, attacked.grpc, metrics, keys)
         with (
-            attacked.beside(max_growth_bytes=MAX_GROWTH_BYTES),
+            attacked.beside(
+                max_growth_bytes=MAX_GROWTH_BYTES, alone_samples=ALONE_SAMPLES, strict=True
+            ),
             mixed(scene, seed, seconds) as outcome,
         ):
             ended = outcome()

@@ -8,12 +8,12 @@ from contextlib import suppress
 
 from tests.contract.callers import chat, to_proto
 from tests.fuzz import http2
-from tests.fuzz.http2 import DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame
+from tests.fuzz.http2 import DATA, END_HEADERS, HEADERS, RST_STREAM, frame
 from tests.hostile.attacks.connections import connections, send_all
 from tests.hostile.attacks.unread import LONG
 
 STREAM_CHAT = "/rapport.v1.ChatService/StreamChatCompletion"
-CREATE_CHAT = "/rapport.v1.ChatService/CreateChatCompletion"
+CREATE_CHAT = http2.CHAT
 WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 INITIAL_WINDOW_SIZE = 4
@@ -35,13 +35,12 @@ def opening(window_bytes: int) -> bytes:
 
 def begin(stream: int, path: str, key: str = "") -> bytes:
     """The head of a call."""
-    more = {"authorization": f"Bearer {key}"} if key else {}
-    return frame(HEADERS, END_HEADERS, stream, http2.call(path, **more))
+    return frame(HEADERS, END_HEADERS, stream, http2.call(path, **credentials(key)))
 
 
-def whole(stream: int, path: str, payload: bytes, key: str = "") -> bytes:
-    """A call with its only message."""
-    return begin(stream, path, key) + frame(DATA, END_STREAM, stream, http2.message(payload))
+def credentials(key: str) -> dict[str, str]:
+    """The metadata of a key, if there is one."""
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def unread_calls(
@@ -60,7 +59,7 @@ def unread_calls(
     if payload is None:
         sent = [begin(stream, path, key) for stream in streams]
     else:
-        sent = [whole(stream, path, payload, key) for stream in streams]
+        sent = [http2.request(stream, path, payload, **credentials(key)) for stream in streams]
     with connections(grpc, clients, narrow=True) as opened:
         send_all(opened, opening(window_bytes) + b"".join(sent))
         time.sleep(seconds)
@@ -113,7 +112,9 @@ def trickle(grpc: str, key: str, *, calls: int, seconds: float) -> None:
     """Long streams that are read a byte at a time."""
     payload = to_proto(chat(**LONG)).SerializeToString()
     streams = range(1, 2 * calls, 2)
-    begun = b"".join(whole(stream, STREAM_CHAT, payload, key) for stream in streams)
+    begun = b"".join(
+        http2.request(stream, STREAM_CHAT, payload, **credentials(key)) for stream in streams
+    )
     updates = b"".join(frame(WINDOW_UPDATE, 0, stream, ONE) for stream in streams)
     until = time.monotonic() + seconds
     with connections(grpc, 1) as opened:
@@ -131,7 +132,7 @@ def junk_messages(grpc: str, path: str, *, calls: int, seed: int) -> None:
     """Calls of a method that asks for no key, with messages that are none."""
     source = random.Random(seed)  # noqa: S311 - noise, not secrets
     streams = range(1, 2 * calls, 2)
-    data = b"".join(whole(stream, path, source.randbytes(50)) for stream in streams)
+    data = b"".join(http2.request(stream, path, source.randbytes(50)) for stream in streams)
     with connections(grpc, 1) as opened:
         send_all(opened, opening(DEFAULT_WINDOW_BYTES) + data)
         time.sleep(JUNK_S)

@@ -1,0 +1,24 @@
+"""Connections that send noise, or ask for more than they read."""
+
+from __future__ import annotations
+
+from tests.hostile.attacked import Attacked
+from tests.hostile.attacks import junk, keys, rpcs, unread
+
+
+def test_noise_and_resets(attacked: Attacked) -> None:
+    """Bytes that are no request on all four ports, and thousands of calls that are cancelled."""
+    target = attacked.target
+    addresses = (target.rest, target.grpc, target.service_metrics, target.gateway_metrics)
+    with attacked.beside():
+        for seed, address in enumerate(addresses):
+            junk.noise(str(address), clients=20, size_bytes=50_000, seed=seed)
+        for path in (rpcs.CREATE_CHAT, rpcs.WATCH, rpcs.REFLECTION):
+            rpcs.resets(attacked.grpc, attacked.keys["greedy"], count=3000, path=path)
+
+
+def test_unread_pages_and_wrong_keys(attacked: Attacked) -> None:
+    """Pages that nobody reads, and large requests with keys that nobody has, take little memory."""
+    with attacked.beside(max_growth_bytes=64 << 20):
+        unread.unread_pages(attacked.rest, count=50, pages=20, seconds=1)
+        keys.wrong_keys(attacked.rest, count=10, size_bytes=1 << 20, seed=1)
