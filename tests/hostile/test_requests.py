@@ -16,7 +16,7 @@ def test_large_requests(attacked: Attacked) -> None:
 
 
 def test_many_choices(attacked: Attacked) -> None:
-    """Far more choices than there are slots, costly tokens, and callers that leave at any moment."""
+    """Far more choices than there are slots, costly tokens, and callers that leave at once."""
     key = attacked.keys["greedy"]
     with attacked.beside():
         chats.large_n(attacked.rest, key, n=64, max_tokens=4)
