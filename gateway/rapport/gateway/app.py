@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 # Reading a megabyte takes up to a second, and fifty times its size in memory: the event loop
 # does not wait for it, and no more than two are read at once, large replies among them.
-SMALL_BODY = 64 << 10
+MAX_INLINE_BODY_BYTES = 64 << 10
 THREADS = 2
 CLIENT_CLOSED_REQUEST = 499  # Nobody sees it but the log.
 
@@ -130,11 +130,11 @@ class Gateway:
     ) -> Message:
         arguments = route.arguments(exchange.query, variables)
         if not route.has_body:
-            return route.endpoint.decode(arguments)
+            return route.operation.decode(arguments)
         exchange.require_json()
         body = await exchange.body(self._settings.max_body_bytes)
         read = partial(_decoded, body, arguments, route)
-        if len(body) <= SMALL_BODY:
+        if len(body) <= MAX_INLINE_BODY_BYTES:
             return read()
         return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
@@ -145,7 +145,7 @@ class Gateway:
             exchange=exchange,
             dialect=self.dialect,
             channel=self._upstream.channel,
-            method=route.endpoint.choose(request),
+            method=route.operation.choose(request),
             request=request,
             timeout=own if is_own else limit,
             own_deadline=is_own,
@@ -161,4 +161,4 @@ def _decoded(body: bytes, arguments: dict[str, Any], route: Route) -> Message:
         raise bad_request(f"The body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise bad_request("Input should be a valid dictionary")
-    return route.endpoint.decode(value | arguments)
+    return route.operation.decode(value | arguments)

@@ -11,7 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from rapport.gateway.dialects.fireworks import FIREWORKS
 from rapport.gateway.openapi.document import describe
-from rapport.gateway.transcoding.routes import learn
+from rapport.gateway.transcoding.routes import build_routes
 from rapport.v1 import chat_pb2, model_pb2
 from tests.gateway.library import SERVICE, descriptor_set, pool
 
@@ -23,7 +23,7 @@ RAPPORT = [
 
 def document(services: list[Any], *, closed: bool = True, key_needed: bool = False) -> Any:
     files = FileDescriptorSet.FromString(descriptor_set())
-    routes = learn(services, ignore_unknown=not closed).routes
+    routes = build_routes(services, ignore_unknown=not closed).routes
     return describe(routes, files, FIREWORKS, closed=closed, key_needed=key_needed)
 
 

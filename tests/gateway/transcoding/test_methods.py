@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rapport.gateway.transcoding.codec.rules import UnsupportedError
-from rapport.gateway.transcoding.methods import endpoint
+from rapport.gateway.transcoding.methods import compile_operation
 from rapport.v1 import chat_pb2
 from tests.gateway.library import SERVICE, descriptor_set, pool_of, rpc
 
@@ -14,7 +14,7 @@ CHAT = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].methods_by_name["Crea
 
 def test_twin() -> None:
     """The streaming twin is chosen by the flag, and only when it is true."""
-    chat = endpoint(CHAT, ignore_unknown=False)
+    chat = compile_operation(CHAT, ignore_unknown=False)
     for said, path in (
         ({}, "CreateChatCompletion"),
         ({"stream": False}, "CreateChatCompletion"),
@@ -25,7 +25,7 @@ def test_twin() -> None:
 
 def test_hidden_usage() -> None:
     """Usage of a chat's stream is hidden only by an explicit false."""
-    chat = endpoint(CHAT, ignore_unknown=False)
+    chat = compile_operation(CHAT, ignore_unknown=False)
     chunk = chat_pb2.StreamChatCompletionResponse(usage={"prompt_tokens": 1}).SerializeToString()
     for options, hidden in (
         ({}, False),
@@ -53,10 +53,12 @@ def test_options_that_lead_nowhere(old: bytes, new: bytes) -> None:
     assert old in descriptor_set()
     changed = pool_of(descriptor_set().replace(old, new))
     with pytest.raises(UnsupportedError):
-        endpoint(changed.FindServiceByName(SERVICE).methods_by_name["Tell"], ignore_unknown=False)
+        compile_operation(
+            changed.FindServiceByName(SERVICE).methods_by_name["Tell"], ignore_unknown=False
+        )
 
 
 def test_client_streaming() -> None:
     """An RPC with a stream of requests has no REST form."""
     with pytest.raises(UnsupportedError, match="client streaming"):
-        endpoint(rpc("Talk"), ignore_unknown=False)
+        compile_operation(rpc("Talk"), ignore_unknown=False)

@@ -9,13 +9,13 @@ import pytest
 
 from rapport.gateway.errors import ApiError
 from rapport.gateway.transcoding.codec.rules import UnsupportedError
-from rapport.gateway.transcoding.routes import Table, learn, parse_template
+from rapport.gateway.transcoding.routes import RouteTable, build_routes, parse_template
 from tests.gateway.library import SERVICE, pool
 
 
 @pytest.fixture
-def table() -> Table:
-    return learn([pool().FindServiceByName(SERVICE)], ignore_unknown=False)
+def table() -> RouteTable:
+    return build_routes([pool().FindServiceByName(SERVICE)], ignore_unknown=False)
 
 
 def shown(fields: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ async def test_path_must_be_utf8(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["free", "nested", "body", "x:verb", "twinless", "talk"])
-def test_unservable_rpcs_are_left_out(table: Table, path: str) -> None:
+def test_unservable_rpcs_are_left_out(table: RouteTable, path: str) -> None:
     """An RPC that has no REST form is left out and the others are served."""
     for verb in ("GET", "POST"):
         with pytest.raises(ApiError) as caught:
@@ -119,7 +119,7 @@ def test_unservable_rpcs_are_left_out(table: Table, path: str) -> None:
 
 def test_reasons_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     """The log says of each RPC that is left out why it is."""
-    learn([pool().FindServiceByName(SERVICE)], ignore_unknown=False)
+    build_routes([pool().FindServiceByName(SERVICE)], ignore_unknown=False)
     reasons = "\n".join(record.getMessage() for record in caplog.records)
     for expected in (
         "Nested is not served: toy.v1.FreeForm.free: google.protobuf.Struct is not supported",

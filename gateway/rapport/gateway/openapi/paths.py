@@ -9,10 +9,10 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from rapport.gateway.openapi.scalars import Schema
 from rapport.gateway.openapi.schemas import Schemas
-from rapport.gateway.transcoding.routes import ANY, REST, Route
+from rapport.gateway.transcoding.routes import ANY_REST, ANY_SEGMENT, Route
 
 Parameter = dict[str, Any]
-WILD = (ANY, REST)
+WILD = (ANY_SEGMENT, ANY_REST)
 
 
 def path_and_parameters(route: Route, schemas: Schemas) -> tuple[str, list[Parameter]]:
@@ -58,7 +58,7 @@ def _path_parameter(
         schema = schemas.described(field, schemas.value(field))
     if schema.get("type") == "string":
         schema["minLength"] = 1
-    if segment == REST:
+    if segment == ANY_REST:
         note = "It may have slashes."
         schema["description"] = f"{schema.get('description', '')} {note}".strip()
     return {**_parameter(name, "path", schema), "required": True}

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 JSON = {"content-type": "application/json"}
 # Rendering a megabyte takes up to half a second: the event loop does not wait for it.
-SMALL_REPLY = 64 << 10
+MAX_INLINE_REPLY_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class UpstreamCall:
 
     async def _rendered(self, reply: bytes) -> bytes:
         render = self.method.renderer(self.request)
-        if len(reply) <= SMALL_REPLY:
+        if len(reply) <= MAX_INLINE_REPLY_BYTES:
             return render(reply)
         return await asyncio.get_running_loop().run_in_executor(self.threads, render, reply)
 

@@ -1,4 +1,4 @@
-"""RPCs as the gateway calls them: codecs and options compiled from descriptors."""
+"""Compiles RPCs from descriptors: their codecs and REST options."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from rapport.gateway.transcoding.codec.encode import Encode, encoder
 from rapport.rest.v1 import rest_pb2
 
 Render = Callable[[bytes], bytes]
-Asks = Callable[[Any], bool]
+Predicate = Callable[[Any], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC: its gRPC path, and how its responses are shown."""
+    """One RPC: its gRPC path, and how to encode its responses."""
 
     path: str
     streams: bool
     response: type[Message]
     encode: Encode
-    opt_outs: dict[str, Asks]
+    opt_outs: dict[str, Predicate]
 
     def renderer(self, request: Message) -> Render:
         """The function from a serialized response to its JSON, for this request."""
@@ -47,8 +47,11 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """What an HTTP route leads to: an RPC, and its streaming twin if it has one."""
+class Operation:
+    """The target of an HTTP route: an RPC, and its streaming twin if it has one.
+
+    `flag` is the field of the request that asks for the twin.
+    """
 
     decode: Callable[[Any], Message]
     method: Method
@@ -60,23 +63,27 @@ class Endpoint:
         return self.twin if self.twin and getattr(request, self.flag) else self.method
 
 
-def endpoint(rpc: MethodDescriptor, *, ignore_unknown: bool) -> Endpoint:
-    """Compiles an RPC. Raises UnsupportedError where it has no REST form."""
+def compile_operation(rpc: MethodDescriptor, *, ignore_unknown: bool) -> Operation:
+    """Compiles an RPC.
+
+    Raises:
+        UnsupportedError: it has no REST form.
+    """
     if rpc.client_streaming:
         raise rules.UnsupportedError("client streaming is not supported")
     decode = decoder(rpc.input_type, ignore_unknown=ignore_unknown)
     rule = stream_rule(rpc)
     if rule is None:
-        return Endpoint(decode, _method(rpc))
+        return Operation(decode, _method(rpc))
     twin = rpc.containing_service.methods_by_name.get(rule.rpc)
     if twin is None or not _are_twins(rpc, twin):
         raise rules.UnsupportedError(f"{rule.rpc} is not its streaming twin")
     _require_bool(rpc.input_type, rule.flag)
-    return Endpoint(decode, _method(rpc), _method(twin), rule.flag)
+    return Operation(decode, _method(rpc), _method(twin), rule.flag)
 
 
 def stream_rule(rpc: MethodDescriptor) -> rest_pb2.StreamRule | None:
-    """What the options say of the RPC's streaming twin, None if it has none."""
+    """The option that names the RPC's streaming twin; None if it has none."""
     rule = rpc.GetOptions().Extensions[rest_pb2.method]
     return rule.stream if rule.HasField("stream") else None
 
@@ -101,7 +108,7 @@ def _method(rpc: MethodDescriptor) -> Method:
     )
 
 
-def _explicitly_false(message: Descriptor, path: str) -> Asks:
+def _explicitly_false(message: Descriptor, path: str) -> Predicate:
     *parents, name = path.split(".")
     for parent in parents:
         field = message.fields_by_name.get(parent)

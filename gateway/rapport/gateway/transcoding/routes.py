@@ -1,4 +1,4 @@
-"""HTTP routes from google.api.http annotations."""
+"""Builds HTTP routes from google.api.http annotations."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, Servic
 
 from rapport.gateway.errors import bad_request, method_not_allowed, not_found
 from rapport.gateway.transcoding.codec import rules
-from rapport.gateway.transcoding.methods import Endpoint, endpoint
+from rapport.gateway.transcoding.methods import Operation, compile_operation
 
 logger = logging.getLogger(__name__)
 
-ANY, REST = "*", "**"
+ANY_SEGMENT, ANY_REST = "*", "**"
 _TEMPLATE_PART = re.compile(r"\{(\w+)(?:=([^{}]+))?\}|([^{}/]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A path: literals, `*` for a segment, `**` for all that follow, and what they fill."""
+    """A path of literals, `*` for any segment and `**` for any rest, and their variables."""
 
     segments: tuple[str, ...]
     variables: dict[str, slice]
 
     def match(self, path: list[str]) -> dict[str, str] | None:
-        """The values of the variables, None if the path is another."""
-        *most, last = self.segments
-        head, tail = (most, path[len(most) :]) if last == REST else (self.segments, [])
-        if len(path) != len(head) + len(tail) or (last == REST and not tail):
+        """The values of the variables; None if the path does not match."""
+        *first, last = self.segments
+        head, tail = (first, path[len(first) :]) if last == ANY_REST else (self.segments, [])
+        if len(path) != len(head) + len(tail) or (last == ANY_REST and not tail):
             return None
-        fits = all(want in (ANY, have) for want, have in zip(head, path, strict=False))
+        fits = all(want in (ANY_SEGMENT, have) for want, have in zip(head, path, strict=False))
         if not fits or not all(path):
             return None
         return {name: "/".join(path[place]) for name, place in self.variables.items()}
@@ -45,27 +45,28 @@ class Template:
 @dataclass(frozen=True, slots=True)
 class Route:
     path: str
-    """The template as it is written."""
+    """The template as the annotation has it."""
     verb: str
     template: Template
     has_body: bool
-    fields: dict[str, FieldDescriptor]  # By JSON name.
-    endpoint: Endpoint
+    fields: dict[str, FieldDescriptor]
+    """Scalar fields of the request, by JSON name."""
+    operation: Operation
     rpc: MethodDescriptor
 
     def arguments(self, query: bytes, variables: dict[str, str]) -> dict[str, Any]:
-        """The request's members that the URL gives; a body's are beside them."""
-        given: dict[str, Any] = {}
+        """The members of the request that come from the URL; those of a body are added to them."""
+        arguments: dict[str, Any] = {}
         for name, text in [] if self.has_body else _pairs(query):
             value, field = self._lift(name, text), self.fields.get(name)
             if field is not None and field.is_repeated:
-                given.setdefault(name, []).append(value)
+                arguments.setdefault(name, []).append(value)
             else:
-                given[name] = value
-        return given | {name: self._lift(name, text) for name, text in variables.items()}
+                arguments[name] = value
+        return arguments | {name: self._lift(name, text) for name, text in variables.items()}
 
     def _lift(self, name: str, text: str) -> Any:
-        """Text as the JSON that the field takes, or as it is for the decoder to refuse."""
+        """The text as a JSON value of the field's type, or as it is, which the decoder refuses."""
         field = self.fields.get(name)
         if field is None or field.cpp_type in (
             FieldDescriptor.CPPTYPE_STRING,
@@ -79,12 +80,12 @@ class Route:
         return value if isinstance(value, (int, float)) else text
 
 
-class Table:
+class RouteTable:
     """Finds the route for a request."""
 
     def __init__(self, routes: list[Route]) -> None:
         self.routes = routes
-        # Literals before wildcards: /models/default is not a model's name.
+        # Literals before wildcards: in /models/default, "default" is no model's name.
         self._routes = sorted(routes, key=lambda route: _rank(route.template))
 
     def __len__(self) -> int:
@@ -93,7 +94,8 @@ class Table:
     def find(self, verb: str, raw_path: str) -> tuple[Route, dict[str, str]]:
         """The route and the values of its variables.
 
-        Raises ApiError: 404 for an unknown path, 405 for a known one with another method.
+        Raises:
+            ApiError: 404 for an unknown path, 405 for a known path with another method.
         """
         path = [_decoded(segment) for segment in raw_path.removeprefix("/").split("/")]
         allowed = []
@@ -106,8 +108,8 @@ class Table:
         raise method_not_allowed(sorted({*allowed})) if allowed else not_found(raw_path)
 
 
-def learn(services: list[ServiceDescriptor], *, ignore_unknown: bool) -> Table:
-    """The routes of all annotated RPCs; one that can't be served is logged and left out."""
+def build_routes(services: list[ServiceDescriptor], *, ignore_unknown: bool) -> RouteTable:
+    """The routes of all annotated RPCs; one that cannot be served is logged and left out."""
     routes: dict[tuple[str, tuple[str, ...]], Route] = {}
     for rpc in (rpc for service in services for rpc in service.methods):
         try:
@@ -117,11 +119,15 @@ def learn(services: list[ServiceDescriptor], *, ignore_unknown: bool) -> Table:
                     raise rules.UnsupportedError(f"{route.verb} /{'/'.join(key[1])} is taken")  # noqa: TRY301
         except rules.UnsupportedError as error:
             logger.error("%s is not served: %s", rpc.full_name, error)  # noqa: TRY400
-    return Table(list(routes.values()))
+    return RouteTable(list(routes.values()))
 
 
 def parse_template(text: str) -> Template:
-    """Parses `/v1/{name=models/*}` and such. Raises UnsupportedError for `{name}:verb`."""
+    """Parses a path such as `/v1/{name=models/*}`.
+
+    Raises:
+        UnsupportedError: the path has a form that is not served, such as `{name}:verb`.
+    """
     segments: list[str] = []
     variables: dict[str, slice] = {}
     position = 0
@@ -130,13 +136,13 @@ def parse_template(text: str) -> Template:
         if text[position] != "/" or part is None:
             raise rules.UnsupportedError(f"the path {text} is not supported")
         name, inner, literal = part.groups()
-        added = [literal] if literal else (inner or ANY).split("/")
+        added = [literal] if literal else (inner or ANY_SEGMENT).split("/")
         if name:
-            end = None if added[-1] == REST else len(segments) + len(added)
+            end = None if added[-1] == ANY_REST else len(segments) + len(added)
             variables[name] = slice(len(segments), end)
         segments += added
         position = part.end()
-    if not segments or REST in segments[:-1]:
+    if not segments or ANY_REST in segments[:-1]:
         raise rules.UnsupportedError(f"the path {text} is not supported")
     return Template(tuple(segments), variables)
 
@@ -145,12 +151,12 @@ def _routes(rpc: MethodDescriptor, *, ignore_unknown: bool) -> Iterator[Route]:
     rule = rpc.GetOptions().Extensions[annotations_pb2.http]
     if not rule.WhichOneof("pattern"):
         return
-    target = endpoint(rpc, ignore_unknown=ignore_unknown)
+    operation = compile_operation(rpc, ignore_unknown=ignore_unknown)
     for binding in (rule, *rule.additional_bindings):
-        yield _route(rpc, binding, target)
+        yield _route(rpc, binding, operation)
 
 
-def _route(rpc: MethodDescriptor, rule: http_pb2.HttpRule, target: Endpoint) -> Route:
+def _route(rpc: MethodDescriptor, rule: http_pb2.HttpRule, operation: Operation) -> Route:
     pattern = rule.WhichOneof("pattern")
     if rule.body not in ("", "*") or rule.response_body:
         raise rules.UnsupportedError('only body "*" or none is supported, and no response_body')
@@ -164,7 +170,7 @@ def _route(rpc: MethodDescriptor, rule: http_pb2.HttpRule, target: Endpoint) -> 
     variables = {names[name]: place for name, place in template.variables.items()}
     fields = {names[field.name]: field for field in _scalars(rpc)}
     named = Template(template.segments, variables)
-    return Route(path, pattern.upper(), named, rule.body == "*", fields, target, rpc)
+    return Route(path, pattern.upper(), named, rule.body == "*", fields, operation, rpc)
 
 
 def _scalars(rpc: MethodDescriptor) -> list[FieldDescriptor]:
@@ -172,12 +178,12 @@ def _scalars(rpc: MethodDescriptor) -> list[FieldDescriptor]:
 
 
 def _rank(template: Template) -> tuple[int, ...]:
-    return tuple({ANY: 1, REST: 2}.get(segment, 0) for segment in template.segments)
+    return tuple({ANY_SEGMENT: 1, ANY_REST: 2}.get(segment, 0) for segment in template.segments)
 
 
 def _serves(route: Route, verb: str) -> bool:
-    # HEAD is a GET without a body; of a stream it would have no end.
-    if verb == "HEAD" and not route.endpoint.method.streams:
+    # HEAD is GET without a body. For a stream it would never end.
+    if verb == "HEAD" and not route.operation.method.streams:
         return route.verb == "GET"
     return route.verb == verb
 

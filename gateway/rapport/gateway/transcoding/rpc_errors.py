@@ -1,4 +1,4 @@
-"""From a failed call to the error that a REST caller gets."""
+"""Converts a failed call to the error that a REST caller gets."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from grpc_status import rpc_status
 from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.errors import HTTP_STATUSES, ApiError
 
-# Statuses with which gRPC itself says that a call did not get through.
+# The statuses that gRPC itself sets if a call did not reach the service.
 UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 TOO_LARGE = 413
-# What gRPC itself says of a message over a limit; a queue that is full says other things.
+# What gRPC itself says of a message over a limit. Other causes of RESOURCE_EXHAUSTED have other
+# texts.
 ANSWER_TOO_LARGE_TEXTS = (
     "CLIENT: Received message larger than max",
     "Sent message larger than max",
 )
-REQUEST_TOO_LARGE_TEXT = "eceived message larger than max"  # Go's has a small r.
+REQUEST_TOO_LARGE_TEXT = "eceived message larger than max"  # in Go it begins with a small r
 
 _Detail = TypeVar("_Detail", bound=Message)
 
@@ -33,7 +34,7 @@ def error_of(
 ) -> ApiError:
     """The error for a call that failed.
 
-    With `own_deadline` it was the caller who set the deadline, and trying again won't help.
+    With `own_deadline` the caller has set the deadline, and trying again does not help.
     """
     details = _Details(failure)
     status, code = _classify(failure, details, dialect)
@@ -53,7 +54,7 @@ def error_of(
 
 
 def response_headers(dialect: Dialect, *metadata: grpc.aio.Metadata | None) -> dict[str, str]:
-    """The entries of a response's metadata that REST callers get as headers."""
+    """The entries of a response's metadata that become headers of the HTTP response."""
     entries = (entry for one in metadata if one for entry in cast("Iterator[tuple[str, str]]", one))
     return {name: value for name, value in entries if name.startswith(dialect.returned_prefixes)}
 
@@ -66,7 +67,7 @@ def _classify(
         if code is exception.code and details.info.reason == exception.reason:
             return exception.http_status, code
     if code is grpc.StatusCode.CANCELLED and not details.info.reason:
-        # Nobody wanted that: gRPC cancels calls that wait too long for a busy server.
+        # No caller cancelled: gRPC cancels calls that wait too long for a busy server.
         code = grpc.StatusCode.UNAVAILABLE
     elif _is_answer_too_large(failure):
         code = grpc.StatusCode.INTERNAL
@@ -83,7 +84,7 @@ def _is_answer_too_large(failure: grpc.aio.AioRpcError) -> bool:
 
 
 def _message(failure: grpc.aio.AioRpcError, details: _Details) -> str:
-    # Without ErrorInfo the text is gRPC's own, and speaks of addresses and sockets.
+    # Without ErrorInfo the text is gRPC's own, and may contain addresses.
     if failure.code() in UNREACHABLE and not details.info.reason:
         return "The service is not available at the moment"
     if _is_answer_too_large(failure):
@@ -123,6 +124,6 @@ class _Details:
 def _rich_status(error: grpc.aio.AioRpcError) -> status_pb2.Status:
     try:
         status = rpc_status.from_call(cast("grpc.Call", error))
-    except (ValueError, DecodeError):  # The plain status stands alone.
+    except (ValueError, DecodeError):  # there is the plain status alone
         status = None
     return cast("status_pb2.Status", status) or status_pb2.Status()

@@ -1,4 +1,4 @@
-"""Server-sent events: framing, and a stream's messages one by one."""
+"""Server-sent events: their framing, and the messages of a stream."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ Stream = grpc.aio.UnaryStreamCall[bytes, bytes]
 async def messages(
     stream: Stream, first: Any, *, keepalive: float | None
 ) -> AsyncGenerator[bytes | None]:
-    """Yields the messages, the first of which was read already.
+    """Yields the messages, of which `first` was read already.
 
-    Nothing is read ahead: what a slow reader leaves is held back by gRPC's flow control,
-    and the service makes fewer, longer messages of it. With `keepalive`, a None says that
-    nothing came for so many seconds. Raises AioRpcError if the stream fails.
+    Nothing is read ahead: for a slow reader, gRPC's flow control holds messages back, and the
+    service merges them into fewer, longer ones. With `keepalive`, yields None whenever no message
+    came for that many seconds.
+
+    Raises:
+        AioRpcError: the stream failed.
     """
     message = first
     while message is not grpc.aio.EOF:
@@ -39,7 +42,7 @@ async def messages(
         if keepalive is None:
             message = await stream.read()
             continue
-        # A wait that is given up must not take the read with it, which ends the call.
+        # Cancelling a read would end the call, so a wait that times out must not cancel it.
         reading = asyncio.ensure_future(stream.read())
         try:
             while not (await asyncio.wait((reading,), timeout=keepalive))[0]:

@@ -17,10 +17,14 @@ MAX_METADATA_BYTES = 128 << 10
 
 
 class Channels:
-    """Opens channels to the service with the certificates of the time."""
+    """Opens channels to the service with the current certificates."""
 
     def __init__(self, settings: GatewaySettings) -> None:
-        """Raises CertificateError if the certificates cannot be used."""
+        """Reads the certificates.
+
+        Raises:
+            CertificateError: they cannot be used.
+        """
         self._target = settings.target
         self._options = _options(settings.max_response_bytes)
         if settings.upstream_server_name:
@@ -40,14 +44,14 @@ class Channels:
         return self.certificate is not None
 
     def renew(self) -> bool:
-        """Looks at the certificates; whether the channel that was opened last has old ones."""
+        """Reads changed certificates. Returns whether the latest channel has old ones."""
         if self.certificate is None:
             return False
         self.certificate.renew()
         return self.certificate.value is not self._used
 
     def open(self) -> grpc.aio.Channel:
-        """For the running event loop."""
+        """Opens a channel, for the running event loop."""
         if self.certificate is None:
             return grpc.aio.insecure_channel(self._target, self._options)
         self._used = self.certificate.value
@@ -57,17 +61,17 @@ class Channels:
 def _options(max_response_bytes: int) -> list[tuple[str, int | str]]:
     return [
         ("grpc.max_receive_message_length", max_response_bytes),
-        # Errors come with their details in trailers.
+        # The details of errors come in trailers.
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES + MAX_METADATA_BYTES // 4),
-        # With it, gRPC reads megabytes ahead of a client that does not read.
+        # With BDP probing, gRPC would read megabytes ahead of a client that does not read.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
-        # A service that restarts is found again within two seconds.
+        # Reconnects to a restarted service within two seconds.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 1_000),
         ("grpc.max_reconnect_backoff_ms", 2_000),
-        # The upstream is a neighbour, whatever proxy the environment names.
+        # The upstream is on the same host or network, so no proxy of the environment is used.
         ("grpc.enable_http_proxy", 0),
     ]

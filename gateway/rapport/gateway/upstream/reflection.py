@@ -19,13 +19,15 @@ Request = reflection_pb2.ServerReflectionRequest
 
 
 class ReflectionError(Exception):
-    """The server can't say what it serves; the text says why."""
+    """The server did not describe its services; the text says why."""
 
 
 async def reflect(channel: grpc.aio.Channel) -> tuple[list[str], FileDescriptorSet]:
-    """The names of the services that it describes, sorted, and the files that do.
+    """The names of the services that the server describes, sorted, and their files.
 
-    Raises AioRpcError or ReflectionError.
+    Raises:
+        AioRpcError: the call failed.
+        ReflectionError: the answer cannot be used.
     """
     *newer, oldest = VERSIONS
     for version in newer:
@@ -45,8 +47,8 @@ async def _reflect(channel: grpc.aio.Channel, version: str) -> tuple[list[str], 
     _collect(files, [reply for reply in described if not _failed(reply)])
     # A server need not send the files that a file imports along with it.
     while missing := {name for file in files.values() for name in file.dependency} - files.keys():
-        asked = [Request(file_by_filename=name) for name in sorted(missing)]
-        _collect(files, await _ask(channel, version, asked))
+        requests = [Request(file_by_filename=name) for name in sorted(missing)]
+        _collect(files, await _ask(channel, version, requests))
         if not missing <= files.keys():
             raise ReflectionError(f"it does not know {', '.join(sorted(missing - files.keys()))}")
     known = [name for name, reply in zip(names, described, strict=True) if not _failed(reply)]
@@ -63,11 +65,11 @@ async def _ask(channel: grpc.aio.Channel, version: str, requests: list[Request])
         async with asyncio.timeout(TIMEOUT_S):
             return [response async for response in ask(iter(requests))]
     finally:
-        _heed_cancellation()
+        _raise_if_cancelled()
 
 
-def _heed_cancellation() -> None:
-    """grpc.aio keeps a cancellation to itself that comes while a call with a stream begins."""
+def _raise_if_cancelled() -> None:
+    """Raises CancelledError, which grpc.aio swallows while a call with a stream begins."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

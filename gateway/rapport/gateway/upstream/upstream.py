@@ -20,7 +20,7 @@ from rapport.gateway.config import GatewaySettings
 from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.errors import unavailable
 from rapport.gateway.openapi.document import describe
-from rapport.gateway.transcoding.routes import Table, learn
+from rapport.gateway.transcoding.routes import RouteTable, build_routes
 from rapport.gateway.upstream.channel import Channels
 from rapport.gateway.upstream.reflection import reflect
 
@@ -28,31 +28,35 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 0.5
 HEALTH_TIMEOUT_S = 2.0
-# How often certificates are looked at, and how long calls may go on that began with old ones.
+# How often certificates are checked, and how long calls that began with old ones may go on.
 RENEW_S = 5.0
 RETIRE_S = 3600.0
 
-
 Follow = Callable[[grpc.aio.Channel], Coroutine[Any, Any, None]]
-"""Looks on at a channel until it is cancelled."""
+"""Watches a channel until it is cancelled."""
 
 
 class DescriptorSetError(Exception):
-    """The file of descriptors cannot be used; the text says why."""
+    """The descriptor set cannot be used; the text says why."""
 
 
 class Upstream:
-    """A connection that learns the service's routes, and again when it comes back changed."""
+    """A connection to the service. Learns its routes at each connect, as they may have changed."""
 
     def __init__(self, settings: GatewaySettings, follow: Follow, dialect: Dialect) -> None:
-        """Raises DescriptorSetError or CertificateError if a file that is set is no such thing."""
+        """Reads the files that the settings name.
+
+        Raises:
+            DescriptorSetError: the descriptor set cannot be used.
+            CertificateError: a certificate cannot be used.
+        """
         self.target = settings.target
         self.channel: grpc.aio.Channel
         self._channels = Channels(settings)
         self.certificate = self._channels.certificate
         self._ignore_unknown = settings.unknown_fields == "ignore"
         self._key_needed = settings.asks_for_key
-        self._table: Table | None = None
+        self._table: RouteTable | None = None
         self._files = FileDescriptorSet()
         self._description = b""
         self._learned: bytes | None = None
@@ -60,40 +64,51 @@ class Upstream:
         self._follow = follow
         self._dialect = dialect
         self._watchers: list[asyncio.Task[None]] = []
-        """Those of the channel in use."""
+        """The tasks of the current channel."""
         self._tasks: set[asyncio.Task[None]] = set()
-        """All that have not ended."""
+        """All tasks that have not ended."""
         self._reported: set[str | None] = set()
         if settings.descriptor_set is not None:
             self._adopt(*_read_descriptor_set(settings.descriptor_set))
 
     @property
-    def table(self) -> Table:
-        """The routes. Raises ApiError until they are known."""
+    def table(self) -> RouteTable:
+        """The routes.
+
+        Raises:
+            ApiError: they are not known yet.
+        """
         if self._table is None:
             raise unavailable("The service is not available yet")
         return self._table
 
     @property
     def description(self) -> bytes:
-        """The OpenAPI document of the routes. Raises ApiError until they are known."""
+        """The OpenAPI document of the routes.
+
+        Raises:
+            ApiError: the routes are not known yet.
+        """
         routes = self.table.routes
         if not self._description:
             closed = not self._ignore_unknown
-            made = describe(
+            document = describe(
                 routes, self._files, self._dialect, closed=closed, key_needed=self._key_needed
             )
-            self._description = orjson.dumps(made)
+            self._description = orjson.dumps(document)
         return self._description
 
     def start(self) -> None:
-        """Connects in the background. For the running event loop."""
+        """Connects in the background, in the running event loop."""
         self._connect()
         if self._channels.is_secure:
             self._keep(self._renew())
 
     async def close(self) -> None:
-        """Cancels all calls but those that began with old certificates: their requests end them."""
+        """Closes the current channel and cancels its calls.
+
+        Calls on channels with old certificates end with their requests.
+        """
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -101,7 +116,11 @@ class Upstream:
         await self.channel.close()
 
     async def check_health(self) -> None:
-        """Raises ApiError unless the service says that it serves."""
+        """Asks the service for its health.
+
+        Raises:
+            ApiError: it does not serve.
+        """
         _ = self.table
         check: Any = self.channel.unary_unary(
             "/grpc.health.v1.Health/Check",
@@ -124,7 +143,7 @@ class Upstream:
             self._watchers.append(self._keep(self._watch()))
 
     async def _renew(self) -> None:
-        """Takes another channel when the certificates have changed."""
+        """Opens a new channel whenever the certificates have changed."""
         while True:
             await asyncio.sleep(RENEW_S)
             if self._channels.renew():
@@ -139,7 +158,7 @@ class Upstream:
         return task
 
     async def _watch(self) -> None:
-        """Learns at each connection. It may have been made to another version."""
+        """Learns the routes at each connect: the service may be of another version."""
         while True:
             await self._connected()
             if await self._learn():
@@ -151,31 +170,31 @@ class Upstream:
         state = self.channel.get_state(try_to_connect=True)
         while state is not grpc.ChannelConnectivity.READY:
             if self._channels.is_secure and state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                await self._learn()  # fails, and says why
+                await self._learn()  # fails, and logs why
             await self.channel.wait_for_state_change(state)
             state = self.channel.get_state(try_to_connect=True)
 
     async def _learn(self) -> bool:
         try:
             self._adopt(*await reflect(self.channel))
-        except Exception as error:  # noqa: BLE001 - whatever it was may be over at the next try
+        except Exception as error:  # noqa: BLE001 - any error may be gone at the next try
             self._report(error)
             return False
         self._reported.clear()
         return True
 
     def _adopt(self, services: list[str], files: FileDescriptorSet) -> None:
-        """Makes the routes the current ones if they are not."""
+        """Replaces the routes if they have changed."""
         learned = repr(services).encode() + files.SerializeToString(deterministic=True)
         if learned == self._learned:
             return
-        table = learn(_descriptors(services, files), ignore_unknown=self._ignore_unknown)
+        table = build_routes(_descriptors(services, files), ignore_unknown=self._ignore_unknown)
         self._learned, self._table = learned, table
         self._files, self._description = files, b""
         logger.info("%s serves %d routes", self.target, len(table))
 
     def _report(self, error: Exception) -> None:
-        """Logs each error once until the next success, not at each try."""
+        """Logs an error once until the next success, not at each try."""
         text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
         if text not in self._reported:
             self._reported.add(text)
@@ -183,7 +202,11 @@ class Upstream:
 
 
 def _descriptors(services: list[str], files: FileDescriptorSet) -> list[ServiceDescriptor]:
-    """The services, in a pool of their own. Raises DescriptorSetError for files that don't fit."""
+    """The services, in a new pool.
+
+    Raises:
+        DescriptorSetError: the files do not fit together.
+    """
     pool, pending = DescriptorPool(), {file.name: file for file in files.file}
 
     def add(name: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 
 from rapport.gateway.transcoding.codec.decode import MAX_ITEMS, decoder
-from rapport.gateway.transcoding.codec.violations import MAX_FOUND, InvalidError
+from rapport.gateway.transcoding.codec.violations import MAX_VIOLATIONS, InvalidError
 from rapport.v1 import chat_pb2
 from tests.gateway.library import message
 
@@ -160,5 +160,5 @@ def test_long_lists_are_not_read(value: Any, field: str) -> None:
 
 def test_a_flood_of_mistakes_ends() -> None:
     """Of very many mistakes some are told."""
-    found = problems({str(key): 0 for key in range(MAX_FOUND * 2)}, CHAT)
-    assert len(found) == MAX_FOUND
+    found = problems({str(key): 0 for key in range(MAX_VIOLATIONS * 2)}, CHAT)
+    assert len(found) == MAX_VIOLATIONS

@@ -6,8 +6,8 @@ import pytest
 
 from rapport.gateway.transcoding.codec.violations import (
     MAX_DEPTH,
-    MAX_FOUND,
     MAX_SHOWN,
+    MAX_VIOLATIONS,
     ROOT,
     InvalidError,
     TooDeepError,
@@ -45,7 +45,7 @@ def test_text() -> None:
         "Input should be a valid dictionary"
     )
     assert both.param == "a"
-    flood = str(InvalidError([one] * (MAX_FOUND - 1)))
+    flood = str(InvalidError([one] * (MAX_VIOLATIONS - 1)))
     assert flood.startswith("999 request validation errors: ")
     assert flood.count("Field required") == MAX_SHOWN
 
@@ -53,7 +53,7 @@ def test_text() -> None:
 def test_a_flood_ends() -> None:
     """No more are collected than are told of, and that there may be more is said."""
     found, one = Violations(), Violation(ROOT.member("a"), "Field required")
-    for _ in range(MAX_FOUND - 1):
+    for _ in range(MAX_VIOLATIONS - 1):
         found.append(one)
     with pytest.raises(TooManyError):
         found.append(one)

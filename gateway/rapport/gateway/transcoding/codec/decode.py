@@ -1,4 +1,4 @@
-"""JSON values to messages, by functions compiled once from descriptors."""
+"""Decodes JSON values to messages, with functions compiled once from descriptors."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ from rapport.gateway.transcoding.codec.violations import (
     extra,
 )
 
-# In one list or map. Reading one takes about a microsecond.
+# The items of one list or map. Decoding an item takes about a microsecond.
 MAX_ITEMS = 100_000
 
 
 def decoder(message: Descriptor, *, ignore_unknown: bool) -> Callable[[Any], Message]:
-    """The function from a JSON value to a message of this type.
+    """Compiles the function from a JSON value to a message of this type.
 
-    It raises InvalidError with what is wrong, all of it unless it is very much. Compiling raises
-    UnsupportedError if the message has no JSON form here.
+    The function raises InvalidError with all violations, up to `MAX_VIOLATIONS`.
+
+    Raises:
+        UnsupportedError: the message has no JSON form here.
     """
     read, new = _Compiler(ignore_unknown=ignore_unknown).message(message), GetMessageClass(message)
 
@@ -53,7 +55,7 @@ def decoder(message: Descriptor, *, ignore_unknown: bool) -> Callable[[Any], Mes
 
 
 class _Compiler:
-    """Compiles readers. A field's reader is given the message that has the field."""
+    """Compiles readers. A field's reader gets the message that has the field."""
 
     def __init__(self, *, ignore_unknown: bool) -> None:
         self._ignore_unknown = ignore_unknown
@@ -82,7 +84,7 @@ class _Compiler:
         members = list(rules.members(message))
         fields = [member for member in members if isinstance(member, FieldDescriptor)]
         oneofs = [member for member in members if isinstance(member, OneofDescriptor)]
-        plain = {rules.json_name(field): _alone(field, self._field(field)) for field in fields}
+        plain = {rules.json_name(field): _exclusive(field, self._field(field)) for field in fields}
         tagged = [TaggedUnion(oneof, self._field) for oneof in oneofs]
         arms = (name for union in tagged for name in union.names)
         _check_names(message, [*map(rules.json_name, fields), *arms])
@@ -106,7 +108,7 @@ class _Compiler:
     def _unknown(self, message: Descriptor, tagged: list[TaggedUnion]) -> Callable[..., None]:
         ruled = [rules.message_rule(kind) for kind in (message, *_flat_payloads(message))]
         drop = {name for rule in ruled for name in rule.drop}
-        # The arms of a tagged union that are not set may stand there as null.
+        # The arms of a tagged union that are not set may be present as null.
         unset = {name for union in tagged for name in union.names}
         drop_null = {name for rule in ruled for name in rule.drop_null} | unset
 
@@ -144,7 +146,7 @@ class _Compiler:
                 violations.append(Violation(where, "Input should be a valid dictionary"))
                 return
             if len(item) > MAX_ITEMS:
-                violations.append(too_long(where))
+                violations.append(_too_long(where))
                 return
             entries = getattr(target, field.name)
             for name, entry in item.items():
@@ -158,7 +160,7 @@ class _Compiler:
         return read_map
 
 
-def too_long(where: Path) -> Violation:
+def _too_long(where: Path) -> Violation:
     return Violation(where, f"Input should have at most {MAX_ITEMS} items")
 
 
@@ -167,26 +169,26 @@ def _flat_payloads(message: Descriptor) -> list[Descriptor]:
 
 
 def _check_names(message: Descriptor, names: list[str]) -> None:
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise rules.UnsupportedError(f"{message.full_name}: two members named {doubled}")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise rules.UnsupportedError(f"{message.full_name}: two members named {duplicates}")
 
 
-def _alone(field: FieldDescriptor, read: Read) -> Read:
+def _exclusive(field: FieldDescriptor, read: Read) -> Read:
     """Refuses a second arm of an untagged oneof."""
     oneof = rules.oneof_of(field)
     if oneof is None:
         return read
     name = oneof.name
 
-    def read_alone(item: Any, target: Any, where: Path, violations: list[Violation]) -> None:
+    def read_exclusive(item: Any, target: Any, where: Path, violations: list[Violation]) -> None:
         other = target.WhichOneof(name)
         if other:
             violations.append(Violation(where, f"Input should not be given with '{other}'"))
         else:
             read(item, target, where, violations)
 
-    return read_alone
+    return read_exclusive
 
 
 def _scalar(field: FieldDescriptor) -> Read:
@@ -234,7 +236,7 @@ def _each(name: str, read_item: Read) -> Read:
             violations.append(Violation(where, "Input should be a valid list"))
             return
         if len(value) > MAX_ITEMS:
-            violations.append(too_long(where))
+            violations.append(_too_long(where))
             return
         items = getattr(target, name)
         for index, item in enumerate(value):

@@ -1,4 +1,4 @@
-"""Messages to JSON values, by functions compiled once from descriptors."""
+"""Encodes messages to JSON values, with functions compiled once from descriptors."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ Write = Callable[[Any, dict[str, Any]], None]
 
 
 def encoder(message: Descriptor) -> Encode:
-    """The function from a message of this type to what orjson.dumps takes.
+    """Compiles the function from a message of this type to a value for orjson.dumps.
 
-    Raises UnsupportedError if the message has no JSON form here.
+    Raises:
+        UnsupportedError: the message has no JSON form here.
     """
     return _Compiler().message(message)
 
 
 class _Compiler:
-    """Compiles messages; None stands for "unset" and is shown only where it is wanted."""
+    """Compiles encoders. None stands for "unset" and is shown only if an option says so."""
 
     def __init__(self) -> None:
         self._encoders: dict[str, Encode] = {}
@@ -100,14 +101,14 @@ class _Compiler:
         return lambda message, out: out.__setitem__(key, show(message))
 
     def _member(self, field: FieldDescriptor) -> Encode:
-        """From the message that has the field to its JSON value, None if it is unset."""
+        """The function from the message that has the field to its JSON value; None if unset."""
         show, name = self._shown(field), field.name
         if not field.has_presence:
             return show
         return lambda message: show(message) if message.HasField(name) else None
 
     def _shown(self, field: FieldDescriptor) -> Encode:
-        """The same for a field that is known to be set."""
+        """As `_member`, for a field that is known to be set."""
         rules.check(field)
         get = attrgetter(field.name)
         if rules.is_map(field):
@@ -130,7 +131,7 @@ class _Compiler:
         return mapping
 
     def _value(self, field: FieldDescriptor) -> Encode | None:
-        """From a field's value to JSON, None if the value is the JSON."""
+        """The function from a field's value to JSON; None if the value is used as it is."""
         if field.message_type is not None:
             return self.message(field.message_type)
         if field.type == FieldDescriptor.TYPE_ENUM:
@@ -168,7 +169,7 @@ def _if_true(key: str, show: Encode, test: Encode) -> Write:
 
 
 def _list(get: Encode, value: Encode | None) -> Encode:
-    # To slice is several times cheaper than to iterate over what protobuf gives.
+    # Slicing a repeated field of protobuf is several times faster than iterating over it.
     if value is None:
         return lambda message: get(message)[:]
     return lambda message: [item for item in map(value, get(message)[:]) if item is not None]
@@ -178,22 +179,22 @@ def _enum(field: FieldDescriptor) -> Encode:
     names: dict[int, str] = {}
     for name, number in rules.spellings(field).items():
         names.setdefault(number, name)
-    # A number of a newer proto is shown as such; 0 without a spelling is "unset".
+    # A number from a newer proto is shown as a number; 0 without a spelling is "unset".
     return lambda number: names.get(number, number or None)
 
 
 def _raw_json(text: str) -> Any:
-    """JSON as it is; what is no JSON stays a string, which is read back the same."""
+    """JSON text as the JSON that it is; other text as a string, which decodes to the same text."""
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
-    # A line break between tokens would end a line of an event stream.
+    # A line break between JSON tokens would end the line in an event stream.
     return orjson.Fragment(text.replace("\n", " ").replace("\r", " "))
 
 
 def _shortest(value: float) -> float:
-    """The float with the fewest digits that is the same as float32."""
+    """The number with the fewest digits that is equal in float32."""
     for digits in (6, 7, 8):
         short = float(f"{value:.{digits}g}")
         if struct.unpack("f", struct.pack("f", short))[0] == value:

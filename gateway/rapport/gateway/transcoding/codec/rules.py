@@ -1,4 +1,4 @@
-"""What the options of rest.proto say about descriptors."""
+"""Reads the options of rest.proto from descriptors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INT_RANGES = {
 
 
 class UnsupportedError(Exception):
-    """A descriptor that has no JSON form or no route here; the text says which and why."""
+    """A descriptor has no JSON form or no route here; the text says which and why."""
 
 
 def message_rule(message: Descriptor) -> rest_pb2.MessageRule:
@@ -50,12 +50,12 @@ def json_name(field: FieldDescriptor) -> str:
 
 
 def tag_of(oneof: OneofDescriptor | None) -> str:
-    """The member that names the arm that is set; empty where there is none."""
+    """The member that names the arm that is set; empty for a oneof without a tag."""
     return oneof.GetOptions().Extensions[rest_pb2.union].tag if oneof else ""
 
 
 def spellings(field: FieldDescriptor) -> dict[str, int]:
-    """JSON spelling to number, of an enum field. Number 0 has one only if an option gives it."""
+    """JSON spelling to number, of an enum field. 0 has a spelling only if an option gives it."""
     spelled = (
         (_spelling(value), value.number) for value in cast("EnumDescriptor", field.enum_type).values
     )
@@ -68,7 +68,7 @@ def _spelling(value: EnumValueDescriptor) -> str:
 
 
 def oneof_of(field: FieldDescriptor) -> OneofDescriptor | None:
-    """The oneof that the proto declares the field in; not the one behind `optional`."""
+    """The oneof that the field is declared in; not the synthetic one of an `optional` field."""
     if field.containing_oneof is None:
         return None
     proto = DescriptorProto()
@@ -93,7 +93,7 @@ def is_map(field: FieldDescriptor) -> bool:
 
 
 def map_entry(field: FieldDescriptor) -> tuple[FieldDescriptor, FieldDescriptor]:
-    """The fields that stand for the keys and the values of a map."""
+    """The fields of a map's keys and of its values."""
     key, value = payload(field).fields
     return key, value
 
@@ -117,7 +117,11 @@ def union_arms(message: Descriptor) -> list[FieldDescriptor]:
 
 
 def check(field: FieldDescriptor) -> None:
-    """Raises UnsupportedError for a field that has no JSON form here."""
+    """Checks that a field has a JSON form here.
+
+    Raises:
+        UnsupportedError: it has none.
+    """
     if field.type == FieldDescriptor.TYPE_GROUP:
         raise UnsupportedError(f"{field.full_name}: groups are not supported")
     kind = field.message_type
@@ -125,15 +129,11 @@ def check(field: FieldDescriptor) -> None:
         raise UnsupportedError(f"{field.full_name}: {kind.full_name} is not supported")
     if field_rule(field).raw and field.cpp_type != FieldDescriptor.CPPTYPE_STRING:
         raise UnsupportedError(f"{field.full_name}: only a string can be raw")
-    if field_rule(field).flat and not (kind and tag_of(oneof_of(field)) and is_plain(kind)):
+    if field_rule(field).flat and not (kind and tag_of(oneof_of(field)) and _is_plain(kind)):
         raise UnsupportedError(f"{field.full_name}: only a plain message of a tagged union is flat")
 
 
-def is_plain(message: Descriptor) -> bool:
-    """Whether the JSON is an object of the fields alone."""
-    shaped = message_rule(message).shape or is_map_entry(message)
+def _is_plain(message: Descriptor) -> bool:
+    """Whether the JSON form is an object with one member for each field."""
+    shaped = message_rule(message).shape or message.GetOptions().map_entry
     return not shaped and all(isinstance(member, FieldDescriptor) for member in members(message))
-
-
-def is_map_entry(message: Descriptor) -> bool:
-    return message.GetOptions().map_entry

@@ -1,4 +1,4 @@
-"""JSON values to the values of scalar fields, strictly: nothing is coerced but 1.0 to 1."""
+"""Converts JSON values to the values of scalar fields. Only 1.0 to 1 is coerced."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from rapport.gateway.transcoding.codec import rules
 
 Convert = Callable[[Any], Any]
 
-FLOAT_MAX = 3.4028234663852886e38
+MAX_FLOAT32 = 3.4028234663852886e38
+MIN_INT64 = -(2.0**63)
 
 
 class ScalarError(Exception):
-    """A value that the field cannot hold; the text says what it should be."""
+    """The field cannot hold the value; the text says what it should be."""
 
 
 def converter(field: FieldDescriptor) -> Convert:
-    """The conversion for the field's values; it raises ScalarError."""
+    """The function that converts a value of the field; it raises ScalarError."""
     if field.cpp_type in rules.INT_RANGES:
         return _integer(*rules.INT_RANGES[field.cpp_type])
     if field.type == FieldDescriptor.TYPE_ENUM:
@@ -34,7 +35,7 @@ def converter(field: FieldDescriptor) -> Convert:
 
 
 def key_converter(field: FieldDescriptor) -> Convert:
-    """The conversion for the keys of a map, which JSON has as strings."""
+    """The function that converts a key of a map; in JSON, keys are strings."""
     if field.type == FieldDescriptor.TYPE_STRING:
         return _string
     if field.type == FieldDescriptor.TYPE_BOOL:
@@ -71,10 +72,10 @@ def _double(value: Any) -> float:
 def _float(value: Any) -> float:
     number = _double(value)
     try:
-        struct.pack("<f", number)  # Takes what rounds to the largest float, too.
+        struct.pack("<f", number)  # accepts what rounds to the largest float, too
     except OverflowError as error:
         bound = "less than or equal to " if number > 0 else "greater than or equal to -"
-        raise ScalarError(f"Input should be {bound}{FLOAT_MAX}") from error
+        raise ScalarError(f"Input should be {bound}{MAX_FLOAT32}") from error
     return number
 
 
@@ -102,14 +103,11 @@ def _dump(value: Any) -> str:
         raise ScalarError("Input should not be nested so deeply") from error
 
 
-LOWEST = -(2.0**63)
-
-
 def _integer(low: int, high: int) -> Convert:
     def integer(value: Any) -> int:
         if type(value) is float and value.is_integer():
-            # An integer below 64 bits is read as a float, and may have been rounded up to -2**63.
-            value = int(value) - (value == LOWEST)
+            # orjson parses an integer below -2**63 as a float, which may be rounded up to that.
+            value = int(value) - (value == MIN_INT64)
         if type(value) is not int:
             raise ScalarError("Input should be a valid integer")
         if value > high:
@@ -143,7 +141,7 @@ def _int_key(integer: Convert) -> Convert:
             number = int(key)
         except ValueError:
             number = None
-        # One spelling for each number, or two members could mean one entry.
+        # Only one spelling for each number, as two members must not mean the same entry.
         if str(number) != key:
             raise ScalarError("Input should be a valid integer")
         return integer(number)

@@ -1,4 +1,4 @@
-"""Unions whose arm a member of the object names."""
+"""Tagged unions: a member of the object names the arm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rapport.gateway.transcoding.codec.violations import Path, Violation
 
 
 class TaggedUnion:
-    """A oneof whose arm is named by a member of the object it is part of."""
+    """A oneof whose arm is named by a member, the tag, of the object that it is part of."""
 
     def __init__(self, oneof: OneofDescriptor, compile_field: Callable[..., Read]) -> None:
         self._tag = rules.tag_of(oneof)
@@ -32,7 +32,7 @@ class TaggedUnion:
     def select(
         self, value: dict[str, Any], target: Any, where: Path, violations: list[Violation]
     ) -> Members:
-        """The members beside the tag that it allows; the arm is set, its payload required."""
+        """The members that the tag of `value` allows. Sets the arm and requires its payload."""
         tag: Any = value.get(self._tag)
         field = self._arms.get(tag) if type(tag) is str else None
         if field is None:
@@ -63,4 +63,4 @@ def _flat(field: FieldDescriptor, compile_field: Callable[..., Read]) -> Members
 
 
 def _skip(item: Any, target: Any, where: Path, violations: list[Violation]) -> None:
-    """Reads a member that was dealt with."""
+    """Ignores a member that `select` has read."""

@@ -1,4 +1,4 @@
-"""Unions whose member is chosen by the JSON type."""
+"""Untagged unions: the JSON type of the value chooses the arm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescrip
 from rapport.gateway.transcoding.codec import rules
 from rapport.gateway.transcoding.codec.violations import Path, Violation
 
-# Reads a JSON value into the message that has the field, noting what is wrong.
+# Reads a JSON value into the message that has the field, and appends violations.
 Read = Callable[[Any, Any, Path, list[Violation]], None]
 Members = Mapping[str, Read]
 
@@ -34,15 +34,15 @@ _RAW_TYPES: dict[int, tuple[type, ...]] = {
 class _Arm:
     label: str
     types: tuple[type, ...]
-    keys: frozenset[str] | None  # The members of its object; None if any will do.
+    keys: frozenset[str] | None  # the members of its object; None if it takes any
     is_int: bool
     read: Read
 
 
 def by_type(fields: list[FieldDescriptor], compile_field: Callable[..., Read]) -> Read:
-    """Reads a value as the first of these fields that takes its JSON type.
+    """Compiles the reader of a union: a value is read as the first field that takes its JSON type.
 
-    Among several that take objects it is the first that knows all the members.
+    If several take objects, the first that knows all members of the value is chosen.
     """
     arms = [_arm(field, compile_field(field)) for field in fields]
     takers = {kind: _takers(arms, kind) for kind in (str, bool, int, float, list, dict)}
@@ -57,7 +57,7 @@ def by_type(fields: list[FieldDescriptor], compile_field: Callable[..., Read]) -
 
 def _takers(arms: list[_Arm], kind: type) -> list[_Arm]:
     fitting = [arm for arm in arms if kind in arm.types]
-    # An arm for integers takes 1.0 only where none is there for fractions.
+    # An integer arm takes 1.0 only if no arm takes fractions.
     return sorted(fitting, key=lambda arm: arm.is_int != (kind is int))
 
 
@@ -111,7 +111,7 @@ def _payload_keys(arm: FieldDescriptor) -> set[str]:
 
 
 def _label(field: FieldDescriptor) -> str:
-    """The field's type as pydantic shows it in the path of a union's member."""
+    """The field's type as pydantic names it in the path of a union's arm."""
     if rules.is_map(field):
         return f"dict[str,{_label(rules.map_entry(field)[1])}]"
     if field.is_repeated:

@@ -1,4 +1,4 @@
-"""What is wrong with a JSON document, and where."""
+"""The violations in a JSON document, and the paths of their places."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import reprlib
 from dataclasses import dataclass
 from typing import Any
 
-MAX_DEPTH = 90  # Protobuf itself reads messages nested up to 100 deep.
+MAX_DEPTH = 90  # protobuf parses messages nested up to 100 deep
 MAX_SHOWN = 100
-# Enough to tell of. A document of megabytes could have a million, each with its path.
-MAX_FOUND = 1000
+# A document of megabytes could have a million violations, each with its path.
+MAX_VIOLATIONS = 1000
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = 100
@@ -20,10 +20,7 @@ class TooDeepError(Exception):
 
 
 class Path:
-    """A place in a JSON document, as steps from its root.
-
-    Rendering is put off until there is something to report.
-    """
+    """A place in a JSON document, as steps from its root. Rendered only if it is reported."""
 
     __slots__ = ("depth", "is_arm", "parent", "step")
 
@@ -42,7 +39,7 @@ class Path:
         return Path(self, f"[{index}]")
 
     def arm(self, label: str) -> Path:
-        """The same place, read as one of the types of a union."""
+        """The same place, read as one arm of a union."""
         return Path(self, f".{label}", is_arm=True)
 
     def text(self, *, arms: bool = True) -> str:
@@ -72,36 +69,40 @@ class Violation:
 
 
 class TooManyError(Exception):
-    """There are as many violations as are told of."""
+    """As many violations were found as are reported."""
 
 
 class Violations(list[Violation]):
-    """Violations, up to a number."""
+    """Violations, at most `MAX_VIOLATIONS`."""
 
     def append(self, violation: Violation) -> None:
-        """Raises TooManyError with the last one."""
+        """Appends a violation.
+
+        Raises:
+            TooManyError: it is the last one.
+        """
         super().append(violation)
-        if len(self) == MAX_FOUND:
+        if len(self) == MAX_VIOLATIONS:
             raise TooManyError
 
 
 def extra(where: Path, value: Any) -> Violation:
-    """An input that nothing asks for. Scalars are shown, long ones cut."""
+    """A member that the message does not have. Scalars are shown, long ones cut."""
     shown = "" if isinstance(value, (list, dict)) else f", value: {_REPR.repr(value)}"
     return Violation(where, "Extra inputs are not permitted", shown)
 
 
 class InvalidError(Exception):
-    """A document that is not the message it should be.
+    """A document is no valid message.
 
-    The text lists the violations, `param` is the JSON path of the first, None
-    if that is the document itself.
+    The text lists the violations. `param` is the JSON path of the first one, None if that is the
+    document itself.
     """
 
     def __init__(self, violations: list[Violation]) -> None:
         shown = "; ".join(map(str, violations[:MAX_SHOWN]))
-        least = "at least " if len(violations) == MAX_FOUND else ""
-        many = f"{least}{len(violations)} request validation errors: "
-        super().__init__(many + shown if len(violations) > 1 else shown)
+        at_least = "at least " if len(violations) == MAX_VIOLATIONS else ""
+        heading = f"{at_least}{len(violations)} request validation errors: "
+        super().__init__(heading + shown if len(violations) > 1 else shown)
         self.violations = violations
         self.param = violations[0].where.text(arms=False) or None
