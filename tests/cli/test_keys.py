@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,7 +43,7 @@ def test_a_key_is_printed_once_and_works(run: Run, path: Path) -> None:
     assert (status, errors) == (0, "")
     assert key.startswith("rk-")
     assert len(key) > 40
-    found = KeyStore([], path).find(key.strip().encode())
+    found = asyncio.run(KeyStore([], path).find(key.strip().encode()))
     assert found is not None
     assert found.models == ("a", "b")
     assert found.limits.requests_per_minute == 60
@@ -65,7 +66,7 @@ def test_list(run: Run) -> None:
     name, id_, *terms = one.split()
     assert (name, terms) == ("one", ["models=m", "concurrent=0"])
     assert two.split()[0] == "two"
-    found = KeyStore([], Path("keys.toml")).find(key.strip().encode())
+    found = asyncio.run(KeyStore([], Path("keys.toml")).find(key.strip().encode()))
     assert found is not None
     assert id_ == found.id
     assert key.strip() not in listed
@@ -128,6 +129,6 @@ def test_none_is_lost_when_many_are_added_at_once(path: Path) -> None:
     ]
     printed = [process.communicate()[0].strip() for process in adding]
     store = KeyStore([], path)
-    assert all(store.find(key) for key in printed)
+    assert all(asyncio.run(store.find(key)) for key in printed)
     assert load_keys(path).keys() == {f"k{number}" for number in range(6)}
     assert list(path.parent.iterdir()) == [path]

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
-from threading import Thread
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
-from rapport.common.metrics.endpoint import MOST, Endpoint, exposed, opened
+from rapport.common.metrics import endpoint as module
+from rapport.common.metrics.endpoint import MAX_CONNECTIONS, Endpoint, exposed, opened
 from rapport.common.metrics.registry import new_registry
 from rapport.common.settings import Settings
 
@@ -31,14 +32,22 @@ def opening(registry: CollectorRegistry, host: str) -> Endpoint:
     return endpoint
 
 
+@contextmanager
+def serving(registry: CollectorRegistry) -> Iterator[Endpoint]:
+    with opening(registry, "127.0.0.1") as endpoint:
+        thread = threading.Thread(target=endpoint.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield endpoint
+        finally:
+            endpoint.shutdown()
+            thread.join()
+
+
 @pytest.fixture
 def endpoint(registry: CollectorRegistry) -> Iterator[Endpoint]:
-    with opening(registry, "127.0.0.1") as endpoint:
-        serving = Thread(target=endpoint.serve_forever, args=(0.01,))
-        serving.start()
+    with serving(registry) as endpoint:
         yield endpoint
-        endpoint.shutdown()
-        serving.join()
 
 
 def connected(endpoint: Endpoint) -> socket.socket:
@@ -54,7 +63,7 @@ def test_scrape(endpoint: Endpoint) -> None:
 
 def test_many_at_once(endpoint: Endpoint) -> None:
     """Scrapes at the same time all get their answer."""
-    with ThreadPoolExecutor(MOST) as pool:
+    with ThreadPoolExecutor(MAX_CONNECTIONS // 2) as pool:
         answers = list(pool.map(lambda _: httpx.get(endpoint.url), range(40)))
     assert {answer.status_code for answer in answers} <= {200}
 
@@ -70,18 +79,44 @@ def test_what_is_no_scrape(endpoint: Endpoint, sent: bytes) -> None:
     assert httpx.get(endpoint.url).is_success
 
 
-def test_who_says_nothing_holds_up_nobody(endpoint: Endpoint) -> None:
-    """Beside connections without a request there is room, up to a bound that they cannot pass."""
+def test_silent_connections_hold_up_nobody(endpoint: Endpoint) -> None:
+    """However many connections send no request, scrapes are answered; the oldest is closed."""
     with ExitStack() as stack:
-        silent = [stack.enter_context(connected(endpoint)) for _ in range(MOST - 1)]
+        silent = [stack.enter_context(connected(endpoint)) for _ in range(MAX_CONNECTIONS + 5)]
+        for _ in range(3):
+            assert httpx.get(endpoint.url, timeout=20).is_success
+        assert silent[0].recv(1) == b""
+        assert threading.active_count() < MAX_CONNECTIONS + 20
+
+
+def test_unread_answers_hold_up_nobody(registry: CollectorRegistry) -> None:
+    """Nor do clients that ask and do not read, whatever the size of the answer."""
+    large = Counter("large", "Large.", ["label"], registry=registry)
+    for number in range(20_000):
+        large.labels(f"{number:0100}")
+    with serving(registry) as endpoint, ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS + 5):
+            client = stack.enter_context(connected(endpoint))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert httpx.get(endpoint.url, timeout=60).is_success
+
+
+def trickle(client: socket.socket) -> None:
+    for _ in range(1000):
+        client.sendall(b"G")
+        time.sleep(0.02)
+
+
+def test_a_connection_has_its_time(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that sends a byte now and then is closed in the end."""
+    monkeypatch.setattr(module, "CONNECTION_TIMEOUT_S", 0.5)
+    with serving(registry) as endpoint, connected(endpoint) as client:
+        with pytest.raises(ConnectionError):
+            trickle(client)
         assert httpx.get(endpoint.url).is_success
-        while endpoint._room._value < 1:  # its thread is a moment behind its answer
-            time.sleep(0.01)
-        stack.enter_context(connected(endpoint))
-        with connected(endpoint) as one_more:
-            assert one_more.recv(1) == b""
-        for client in silent:
-            client.close()
 
 
 def test_who_leaves_in_the_middle_is_no_fault(

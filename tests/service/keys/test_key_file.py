@@ -79,6 +79,8 @@ def test_all_of_an_entry() -> None:
         (f'["a b"]\nhash = "{ONE}"', r"a b\.\[key\]: String should match"),
         ("a = 1", "a: Input should be a valid dictionary"),
         (f'[a]\nhash = "{ONE}"\n[b]\nhash = "{ONE}"', "b: its hash is that of a"),
+        ("a = " + "[" * 100_000, "it is nested too deeply"),
+        ("a = " + "9" * 5000, "Exceeds the limit"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(text: str, told: str) -> None:
@@ -104,6 +106,34 @@ def test_what_cannot_be_read_is_told_with_its_name(path: Path) -> None:
             load_keys(path)
     with pytest.raises(KeyFileError, match="Is a directory"):
         load_keys(path.parent)
+    with pytest.raises(KeyFileError, match="/dev/zero: it is not a regular file"):
+        load_keys(Path("/dev/zero"))
+
+
+def test_a_file_that_is_written_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a file may be a file of fewer keys: what changes while it is read is not used."""
+    path.write_text(COMMENTED)
+    path.chmod(0o600)
+    fstat, statuses = os.fstat, []
+
+    def fstat_and_write(descriptor: int) -> os.stat_result:
+        statuses.append(fstat(descriptor))
+        if len(statuses) == 1:
+            path.write_text(COMMENTED * 2)
+        return statuses[-1]
+
+    monkeypatch.setattr(module.os, "fstat", fstat_and_write)
+    with pytest.raises(KeyFileError, match="it was written while it was read"):
+        load_keys(path)
+
+
+def test_a_file_that_is_too_large(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be a file of keys does not fill the memory."""
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 1 << 20)
+    path.write_text("#" * ((1 << 20) + 1))
+    path.chmod(0o600)
+    with pytest.raises(KeyFileError, match="it is larger than 1 MiB"):
+        load_keys(path)
 
 
 @pytest.mark.parametrize("others", [0o620, 0o602])

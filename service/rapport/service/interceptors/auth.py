@@ -21,7 +21,7 @@ def authenticate(key_store: KeyStore) -> Scope:
     @asynccontextmanager
     async def scope(context: RequestContext) -> AsyncIterator[None]:
         scheme, _, token = metadata_value(context.rpc, "authorization").partition(" ")
-        key = key_store.find(token.strip().encode())
+        key = await key_store.find(token.strip().encode())
         if scheme.lower() != "bearer" or key is None:
             raise UnauthenticatedError
         context.key = key

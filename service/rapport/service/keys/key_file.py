@@ -15,6 +15,7 @@ import fcntl
 import logging
 import os
 import re
+import stat
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,9 @@ from rapport.service.keys.limits import KeyLimits
 logger = logging.getLogger("rapport.keys")
 
 KEY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# 50,000 keys with limits take 15 MiB.
+MAX_FILE_BYTES = 64 << 20
+MAX_REPORTED_ERRORS = 5
 
 
 class KeyFileError(ValueError):
@@ -49,6 +53,7 @@ class KeyEntry(KeyLimits):
 
 
 KeyEntries = Mapping[str, KeyEntry]
+FileStamp = tuple[int, int, int]
 _ENTRIES = TypeAdapter(dict[Annotated[str, Field(pattern=rf"^{KEY_NAME.pattern}$")], KeyEntry])
 
 
@@ -56,7 +61,8 @@ def load_keys(path: Path) -> KeyEntries:
     """Reads the keys, by name.
 
     Raises:
-        KeyFileError: the file is missing, writable by others, or malformed.
+        KeyFileError: the file is missing, no regular file, too large, writable by others, written
+            while it is read, or malformed.
     """
     with _errors_naming(path):
         return parse_keys(_read(path))
@@ -70,11 +76,13 @@ def parse_keys(text: str) -> KeyEntries:
     """
     try:
         entries = _ENTRIES.validate_python(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise KeyFileError(str(error)) from None
     except ValidationError as error:
-        errors = error.errors(include_input=False)
+        errors = error.errors(include_input=False)[:MAX_REPORTED_ERRORS]
         raise KeyFileError("; ".join(map(describe_error, errors))) from None
+    except RecursionError:
+        raise KeyFileError("it is nested too deeply") from None
+    except ValueError as error:  # also of integers with thousands of digits
+        raise KeyFileError(str(error)) from None
     names: dict[str, str] = {}
     for name, entry in entries.items():
         if (other := names.setdefault(entry.hash, name)) != name:
@@ -125,13 +133,30 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if mode & 0o022:
+    with open(path, encoding="utf-8", opener=_open_at_once) as file:
+        before = os.fstat(file.fileno())
+        if not stat.S_ISREG(before.st_mode):
+            raise KeyFileError("it is not a regular file")
+        if before.st_size > MAX_FILE_BYTES:
+            raise KeyFileError(f"it is larger than {MAX_FILE_BYTES >> 20} MiB")
+        if before.st_mode & 0o022:
             raise KeyFileError("others may write to it: chmod go-w")
-        if mode & 0o004:
+        if before.st_mode & 0o004:
             logger.warning("%s is readable by everybody: it lists models and limits", path)
-        return file.read()
+        text = file.read(MAX_FILE_BYTES)
+        if file_stamp(os.fstat(file.fileno())) != file_stamp(before):
+            raise KeyFileError("it was written while it was read")
+        return text
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens a file, also a FIFO that nobody writes to, for which opening would wait."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def file_stamp(status: os.stat_result) -> FileStamp:
+    """A value that changes with a file's contents."""
+    return status.st_ino, status.st_ctime_ns, status.st_size
 
 
 def _replace(path: Path, text: str) -> None:

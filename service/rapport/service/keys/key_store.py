@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,17 +10,23 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from rapport.service.keys.key_file import KeyEntries, KeyFileError, load_keys
+from rapport.service.keys.key_file import (
+    FileStamp,
+    KeyEntries,
+    KeyFileError,
+    file_stamp,
+    load_keys,
+)
 from rapport.service.keys.limits import KeyLimits
 
 logger = logging.getLogger("rapport.keys")
 
 # How often the file is checked for changes, at most.
 CHECK_INTERVAL_S = 1.0
+# How long a caller waits for a change of the file to be read.
+MAX_WAIT_S = 0.1
 # The first dozen hexadecimal digits of a key's hash identify the key and do not reveal it.
 KEY_ID_LENGTH = 12
-
-FileStamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +45,11 @@ class Key:
 
 
 class KeyStore:
-    """Finds the key that a caller presents.
+    """Finds the key that a caller presents. For one event loop.
 
-    The file is checked when a key is looked up, at most once in CHECK_INTERVAL_S seconds. While it
-    cannot be used, its last good state holds. Its keys take precedence over those of the settings.
+    The file is checked when a key is looked up, at most once in CHECK_INTERVAL_S seconds, and read
+    in a thread. While it cannot be used, its last good state holds. Its keys take precedence over
+    those of the settings.
     """
 
     def __init__(
@@ -61,27 +68,37 @@ class KeyStore:
         self._defaults = defaults or KeyLimits()
         self._clock = clock
         self._settings_keys = [Key(hash_key(key.encode()), self._defaults) for key in keys]
-        self._keys = tuple(self._settings_keys)
+        self._keys = {key.hash: key for key in self._settings_keys}
         self._stamp: FileStamp | None = None
         self._last_error = ""
         self._checked_at = clock()
+        self._check: asyncio.Task[None] | None = None
         if key_file is not None:
             self._load(key_file)
 
-    def find(self, presented: bytes) -> Key | None:
-        """The key, or None if it is unknown. Takes the same time for all unknown keys."""
-        self._refresh()
-        wanted = hash_key(presented)
-        matches = [key for key in self._keys if hmac.compare_digest(key.hash, wanted)]
-        return matches[0] if matches else None
+    async def find(self, presented: bytes) -> Key | None:
+        """The key, or None if it is unknown.
 
-    def _refresh(self) -> None:
+        Keys are looked up by their hash, so that the time tells nothing of a key.
+        """
+        if self._key_file is not None:
+            await self._check_file(self._key_file)
+        return self._keys.get(hash_key(presented))
+
+    async def _check_file(self, path: Path) -> None:
+        """Applies a change of the file. A file that takes long is not waited for."""
         now = self._clock()
-        if self._key_file is None or now - self._checked_at < CHECK_INTERVAL_S:
-            return
-        self._checked_at = now
+        is_idle = self._check is None or self._check.done()
+        if is_idle and now - self._checked_at >= CHECK_INTERVAL_S:
+            self._checked_at = now
+            self._check = asyncio.create_task(asyncio.to_thread(self._reload, path))
+        if self._check is not None and not self._check.done():
+            patience_s = max(0.0, self._checked_at + MAX_WAIT_S - now)
+            await asyncio.wait({self._check}, timeout=patience_s)
+
+    def _reload(self, path: Path) -> None:
         try:
-            self._load(self._key_file)
+            self._load(path)
         except KeyFileError as error:
             if str(error) != self._last_error:
                 self._last_error = str(error)
@@ -89,13 +106,13 @@ class KeyStore:
 
     def _load(self, path: Path) -> None:
         """Reads the file if it has changed since it was last read successfully."""
-        stamp = _file_stamp(path)
+        stamp = _stamp_of(path)
         if stamp is not None and stamp == self._stamp:
             return
         entries = load_keys(path)
         self._stamp = stamp
         self._last_error = ""
-        self._keys = tuple(self._merged(entries))
+        self._keys = {key.hash: key for key in self._merged(entries)}
         logger.info("%d API keys in %s", len(entries), path)
 
     def _merged(self, entries: KeyEntries) -> Iterator[Key]:
@@ -112,10 +129,9 @@ def hash_key(key: bytes) -> str:
     return sha256(key).hexdigest()
 
 
-def _file_stamp(path: Path) -> FileStamp | None:
-    """A value that changes with the file's contents; None if the file cannot be examined."""
+def _stamp_of(path: Path) -> FileStamp | None:
+    """None if the file cannot be examined."""
     try:
-        status = path.stat()
+        return file_stamp(path.stat())
     except OSError:
         return None
-    return status.st_ino, status.st_ctime_ns, status.st_size
