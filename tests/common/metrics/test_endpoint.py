@@ -89,13 +89,18 @@ def test_silent_connections_hold_up_nobody(endpoint: Endpoint) -> None:
         assert threading.active_count() < MAX_CONNECTIONS + 20
 
 
-def test_unread_answers_hold_up_nobody(registry: CollectorRegistry) -> None:
+def test_unread_answers_hold_up_nobody(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nor do clients that ask and do not read, whatever the size of the answer."""
+    monkeypatch.setattr(module, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(module, "CONNECTION_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(module._Handler, "timeout", 60.0)
     large = Counter("large", "Large.", ["label"], registry=registry)
     for number in range(20_000):
         large.labels(f"{number:0100}")
     with serving(registry) as endpoint, ExitStack() as stack:
-        for _ in range(MAX_CONNECTIONS + 5):
+        for _ in range(5):
             client = stack.enter_context(connected(endpoint))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.sendall(b"GET / HTTP/1.0\r\n\r\n")
