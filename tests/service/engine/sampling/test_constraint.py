@@ -139,6 +139,23 @@ def test_a_grammar_that_explodes_later(compiler: GrammarCompiler, vocabulary: Vo
     assert time.process_time() - began < 3
 
 
+def test_an_ambiguous_grammar_is_refused(compiler: GrammarCompiler) -> None:
+    """Where a text can be read in many ways, the work in a row grows with the cube of them."""
+    source = r"""start: e
+e: e e e | e e | /[ -~]/ | /[ -~]/ /[ -~]/"""
+    began = time.process_time()
+    with pytest.raises(GrammarError, match="Too many items"):
+        compiler.compile(source)
+    assert time.process_time() - began < 3
+
+
+def test_a_long_right_recursive_list(compiler: GrammarCompiler, vocabulary: Vocabulary) -> None:
+    """A list that people write so may have hundreds of elements."""
+    constraint = compiler.compile('start: item | item "," start\nitem: /[a-z]+/').start()
+    follow(constraint, vocabulary.encode_text(",".join(["word"] * 300)))
+    assert constraint.complete
+
+
 @pytest.mark.parametrize(
     "source",
     ["", "start: missing", "start: /(/", r"start: /[^\s\S]/", "start: a\na: a", 'start: "x" start'],
