@@ -31,7 +31,7 @@ class _ContextLengthExceededBehavior:
 class _ContextLengthExceededBehaviorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ContextLengthExceededBehavior.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_UNSPECIFIED: _ContextLengthExceededBehavior.ValueType  # 0
-    """As truncate."""
+    """Same as truncate."""
     CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE: _ContextLengthExceededBehavior.ValueType  # 1
     """Lower max_tokens to what fits. The default."""
     CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR: _ContextLengthExceededBehavior.ValueType  # 2
@@ -41,7 +41,7 @@ class ContextLengthExceededBehavior(_ContextLengthExceededBehavior, metaclass=_C
     """What to do when prompt and max_tokens exceed the model's context."""
 
 CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_UNSPECIFIED: ContextLengthExceededBehavior.ValueType  # 0
-"""As truncate."""
+"""Same as truncate."""
 CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE: ContextLengthExceededBehavior.ValueType  # 1
 """Lower max_tokens to what fits. The default."""
 CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR: ContextLengthExceededBehavior.ValueType  # 2
@@ -83,7 +83,7 @@ class _ServiceTier:
 class _ServiceTierEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServiceTier.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SERVICE_TIER_UNSPECIFIED: _ServiceTier.ValueType  # 0
-    """As auto."""
+    """Same as auto."""
     SERVICE_TIER_AUTO: _ServiceTier.ValueType  # 1
     """The server decides."""
     SERVICE_TIER_DEFAULT: _ServiceTier.ValueType  # 2
@@ -94,10 +94,10 @@ class _ServiceTierEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServiceTi
     """Before the others."""
 
 class ServiceTier(_ServiceTier, metaclass=_ServiceTierEnumTypeWrapper):
-    """The order that a request has among those waiting."""
+    """The priority of a request among those that wait."""
 
 SERVICE_TIER_UNSPECIFIED: ServiceTier.ValueType  # 0
-"""As auto."""
+"""Same as auto."""
 SERVICE_TIER_AUTO: ServiceTier.ValueType  # 1
 """The server decides."""
 SERVICE_TIER_DEFAULT: ServiceTier.ValueType  # 2
@@ -115,7 +115,7 @@ class _ReasoningLevel:
 class _ReasoningLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasoningLevel.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     REASONING_LEVEL_UNSPECIFIED: _ReasoningLevel.ValueType  # 0
-    """Not said."""
+    """Not set."""
     REASONING_LEVEL_NONE: _ReasoningLevel.ValueType  # 1
     """Not at all."""
     REASONING_LEVEL_LOW: _ReasoningLevel.ValueType  # 2
@@ -129,7 +129,7 @@ class ReasoningLevel(_ReasoningLevel, metaclass=_ReasoningLevelEnumTypeWrapper):
     """How much a reasoning model is to think."""
 
 REASONING_LEVEL_UNSPECIFIED: ReasoningLevel.ValueType  # 0
-"""Not said."""
+"""Not set."""
 REASONING_LEVEL_NONE: ReasoningLevel.ValueType  # 1
 """Not at all."""
 REASONING_LEVEL_LOW: ReasoningLevel.ValueType  # 2
@@ -147,23 +147,23 @@ class _ReasoningHistory:
 class _ReasoningHistoryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasoningHistory.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     REASONING_HISTORY_UNSPECIFIED: _ReasoningHistory.ValueType  # 0
-    """Not said."""
+    """Not set."""
     REASONING_HISTORY_DISABLED: _ReasoningHistory.ValueType  # 1
     """It is left out."""
     REASONING_HISTORY_INTERLEAVED: _ReasoningHistory.ValueType  # 2
-    """That since the last user message is kept."""
+    """Reasoning since the last user message is kept."""
     REASONING_HISTORY_PRESERVED: _ReasoningHistory.ValueType  # 3
     """It is all kept."""
 
 class ReasoningHistory(_ReasoningHistory, metaclass=_ReasoningHistoryEnumTypeWrapper):
-    """What becomes of the reasoning of earlier turns."""
+    """What happens to the reasoning of earlier turns."""
 
 REASONING_HISTORY_UNSPECIFIED: ReasoningHistory.ValueType  # 0
-"""Not said."""
+"""Not set."""
 REASONING_HISTORY_DISABLED: ReasoningHistory.ValueType  # 1
 """It is left out."""
 REASONING_HISTORY_INTERLEAVED: ReasoningHistory.ValueType  # 2
-"""That since the last user message is kept."""
+"""Reasoning since the last user message is kept."""
 REASONING_HISTORY_PRESERVED: ReasoningHistory.ValueType  # 3
 """It is all kept."""
 Global___ReasoningHistory: _TypeAlias = ReasoningHistory  # noqa: Y015
@@ -266,7 +266,7 @@ class CreateChatCompletionRequest(_message.Message):
     model: _builtins.str
     """The id of the model. Required."""
     max_tokens: _builtins.int
-    """The most tokens to generate, at least 1. Default: the server's (2048).
+    """The maximum number of tokens to generate, at least 1. Default: the server's (2048).
     Lowered to what fits the context, unless context_length_exceeded_behavior is error.
     """
     prompt_truncate_len: _builtins.int
@@ -286,8 +286,8 @@ class CreateChatCompletionRequest(_message.Message):
     n: _builtins.int
     """How many completions to generate, 1 to 128. Default 1."""
     stream: _builtins.bool
-    """REST only: asks for server-sent events. Over gRPC the RPC says it; when set
-    it must agree.
+    """REST only: asks for server-sent events. Over gRPC the RPC decides; if this is
+    set, it must agree.
     """
     context_length_exceeded_behavior: Global___ContextLengthExceededBehavior.ValueType
     """What to do when prompt and max_tokens exceed the model's context."""
@@ -310,7 +310,7 @@ class CreateChatCompletionRequest(_message.Message):
     multiplies those below, 0 to 2. Default 1.
     """
     mirostat_target: _builtins.float
-    """The surprise, in bits, that mirostat sampling holds to. Default: off."""
+    """The surprise, in bits, that mirostat sampling aims at. Default: off."""
     mirostat_lr: _builtins.float
     """How fast mirostat corrects itself. Default 0.1."""
     max_completion_tokens: _builtins.int
@@ -318,17 +318,17 @@ class CreateChatCompletionRequest(_message.Message):
     echo: _builtins.bool
     """Return the prompt before the completion. Default false."""
     echo_last: _builtins.int
-    """Return the last so many tokens of the prompt before the completion."""
+    """Return this many of the last tokens of the prompt before the completion."""
     ignore_eos: _builtins.bool
-    """Generate on after the end of the turn, to max_tokens. Default false."""
+    """Continue after the end of the turn, up to max_tokens. Default false."""
     raw_output: _builtins.bool
     """Return the prompt and completion as the model saw them. Default false."""
     return_token_ids: _builtins.bool
     """Return token ids. Default false."""
     perf_metrics_in_response: _builtins.bool
-    """Return how the request ran. Default false."""
+    """Return performance figures of the request. Default false."""
     reasoning_history: Global___ReasoningHistory.ValueType
-    """What becomes of the reasoning of earlier turns."""
+    """What happens to the reasoning of earlier turns."""
     prompt_cache_key: _builtins.str
     """Requests with the same key are likely to share a prefix."""
     prompt_cache_isolation_key: _builtins.str
@@ -336,7 +336,7 @@ class CreateChatCompletionRequest(_message.Message):
     safe_tokenization: _builtins.bool
     """Whether text of messages never becomes a special token."""
     service_tier: Global___ServiceTier.ValueType
-    """The order among waiting requests."""
+    """The priority among waiting requests."""
     safety_identifier: _builtins.str
     """A stable id of the end user. Not used."""
     store: _builtins.bool
@@ -351,7 +351,7 @@ class CreateChatCompletionRequest(_message.Message):
 
     @_builtins.property
     def stop(self) -> Global___StopSequences:
-        """Up to 4 texts that end generation. The answer includes the one that came."""
+        """Up to 4 texts that end generation. The answer includes the one that was generated."""
 
     @_builtins.property
     def response_format(self) -> _format_pb2.ResponseFormat:
@@ -644,7 +644,7 @@ class StreamOptions(_message.Message):
     INCLUDE_USAGE_FIELD_NUMBER: _builtins.int
     include_usage: _builtins.bool
     """REST only. True: usage comes in a chunk of its own, without choices, at the
-    end. False: it does not come. Unset: it rides on the last chunk.
+    end. False: there is no usage. Unset: it is on the last chunk.
     """
     def __init__(
         self,
@@ -675,7 +675,7 @@ class ReasoningEffort(_message.Message):
     enabled: _builtins.bool
     """True: medium. False: none."""
     budget: _builtins.int
-    """Tokens to think at most."""
+    """The maximum number of tokens to think."""
     def __init__(
         self,
         *,
@@ -733,7 +733,7 @@ class ThinkingEnabled(_message.Message):
 
     BUDGET_TOKENS_FIELD_NUMBER: _builtins.int
     budget_tokens: _builtins.int
-    """Tokens to think at most, at least 1024."""
+    """The maximum number of tokens to think, at least 1024."""
     def __init__(
         self,
         *,
@@ -878,7 +878,7 @@ class CreateChatCompletionResponse(_message.Message):
 
     @_builtins.property
     def perf_metrics(self) -> _usage_pb2.PerfMetrics:
-        """How the request ran, if asked for."""
+        """Performance figures, if asked for."""
 
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -917,7 +917,7 @@ class Choice(_message.Message):
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     RAW_OUTPUT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Its place among the n."""
+    """Its index, from 0 to n - 1."""
     finish_reason: Global___FinishReason.ValueType
     """Why it ended."""
     @_builtins.property
@@ -1037,7 +1037,7 @@ class StreamChatCompletionResponse(_message.Message):
 
     @_builtins.property
     def perf_metrics(self) -> _usage_pb2.PerfMetrics:
-        """How the request ran, if asked for; on the last piece."""
+        """Performance figures, if asked for; on the last piece."""
 
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -1076,7 +1076,7 @@ class ChoiceDelta(_message.Message):
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     RAW_OUTPUT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Its place among the n."""
+    """Its index, from 0 to n - 1."""
     finish_reason: Global___FinishReason.ValueType
     """Why it ended; on the choice's last piece."""
     @_builtins.property

@@ -103,7 +103,7 @@ class ChatServiceServicer:
     def StreamChatCompletion(self, request, context):
         """Answers a conversation as it is generated: for each choice a message with
         the role, messages with content, and one with the finish reason. Usage is on
-        the last message of the stream. Joined, the deltas are the unary answer.
+        the last message of the stream. The deltas, joined, equal the unary answer.
 
         ```json
         {
@@ -126,7 +126,7 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Tokenize(self, request, context):
-        """Tells the tokens of a text or of a conversation, for callers that plan their context.
+        """Returns the tokens of a text or of a conversation, for callers that plan their context.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

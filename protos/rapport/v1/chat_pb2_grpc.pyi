@@ -75,7 +75,7 @@ class ChatServiceStub:
     StreamChatCompletion: _grpc.UnaryStreamMultiCallable[_chat_pb2.CreateChatCompletionRequest, _chat_pb2.StreamChatCompletionResponse]
     """Answers a conversation as it is generated: for each choice a message with
     the role, messages with content, and one with the finish reason. Usage is on
-    the last message of the stream. Joined, the deltas are the unary answer.
+    the last message of the stream. The deltas, joined, equal the unary answer.
 
     ```json
     {
@@ -94,7 +94,7 @@ class ChatServiceStub:
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_tokenize_pb2.TokenizeRequest, _tokenize_pb2.TokenizeResponse]
-    """Tells the tokens of a text or of a conversation, for callers that plan their context."""
+    """Returns the tokens of a text or of a conversation, for callers that plan their context."""
 
 @_typing.type_check_only
 class ChatServiceAsyncStub(ChatServiceStub):
@@ -142,7 +142,7 @@ class ChatServiceAsyncStub(ChatServiceStub):
     StreamChatCompletion: _aio.UnaryStreamMultiCallable[_chat_pb2.CreateChatCompletionRequest, _chat_pb2.StreamChatCompletionResponse]  # type: ignore[assignment]
     """Answers a conversation as it is generated: for each choice a message with
     the role, messages with content, and one with the finish reason. Usage is on
-    the last message of the stream. Joined, the deltas are the unary answer.
+    the last message of the stream. The deltas, joined, equal the unary answer.
 
     ```json
     {
@@ -161,7 +161,7 @@ class ChatServiceAsyncStub(ChatServiceStub):
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     Tokenize: _aio.UnaryUnaryMultiCallable[_tokenize_pb2.TokenizeRequest, _tokenize_pb2.TokenizeResponse]  # type: ignore[assignment]
-    """Tells the tokens of a text or of a conversation, for callers that plan their context."""
+    """Returns the tokens of a text or of a conversation, for callers that plan their context."""
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     """Chat completions. Errors are gRPC statuses with google.rpc details: ErrorInfo
@@ -218,7 +218,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_chat_pb2.StreamChatCompletionResponse], _abc.AsyncIterator[_chat_pb2.StreamChatCompletionResponse]]:
         """Answers a conversation as it is generated: for each choice a message with
         the role, messages with content, and one with the finish reason. Usage is on
-        the last message of the stream. Joined, the deltas are the unary answer.
+        the last message of the stream. The deltas, joined, equal the unary answer.
 
         ```json
         {
@@ -243,6 +243,6 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tokenize_pb2.TokenizeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tokenize_pb2.TokenizeResponse, _abc.Awaitable[_tokenize_pb2.TokenizeResponse]]:
-        """Tells the tokens of a text or of a conversation, for callers that plan their context."""
+        """Returns the tokens of a text or of a conversation, for callers that plan their context."""
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,11 +27,11 @@ class _Role:
 class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ROLE_UNSPECIFIED: _Role.ValueType  # 0
-    """Not said; refused in a request."""
+    """Not set; refused in a request."""
     ROLE_SYSTEM: _Role.ValueType  # 1
-    """Instructions that stand above the conversation."""
+    """Instructions for the whole conversation."""
     ROLE_USER: _Role.ValueType  # 2
-    """The person or program that asks."""
+    """The person or program that the model answers."""
     ROLE_ASSISTANT: _Role.ValueType  # 3
     """The model."""
     ROLE_TOOL: _Role.ValueType  # 4
@@ -43,11 +43,11 @@ class Role(_Role, metaclass=_RoleEnumTypeWrapper):
     """Who speaks in a message."""
 
 ROLE_UNSPECIFIED: Role.ValueType  # 0
-"""Not said; refused in a request."""
+"""Not set; refused in a request."""
 ROLE_SYSTEM: Role.ValueType  # 1
-"""Instructions that stand above the conversation."""
+"""Instructions for the whole conversation."""
 ROLE_USER: Role.ValueType  # 2
-"""The person or program that asks."""
+"""The person or program that the model answers."""
 ROLE_ASSISTANT: Role.ValueType  # 3
 """The model."""
 ROLE_TOOL: Role.ValueType  # 4
@@ -78,7 +78,7 @@ class ChatMessage(_message.Message):
     """The reasoning that came before the content of an assistant's turn."""
     @_builtins.property
     def content(self) -> Global___ChatContent:
-        """What is said. Required, except of an assistant that calls tools."""
+        """The content. Required, except in an assistant message with tool calls."""
 
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.ToolCall]:

@@ -26,27 +26,27 @@ class _State:
 class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_State.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     STATE_UNSPECIFIED: _State.ValueType  # 0
-    """Never told."""
+    """Not used."""
     STATE_LOADING: _State.ValueType  # 1
     """The model is loading."""
     STATE_SERVING: _State.ValueType  # 2
-    """Requests are taken."""
+    """Requests are accepted."""
     STATE_DRAINING: _State.ValueType  # 3
-    """Running answers finish, no request is taken."""
+    """Requests in flight finish, new ones are refused."""
     STATE_DEAD: _State.ValueType  # 4
     """The engine died; the process should be started again."""
 
 class State(_State, metaclass=_StateEnumTypeWrapper):
-    """Whether the service takes work."""
+    """Whether the service accepts requests."""
 
 STATE_UNSPECIFIED: State.ValueType  # 0
-"""Never told."""
+"""Not used."""
 STATE_LOADING: State.ValueType  # 1
 """The model is loading."""
 STATE_SERVING: State.ValueType  # 2
-"""Requests are taken."""
+"""Requests are accepted."""
 STATE_DRAINING: State.ValueType  # 3
-"""Running answers finish, no request is taken."""
+"""Requests in flight finish, new ones are refused."""
 STATE_DEAD: State.ValueType  # 4
 """The engine died; the process should be started again."""
 Global___State: _TypeAlias = State  # noqa: Y015
@@ -70,7 +70,7 @@ Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
 
 @_typing.final
 class GetStatusResponse(_message.Message):
-    """The status. While the model is loading, what tells of it is missing."""
+    """The status. While the model is loading, the fields about it are absent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -82,7 +82,7 @@ class GetStatusResponse(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     PREFIX_CACHE_FIELD_NUMBER: _builtins.int
     state: Global___State.ValueType
-    """Whether the service takes work."""
+    """Whether the service accepts requests."""
     version: _builtins.str
     """The version of the service."""
     uptime_seconds: _builtins.float
@@ -101,7 +101,7 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def prefix_cache(self) -> Global___PrefixCache:
-        """What is kept of prompts."""
+        """The prefix cache."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class ServedModel(_message.Message):
     id: _builtins.str
     """The id to name it by in requests."""
     precision: _builtins.str
-    """How its weights and its keys and values are kept."""
+    """The format of its weights and of its keys and values."""
     provider: _builtins.str
     """Where it runs: "cpu" or "cuda"."""
     context_length: _builtins.int
@@ -172,23 +172,23 @@ class Occupancy(_message.Message):
     KV_BYTES_FIELD_NUMBER: _builtins.int
     KV_BUDGET_BYTES_FIELD_NUMBER: _builtins.int
     slots: _builtins.int
-    """Completions that may run at once."""
+    """Completions that can run at once."""
     slots_used: _builtins.int
     """Completions that run."""
     waiting_requests: _builtins.int
-    """Requests in line."""
+    """Requests that wait for a slot."""
     waiting_prompt_tokens: _builtins.int
-    """Tokens of their prompts."""
+    """Prompt tokens of the requests that wait."""
     kv_tokens: _builtins.int
     """Tokens whose keys and values the slots hold."""
     kv_reserved_tokens: _builtins.int
     """Tokens that the running completions may grow to."""
     kv_budget_tokens: _builtins.int
-    """Tokens that all may grow to."""
+    """Tokens that all slots may hold together."""
     kv_bytes: _builtins.int
     """Bytes that the slots' keys and values take."""
     kv_budget_bytes: _builtins.int
-    """Bytes that they may grow to."""
+    """Bytes that they may take."""
     def __init__(
         self,
         *,
@@ -212,8 +212,8 @@ Global___Occupancy: _TypeAlias = Occupancy  # noqa: Y015
 
 @_typing.final
 class RequestCounts(_message.Message):
-    """Requests for completions since the start. Those accepted equal the sum of the
-    others whenever nothing runs.
+    """Requests for completions since the start. While none is in flight, `accepted`
+    is the sum of the others.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -223,13 +223,13 @@ class RequestCounts(_message.Message):
     CANCELLED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
-    """Those that got in line."""
+    """Requests that were accepted into the queue."""
     finished: _builtins.int
-    """Those that were answered."""
+    """Requests that were answered."""
     cancelled: _builtins.int
-    """Those whose caller left or whose deadline passed."""
+    """Requests whose caller disconnected or whose deadline expired."""
     failed: _builtins.int
-    """Those that the service could not finish."""
+    """Requests that the service could not finish."""
     def __init__(
         self,
         *,
@@ -248,7 +248,7 @@ Global___RequestCounts: _TypeAlias = RequestCounts  # noqa: Y015
 
 @_typing.final
 class PrefixCache(_message.Message):
-    """Computed beginnings of prompts that are kept for others that begin alike."""
+    """The prefix cache: keys and values of prompts, for later prompts with the same prefix."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -259,17 +259,17 @@ class PrefixCache(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     BUDGET_BYTES_FIELD_NUMBER: _builtins.int
     hits: _builtins.int
-    """Prompts of which a part was kept."""
+    """Prompts of which a prefix was cached."""
     misses: _builtins.int
-    """Prompts of which nothing was."""
+    """Prompts of which nothing was cached."""
     evictions: _builtins.int
-    """Blocks that made room for others."""
+    """Blocks that were evicted to make room."""
     blocks: _builtins.int
-    """Blocks that are kept."""
+    """Blocks in the cache."""
     bytes: _builtins.int
-    """Bytes that they take."""
+    """Bytes that the blocks take."""
     budget_bytes: _builtins.int
-    """Bytes that they may grow to."""
+    """Bytes that the blocks may take."""
     def __init__(
         self,
         *,

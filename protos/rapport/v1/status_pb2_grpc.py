@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class StatusServiceStub:
-    """How the service is, for those who run it.
+    """The state of the service, for operators.
     """
 
     def __init__(self, channel):
@@ -43,12 +43,12 @@ class StatusServiceStub:
 
 
 class StatusServiceServicer:
-    """How the service is, for those who run it.
+    """The state of the service, for operators.
     """
 
     def GetStatus(self, request, context):
-        """Tells what the service does and holds. It answers while the model is
-        loading and while the service is draining, too.
+        """Returns the state, the load and the counts of the service. It also answers
+        while the model is loading and while the service is draining.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,7 +71,7 @@ def add_StatusServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StatusService:
-    """How the service is, for those who run it.
+    """The state of the service, for operators.
     """
 
     @staticmethod

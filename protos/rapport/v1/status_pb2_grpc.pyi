@@ -27,29 +27,29 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class StatusServiceStub:
-    """How the service is, for those who run it."""
+    """The state of the service, for operators."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> StatusServiceAsyncStub: ...
     GetStatus: _grpc.UnaryUnaryMultiCallable[_status_pb2.GetStatusRequest, _status_pb2.GetStatusResponse]
-    """Tells what the service does and holds. It answers while the model is
-    loading and while the service is draining, too.
+    """Returns the state, the load and the counts of the service. It also answers
+    while the model is loading and while the service is draining.
     """
 
 @_typing.type_check_only
 class StatusServiceAsyncStub(StatusServiceStub):
-    """How the service is, for those who run it."""
+    """The state of the service, for operators."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_status_pb2.GetStatusRequest, _status_pb2.GetStatusResponse]  # type: ignore[assignment]
-    """Tells what the service does and holds. It answers while the model is
-    loading and while the service is draining, too.
+    """Returns the state, the load and the counts of the service. It also answers
+    while the model is loading and while the service is draining.
     """
 
 class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
-    """How the service is, for those who run it."""
+    """The state of the service, for operators."""
 
     @_abc_1.abstractmethod
     def GetStatus(
@@ -57,8 +57,8 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _status_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_status_pb2.GetStatusResponse, _abc.Awaitable[_status_pb2.GetStatusResponse]]:
-        """Tells what the service does and holds. It answers while the model is
-        loading and while the service is draining, too.
+        """Returns the state, the load and the counts of the service. It also answers
+        while the model is loading and while the service is draining.
         """
 
 def add_StatusServiceServicer_to_server(servicer: StatusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

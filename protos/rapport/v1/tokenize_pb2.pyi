@@ -33,14 +33,14 @@ class TokenizeRequest(_message.Message):
     model: _builtins.str
     """The id of the model. Required."""
     text: _builtins.str
-    """A text, taken as nothing but text. Not with messages."""
+    """A text; nothing in it is read as a special token. Not with messages."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ChatMessage]:
         """A conversation; its tokens are those of the prompt up to the answer. Not with text."""
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.Tool]:
-        """The tools that the prompt tells of."""
+        """The tools that the prompt describes."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class TokenizeResponse(_message.Message):
 
     @_builtins.property
     def pieces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The tokens' texts, special tokens spelled out; a part of a character shows as U+FFFD."""
+        """The tokens' texts, special tokens by name; a part of a character is shown as U+FFFD."""
 
     def __init__(
         self,

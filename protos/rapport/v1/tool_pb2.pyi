@@ -24,7 +24,7 @@ class _ToolChoiceMode:
 class _ToolChoiceModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolChoiceMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     TOOL_CHOICE_MODE_UNSPECIFIED: _ToolChoiceMode.ValueType  # 0
-    """Not said."""
+    """Not set."""
     TOOL_CHOICE_MODE_AUTO: _ToolChoiceMode.ValueType  # 1
     """The model decides. The default where there are tools."""
     TOOL_CHOICE_MODE_NONE: _ToolChoiceMode.ValueType  # 2
@@ -35,10 +35,10 @@ class _ToolChoiceModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolCh
     """Another spelling of required."""
 
 class ToolChoiceMode(_ToolChoiceMode, metaclass=_ToolChoiceModeEnumTypeWrapper):
-    """How far the model may choose to call tools."""
+    """Whether the model calls tools."""
 
 TOOL_CHOICE_MODE_UNSPECIFIED: ToolChoiceMode.ValueType  # 0
-"""Not said."""
+"""Not set."""
 TOOL_CHOICE_MODE_AUTO: ToolChoiceMode.ValueType  # 1
 """The model decides. The default where there are tools."""
 TOOL_CHOICE_MODE_NONE: ToolChoiceMode.ValueType  # 2
@@ -56,17 +56,17 @@ class _FunctionCallMode:
 class _FunctionCallModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FunctionCallMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FUNCTION_CALL_MODE_UNSPECIFIED: _FunctionCallMode.ValueType  # 0
-    """Not said."""
+    """Not set."""
     FUNCTION_CALL_MODE_AUTO: _FunctionCallMode.ValueType  # 1
     """The model decides."""
     FUNCTION_CALL_MODE_NONE: _FunctionCallMode.ValueType  # 2
     """No calls."""
 
 class FunctionCallMode(_FunctionCallMode, metaclass=_FunctionCallModeEnumTypeWrapper):
-    """How far the model may choose to call functions (legacy)."""
+    """Whether the model calls functions (legacy)."""
 
 FUNCTION_CALL_MODE_UNSPECIFIED: FunctionCallMode.ValueType  # 0
-"""Not said."""
+"""Not set."""
 FUNCTION_CALL_MODE_AUTO: FunctionCallMode.ValueType  # 1
 """The model decides."""
 FUNCTION_CALL_MODE_NONE: FunctionCallMode.ValueType  # 2
@@ -80,7 +80,7 @@ class _ToolType:
 class _ToolTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     TOOL_TYPE_UNSPECIFIED: _ToolType.ValueType  # 0
-    """Not said."""
+    """Not set."""
     TOOL_TYPE_FUNCTION: _ToolType.ValueType  # 1
     """A function."""
 
@@ -88,7 +88,7 @@ class ToolType(_ToolType, metaclass=_ToolTypeEnumTypeWrapper):
     """The type of a tool or of a call."""
 
 TOOL_TYPE_UNSPECIFIED: ToolType.ValueType  # 0
-"""Not said."""
+"""Not set."""
 TOOL_TYPE_FUNCTION: ToolType.ValueType  # 1
 """A function."""
 Global___ToolType: _TypeAlias = ToolType  # noqa: Y015
@@ -136,8 +136,9 @@ class FunctionDefinition(_message.Message):
     parameters: _builtins.str
     """The JSON Schema of its arguments, as JSON text."""
     strict: _builtins.bool
-    """Arguments keep to the schema, or the request is refused where that cannot be
-    enforced. Those of forced calls always do; others do where it can be.
+    """Arguments follow the schema, or the request is refused if that cannot be
+    enforced. Without it, arguments of forced calls always follow the schema, and
+    those of other calls do so where it can be enforced.
     """
     def __init__(
         self,
@@ -175,7 +176,7 @@ class ToolChoice(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     NAMED_FIELD_NUMBER: _builtins.int
     mode: Global___ToolChoiceMode.ValueType
-    """How far the model may choose."""
+    """Whether the model calls tools."""
     @_builtins.property
     def named(self) -> Global___NamedToolChoice:
         """The tool that must be called."""
@@ -198,7 +199,7 @@ Global___ToolChoice: _TypeAlias = ToolChoice  # noqa: Y015
 
 @_typing.final
 class NamedToolChoice(_message.Message):
-    """The one tool to call, its name in either of two places."""
+    """The one tool to call. Its name is in function or in name."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -261,7 +262,7 @@ class FunctionCallChoice(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     NAMED_FIELD_NUMBER: _builtins.int
     mode: Global___FunctionCallMode.ValueType
-    """How far the model may choose."""
+    """Whether the model calls functions."""
     @_builtins.property
     def named(self) -> Global___FunctionName:
         """The function that must be called."""

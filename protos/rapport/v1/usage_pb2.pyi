@@ -31,12 +31,12 @@ class Usage(_message.Message):
     prompt_tokens: _builtins.int
     """Tokens of the prompt, counted once however many choices there are."""
     total_tokens: _builtins.int
-    """Both together."""
+    """Prompt and completion tokens together."""
     completion_tokens: _builtins.int
-    """Tokens generated over all choices, end-of-sequence tokens among them."""
+    """Generated tokens of all choices, including end-of-sequence tokens."""
     @_builtins.property
     def prompt_tokens_details(self) -> Global___PromptTokensDetails:
-        """What the prompt's tokens were."""
+        """Details of the prompt's tokens."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class PromptTokensDetails(_message.Message):
-    """What the prompt's tokens were."""
+    """Details of the prompt's tokens."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -78,7 +78,7 @@ Global___PromptTokensDetails: _TypeAlias = PromptTokensDetails  # noqa: Y015
 
 @_typing.final
 class PerfMetrics(_message.Message):
-    """How the request ran."""
+    """Performance figures of a request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -96,9 +96,7 @@ class PerfMetrics(_message.Message):
     server_processing_time: _builtins.float
     """Seconds from arrival to the last token."""
     speculation_acceptance: _builtins.float
-    """The part of the tokens guessed ahead that came out as guessed, from 0 to 1; absent if none
-    were guessed.
-    """
+    """The share of drafted tokens that were accepted, from 0 to 1; absent if none were drafted."""
     def __init__(
         self,
         *,
@@ -132,10 +130,10 @@ class RawOutput(_message.Message):
     completion: _builtins.str
     """The completion's text, special tokens shown."""
     grammar: _builtins.str
-    """The grammar that the output was held to."""
+    """The grammar that the output had to follow."""
     @_builtins.property
     def prompt_fragments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The prompt's text in the pieces it was made of."""
+        """The prompt's text, in the pieces that it was built from."""
 
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -35,7 +35,7 @@ class _ShapeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Shape.ValueType
     """A JSON object with a member for each field."""
     SHAPE_UNION: _Shape.ValueType  # 1
     """The JSON is the value of the one member set in the message's only oneof.
-    Reading, the member is chosen by the JSON type.
+    When reading, the JSON type chooses the member.
     """
     SHAPE_INLINE: _Shape.ValueType  # 2
     """The JSON is the value of the message's only field."""
@@ -47,7 +47,7 @@ SHAPE_UNSPECIFIED: Shape.ValueType  # 0
 """A JSON object with a member for each field."""
 SHAPE_UNION: Shape.ValueType  # 1
 """The JSON is the value of the one member set in the message's only oneof.
-Reading, the member is chosen by the JSON type.
+When reading, the JSON type chooses the member.
 """
 SHAPE_INLINE: Shape.ValueType  # 2
 """The JSON is the value of the message's only field."""
@@ -62,12 +62,12 @@ class _RawEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Raw.ValueType], _
     RAW_UNSPECIFIED: _Raw.ValueType  # 0
     """An ordinary string."""
     RAW_JSON: _Raw.ValueType  # 1
-    """The field holds JSON text, shown as the JSON it is. Reading, a string is
-    taken to be the JSON text itself. Member order is kept.
+    """The field holds JSON text and is shown as that JSON. When reading, a string
+    is taken as the JSON text itself. The order of members is kept.
     """
     RAW_TEXT: _Raw.ValueType  # 2
-    """The field holds text, shown as a string. Reading, an object or a list is
-    taken as well and kept as its JSON text.
+    """The field holds text and is shown as a string. When reading, an object or a
+    list is accepted too and kept as its JSON text.
     """
 
 class Raw(_Raw, metaclass=_RawEnumTypeWrapper):
@@ -76,12 +76,12 @@ class Raw(_Raw, metaclass=_RawEnumTypeWrapper):
 RAW_UNSPECIFIED: Raw.ValueType  # 0
 """An ordinary string."""
 RAW_JSON: Raw.ValueType  # 1
-"""The field holds JSON text, shown as the JSON it is. Reading, a string is
-taken to be the JSON text itself. Member order is kept.
+"""The field holds JSON text and is shown as that JSON. When reading, a string
+is taken as the JSON text itself. The order of members is kept.
 """
 RAW_TEXT: Raw.ValueType  # 2
-"""The field holds text, shown as a string. Reading, an object or a list is
-taken as well and kept as its JSON text.
+"""The field holds text and is shown as a string. When reading, an object or a
+list is accepted too and kept as its JSON text.
 """
 Global___Raw: _TypeAlias = Raw  # noqa: Y015
 
@@ -168,9 +168,9 @@ class FieldRule(_message.Message):
     {"type": "json_object", "schema": {...}}.
     """
     opt_out: _builtins.str
-    """Dotted path of a bool of the request that hides this field of the response
-    message itself from REST callers when it is set to false; a nullable one is
-    null then.
+    """The path, with dots, of a bool field of the request. If that is set to false,
+    REST callers do not get this field of the response; a nullable field is then
+    null. Only for fields of the response message itself.
     """
     def __init__(
         self,
@@ -192,7 +192,7 @@ Global___FieldRule: _TypeAlias = FieldRule  # noqa: Y015
 
 @_typing.final
 class FieldLimits(_message.Message):
-    """What a request may have in a field. The service refuses other values, and the
+    """The values that a field of a request may have. The service refuses others, and the
     OpenAPI description shows the limits. The numbers are inclusive.
     """
 
@@ -313,7 +313,7 @@ Global___MethodRule: _TypeAlias = MethodRule  # noqa: Y015
 
 @_typing.final
 class StreamRule(_message.Message):
-    """Where a unary method's streaming twin is and what asks for it."""
+    """The streaming twin of a unary method, and the field that asks for it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
