@@ -14,7 +14,7 @@ from threading import Thread
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from rich.console import Console
 
 from bench.server import Target, free_ports
@@ -118,6 +118,20 @@ def test_a_service_that_comes_and_goes() -> None:
             assert "measuring" in shown(service, gateway)
             assert "rapport 0" in shown(service, gateway)
         assert "trying again" in shown(service, gateway)
+
+
+def test_labels_do_not_command_the_terminal() -> None:
+    """Whatever the metrics name, it is text: no escape sequences and no markup."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}/metrics"
+    registry = new_registry("service")
+    labels = ["model", "precision", "provider"]
+    info = Gauge("rapport_model_info", "-", labels, registry=registry)
+    info.labels("[red]m\x1b[2J\n", "p", "c").set(1)
+    service, gateway = top.Watched(url), top.Watched(url)
+    with metrics_on(port, registry):
+        top.look(service, gateway)
+        assert r"[red]m\x1b[2J\n (p) on c" in shown(service, gateway)
 
 
 def test_until_ctrl_c(server: Target) -> None:

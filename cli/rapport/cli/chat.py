@@ -15,11 +15,13 @@ from pathlib import Path
 import grpc
 from rich.console import Console
 
+from rapport.cli.terminal import visible
 from rapport.common.tls import CertificateError, TlsFiles, check_pair
 from rapport.gateway.tls import channel_credentials
 from rapport.v1 import chat_pb2, chat_pb2_grpc, message_pb2, model_pb2, model_pb2_grpc
 
-console = Console(highlight=False, markup=False)
+# Answers are shown as they are.
+console = Console(highlight=False, markup=False, emoji=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             Chat(channel, options).run(options.question)
         except grpc.RpcError as error:
-            sys.stderr.write(f"rapport chat: {error.details()}\n")
+            sys.stderr.write(f"rapport chat: {visible(error.details() or '')}\n")
             return 1
         except (KeyboardInterrupt, EOFError):
             console.print()
@@ -43,23 +45,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     port = os.environ.get("RAPPORT_GRPC_PORT", "50051")
-    made = argparse.ArgumentParser(prog="rapport chat", description=__doc__)
-    made.add_argument("question", nargs="*", help="ask this and exit; default: a conversation")
-    made.add_argument("--target", default=f"127.0.0.1:{port}", help="address of the service")
-    made.add_argument("--model", help="id of the model; default: the first that is served")
-    made.add_argument("--system", help="instructions for the model")
-    made.add_argument("--temperature", type=float, help="how random the answers are, 0 to 2")
-    made.add_argument("--max-tokens", type=int, help="maximum number of tokens of an answer")
-    made.add_argument(
+    options = argparse.ArgumentParser(prog="rapport chat", description=__doc__)
+    options.add_argument("question", nargs="*", help="ask this and exit; default: a conversation")
+    options.add_argument("--target", default=f"127.0.0.1:{port}", help="address of the service")
+    options.add_argument("--model", help="id of the model; default: the first that is served")
+    options.add_argument("--system", help="instructions for the model")
+    options.add_argument("--temperature", type=float, help="how random the answers are, 0 to 2")
+    options.add_argument("--max-tokens", type=int, help="maximum number of tokens of an answer")
+    options.add_argument(
         "--api-key", default=os.environ.get("RAPPORT_API_KEY"), help="default: RAPPORT_API_KEY"
     )
-    add_tls(made)
-    return made
+    add_tls(options)
+    return options
 
 
-def add_tls(made: argparse.ArgumentParser) -> None:
+def add_tls(options: argparse.ArgumentParser) -> None:
     """Adds the settings of the gateway's side, by their short names."""
-    made.add_argument("--tls", action="store_true", help="use TLS; implied by --ca and --cert")
+    options.add_argument("--tls", action="store_true", help="use TLS; implied by --ca and --cert")
     for flag, what in {
         "ca": "CA certificates (PEM) that the service is held to",
         "cert": "certificate chain (PEM) to show",
@@ -67,7 +69,7 @@ def add_tls(made: argparse.ArgumentParser) -> None:
         "server-name": "name in the service's certificate",
     }.items():
         variable = f"RAPPORT_UPSTREAM_{flag.replace('-', '_').upper()}"
-        made.add_argument(
+        options.add_argument(
             f"--{flag}", default=os.environ.get(variable), help=f"{what}; default: {variable}"
         )
 
@@ -112,7 +114,7 @@ class Chat:
         self._add(message_pb2.ROLE_USER, question)
         answer = ""
         for piece in self._pieces():
-            console.print(piece, end="", soft_wrap=True)
+            console.print(visible(piece), end="", soft_wrap=True)
             answer += piece
         console.print()
         self._add(message_pb2.ROLE_ASSISTANT, answer)

@@ -9,17 +9,21 @@ from rich.table import Table
 from rich.text import Text
 
 from rapport.cli.scrape import Interval
+from rapport.common.telemetry.formatters import printable
 
 BAR = 24
 QUANTILES = (0.5, 0.9, 0.99)
 
 
 def frame(service: Interval, gateway: Interval | None) -> Table:
-    """What the service did and holds, and the gateway if it is there."""
+    """What the service did and holds, and the gateway if it is there.
+
+    Labels of metrics are shown as they are, without commands to the terminal or markup.
+    """
     table = Table.grid(padding=(0, 2))
-    table.title, table.title_justify = heading(service), "left"
+    table.title, table.title_justify = Text(printable(heading(service)), "table.title"), "left"
     for name, *cells in (*service_rows(service), *gateway_rows(gateway)):
-        table.add_row(Text(name, style="bold"), "   ".join(cells))
+        table.add_row(Text(name, style="bold"), Text(printable("   ".join(cells))))
     return table
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import tomlkit
 
 from rapport.common.settings import Settings, SettingsError, load
+from rapport.common.telemetry.formatters import printable
 from rapport.service.keys.key_file import KEY_NAME, KeyEntry, KeyFileError, edit_key_file, load_keys
 from rapport.service.keys.key_store import KEY_ID_LENGTH, hash_key
 from rapport.service.keys.limits import KeyLimits
@@ -99,7 +100,7 @@ def terms(entry: KeyEntry) -> Iterator[str]:
     if entry.disabled:
         yield "disabled"
     if entry.models is not None:
-        yield f"models={','.join(entry.models)}"
+        yield printable(f"models={','.join(entry.models)}")
     for name in KeyLimits.model_fields:
         if name in entry.model_fields_set:
             yield f"{name}={getattr(entry, name)}"

@@ -12,9 +12,11 @@ from http.client import HTTPException
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.text import Text
 
 from rapport.cli.frame import frame
 from rapport.cli.scrape import Interval, Scrape, scrape
+from rapport.common.telemetry.formatters import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,16 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="rapport top", description=__doc__)
-    made.add_argument("--url", default=address("METRICS_PORT", 9464), help="URL of its metrics")
-    made.add_argument(
+    options = argparse.ArgumentParser(prog="rapport top", description=__doc__)
+    options.add_argument("--url", default=address("METRICS_PORT", 9464), help="URL of its metrics")
+    options.add_argument(
         "--gateway-url",
         default=address("GATEWAY_METRICS_PORT", 9465),
         help="metrics URL of the gateway; omitted if it does not answer",
     )
-    made.add_argument("--interval", type=interval, default=2.0, help="seconds between frames")
-    made.add_argument("--once", action="store_true", help="show one interval and exit")
-    return made
+    options.add_argument("--interval", type=interval, default=2.0, help="seconds between frames")
+    options.add_argument("--once", action="store_true", help="show one interval and exit")
+    return options
 
 
 def address(name: str, port: int) -> str:
@@ -71,7 +73,7 @@ class Watched:
         try:
             self._last = scrape(self._url)
         except (OSError, HTTPException, ValueError) as error:
-            self.problem = f"{self._url} gives no metrics: {error}"
+            self.problem = printable(f"{self._url} gives no metrics: {error}")
             return None
         return Interval.between(before, self._last) if before is not None else None
 
@@ -93,7 +95,7 @@ def look(service: Watched, gateway: Watched) -> RenderableType:
     seen, beside = service.look(), gateway.look()
     if seen is not None:
         return frame(seen, beside)
-    return "measuring …" if service.there else f"{service.problem}; trying again"
+    return Text("measuring …" if service.there else f"{service.problem}; trying again")
 
 
 def show_one(console: Console, options: argparse.Namespace) -> int:
