@@ -17,6 +17,7 @@ import orjson
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import DecodeError
 
+from rapport.common.fair_threads import finish
 from rapport.common.model_spec import ModelSpec
 from rapport.gateway.app import Gateway
 from rapport.gateway.config import GatewaySettings
@@ -236,7 +237,7 @@ def request(data: bytes) -> None:
         parsed = parse_chat_request(
             message, model=MODEL, vocabulary_size=size, streaming=message.stream
         )
-        tokens = tokenize_request(parsed, loaded, Defaults())  # type: ignore[arg-type]
+        tokens = finish(tokenize_request(parsed, loaded, Defaults()))  # type: ignore[arg-type]
         build_generation_request(parsed, tokens, None, Defaults())
         if parsed.tools.functions:
             loaded.compiler.compile(tool_call_grammar(parsed.tools).text)

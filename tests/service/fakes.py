@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from rapport.common.fair_threads import Steps
 from rapport.service.engine.engine import Counters, Engine
 from rapport.service.engine.errors import EngineError
 from rapport.service.engine.generation import Generation
@@ -99,9 +100,15 @@ class WordEncoder:
     def __init__(self) -> None:
         self.options: Mapping[str, Any] = {}
 
-    def encode(self, messages: Sequence[object], **options: object) -> tuple[int, ...]:
+    def encode(self, messages: Sequence[object], **options: object) -> Steps[tuple[int, ...]]:
         self.options = options
+        yield
         return tuple(range(len(messages[-1].content.text.split())))  # type: ignore[attr-defined]
+
+    def encode_text(self, text: str) -> Steps[list[int]]:
+        """Each byte is a token."""
+        yield
+        return list(text.encode())
 
 
 class Uncompiled:
@@ -139,7 +146,7 @@ def served(engine: ScriptedEngine) -> ServedModel:
 
 def request_context(method: str = "", request_id: str = "", **fields: Any) -> RequestContext:
     """The context of an RPC that has no connection."""
-    rpc: Any = None
+    rpc: Any = SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:1")
     return RequestContext(rpc, method, request_id, **fields)
 
 

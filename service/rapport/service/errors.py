@@ -74,8 +74,8 @@ class PromptTooLongError(InvalidRequestError):
 class UnreadableRequestError(ServiceError):
     """The bytes of the request cannot be parsed as the message of the RPC."""
 
-    def __init__(self) -> None:
-        super().__init__("The request is not the message that the RPC takes")
+    def __init__(self, text: str = "The request is not the message that the RPC takes") -> None:
+        super().__init__(text)
 
 
 class ModelNotFoundError(ServiceError):

@@ -9,6 +9,7 @@ from grpc_channelz.v1 import channelz_pb2
 from grpc_channelz.v1.channelz import add_channelz_servicer
 from grpc_health.v1 import health, health_pb2_grpc
 
+from rapport.common.fair_threads import FairThreads
 from rapport.common.metrics.certificates import Certificates
 from rapport.common.settings import warn_of_plain_keys
 from rapport.service.config import ServiceSettings
@@ -23,7 +24,7 @@ from rapport.service.interceptors.grpc_internals import (
     survive_undecodable_paths,
 )
 from rapport.service.interceptors.observers import notify_observers
-from rapport.service.interceptors.rate_limit import limit_rate
+from rapport.service.interceptors.rate_limit import limit_rate, limit_users
 from rapport.service.interceptors.read import read_request
 from rapport.service.interceptors.scope import Scope, ScopeInterceptor
 from rapport.service.interceptors.slow_reader import SlowReaderGuard
@@ -44,6 +45,11 @@ from rapport.v1.status_pb2_grpc import add_StatusServiceServicer_to_server
 
 # RPCs beyond those that run or wait: their requests are being read, or are refused.
 SPARE_RPCS = 256
+# Places for RPCs of the other services.
+OTHER_PLACES = 512
+# They parse and tokenize requests, which takes a good part of a second for a long one. Two leave
+# cores to the model.
+THREADS = 2
 HANDSHAKE_TIMEOUT_MS = 20_000
 MAX_METADATA_BYTES = 128 << 10
 # Health checks and reflection have scopes of their own: probes and the gateway have no key.
@@ -72,15 +78,16 @@ def build_server(
     """
     mute_callers_errors()
     survive_undecodable_paths()
-    max_rpcs = _max_concurrent_rpcs(settings)
+    places = _places(settings)
+    threads = FairThreads(THREADS, "request")
     server = grpc.aio.server(
-        interceptors=list(_interceptors(settings, lifecycle, observers)),
+        interceptors=list(_interceptors(settings, lifecycle, threads, observers)),
         options=[
-            *_transport_options(settings.max_message_bytes, 2 * max_rpcs),
+            *_transport_options(settings.max_message_bytes, 2 * places),
             ("grpc.enable_channelz", int(settings.channelz)),
         ],
     )
-    _add_services(server, settings, lifecycle)
+    _add_services(server, settings, lifecycle, threads)
     return server
 
 
@@ -105,14 +112,16 @@ async def listen(
     return port
 
 
-def _add_services(server: grpc.aio.Server, settings: ServiceSettings, lifecycle: Lifecycle) -> None:
+def _add_services(
+    server: grpc.aio.Server, settings: ServiceSettings, lifecycle: Lifecycle, threads: FairThreads
+) -> None:
     defaults = Defaults(
         settings.default_max_tokens,
         stop_in_output=settings.stop_in_output == "include",
         isolate_keys=settings.prefix_isolation == "key",
         max_request_tokens=settings.max_request_tokens,
     )
-    chat = ChatService(lifecycle, defaults, log_content=settings.log_content)
+    chat = ChatService(lifecycle, defaults, threads, log_content=settings.log_content)
     add_ChatServiceServicer_to_server(chat, server)
     add_ModelServiceServicer_to_server(ModelService(lifecycle), server)
     add_StatusServiceServicer_to_server(StatusService(lifecycle), server)
@@ -161,28 +170,34 @@ def _transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[s
     ]
 
 
-def _max_concurrent_rpcs(settings: ServiceSettings) -> int:
-    """The number of chat RPCs that may run at once."""
-    return settings.slots + settings.max_waiting + SPARE_RPCS
+def _places(settings: ServiceSettings) -> int:
+    """The number of places for chat RPCs, half of which a lone caller may have."""
+    return 2 * (settings.slots + settings.max_waiting + SPARE_RPCS)
 
 
 def _interceptors(
-    settings: ServiceSettings, lifecycle: Lifecycle, observers: Sequence[RequestObserver]
+    settings: ServiceSettings,
+    lifecycle: Lifecycle,
+    threads: FairThreads,
+    observers: Sequence[RequestObserver],
 ) -> Iterator[ScopeInterceptor]:
     slow_readers = SlowReaderGuard(settings.reader_timeout)
-    scopes = list(_scopes(settings, lifecycle, observers))
+    scopes = list(_scopes(settings, lifecycle, threads, observers))
     yield ScopeInterceptor(KEYED_SERVICES, scopes, slow_readers)
     scopes = [
         notify_observers(log_failures()),
         report_errors,
         ConnectionLimit(WATCH, per_connection=MAX_WATCHES_PER_CONNECTION, in_all=MAX_WATCHES).scope,
-        read_request(settings.read_timeout),
+        read_request(settings.read_timeout, threads),
     ]
     yield ScopeInterceptor(HEALTH_SERVICE, scopes, slow_readers, send_headers=False)
 
 
 def _scopes(
-    settings: ServiceSettings, lifecycle: Lifecycle, observers: Sequence[RequestObserver]
+    settings: ServiceSettings,
+    lifecycle: Lifecycle,
+    threads: FairThreads,
+    observers: Sequence[RequestObserver],
 ) -> Iterator[Scope]:
     """What surrounds each RPC, the outermost first."""
     yield lifecycle.in_flight.scope
@@ -191,8 +206,14 @@ def _scopes(
     limits = KeyLimits.of(settings)
     if settings.asks_for_key:
         yield authenticate(KeyStore(settings.keys, settings.api_keys_file, limits))
-    yield ConcurrencyLimit(_max_concurrent_rpcs(settings)).scope
-    yield read_request(settings.read_timeout)
+    yield ConcurrencyLimit(_places(settings), _is_chat).scope
+    yield ConcurrencyLimit(OTHER_PLACES, lambda method: not _is_chat(method)).scope
+    yield limit_rate(RateLimiter(), Key("", limits))
+    yield read_request(settings.read_timeout, threads)
     yield identify(settings.user_hash_salt.get_secret_value().encode())
     yield authorize_model
-    yield limit_rate(RateLimiter(), Key("", limits))
+    yield limit_users
+
+
+def _is_chat(method: str) -> bool:
+    return method.startswith(f"/{CHAT_SERVICE}/")

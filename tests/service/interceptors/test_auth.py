@@ -131,16 +131,17 @@ class TestModels:
         self, stub: ChatServiceAsyncStub, models: ModelServiceAsyncStub, engine: ScriptedEngine
     ) -> None:
         """A model that the key is not for is forbidden by any of its names, before any work."""
+        longer = f"accounts/a/models/{MODEL}"
         calls = [
-            stub.CreateChatCompletion(chat(), **shown("other")),
-            stub.CreateChatCompletion(chat(model=f"accounts/a/models/{MODEL}"), **shown("other")),
-            stub.StreamChatCompletion(chat(), **shown("other")).read(),
-            stub.Tokenize(TokenizeRequest(model=MODEL, text="x"), **shown("other")),
-            models.GetModel(GetModelRequest(model=MODEL), **shown("other")),
-            stub.CreateChatCompletion(chat(model="nowhere"), **shown("ours")),
+            lambda: stub.CreateChatCompletion(chat(), **shown("other")),
+            lambda: stub.CreateChatCompletion(chat(model=longer), **shown("other")),
+            lambda: stub.StreamChatCompletion(chat(), **shown("other")).read(),
+            lambda: stub.Tokenize(TokenizeRequest(model=MODEL, text="x"), **shown("other")),
+            lambda: models.GetModel(GetModelRequest(model=MODEL), **shown("other")),
+            lambda: stub.CreateChatCompletion(chat(model="nowhere"), **shown("ours")),
         ]
         for call in calls:
-            error = await refusal(call)
+            error = await refusal(call())
             assert error.code() is grpc.StatusCode.PERMISSION_DENIED
             (info,) = unpacked(error)
             assert (info.reason, info.metadata["param"]) == ("MODEL_FORBIDDEN", "model")

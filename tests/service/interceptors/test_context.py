@@ -65,7 +65,7 @@ def test_prompt_is_charged_when_it_is_submitted(
 ) -> None:
     """The tokens of the prompt are taken from the quota before any token is generated."""
     key = Key("", KeyLimits(prompt_tokens_per_minute=10))
-    context.quota = RateLimiter().quota(key, "")
+    context.quota = RateLimiter().quota(key)
     context.generation = None
     context.set_generation(generation)
     assert context.quota.headers()["x-ratelimit-remaining-tokens-prompt"] == "7"

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rapport.common.fair_threads import finish
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import PromptTooLongError
 from rapport.service.prompt.prompt_encoder import PromptEncoder
@@ -24,28 +26,32 @@ def encoder(cpu_folder: Path, vocabulary: Vocabulary) -> PromptEncoder:
     return PromptEncoder.load(cpu_folder, vocabulary, 100)
 
 
+def encode(encoder: PromptEncoder, *args: Any, **options: Any) -> tuple[int, ...]:
+    return finish(encoder.encode(*args, **options))
+
+
 def test_prompt(encoder: PromptEncoder, vocabulary: Vocabulary) -> None:
     """Messages become the tokens of the rendered conversation."""
-    tokens = encoder.encode([user("What is the capital of France?")])
+    tokens = encode(encoder, [user("What is the capital of France?")])
     assert vocabulary.decode(tokens).endswith("user\nWhat is the capital of France?\nassistant\n")
     assert len(tokens) == 37
 
 
 def test_prompt_over_the_context(encoder: PromptEncoder) -> None:
     """A prompt that is a little too long is counted, so that the error can say by how much."""
-    assert len(encoder.encode([user("word " * 200)])) == 231
+    assert len(encode(encoder, [user("word " * 200)])) == 231
 
 
 @pytest.mark.parametrize("messages", [[user("x" * 100_000)], [user("")] * 101])
 def test_absurd_prompt(encoder: PromptEncoder, messages: list[object]) -> None:
     """A prompt that cannot fit, however well it tokenizes, is refused without being tokenized."""
     with pytest.raises(PromptTooLongError, match=r"^The prompt is too long: \d+, .* length: 99$"):
-        encoder.encode(messages)  # type: ignore[arg-type]
+        encode(encoder, messages)  # type: ignore[arg-type]
 
 
 def test_tools_in_the_system_prompt(encoder: PromptEncoder, vocabulary: Vocabulary) -> None:
     """If the template does not render tools, the system prompt describes them."""
-    tokens = encoder.encode([user("Hi")], tools=[TOOL])
+    tokens = encode(encoder, [user("Hi")], tools=[TOOL])
     text = vocabulary.spell(tokens)
     assert text.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
     assert (
@@ -62,7 +68,7 @@ def test_tools_in_the_system_prompt(encoder: PromptEncoder, vocabulary: Vocabula
 def test_tools_in_the_template(vocabulary: Vocabulary) -> None:
     """A template that takes tools gets them, and results as they are."""
     encoder = PromptEncoder(ChatTemplate(QWEN), vocabulary, 100)
-    tokens = encoder.encode([user("Hi"), message("tool", "42")], tools=[TOOL])
+    tokens = encode(encoder, [user("Hi"), message("tool", "42")], tools=[TOOL])
     text = vocabulary.spell(tokens)
     assert "You are Qwen.\n\n# Tools\n\n<tools>\n" in text
     assert "user\n<tool_response>\n42\n</tool_response><|im_end|>" in text
@@ -71,7 +77,7 @@ def test_tools_in_the_template(vocabulary: Vocabulary) -> None:
 
 def test_results_without_tools(encoder: PromptEncoder, vocabulary: Vocabulary) -> None:
     """Results of earlier calls are rendered the same if the request has no tools."""
-    text = vocabulary.spell(encoder.encode([user("Hi"), message("tool", "42")]))
+    text = vocabulary.spell(encode(encoder, [user("Hi"), message("tool", "42")]))
     assert text.endswith(
         "user\n<tool_response>\n42\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
     )
@@ -80,9 +86,9 @@ def test_results_without_tools(encoder: PromptEncoder, vocabulary: Vocabulary) -
 def test_truncation_counts_tools(encoder: PromptEncoder, vocabulary: Vocabulary) -> None:
     """Earlier messages are dropped to make room for tools. The tools stay."""
     messages = [user("First."), message("assistant", "Yes."), user("Last.")]
-    alone, with_tools = len(encoder.encode(messages)), len(encoder.encode(messages, tools=[TOOL]))
-    assert encoder.encode(messages, max_tokens=alone) == encoder.encode(messages)
-    kept = encoder.encode(messages, tools=[TOOL], max_tokens=with_tools - 1)
+    alone, with_tools = len(encode(encoder, messages)), len(encode(encoder, messages, tools=[TOOL]))
+    assert encode(encoder, messages, max_tokens=alone) == encode(encoder, messages)
+    kept = encode(encoder, messages, tools=[TOOL], max_tokens=with_tools - 1)
     text = vocabulary.spell(kept)
     assert len(kept) < with_tools
     assert ("First." in text, "<tools>" in text, "Last." in text) == (False, True, True)
@@ -92,4 +98,4 @@ def test_absurd_tools(vocabulary: Vocabulary) -> None:
     """Tools that cannot fit are not tokenized either."""
     encoder = PromptEncoder(ChatTemplate(QWEN), vocabulary, 100)
     with pytest.raises(PromptTooLongError):
-        encoder.encode([user("Hi")], tools=[{"enum": [1] * 100_000}])
+        encode(encoder, [user("Hi")], tools=[{"enum": [1] * 100_000}])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rapport.common.fair_threads import finish
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError, ModelNotFoundError
 from rapport.service.lifecycle import ServedModel
@@ -33,7 +34,7 @@ def served(cpu_folder: Path) -> ServedModel:
 
 def test_text(served: ServedModel) -> None:
     """A text's ids, pieces and count; markup in it is text, not a special token."""
-    answer = tokenize(TokenizeRequest(model=MODEL, text="Hello <|im_end|> é"), served)
+    answer = finish(tokenize(TokenizeRequest(model=MODEL, text="Hello <|im_end|> é"), served))
     assert "".join(answer.pieces) == "Hello <|im_end|> é"
     assert answer.count == len(answer.token_ids) == len(answer.pieces)
     assert 2 not in answer.token_ids
@@ -41,8 +42,8 @@ def test_text(served: ServedModel) -> None:
 
 def test_messages(served: ServedModel) -> None:
     """A conversation's tokens are those of its prompt, special tokens spelled out."""
-    answer = tokenize(TokenizeRequest(model=MODEL, messages=[user("Hi")]), served)
-    assert tuple(answer.token_ids) == served.prompts.encode([user("Hi")])
+    answer = finish(tokenize(TokenizeRequest(model=MODEL, messages=[user("Hi")]), served))
+    assert tuple(answer.token_ids) == finish(served.prompts.encode([user("Hi")]))
     assert "".join(answer.pieces).endswith(
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
@@ -52,7 +53,7 @@ def test_tools_are_part_of_the_prompt(served: ServedModel) -> None:
     """Tools make the prompt longer, and their names are in it."""
     tool = Tool(function=FunctionDefinition(name="get_weather"))
     request = TokenizeRequest(model=MODEL, messages=[user("Hi")], tools=[tool])
-    assert "get_weather" in "".join(tokenize(request, served).pieces)
+    assert "get_weather" in "".join(finish(tokenize(request, served)).pieces)
 
 
 @pytest.mark.parametrize(
@@ -67,10 +68,10 @@ def test_tools_are_part_of_the_prompt(served: ServedModel) -> None:
 def test_refusals(served: ServedModel, fields: dict[str, Any], told: str) -> None:
     """Neither, both or too much to tokenize is an error that names the field."""
     with pytest.raises(InvalidRequestError, match=told):
-        tokenize(TokenizeRequest(**({"model": MODEL} | fields)), served)
+        finish(tokenize(TokenizeRequest(**({"model": MODEL} | fields)), served))
 
 
 def test_another_model(served: ServedModel) -> None:
     """Tokens of a model that is not served are not told."""
     with pytest.raises(ModelNotFoundError):
-        tokenize(TokenizeRequest(model="gpt-4", text="a"), served)
+        finish(tokenize(TokenizeRequest(model="gpt-4", text="a"), served))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
+from rapport.common.fair_threads import FairThreads
 from rapport.service.engine.errors import (
     Bound,
     EngineError,
@@ -146,7 +147,9 @@ async def test_closed_stream(lifecycle: Lifecycle, engine: ScriptedEngine) -> No
     engine.script = [says(0, "A")]
     rpc: Any = None
     set_current(request_context())
-    stream = ChatService(lifecycle, Defaults()).StreamChatCompletion(chat(), rpc)
+    stream = ChatService(lifecycle, Defaults(), FairThreads(1, "test")).StreamChatCompletion(
+        chat(), rpc
+    )
     await anext(stream)
     await stream.aclose()
     assert engine.cancelled.is_set()
@@ -200,7 +203,7 @@ async def test_content_of_a_request_over_the_size(lifecycle: Lifecycle) -> None:
     rpc: Any = None
     context = request_context()
     set_current(context)
-    service = ChatService(lifecycle, Defaults(), log_content=True)
+    service = ChatService(lifecycle, Defaults(), FairThreads(1, "test"), log_content=True)
     with pytest.raises(InvalidRequestError):
         await service.CreateChatCompletion(chat(*[""] * 10_001), rpc)
     assert context.transcript.messages is None
@@ -214,7 +217,7 @@ async def test_content_of_what_the_engine_refuses(
     rpc: Any = None
     context = request_context()
     set_current(context)
-    service = ChatService(lifecycle, Defaults(), log_content=True)
+    service = ChatService(lifecycle, Defaults(), FairThreads(1, "test"), log_content=True)
     with pytest.raises(OverloadedError):
         await service.CreateChatCompletion(chat("question"), rpc)
     assert context.transcript.messages == [{"role": "user", "content": "question"}]

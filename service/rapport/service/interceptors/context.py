@@ -55,6 +55,8 @@ class RequestContext:
     headers_sent: bool = False
     generation: Generation | None = None
     """The generation, once it was submitted to the engine."""
+    tokenized: int = 0
+    """The tokens of a text that was only tokenized."""
     transcript: Transcript = field(default_factory=Transcript)
     code: grpc.StatusCode = grpc.StatusCode.OK
     error_reason: str = ""
@@ -102,12 +104,20 @@ class RequestContext:
         return Tenant(self.key_id, self.user_hash)
 
     @property
+    def caller(self) -> str:
+        """Who shares what is bounded for each caller: a key, or a host where no key is required.
+
+        All that the gateway calls for callers without a key is one caller's.
+        """
+        return self.key_id or self.rpc.peer().rpartition(":")[0]
+
+    @property
     def elapsed_s(self) -> float:
         return time.monotonic() - self.arrived_at
 
     @property
     def prompt_tokens(self) -> int:
-        return len(self.generation.request.prompt) if self.generation else 0
+        return len(self.generation.request.prompt) if self.generation else self.tokenized
 
     @property
     def cached_tokens(self) -> int:

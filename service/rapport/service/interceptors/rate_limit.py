@@ -13,8 +13,9 @@ from rapport.service.rpc.service_names import CHAT_SERVICE
 
 
 def limit_rate(limiter: RateLimiter, anonymous: Key) -> Scope:
-    """Applies the limits of keys and users to RPCs of the chat service; others are free.
+    """Applies the limits of keys to RPCs of the chat service; others are free.
 
+    They count before their requests are read, so that calls without a request are limited, too.
     Callers without a key share the limits of `anonymous`.
     """
 
@@ -24,8 +25,16 @@ def limit_rate(limiter: RateLimiter, anonymous: Key) -> Scope:
             yield
             return
         # Set before it is admitted: the headers of a refusal have the limits, too.
-        context.quota = limiter.quota(context.key or anonymous, context.user_hash)
+        context.quota = limiter.quota(context.key or anonymous)
         with context.quota.admit(context):
             yield
 
     return scope
+
+
+@asynccontextmanager
+async def limit_users(context: RequestContext) -> AsyncIterator[None]:
+    """Applies the limits of the user that the request names, where those of the key apply."""
+    if context.quota is not None:
+        context.quota.confirm(context.user_hash)
+    yield

@@ -29,7 +29,7 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
     """Runs the RPCs of some services within scopes, the outermost first.
 
     To gRPC a unary request is made a stream of one message, so that the RPC begins before its
-    request is there. One of the scopes reads the request, after those that do not need it.
+    request is there. One of the scopes reads and parses it, after those that do not need it.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
                 self._stream_handler(method, handler.unary_stream),
-                handler.request_deserializer,
+                None,
                 handler.response_serializer,
             )
         return grpc.stream_unary_rpc_method_handler(
             self._unary_handler(method, handler.unary_unary),
-            handler.request_deserializer,
+            None,
             handler.response_serializer,
         )
 

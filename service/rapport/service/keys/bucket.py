@@ -29,6 +29,10 @@ class Bucket:
     def take(self, amount: float, now: float) -> None:
         self._full_at = max(self._full_at, now) + amount * MINUTE_S / self.per_minute
 
+    def give_back(self, amount: float) -> None:
+        """Undoes an earlier `take`."""
+        self._full_at -= amount * MINUTE_S / self.per_minute
+
     def wait_s(self, now: float) -> float:
         """Seconds until at least one is left."""
         wait = self._full_at - now - MINUTE_S + MINUTE_S / self.per_minute

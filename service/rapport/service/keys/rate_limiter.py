@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 from rapport.service.errors import RateLimitedError
@@ -60,16 +61,11 @@ class RateLimiter:
     def __len__(self) -> int:
         return len(self._counters)
 
-    def quota(self, key: Key, user: str) -> RequestQuota:
-        """The quota of one request, before it is admitted. An empty `user` has no user limits."""
-        # Before the counters are made: a counter is idle until its first request is admitted.
-        if len(self._counters) >= self._sweep_size:
-            self.sweep()
-        counters = {f"key:{key.id}": self._counter(key.id, "", limits_of_key(key.limits))}
-        if user:
-            limits = limits_of_user(key.limits)
-            counters[f"user:{user}"] = self._counter(key.id, user, limits)
-        return RequestQuota(counters, self._clock)
+    def quota(self, key: Key) -> RequestQuota:
+        """The quota of one request of a key, before it is admitted."""
+        counter_of_user = partial(self._counter, key.id, limits=limits_of_user(key.limits))
+        counter = self._counter(key.id, "", limits_of_key(key.limits))
+        return RequestQuota(f"key:{key.id}", counter, counter_of_user, self._clock)
 
     def sweep(self) -> None:
         """Drops the counters that are idle."""
@@ -83,6 +79,9 @@ class RateLimiter:
         self._sweep_size = max(MIN_SWEEP_SIZE, 2 * len(self._counters))
 
     def _counter(self, key_id: str, user: str, limits: UsageLimits) -> UsageCounter:
+        # Before the counter is made: it is idle until its first request is admitted.
+        if len(self._counters) >= self._sweep_size:
+            self.sweep()
         counter = self._counters.setdefault((key_id, user), UsageCounter())
         counter.set_limits(limits)
         return counter
@@ -91,28 +90,52 @@ class RateLimiter:
 class RequestQuota:
     """One request and the counters of its key and user, which it is charged to."""
 
-    def __init__(self, counters: Mapping[str, UsageCounter], clock: Clock) -> None:
-        self._counters = counters
+    def __init__(
+        self,
+        subject: str,
+        counter: UsageCounter,
+        counter_of_user: Callable[[str], UsageCounter],
+        clock: Clock,
+    ) -> None:
+        """Takes the name and the counter of the key, and what finds those of its users."""
+        self._counters = {subject: counter}
+        self._counter_of_user = counter_of_user
         self._clock = clock
+        self._running: list[UsageCounter] = []
+        self._confirmed = False
         self._charged = dict.fromkeys((PROMPT, CACHE_ADJUSTED, GENERATED), 0)
         self._refused = False
 
     @contextmanager
     def admit(self, usage: TokenUsage) -> Iterator[None]:
-        """Admits the request, counts it while it runs, and charges its tokens at the end.
+        """Counts the request while it runs, and charges its tokens at the end.
+
+        It counts among those of the minute only if it is confirmed meanwhile.
 
         Raises:
-            RateLimitedError: a limit is reached; nothing is counted then.
+            RateLimitedError: a limit of the key is reached; nothing is counted then.
         """
-        self._check()
-        for counter in self._counters.values():
-            counter.start_request(self._clock())
+        self._start(self._counters)
         try:
             yield
         finally:
             self.charge(usage, ended=True)
-            for counter in self._counters.values():
+            for counter in self._running:
                 counter.end_request()
+                if not self._confirmed:
+                    counter.give_request_back()
+
+    def confirm(self, user: str) -> None:
+        """Notes that the request has come, and counts it for its user; an empty name is none.
+
+        Raises:
+            RateLimitedError: a limit of the user is reached.
+        """
+        if user:
+            counter = {f"user:{user}": self._counter_of_user(user)}
+            self._counters |= counter
+            self._start(counter)
+        self._confirmed = True
 
     def charge(self, usage: TokenUsage, *, ended: bool = False) -> None:
         """Charges the tokens that were used since the last call."""
@@ -151,14 +174,18 @@ class RequestQuota:
                 tightest[kind] = min(tightest.get(kind, pair), pair, key=lambda each: each[1])
         return tightest
 
-    def _check(self) -> None:
+    def _start(self, counters: Mapping[str, UsageCounter]) -> None:
+        """Checks the limits, then counts the request."""
         now = self._clock()
         exceeded = [
             (limit.wait_s, subject, limit.limit)
-            for subject, counter in self._counters.items()
+            for subject, counter in counters.items()
             for limit in counter.exceeded(now)
         ]
         if exceeded:
             self._refused = True
             wait_s, subject, limit_text = max(exceeded)
             raise RateLimitedError(subject, limit_text, math.ceil(wait_s * 1000) / 1000)
+        for counter in counters.values():
+            counter.start_request(now)
+            self._running.append(counter)

@@ -94,6 +94,11 @@ class UsageCounter:
     def end_request(self) -> None:
         self.running -= 1
 
+    def give_request_back(self) -> None:
+        """Undoes that a request was counted among those of the minute."""
+        if bucket := self._buckets.get(REQUESTS):
+            bucket.give_back(1)
+
     def take(self, kind: str, amount: int, now: float) -> None:
         if amount > 0 and (bucket := self._buckets.get(kind)):
             bucket.take(amount, now)

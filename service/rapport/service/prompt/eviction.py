@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+from rapport.common.fair_threads import Steps
 from rapport.service.prompt.turns import Turn
 
-CountTokens = Callable[[Sequence[Turn]], int]
+CountTokens = Callable[[Sequence[Turn], int], Steps[int]]
+"""Counts the tokens of turns, of which there may be more than it says if it exceeds a number."""
 
 
-def evict(turns: Sequence[Turn], max_tokens: int, count: CountTokens) -> list[Turn]:
-    """The turns without as many of the earliest ones as needed for `count` <= `max_tokens`.
+def evict(turns: Sequence[Turn], max_tokens: int, count: CountTokens) -> Steps[list[Turn]]:
+    """The turns without as many of the earliest ones as needed for `max_tokens` at most.
 
     System turns, the last user turn and the turns after it are always kept. An assistant's
     calls go together with their results. If the rest is still too long, all turns that may go
@@ -24,10 +25,14 @@ def evict(turns: Sequence[Turn], max_tokens: int, count: CountTokens) -> list[Tu
         return [turn for index, turn in enumerate(turns) if index not in dropped]
 
     # Fewer turns have fewer tokens, so the smallest sufficient number is found by bisection.
-    enough = bisect_left(
-        range(len(groups)), x=True, key=lambda dropped: count(without(dropped)) <= max_tokens
-    )
-    return without(enough)
+    low, high = 0, len(groups)
+    while low < high:
+        middle = (low + high) // 2
+        if (yield from count(without(middle), max_tokens)) <= max_tokens:
+            high = middle
+        else:
+            low = middle + 1
+    return without(low)
 
 
 def _evictable_groups(turns: Sequence[Turn]) -> list[list[int]]:

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from rapport.common.fair_threads import Steps
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import PromptTooLongError
 from rapport.service.prompt.eviction import evict
-from rapport.service.prompt.safe_tokenizer import SafeTokenizer
+from rapport.service.prompt.pieces import Piece, PieceTokenizer
+from rapport.service.prompt.safe_cutter import SafeCutter
 from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.tool_prompt import with_instructions, with_results
 from rapport.service.prompt.turns import Conversation, JsonObject, Turn, to_turn
 from rapport.service.tools import hermes_format
 from rapport.v1.message_pb2 import ChatMessage
 
-Tokenize = Callable[[Conversation], list[int]]
+# A prompt of more than so many contexts is no longer counted to its end.
+MAX_COUNTED_CONTEXTS = 4
+
+Cut = Callable[[Conversation], Iterator[Piece]]
 
 
 class PromptEncoder:
-    """Encodes conversations for one model. A long conversation takes some tenths of a second."""
+    """Encodes conversations for one model, in steps of some milliseconds."""
 
     def __init__(self, template: ChatTemplate, vocabulary: Vocabulary, context_length: int) -> None:
         self._template = template
         self._vocabulary = vocabulary
-        self._safe_tokenizer = SafeTokenizer(vocabulary)
+        self._cutter = SafeCutter(vocabulary)
         self._context_length = context_length
         self._max_token_bytes = max(map(len, vocabulary.token_bytes))
 
@@ -40,7 +46,7 @@ class PromptEncoder:
         tools: Sequence[JsonObject] = (),
         max_tokens: int | None = None,
         safe: bool = True,
-    ) -> tuple[int, ...]:
+    ) -> Steps[tuple[int, ...]]:
         """The tokens of a conversation up to where the answer begins.
 
         Args:
@@ -51,18 +57,35 @@ class PromptEncoder:
             safe: Whether texts of messages must not become special tokens.
 
         Raises:
-            PromptTooLongError: the prompt is so long that its tokens are not even counted.
+            PromptTooLongError: the prompt is so long that its tokens are not all counted.
             InvalidRequestError: the template refuses the conversation.
         """
         turns = [to_turn(message) for message in messages]
-        tokenize = self._tokenize_safely if safe else self._tokenize
-        converse = self._converse(tools)
+        yield
+        converse, cut = self._converse(tools), self._cut_safely if safe else self._cut
+        tokenizer = PieceTokenizer(self._vocabulary)
+
+        def count(kept: Sequence[Turn], most: int) -> Steps[int]:
+            conversation = converse(kept)
+            if (fewest := self._min_tokens(conversation)) > self._context_length:
+                return fewest
+            return len((yield from tokenizer.tokenize(cut(conversation), most)))
+
         if max_tokens is not None:
-            turns = evict(turns, max_tokens, lambda kept: self._count(converse(kept), tokenize))
+            turns = yield from evict(turns, max_tokens, count)
         conversation = converse(turns)
         if (fewest := self._min_tokens(conversation)) > self._context_length:
             raise PromptTooLongError(fewest, self._context_length)
-        return tuple(tokenize(conversation))
+        most = MAX_COUNTED_CONTEXTS * self._context_length
+        tokens = yield from tokenizer.tokenize(cut(conversation), most)
+        if len(tokens) > most:
+            raise PromptTooLongError(len(tokens), self._context_length)
+        return tuple(tokens)
+
+    def encode_text(self, text: str) -> Steps[list[int]]:
+        """The tokens of a text that is nothing but text."""
+        pieces = self._cutter.plain_pieces(text)
+        return PieceTokenizer(self._vocabulary).tokenize(pieces, sys.maxsize)
 
     def _converse(self, tools: Sequence[JsonObject]) -> Callable[[Sequence[Turn]], Conversation]:
         """A function that makes a conversation with these tools of turns."""
@@ -79,15 +102,11 @@ class PromptEncoder:
 
         return converse
 
-    def _tokenize_safely(self, conversation: Conversation) -> list[int]:
-        return self._safe_tokenizer.tokenize(conversation, self._template.render)
+    def _cut_safely(self, conversation: Conversation) -> Iterator[Piece]:
+        return self._cutter.pieces(conversation, self._template.render)
 
-    def _tokenize(self, conversation: Conversation) -> list[int]:
-        return self._vocabulary.encode(self._template.render(conversation))
-
-    def _count(self, conversation: Conversation, tokenize: Tokenize) -> int:
-        fewest = self._min_tokens(conversation)
-        return fewest if fewest > self._context_length else len(tokenize(conversation))
+    def _cut(self, conversation: Conversation) -> Iterator[Piece]:
+        return self._cutter.unsafe_pieces(self._template.render(conversation))
 
     def _min_tokens(self, conversation: Conversation) -> int:
         """A number of tokens that the conversation has at least, without tokenizing it."""

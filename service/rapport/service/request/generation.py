@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from rapport.common.fair_threads import Steps
 from rapport.service.engine.request import ANONYMOUS, GenerationRequest, Tenant
 from rapport.service.engine.sampling.constraint import Grammar
-from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import FieldViolation, InvalidRequestError, PromptTooLongError
 from rapport.service.lifecycle import ServedModel
 from rapport.service.request.parse import ChatRequest, MaxTokens
@@ -40,14 +40,14 @@ class RequestTokens:
 
 def tokenize_request(
     request: ChatRequest, served: ServedModel, defaults: Defaults
-) -> RequestTokens:
-    """Tokenizes the prompt and the prediction. A long request takes a good part of a second.
+) -> Steps[RequestTokens]:
+    """Tokenizes the prompt and the prediction.
 
     Raises:
         InvalidRequestError: the chat template refuses the messages, or as `fit_max_tokens`.
         PromptTooLongError: the prompt leaves no room for an answer.
     """
-    prompt = served.prompts.encode(
+    prompt = yield from served.prompts.encode(
         request.messages,
         tools=request.tools.definitions,
         max_tokens=request.max_prompt_tokens,
@@ -55,7 +55,9 @@ def tokenize_request(
     )
     context_length = served.engine.context_length
     max_tokens = fit_max_tokens(request, len(prompt), context_length, defaults)
-    prediction = encode_prediction(request.prediction, served.engine.vocabulary)
+    prediction = request.prediction
+    if isinstance(prediction, str):
+        prediction = tuple((yield from served.prompts.encode_text(prediction)))
     return RequestTokens(prompt, max_tokens, prediction[:context_length])
 
 
@@ -81,13 +83,6 @@ def fit_max_tokens(
         text = f"{request.n} choices of {max_tokens} tokens are more than {limit} tokens together"
         raise InvalidRequestError([FieldViolation("n", text)])
     return max_tokens
-
-
-def encode_prediction(prediction: str | tuple[int, ...], vocabulary: Vocabulary) -> tuple[int, ...]:
-    """The tokens of a prediction, which may be a text."""
-    if isinstance(prediction, tuple):
-        return prediction
-    return tuple(vocabulary.encode_text(prediction)) if prediction else ()
 
 
 async def compile_grammar(request: ChatRequest, compiler: FormatCompiler) -> Grammar | None:

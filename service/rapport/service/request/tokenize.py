@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rapport.common.fair_threads import Steps
+from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import FieldViolation, ModelNotFoundError
 from rapport.service.lifecycle import ServedModel
 from rapport.service.request.limits import message_length_violations
@@ -24,6 +26,8 @@ from rapport.v1.message_pb2 import ChatMessage
 from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
 
 TEXT_LIMITS = limits_of(TokenizeRequest, "text")
+# Spelling them takes some milliseconds.
+TOKENS_PER_STEP = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class ConversationToTokenize:
     tools: ToolPolicy
 
 
-def tokenize(request: TokenizeRequest, served: ServedModel) -> TokenizeResponse:
+def tokenize(request: TokenizeRequest, served: ServedModel) -> Steps[TokenizeResponse]:
     """The tokens of a request whose lists have passed `check_sizes`.
 
     Raises:
@@ -44,13 +48,22 @@ def tokenize(request: TokenizeRequest, served: ServedModel) -> TokenizeResponse:
     if request.model and not is_named(served.model, request.model):
         raise ModelNotFoundError
     parsed = run(_parse(request))
-    vocabulary = served.engine.vocabulary
+    tokens: Sequence[int]
     if isinstance(parsed, str):
-        tokens = tuple(vocabulary.encode_text(parsed))
+        tokens = yield from served.prompts.encode_text(parsed)
     else:
-        tokens = served.prompts.encode(parsed.messages, tools=parsed.tools.definitions)
-    pieces = [vocabulary.spell([token]) for token in tokens]
-    return TokenizeResponse(token_ids=tokens, pieces=pieces, count=len(tokens))
+        tokens = yield from served.prompts.encode(parsed.messages, tools=parsed.tools.definitions)
+    return (yield from _response(tokens, served.engine.vocabulary))
+
+
+def _response(tokens: Sequence[int], vocabulary: Vocabulary) -> Steps[TokenizeResponse]:
+    response = TokenizeResponse(count=len(tokens))
+    for start in range(0, len(tokens), TOKENS_PER_STEP):
+        part = tokens[start : start + TOKENS_PER_STEP]
+        response.token_ids.extend(part)
+        response.pieces.extend(vocabulary.spell([token]) for token in part)
+        yield
+    return response
 
 
 def _parse(request: TokenizeRequest) -> Parser[str | ConversationToTokenize]:

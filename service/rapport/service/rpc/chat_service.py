@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 import grpc
 
+from rapport.common.fair_threads import FairThreads, Steps
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import GenerationRequest
 from rapport.service.interceptors import context as request_context
@@ -37,10 +35,6 @@ from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-# Parsing and tokenizing a long request takes a good part of a second, so it is done beside the
-# event loop. Two threads leave cores to the model.
-THREADS = 2
-
 
 class ChatService(ChatServiceServicer):
     """The chat RPCs. Both answer with the same generation, whole or streamed.
@@ -50,12 +44,18 @@ class ChatService(ChatServiceServicer):
     """
 
     def __init__(
-        self, lifecycle: Lifecycle, defaults: Defaults, *, log_content: bool = False
+        self,
+        lifecycle: Lifecycle,
+        defaults: Defaults,
+        threads: FairThreads,
+        *,
+        log_content: bool = False,
     ) -> None:
+        """Takes the threads in which requests are parsed and tokenized."""
         self._lifecycle = lifecycle
         self._defaults = defaults
         self._log_content = log_content
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
+        self._threads = threads
 
     async def CreateChatCompletion(  # noqa: N802 - named by the proto
         self, request: CreateChatCompletionRequest, _context: Context
@@ -85,10 +85,13 @@ class ChatService(ChatServiceServicer):
     async def Tokenize(  # noqa: N802
         self, request: TokenizeRequest, _context: Context
     ) -> TokenizeResponse:
+        context = request_context.current()
         served = self._lifecycle.served
         check_sizes(request)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, tokenize, request, served)
+        steps = tokenize(request, served)
+        response = await self._threads.run_steps(context.caller, steps)
+        context.tokenized = response.count
+        return response
 
     async def _prepare(
         self, request: CreateChatCompletionRequest, *, streaming: bool
@@ -100,24 +103,24 @@ class ChatService(ChatServiceServicer):
         if self._log_content:
             context.transcript.keep(request.messages)
         served = self._lifecycle.served
-        loop = asyncio.get_running_loop()
-        read = partial(self._read, request, served, streaming=streaming)
+        read = self._read(request, served, streaming=streaming)
         with served.engine.reserve_place(context.tenant):
-            chat, tokens = await loop.run_in_executor(self._threads, read)
+            chat, tokens = await self._threads.run_steps(context.caller, read)
             grammar = await compile_grammar(chat, served.formats)
         prepared = build_generation_request(chat, tokens, grammar, self._defaults, context.tenant)
         return prepared, response_builder(chat, prepared, served.engine.vocabulary, context)
 
     def _read(
         self, request: CreateChatCompletionRequest, served: ServedModel, *, streaming: bool
-    ) -> tuple[ChatRequest, RequestTokens]:
+    ) -> Steps[tuple[ChatRequest, RequestTokens]]:
         chat = parse_chat_request(
             request,
             model=served.model,
             vocabulary_size=served.engine.vocabulary.size,
             streaming=streaming,
         )
-        return chat, tokenize_request(chat, served, self._defaults)
+        yield
+        return chat, (yield from tokenize_request(chat, served, self._defaults))
 
     def _submit(self, request: GenerationRequest) -> Generation:
         generation = self._lifecycle.served.engine.submit(request)

@@ -42,13 +42,29 @@ class Vocabulary:
             table[id_] = b"" if added.special else added.content.encode()
         return table
 
+    @cached_property
+    def is_cuttable(self) -> bool:
+        """Whether a text may be cut before a special token, or before a space behind a letter.
+
+        It may not where a token that was added to the vocabulary depends on its neighbors.
+        """
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return not any(each.lstrip or each.single_word or " " in each.content for each in added)
+
     def encode(self, text: str) -> list[int]:
         """Encodes a text; the names of special tokens in it become special tokens."""
-        return _tokens_of(self._tokenizer, text)
+        return self.encode_batch([text], plain=False)[0]
 
     def encode_text(self, text: str) -> list[int]:
         """Encodes a text; none of the tokens is special, whatever the text says."""
-        return _tokens_of(self._plain, text)
+        return self.encode_batch([text], plain=True)[0]
+
+    def encode_batch(self, texts: Sequence[str], *, plain: bool) -> list[list[int]]:
+        """Encodes several texts, as `encode_text` if `plain`, else as `encode`."""
+        tokenizer = self._plain if plain else self._tokenizer
+        # Encoding a batch releases the GIL, which encoding a single text does not.
+        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [list(encoding.ids) for encoding in encodings]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without the special ones."""
@@ -56,15 +72,15 @@ class Vocabulary:
 
     def spell(self, tokens: Iterable[int]) -> str:
         """The text of tokens, the special ones spelled out."""
-        names = {token: name.encode() for name, token in self.special_tokens.items()}
-        pieces = (names.get(token, self.token_bytes[token]) for token in tokens)
-        return b"".join(pieces).decode(errors="replace")
+        return b"".join(map(self._spelled_bytes.__getitem__, tokens)).decode(errors="replace")
 
-
-def _tokens_of(tokenizer: Tokenizer, text: str) -> list[int]:
-    # Encoding a batch releases the GIL, which encoding a single text does not.
-    (encoding,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)
-    return list(encoding.ids)
+    @cached_property
+    def _spelled_bytes(self) -> Sequence[bytes]:
+        """As `token_bytes`, but with the names of special tokens."""
+        table = list(self.token_bytes)
+        for name, id_ in self.special_tokens.items():
+            table[id_] = name.encode()
+        return table
 
 
 def _byte_alphabet() -> dict[str, int]:

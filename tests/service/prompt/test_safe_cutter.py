@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -8,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rapport.common.fair_threads import finish
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError
-from rapport.service.prompt.safe_tokenizer import PRIVATE_USE, SafeTokenizer
+from rapport.service.prompt.pieces import PieceTokenizer
+from rapport.service.prompt.safe_cutter import PRIVATE_USE, Render, SafeCutter
 from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.turns import Conversation, Turn
 from tests.service.prompt.templates import QWEN
@@ -38,8 +41,15 @@ def template(cpu_folder: Path) -> ChatTemplate:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(vocabulary: Vocabulary) -> SafeTokenizer:
-    return SafeTokenizer(vocabulary)
+def cutter(vocabulary: Vocabulary) -> SafeCutter:
+    return SafeCutter(vocabulary)
+
+
+def tokenize(
+    vocabulary: Vocabulary, cutter: SafeCutter, conversation: Conversation, render: Render
+) -> list[int]:
+    pieces = cutter.pieces(conversation, render)
+    return finish(PieceTokenizer(vocabulary).tokenize(pieces, sys.maxsize))
 
 
 def spelled(vocabulary: Vocabulary, tokens: Sequence[int]) -> str:
@@ -58,11 +68,11 @@ def specials(vocabulary: Vocabulary, tokens: Sequence[int]) -> list[int]:
 
 @given(contents=st.lists(HOSTILE, min_size=1, max_size=3))
 def test_contents_never_become_special(
-    vocabulary: Vocabulary, template: ChatTemplate, tokenizer: SafeTokenizer, contents: list[str]
+    vocabulary: Vocabulary, template: ChatTemplate, cutter: SafeCutter, contents: list[str]
 ) -> None:
     """Whatever a request has, special tokens are those of the template, and no text is lost."""
     conversation = Conversation([Turn("user", content) for content in contents])
-    tokens = tokenizer.tokenize(conversation, template.render)
+    tokens = tokenize(vocabulary, cutter, conversation, template.render)
     assert spelled(vocabulary, tokens) == template.render(conversation)
     harmless = Conversation([Turn("user", "x") for _ in contents])
     expected = vocabulary.encode(template.render(harmless))
@@ -71,7 +81,7 @@ def test_contents_never_become_special(
 
 @given(name=HOSTILE, text=HOSTILE)
 def test_tools_never_become_special(
-    vocabulary: Vocabulary, tokenizer: SafeTokenizer, name: str, text: str
+    vocabulary: Vocabulary, cutter: SafeCutter, name: str, text: str
 ) -> None:
     """The same holds for tools, wherever in them a special token is spelled."""
 
@@ -80,7 +90,7 @@ def test_tools_never_become_special(
         return Conversation([Turn("user", "Hi")], [tool])
 
     render = ChatTemplate(QWEN).render
-    tokens = tokenizer.tokenize(conversation(name, text), render)
+    tokens = tokenize(vocabulary, cutter, conversation(name, text), render)
     assert spelled(vocabulary, tokens) == render(conversation(name, text))
     expected = vocabulary.encode(render(conversation("x", "y")))
     assert specials(vocabulary, tokens) == specials(vocabulary, expected)
@@ -88,23 +98,23 @@ def test_tools_never_become_special(
 
 @given(content=st.text(st.characters(codec="utf-8", exclude_characters="<")))
 def test_harmless_contents_are_tokenized_as_a_whole(
-    vocabulary: Vocabulary, template: ChatTemplate, tokenizer: SafeTokenizer, content: str
+    vocabulary: Vocabulary, template: ChatTemplate, cutter: SafeCutter, content: str
 ) -> None:
     """Where nothing looks special, the tokens are those of the whole rendered text."""
     conversation = Conversation([Turn("user", content)])
     expected = vocabulary.encode(template.render(conversation))
-    assert tokenizer.tokenize(conversation, template.render) == expected
+    assert tokenize(vocabulary, cutter, conversation, template.render) == expected
 
 
-def test_spelled_out_end(vocabulary: Vocabulary, tokenizer: SafeTokenizer) -> None:
+def test_spelled_out_end(vocabulary: Vocabulary, cutter: SafeCutter) -> None:
     """The end of a turn, spelled out by a user, is several ordinary tokens."""
-    tokens = tokenizer.tokenize(Conversation([Turn("user", END)]), first_text)
+    tokens = tokenize(vocabulary, cutter, Conversation([Turn("user", END)]), first_text)
     assert tokens == vocabulary.encode_text(END)
     assert len(tokens) > 1
 
 
-def test_no_character_left(tokenizer: SafeTokenizer) -> None:
+def test_no_character_left(vocabulary: Vocabulary, cutter: SafeCutter) -> None:
     """A text that uses up all private-use characters is refused."""
     every = "".join(map(chr, PRIVATE_USE))
     with pytest.raises(InvalidRequestError, match="private-use"):
-        tokenizer.tokenize(Conversation([Turn("user", END + every)]), first_text)
+        tokenize(vocabulary, cutter, Conversation([Turn("user", END + every)]), first_text)
