@@ -21,11 +21,11 @@ from rapport.service.interceptors.context import RequestObserver
 from rapport.service.interceptors.errors import report_errors
 from rapport.service.interceptors.grpc_internals import (
     mute_callers_errors,
-    survive_undecodable_paths,
+    surviving_undecodable_paths,
 )
 from rapport.service.interceptors.observers import notify_observers
 from rapport.service.interceptors.rate_limit import limit_rate, limit_users
-from rapport.service.interceptors.read import read_request
+from rapport.service.interceptors.read import MessageReader, read_request
 from rapport.service.interceptors.scope import Scope, ScopeInterceptor
 from rapport.service.interceptors.slow_reader import SlowReaderGuard
 from rapport.service.keys.key_store import Key, KeyStore
@@ -52,13 +52,17 @@ OTHER_PLACES = 512
 THREADS = 2
 HANDSHAKE_TIMEOUT_MS = 20_000
 MAX_METADATA_BYTES = 128 << 10
-# Health checks and reflection have scopes of their own: probes and the gateway have no key.
 KEYED_SERVICES = ("/rapport.", "/grpc.channelz.")
-HEALTH_SERVICE = (f"/{health.SERVICE_NAME}/",)
+HEALTH_SERVICE = f"/{health.SERVICE_NAME}/"
+WATCH = f"{HEALTH_SERVICE}Watch"
+REFLECTION = "/grpc.reflection."
 # Who watches the health has one call for each service name. 4,096 that nobody reads take 130 MB.
-WATCH = f"/{health.SERVICE_NAME}/Watch"
 MAX_WATCHES_PER_CONNECTION = 16
 MAX_WATCHES = 4096
+MAX_REFLECTIONS_PER_CONNECTION = 4
+MAX_REFLECTIONS = 256
+# Each may be a part of a message of `max_message_bytes`.
+MAX_INCOMPLETE_REQUESTS = 64
 CHANNELZ_SERVICE = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 
 
@@ -77,16 +81,15 @@ def build_server(
         KeyFileError: the file of API keys cannot be used.
     """
     mute_callers_errors()
-    survive_undecodable_paths()
     places = _places(settings)
     threads = FairThreads(THREADS, "request")
-    server = grpc.aio.server(
-        interceptors=list(_interceptors(settings, lifecycle, threads, observers)),
-        options=[
-            *_transport_options(settings.max_message_bytes, 2 * places),
-            ("grpc.enable_channelz", int(settings.channelz)),
-        ],
-    )
+    options = [
+        *_transport_options(settings.max_message_bytes, 2 * places),
+        ("grpc.enable_channelz", int(settings.channelz)),
+    ]
+    interceptors = list(_interceptors(settings, lifecycle, threads, observers))
+    with surviving_undecodable_paths():
+        server = grpc.aio.server(interceptors=interceptors, options=options)
     _add_services(server, settings, lifecycle, threads)
     return server
 
@@ -130,7 +133,7 @@ def _add_services(
     if settings.channelz:
         add_channelz_servicer(server)
         names.append(CHANNELZ_SERVICE)
-    add_reflection(server, names)
+    add_reflection(server, names, _open_reader(settings))
 
 
 def _add_port(
@@ -184,13 +187,19 @@ def _interceptors(
     slow_readers = SlowReaderGuard(settings.reader_timeout)
     scopes = list(_scopes(settings, lifecycle, threads, observers))
     yield ScopeInterceptor(KEYED_SERVICES, scopes, slow_readers)
-    scopes = [
-        notify_observers(log_failures()),
-        report_errors,
-        ConnectionLimit(WATCH, per_connection=MAX_WATCHES_PER_CONNECTION, in_all=MAX_WATCHES).scope,
-        read_request(settings.read_timeout, threads),
-    ]
+    # Probes and the gateway have no key for these, and successes are not worth a line.
+    outer = [notify_observers(log_failures()), report_errors]
+    watches = ConnectionLimit(WATCH, MAX_WATCHES_PER_CONNECTION, MAX_WATCHES)
+    scopes = [*outer, watches.scope, read_request(_open_reader(settings), threads)]
     yield ScopeInterceptor(HEALTH_SERVICE, scopes, slow_readers, send_headers=False)
+    streams = ConnectionLimit(REFLECTION, MAX_REFLECTIONS_PER_CONNECTION, MAX_REFLECTIONS)
+    scopes = [*outer, streams.scope]
+    yield ScopeInterceptor(REFLECTION, scopes, slow_readers, send_headers=False)
+
+
+def _open_reader(settings: ServiceSettings) -> MessageReader:
+    """Reads messages of callers that need no key."""
+    return MessageReader(settings.read_timeout, MAX_INCOMPLETE_REQUESTS)
 
 
 def _scopes(
@@ -209,7 +218,7 @@ def _scopes(
     yield ConcurrencyLimit(_places(settings), _is_chat).scope
     yield ConcurrencyLimit(OTHER_PLACES, lambda method: not _is_chat(method)).scope
     yield limit_rate(RateLimiter(), Key("", limits))
-    yield read_request(settings.read_timeout, threads)
+    yield read_request(MessageReader(settings.read_timeout), threads)
     yield identify(settings.user_hash_salt.get_secret_value().encode())
     yield authorize_model
     yield limit_users

@@ -12,10 +12,14 @@ import pytest
 from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.request import FinishReason
-from rapport.service.interceptors.access_log import MAX_NAME_CHARS
+from rapport.service.interceptors.access_log import (
+    FAILURE_INTERVAL_S,
+    MAX_NAME_CHARS,
+    log_failures,
+)
 from rapport.service.interceptors.auth import hash_user
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
-from tests.service.fakes import ScriptedEngine, ends, says
+from tests.service.fakes import ScriptedEngine, ends, request_context, says
 from tests.service.requests import MODEL, chat
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -118,3 +122,19 @@ async def test_content_of_what_is_refused(channel: grpc.aio.Channel, told: Told)
             chat("question", model="other"), metadata=METADATA
         )
     assert (await told())["messages"] == [{"role": "user", "content": "question"}]
+
+
+def test_failures_are_a_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    """Of many refusals one has a line, and the next line counts the others; successes have none."""
+    caplog.set_level(logging.INFO)
+    now = 0.0
+    observe = log_failures(lambda: now)
+    failed = request_context("/a/B")
+    failed.code, failed.error_reason = grpc.StatusCode.INVALID_ARGUMENT, "UNREADABLE"
+    for _ in range(3):
+        observe(failed)
+        observe(request_context("/a/B"))
+    now = FAILURE_INTERVAL_S
+    observe(failed)
+    line = "/a/B INVALID_ARGUMENT UNREADABLE; {} more were not logged"
+    assert caplog.messages == [line.format(0), line.format(2)]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
 
 from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
+from rapport.service.errors import RequestMissingError
+from rapport.service.interceptors import read
+from rapport.service.interceptors.read import MessageReader
 from tests.contract.callers import unpacked
 from tests.service.requests import health
 
@@ -104,3 +109,28 @@ async def test_no_message(channel: grpc.aio.Channel, path: str) -> None:
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert raised.value.details() == "The request is not the message that the RPC takes"
     assert unpacked(raised.value)[0].reason == "UNREADABLE"
+
+
+async def test_too_many_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where too many requests are incomplete, the one that waits the longest is given up."""
+    monkeypatch.setattr(read, "MIN_WAIT_S", -1.0)
+    rpc: Any = SimpleNamespace(read=asyncio.Event().wait)
+    reader = MessageReader(60, max_incomplete=2)
+    first, second, third = (asyncio.create_task(reader.read(rpc)) for _ in range(3))
+    with pytest.raises(RequestMissingError):
+        await first
+    assert not second.done()
+    assert not third.done()
+    for task in (second, third):
+        task.cancel()
+
+
+async def test_requests_that_come_are_not_given_up() -> None:
+    """Many that come at once are all read."""
+    came = asyncio.Event()
+    rpc: Any = SimpleNamespace(read=came.wait)
+    reader = MessageReader(60, max_incomplete=2)
+    reads = [asyncio.create_task(reader.read(rpc)) for _ in range(100)]
+    await asyncio.sleep(0)
+    came.set()
+    assert all(await asyncio.gather(*reads))

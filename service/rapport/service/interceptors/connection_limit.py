@@ -13,13 +13,14 @@ RETRY_S = 1.0
 
 
 class ConnectionLimit:
-    """Refuses calls of the method beyond `per_connection` at once, or `in_all`.
+    """Refuses calls of some methods beyond `per_connection` at once, or `in_all`.
 
-    Callers over a Unix socket count as one connection.
+    Callers over a Unix socket have the file's permission, and are not limited.
     """
 
-    def __init__(self, method: str, *, per_connection: int, in_all: int) -> None:
-        self._method = method
+    def __init__(self, prefix: str, per_connection: int, in_all: int) -> None:
+        """Takes the beginning of the methods' names."""
+        self._prefix = prefix
         self._per_connection = per_connection
         self._in_all = in_all
         self._running: Counter[str] = Counter()
@@ -27,11 +28,11 @@ class ConnectionLimit:
     @asynccontextmanager
     async def scope(self, context: RequestContext) -> AsyncIterator[None]:
         """Admits the RPC, or raises `OverloadedError`."""
-        if context.method != self._method:
+        connection = context.rpc.peer()
+        if not context.method.startswith(self._prefix) or connection.startswith("unix:"):
             yield
             return
-        connection = context.rpc.peer()
-        self._check(connection)
+        self._check(connection, context.method.rpartition("/")[2])
         self._running[connection] += 1
         try:
             yield
@@ -40,12 +41,11 @@ class ConnectionLimit:
             if not self._running[connection]:
                 del self._running[connection]
 
-    def _check(self, connection: str) -> None:
-        name = self._method.rpartition("/")[2]
+    def _check(self, connection: str, method: str) -> None:
         if self._running[connection] >= self._per_connection:
-            text = f"the connection has {self._per_connection} calls of {name} under way"
+            text = f"the connection has {self._per_connection} calls of {method} under way"
         elif self._running.total() >= self._in_all:
-            text = f"there are {self._in_all} calls of {name} under way"
+            text = f"there are {self._in_all} calls of {method} under way"
         else:
             return
         raise OverloadedError(text, Bound.RPCS, RETRY_S)

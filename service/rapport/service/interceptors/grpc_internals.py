@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -32,14 +34,19 @@ def mute_callers_errors() -> None:
     logging.getLogger(LOGGER).addFilter(_is_our_error)
 
 
-def survive_undecodable_paths() -> None:
-    """Makes servers that are created from now on refuse methods that nobody registered.
+@contextmanager
+def surviving_undecodable_paths() -> Iterator[None]:
+    """Makes a server that is created in the `with` block refuse methods that are not registered.
 
     grpcio (1.84 to 1.85.3) decodes the path of such a call in the loop that accepts calls, so that
-    one call of a path that is not UTF-8 would end the server. Generic handlers are not asked any
-    more: all methods have to be registered.
+    one call of a path that is not UTF-8 would end the server. Generic handlers are not asked.
     """
+    original = cygrpc.AioServer
     cygrpc.AioServer = _RegisteredOnlyServer
+    try:
+        yield
+    finally:
+        cygrpc.AioServer = original
 
 
 def _is_our_error(record: logging.LogRecord) -> bool:

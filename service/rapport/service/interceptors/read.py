@@ -1,4 +1,4 @@
-"""Reading and parsing the request message."""
+"""Reading and parsing request messages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -14,25 +15,63 @@ from google.protobuf.message_factory import GetMessageClass
 
 from rapport.common.fair_threads import FairThreads, Steps
 from rapport.service.errors import RequestMissingError, UnreadableRequestError
-from rapport.service.interceptors.context import RequestContext
+from rapport.service.interceptors.context import GrpcContext, RequestContext
 from rapport.service.interceptors.field_count import check_field_count
 from rapport.service.interceptors.scope import Scope
 
 # Parsing takes some milliseconds at most. What is larger is parsed in another thread.
 SMALL_BYTES = 64 << 10
+# A message that is sent whole is read sooner, also on a busy machine.
+MIN_WAIT_S = 1.0
 
 
-def read_request(timeout_s: float, threads: FairThreads) -> Scope:
-    """Reads the request within the timeout: one that never comes would hold its place for ever."""
+class MessageReader:
+    """Reads messages within `timeout_s`: one that never comes would hold its place for ever.
+
+    While more than `max_incomplete` are read, those that wait the longest are given up, because
+    each may hold a part of a large message. For the event loop alone.
+    """
+
+    def __init__(self, timeout_s: float, max_incomplete: int | None = None) -> None:
+        self._timeout_s = timeout_s
+        self._max_incomplete = max_incomplete
+        self._began_at: dict[asyncio.Timeout, float] = {}
+
+    async def read(self, rpc: GrpcContext) -> Any:
+        """The bytes of the next message, or EOF.
+
+        Raises:
+            RequestMissingError: it did not come in time.
+        """
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+        try:
+            async with asyncio.timeout(self._timeout_s) as timeout:
+                self._began_at[timeout] = began_at
+                self._give_up_oldest(began_at)
+                try:
+                    return await rpc.read()
+                finally:
+                    del self._began_at[timeout]
+        except TimeoutError:
+            seconds = min(loop.time() - began_at, self._timeout_s)
+            text = f"The request did not come within {seconds:.3g} s"
+            raise RequestMissingError(text) from None
+
+    def _give_up_oldest(self, now: float) -> None:
+        if self._max_incomplete is None or len(self._began_at) <= self._max_incomplete:
+            return
+        oldest, began_at = next(iter(self._began_at.items()))
+        if now - began_at > MIN_WAIT_S and not oldest.expired():
+            oldest.reschedule(now)
+
+
+def read_request(reader: MessageReader, threads: FairThreads) -> Scope:
+    """Reads and parses the only request of an RPC."""
 
     @asynccontextmanager
     async def scope(context: RequestContext) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(timeout_s):
-                data = await context.rpc.read()
-        except TimeoutError:
-            text = f"The request did not come within {timeout_s:g} s"
-            raise RequestMissingError(text) from None
+        data = await reader.read(context.rpc)
         if data is grpc.aio.EOF:
             raise RequestMissingError("The call ended without a request")
         kind = _request_type(context.method)

@@ -34,7 +34,7 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(
         self,
-        prefixes: tuple[str, ...],
+        prefixes: str | tuple[str, ...],
         scopes: Sequence[Scope],
         slow_readers: SlowReaderGuard,
         *,
@@ -57,7 +57,7 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
             return handler
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                self._stream_handler(method, handler.unary_stream),
+                self._stream_handler(method, handler.unary_stream or handler.stream_stream),
                 None,
                 handler.response_serializer,
             )
