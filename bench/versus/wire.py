@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-import httptools
+import h11
 import orjson
 
 from bench.clients import PATH, note_event
@@ -18,6 +18,7 @@ from bench.measure import Record
 from bench.sse import EventReader
 
 OK = 200
+Request = tuple[h11.Request, h11.Data, h11.EndOfMessage]
 
 
 @dataclass(slots=True)
@@ -32,46 +33,51 @@ class Answer(Record):
 
 
 class Stream(asyncio.Protocol):
-    """One request on a connection of its own. httptools calls the methods named `on_`."""
+    """One request on a connection of its own."""
 
-    def __init__(self, request: bytes, answer: Answer) -> None:
+    def __init__(self, request: Request, answer: Answer) -> None:
         self.ended = asyncio.get_running_loop().create_future()
         self._request = request
         self._answer = answer
-        self._parser = httptools.HttpResponseParser(self)
+        self._http = h11.Connection(h11.CLIENT)
         self._events = EventReader()
         self._now = 0.0
         self._done = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not asked with isinstance: uvloop's transports are none of asyncio's.
-        cast(asyncio.WriteTransport, transport).write(self._request)
+        sent = b"".join(self._http.send(event) for event in self._request)
+        cast(asyncio.WriteTransport, transport).write(sent)
 
     def data_received(self, data: bytes) -> None:
         self._now = perf_counter()
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, ValueError, LookupError) as error:
-            cause = error.__context__
-            self._end(
-                cause if isinstance(cause, RequestFailedError) else RequestFailedError(repr(error))
-            )
+            self._http.receive_data(data)
+            self._read()
+        except RequestFailedError as error:
+            self._end(error)
+        except (h11.RemoteProtocolError, ValueError, LookupError) as error:
+            self._end(RequestFailedError(repr(error)))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self._end(RequestFailedError("stream cut off"))
 
-    def on_body(self, body: bytes) -> None:
-        if (status := self._parser.get_status_code()) != OK:
-            raise RequestFailedError(f"HTTP {status}")
+    def _read(self) -> None:
+        while (event := self._http.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+            if isinstance(event, h11.Response) and event.status_code != OK:
+                raise RequestFailedError(f"HTTP {event.status_code}")
+            if isinstance(event, h11.Data):
+                self._take(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                whole = self._done and self._answer.finished is not None
+                self._end(None if whole else RequestFailedError("stream cut off"))
+
+    def _take(self, body: bytes) -> None:
         for payload in self._events.feed(body):
             if payload == b"[DONE]":
                 self._done = True
             else:
                 self._note(orjson.loads(payload))
-
-    def on_message_complete(self) -> None:
-        whole = self._done and self._answer.finished is not None
-        self._end(None if whole else RequestFailedError("stream cut off"))
 
     def _note(self, event: Mapping[str, Any]) -> None:
         note_event(event, self._now, self._answer)
@@ -112,7 +118,7 @@ class Wire:
         answer.ended = perf_counter()
         return answer
 
-    async def _exchange(self, request: bytes, answer: Answer) -> None:
+    async def _exchange(self, request: Request, answer: Answer) -> None:
         loop = asyncio.get_running_loop()
         transport, stream = await loop.create_connection(
             lambda: Stream(request, answer), self._host, self._port
@@ -122,13 +128,15 @@ class Wire:
         finally:
             transport.abort()
 
-    def _request(self, body: Mapping[str, Any]) -> bytes:
+    def _request(self, body: Mapping[str, Any]) -> Request:
         options = {"include_usage": True}
         content = orjson.dumps(
             {"model": self._model, "stream": True, "stream_options": options, **body}
         )
-        head = (
-            f"POST {PATH} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-        )
-        return head.encode() + content
+        headers = [
+            ("host", f"{self._host}:{self._port}"),
+            ("content-type", "application/json"),
+            ("content-length", str(len(content))),
+        ]
+        head = h11.Request(method="POST", target=PATH, headers=headers)
+        return head, h11.Data(data=content), h11.EndOfMessage()

@@ -43,6 +43,7 @@ SCHEMA = {
 }
 # Bytes of a tiny model file before its lists of tokens.
 HEAD = 600
+CHUNKS = b"3;a=b\r\nabc\r\n0\r\nx: y\r\n\r\nOPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n"
 TOOL = Tool(function=FunctionDefinition(name="f", parameters='{"type": "object"}', strict=True))
 
 
@@ -59,6 +60,11 @@ def seeds() -> dict[str, list[bytes]]:
             b"GET /health\n",
             b"HEAD /openapi.json\n",
             b"GET /v1/models?a=1&a=2\ncontent-length: 99999999999999999999999\n",
+        ],
+        "http1": [
+            b"\x03\r\nGET /a?b#c HTTP/1.1\r\nhost: x\r\n\r\nGET http://y/ HTTP/1.0\r\n\r\n",
+            b"\x01POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nhost",
+            b"\x05POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS,
         ],
         "tool_calls": [
             hermes_format.call("f", '{"x": "}<tool_call>"}').encode(),

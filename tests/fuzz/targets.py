@@ -21,6 +21,10 @@ from rapport.common.fair_threads import finish
 from rapport.common.model_spec import ModelSpec
 from rapport.gateway.app import Gateway
 from rapport.gateway.config import GatewaySettings
+from rapport.gateway.dialects.fireworks import FIREWORKS
+from rapport.gateway.errors import ApiError
+from rapport.gateway.http1.exchange import Exchange
+from rapport.gateway.http1.parser import Incoming, Input, Request
 from rapport.gateway.transcoding.codec.decode import decoder
 from rapport.gateway.transcoding.codec.encode import encoder
 from rapport.gateway.transcoding.codec.violations import InvalidError
@@ -54,6 +58,7 @@ from rapport.service.tools.tool_call_parser import (
 from rapport.v1 import chat_pb2, model_pb2, tokenize_pb2
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from tests.conftest import MODEL
+from tests.gateway.peers import FakePeer
 
 Target = Callable[[bytes], object]
 
@@ -88,53 +93,69 @@ def http(data: bytes) -> None:
     first, *lines = head.split(b"\n")
     method, _, target = first.partition(b" ")
     path, _, query = target.partition(b"?")
-    headers = [line.partition(b":")[::2] for line in lines]
-    status, answer = asyncio.run(
-        exchanged(
-            {
-                "type": "http",
-                "method": printable(method).decode(),
-                "raw_path": printable(path),
-                "query_string": query,
-                "headers": [(name.strip().lower(), value.strip()) for name, value in headers],
-            },
-            [body[place : place + 16] for place in range(0, len(body), 16)] or [b""],
-        )
+    headers = [line.decode("latin-1").partition(":")[::2] for line in lines]
+    request = Request(
+        printable(method).decode(),
+        printable(path).decode(),
+        query,
+        "localhost",
+        [(name.strip().lower(), value.strip()) for name, value in headers],
     )
+    pieces = [body[place : place + 16] for place in range(0, len(body), 16)]
+    status, answer = asyncio.run(exchanged(request, pieces))
     assert 200 <= status < 500 or status in (503, 504), (status, answer)
 
 
-async def exchanged(scope: Any, pieces: list[bytes]) -> tuple[int, bytes]:
+def http1(data: bytes) -> None:
+    """What comes on a connection: the first byte says in what pieces, which make no difference."""
+    size, sent = max(data[0], 1) if data else 1, data[1:]
+    pieces = [sent[place : place + size] for place in range(0, len(sent), size)]
+    assert requests_in(pieces) == requests_in([sent])
+
+
+def requests_in(pieces: list[bytes]) -> list[object]:
+    """The requests and their bodies; if it was an error that ended them, its status."""
+    found: list[object] = []
+    waiting, current, body = Input(), None, b""
+    try:
+        for piece in pieces:
+            waiting.data += piece
+            while True:
+                if current is None:
+                    if (head := waiting.take_head()) is None:
+                        break
+                    current, body = Incoming(head, waiting.data), b""
+                    found.append(current.request)
+                while part := current.read():
+                    body += part
+                if part is None:
+                    break
+                found.append(body)
+                current = None
+    except ApiError as error:
+        found.append(error.status)
+    return found
+
+
+async def exchanged(request: Request, pieces: list[bytes]) -> tuple[int, bytes]:
     """The status and the body that the gateway answers with."""
-    waiting = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
-    waiting[-1]["more_body"] = False
-    sent: list[Any] = []
-    gone = asyncio.Event()
-
-    async def receive() -> Any:
-        if waiting:
-            return waiting.pop(0)
-        await gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    app = gateway()
+    app, peer = gateway(), FakePeer([*pieces, b""])
+    exchange = Exchange(request, peer, FIREWORKS, "http")
     app._upstream.start()
     try:
-        await asyncio.wait_for(app(scope, receive, send), 10)
+        await asyncio.wait_for(app.handle(exchange), 10)
     finally:
         await app._upstream.close()
-    assert sent[0]["type"] == "http.response.start"
-    assert sent[-1]["more_body"] is False
-    return sent[0]["status"], b"".join(message["body"] for message in sent[1:])
+    assert exchange.finished
+    assert exchange.status is not None
+    return exchange.status, peer.body
 
 
 @cache
 def gateway() -> Gateway:
     """A gateway without a service behind it, which has the descriptors of the service."""
-    return Gateway(GatewaySettings(upstream="127.0.0.1:1", descriptor_set=descriptor_set()))
+    settings = GatewaySettings(upstream="127.0.0.1:1", descriptor_set=descriptor_set())
+    return Gateway(settings, FIREWORKS)
 
 
 def printable(text: bytes) -> bytes:
@@ -265,5 +286,5 @@ def model() -> Loaded:
 
 TARGETS: dict[str, Target] = {
     target.__name__: target
-    for target in (codec, http, tool_calls, gguf, formats, template, request)
+    for target in (codec, http, http1, tool_calls, gguf, formats, template, request)
 }

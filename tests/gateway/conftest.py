@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -15,17 +15,11 @@ import pytest
 from rapport.gateway.__main__ import hold_back
 from rapport.gateway.app import Gateway
 from rapport.gateway.config import GatewaySettings
-from rapport.gateway.http1.server import GatewayServer
+from rapport.gateway.dialects.fireworks import FIREWORKS
+from rapport.gateway.serving import server_of
 from tests.gateway.library import Library, serving
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
-
-
-class InProcess(GatewayServer):
-    """Leaves the signals to pytest."""
-
-    def capture_signals(self) -> Any:
-        return nullcontext()
 
 
 @asynccontextmanager
@@ -34,19 +28,23 @@ async def gateway(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a gateway in front of the target; it has not learned the routes yet."""
     chosen = GatewaySettings(upstream=target, shutdown_grace=0, **settings)
-    server = InProcess(Gateway(chosen), chosen)
+    app = Gateway(chosen, FIREWORKS)
+    server = server_of(app, chosen)
     listening = socket.create_server(("127.0.0.1", 0))
     hold_back(listening)
     scheme = "https" if chosen.http_tls else "http"
     url = f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
-    running = asyncio.create_task(server.serve([listening]))
-    while not server.started:  # noqa: ASYNC110 - seen from outside
-        await asyncio.sleep(0.01)
+
+    async def serve_until_stopped() -> None:
+        async with app.running():
+            await server.serve(listening)
+
+    running = asyncio.create_task(serve_until_stopped())
     try:
         async with httpx.AsyncClient(base_url=url, timeout=10, verify=verify) as client:
             yield client
     finally:
-        server.should_exit = True
+        server.stop()
         await running
 
 

@@ -6,17 +6,16 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import grpc
 import pytest
 
 from bench.server import free_ports
-from rapport.gateway.dialects.fireworks import FIREWORKS
-from rapport.gateway.http1.exchange import Exchange
+from rapport.gateway.http1.body_budget import BodyBudget
 from rapport.gateway.metrics import GatewayMetrics
 from tests.gateway.conftest import Serve
 from tests.gateway.library import Library, serving
+from tests.gateway.peers import FakePeer, exchange
 
 READY = {"state": "ready"}
 QUICK = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100)]
@@ -37,19 +36,6 @@ async def until(metrics: GatewayMetrics, expected: float, name: str, **labels: s
             await asyncio.sleep(0.01)
 
 
-def exchange(method: str = "POST", body: bytes = b"") -> Exchange:
-    """A request of that body, whose answer goes nowhere."""
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(_: Any) -> None:
-        pass
-
-    scope = {"method": method, "raw_path": b"/x", "query_string": b"", "headers": []}
-    return Exchange(scope, receive, send, FIREWORKS)
-
-
 @asynccontextmanager
 async def followed(metrics: GatewayMetrics, port: int) -> AsyncIterator[grpc.aio.Channel]:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", QUICK) as channel:
@@ -61,11 +47,12 @@ async def followed(metrics: GatewayMetrics, port: int) -> AsyncIterator[grpc.aio
 
 async def test_bytes_and_times(metrics: GatewayMetrics) -> None:
     """Bodies are counted in bytes, an answer in pieces by all of them."""
-    one = exchange(body=b"12345")
+    one = exchange(FakePeer([b"12345", b""]))
     with metrics.watch(one):
         assert value(metrics, "requests_in_flight") == 1
         one.route = "/v1/{x}"
-        await one.body(100)
+        with BodyBudget(100).hold(one.refuse_body) as held:
+            await one.body(100, held)
         await one.start(200, {})
         await one.write(b"123")
         await one.finish(b"4567")
@@ -85,7 +72,7 @@ async def test_bytes_and_times(metrics: GatewayMetrics) -> None:
 @pytest.mark.parametrize("method", ["PROPFIND", "x" * 1000])
 async def test_made_up_verbs(metrics: GatewayMetrics, method: str) -> None:
     """A verb that is none of HTTP's makes no label of its own."""
-    with metrics.watch(exchange(method)):
+    with metrics.watch(exchange(method=method)):
         pass
     labels = {"method": "other", "route": "other", "status": "None"}
     assert value(metrics, "requests_total", **labels) == 1

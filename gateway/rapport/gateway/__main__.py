@@ -7,6 +7,7 @@ import os
 # gRPC's core would log a second time what it also raises.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+import asyncio
 import logging
 import socket
 import sys
@@ -20,12 +21,13 @@ from rapport.common.telemetry.traces import Tracer, TracesError, tracing
 from rapport.common.tls import CertificateError
 from rapport.gateway.app import Gateway
 from rapport.gateway.config import GatewaySettings
-from rapport.gateway.http1.server import GatewayServer
+from rapport.gateway.dialects.fireworks import FIREWORKS
+from rapport.gateway.serving import new_event_loop, server_of
 from rapport.gateway.upstream.upstream import DescriptorSetError
 
 logger = logging.getLogger("gateway")
 
-UNSENT_BYTES = 64 << 10
+MAX_UNSENT_BYTES = 64 << 10
 
 
 class AddressError(Exception):
@@ -41,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"rapport gateway: {error}\n")
         return 2
     set_up(settings)
-    quieten_uvicorn()
     try:
         with tracing("rapport-gateway", settings) as tracer:
             return serve(settings, tracer)
@@ -58,11 +59,20 @@ def serve(settings: GatewaySettings, tracer: Tracer) -> int:
         CertificateError: a certificate or its key cannot be used.
         DescriptorSetError: the settings name a file that is none.
     """
-    app = Gateway(settings, tracer)
-    server = GatewayServer(app, settings)
+    app = Gateway(settings, FIREWORKS, tracer)
+    server = server_of(app, settings)
     listening = _listen(settings.http_host, settings.http_port)
-    with exposed(app.metrics.registry, settings, settings.gateway_metrics_port):
-        server.run([listening])
+
+    async def serve_until_signal() -> None:
+        server.handle_signals()
+        async with app.running():
+            await server.serve(listening)
+
+    with (
+        exposed(app.metrics.registry, settings, settings.gateway_metrics_port),
+        asyncio.Runner(loop_factory=new_event_loop) as runner,
+    ):
+        runner.run(serve_until_signal())
     return server.status
 
 
@@ -80,21 +90,13 @@ def hold_back(listening: socket.socket) -> None:
     """Bounds what the kernel takes for clients that do not read: it would take megabytes."""
     # Connections inherit it. Unlike a send buffer of that size, it slows no distant client.
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
 
 
 def _reason(error: OSError) -> str:
     # An error of getaddrinfo has a number of its own, and a text.
     known = error.errno is not None and error.errno > 0
     return os.strerror(error.errno or 0) if known else str(error.strerror)
-
-
-def quieten_uvicorn() -> None:
-    uvicorn_logger = logging.getLogger("uvicorn.error")
-    uvicorn_logger.setLevel(logging.WARNING)
-    # That is how a failed stream is aborted, not a fault.
-    unfinished = "ASGI callable returned without completing response."
-    uvicorn_logger.addFilter(lambda record: record.getMessage() != unfinished)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from rapport.gateway.http1.exchange import Exchange
 
 access_logger = logging.getLogger("gateway.access")
 
-MOST_OF_A_PATH = 500
-"""Characters."""
+MAX_PATH_CHARACTERS = 500
 FAULT = 500
 """The HTTP status from which on a failure is not the caller's."""
 
@@ -38,7 +37,7 @@ def fields_of(exchange: Exchange, trace_id: str) -> dict[str, Any]:
         "request_id": exchange.request_id,
         "trace_id": trace_id or None,
         "method": exchange.method,
-        "path": exchange.path[:MOST_OF_A_PATH],
+        "path": exchange.path[:MAX_PATH_CHARACTERS],
         "route": exchange.route,
         "status": exchange.status,
         "streamed": exchange.streamed,
@@ -55,7 +54,7 @@ def span_name(exchange: Exchange) -> str:
 def span_attributes(exchange: Exchange) -> Attributes:
     told: dict[str, Any] = {
         "http.request.method": exchange.method,
-        "url.path": exchange.path[:MOST_OF_A_PATH],
+        "url.path": exchange.path[:MAX_PATH_CHARACTERS],
         "url.scheme": exchange.scheme,
         "http.route": exchange.route,
         "http.response.status_code": exchange.status,

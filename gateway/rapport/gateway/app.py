@@ -1,25 +1,27 @@
-"""The ASGI application: requests in, routes found, answers out."""
+"""The application: requests in, routes found, answers out."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import orjson
 from google.protobuf.message import Message
 
+from rapport.common.fair_threads import FairThreads
 from rapport.common.telemetry.formatters import fields
 from rapport.common.telemetry.traces import Tracer, Untraced
 from rapport.gateway.access_log import fault, log_access, span_attributes, span_name
 from rapport.gateway.config import GatewaySettings
 from rapport.gateway.dialects.dialect import Dialect
-from rapport.gateway.dialects.fireworks import FIREWORKS
 from rapport.gateway.drain import DrainState, shutting_down
 from rapport.gateway.errors import ApiError, bad_request, internal
-from rapport.gateway.http1.exchange import DisconnectedError, Exchange
+from rapport.gateway.http1.body_budget import BodyBudget
+from rapport.gateway.http1.exchange import Exchange
 from rapport.gateway.metrics import GatewayMetrics
 from rapport.gateway.pages import PATHS, Pages
 from rapport.gateway.transcoding.call import UpstreamCall
@@ -40,11 +42,9 @@ class Gateway:
     """Transcodes HTTP/JSON to the RPCs of one upstream."""
 
     def __init__(
-        self,
-        settings: GatewaySettings,
-        tracer: Tracer | None = None,
-        dialect: Dialect = FIREWORKS,
+        self, settings: GatewaySettings, dialect: Dialect, tracer: Tracer | None = None
     ) -> None:
+        """Raises DescriptorSetError or CertificateError if a file that is set is no such thing."""
         self.metrics = GatewayMetrics()
         self.dialect = dialect
         self._settings = settings
@@ -55,24 +55,24 @@ class Gateway:
             self.metrics.certificates.add("upstream_cert", self._upstream.certificate)
         self.drain = DrainState()
         self._pages = Pages(self._upstream, self.drain)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="body")
+        self._hosts = settings.hosts
+        self._bodies = BodyBudget(max(settings.max_body_bytes_total, settings.max_body_bytes))
+        self._threads = FairThreads(THREADS, "body")
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-        else:
-            exchange = Exchange(scope, receive, send, self.dialect)
-            with self.metrics.watch(exchange):
-                await self._serve(exchange)
-
-    async def _live(self, receive: Any, send: Any) -> None:
-        await receive()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keeps a connection to the upstream while the `with` lasts."""
         self._upstream.start()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self._upstream.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        await send({"type": "lifespan.shutdown.complete"})
+        try:
+            yield
+        finally:
+            await self._upstream.close()
+            self._threads.close()
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answers or refuses a request, counts it and logs it."""
+        with self.metrics.watch(exchange):
+            await self._serve(exchange)
 
     async def _serve(self, exchange: Exchange) -> None:
         # Probes would otherwise fill the traces.
@@ -82,15 +82,18 @@ class Gateway:
         try:
             with self.drain.tracked():
                 await self._answer_or_refuse(exchange)
-        except DisconnectedError:
-            exchange.status = CLIENT_CLOSED_REQUEST
-            exchange.disconnected = True
         except asyncio.CancelledError:
-            # The server stops and has waited long enough. A stream is left unfinished.
-            await self._give_up(exchange, shutting_down())
+            await self._end_early(exchange)
         finally:
             span.end(span_name(exchange), span_attributes(exchange), fault(exchange))
             log_access(exchange, span.trace_id)
+
+    async def _end_early(self, exchange: Exchange) -> None:
+        """The client has left, or the server stops and has waited long enough."""
+        if exchange.disconnected:
+            exchange.status = CLIENT_CLOSED_REQUEST
+        else:
+            await self._give_up(exchange, shutting_down())
 
     async def _answer_or_refuse(self, exchange: Exchange) -> None:
         try:
@@ -99,31 +102,31 @@ class Gateway:
             await exchange.refuse(error)
         except InvalidError as error:
             await exchange.refuse(bad_request(str(error), param=error.param))
-        except DisconnectedError:
-            raise
         except Exception:
             id_ = exchange.request_id
             logger.exception("request %s failed", id_, extra=fields(request_id=id_))
             await self._give_up(exchange, internal())
 
     async def _give_up(self, exchange: Exchange, error: ApiError) -> None:
-        """Tells of the error, or leaves unfinished what has begun."""
+        """Answers with the error, or leaves unfinished what has begun."""
         if exchange.status is None:
             await exchange.refuse(error)
         else:
             exchange.status = error.status
 
     async def _answer(self, exchange: Exchange) -> None:
+        self._hosts.check(exchange.request.authority)
         if exchange.path in PATHS:
             exchange.route = exchange.path
             await self._pages.answer(exchange)
             return
         self.drain.check_accepting()
+        exchange.check_headers()
         route, variables = self._upstream.table.find(exchange.method, exchange.path)
         exchange.route = route.path
         # What was read is not kept while the call runs, only the request made of it.
         request = await self._request(exchange, route, variables)
-        await exchange.attend(self._call(exchange, route, request).answer())
+        await self._call(exchange, route, request).answer()
 
     async def _request(
         self, exchange: Exchange, route: Route, variables: dict[str, str]
@@ -132,11 +135,12 @@ class Gateway:
         if not route.has_body:
             return route.operation.decode(arguments)
         exchange.require_json()
-        body = await exchange.body(self._settings.max_body_bytes)
-        read = partial(_decoded, body, arguments, route)
-        if len(body) <= MAX_INLINE_BODY_BYTES:
-            return read()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, read)
+        with self._bodies.hold(exchange.refuse_body) as held:
+            body = await exchange.body(self._settings.max_body_bytes, held)
+            read = partial(_decoded, body, arguments, route)
+            if len(body) <= MAX_INLINE_BODY_BYTES:
+                return read()
+            return await self._threads.run(exchange.caller, read)
 
     def _call(self, exchange: Exchange, route: Route, request: Message) -> UpstreamCall:
         limit, own = self._settings.request_timeout, exchange.timeout()

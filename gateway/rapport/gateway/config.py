@@ -8,8 +8,10 @@ from typing import Annotated, Literal, Self
 from pydantic import ByteSize, Field, PositiveFloat, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from rapport.common.settings import Port, Settings, check_bind
+from rapport.common.addresses import bracketed
+from rapport.common.settings import Port, Settings, check_bind, is_loopback
 from rapport.common.tls import TlsFiles, check_pair, server_files
+from rapport.gateway.http1.hosts import AllowedHosts
 from rapport.gateway.upstream.target import is_local
 
 Size = Annotated[ByteSize, Field(gt=0, lt=1 << 31)]
@@ -50,6 +52,15 @@ class GatewaySettings(Settings):
     """send callers' keys without TLS to a service on another machine"""
     max_body_bytes: Size = ByteSize(4 << 20)
     """largest body of a request, such as 4MiB"""
+    max_body_bytes_total: Size = ByteSize(64 << 20)
+    """bodies of all requests together beyond 16 KiB of each; at least max_body_bytes"""
+    body_timeout: PositiveFloat = 120
+    """seconds for a body to come, however large it is"""
+    keepalive_timeout: PositiveFloat = 120
+    """seconds that a connection may be idle between requests; clients should be the first to end"""
+    allowed_hosts: str = ""
+    """names that callers may use in Host, separated by commas; none: any, but on a loopback address
+    only localhost, addresses and names without a dot"""
     max_response_bytes: Size = ByteSize(64 << 20)
     """largest message from the service"""
     unknown_fields: Literal["error", "ignore"] = "error"
@@ -64,8 +75,13 @@ class GatewaySettings(Settings):
         """The gRPC target of the service."""
         if self.grpc_socket is not None and not self.has_own_upstream:
             return f"unix:{self.grpc_socket}"
-        host = f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
-        return self.upstream or f"{host}:{self.grpc_port}"
+        return self.upstream or f"{bracketed(self.grpc_host)}:{self.grpc_port}"
+
+    @property
+    def hosts(self) -> AllowedHosts:
+        """The hosts that callers may ask for. Those of a loopback address are checked anyway."""
+        names = [name.strip() for name in self.allowed_hosts.split(",") if name.strip()]
+        return AllowedHosts(names, any_name=not (names or is_loopback(self.http_host)))
 
     @property
     def has_own_upstream(self) -> bool:

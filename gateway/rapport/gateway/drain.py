@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rapport.gateway.errors import ApiError, unavailable
+from rapport.gateway.errors import ApiError, closing, unavailable
 
 
 class DrainState:
@@ -38,6 +38,4 @@ class DrainState:
 
 def shutting_down() -> ApiError:
     """A refusal that sends the client to another connection, and so to another server."""
-    error = unavailable("The server is shutting down")
-    error.headers["connection"] = "close"
-    return error
+    return closing(unavailable("The server is shutting down"))

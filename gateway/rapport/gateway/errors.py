@@ -37,6 +37,8 @@ class ApiError(Exception):
     message: str
     param: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    reason: str | None = None
+    """What the service's ErrorInfo says of it."""
 
 
 def bad_request(message: str, *, param: str | None = None, status: int = 400) -> ApiError:
@@ -55,6 +57,12 @@ def method_not_allowed(allowed: list[str]) -> ApiError:
 
 def unavailable(message: str) -> ApiError:
     return ApiError(503, grpc.StatusCode.UNAVAILABLE, message, headers={"retry-after": "1"})
+
+
+def closing(error: ApiError) -> ApiError:
+    """The error as the last answer of its connection."""
+    error.headers["connection"] = "close"
+    return error
 
 
 def internal() -> ApiError:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import CliSuppress, SettingsConfigDict
 
+from rapport.common.addresses import bracketed
 from rapport.common.settings import Port, Settings, check_bind
 from rapport.common.tls import TlsFiles, server_files
 from rapport.service.engine.runtime.faults import parse_faults
@@ -95,7 +96,7 @@ class ServiceSettings(Settings, KeyLimits):
     @property
     def address(self) -> str:
         """The host as it is written before the port: an IPv6 address in brackets."""
-        return f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
+        return bracketed(self.grpc_host)
 
     @property
     def grpc_tls(self) -> TlsFiles | None:

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from rapport.gateway import access_log as gateway_access
-from rapport.gateway.dialects.fireworks import FIREWORKS
-from rapport.gateway.http1.exchange import Exchange
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import GenerationRequest
 from rapport.service.interceptors import access_log as service_access
+from tests.gateway.peers import exchange
 from tests.service.fakes import request_context
 
 PAGE = Path(__file__).parents[3] / "docs" / "observability.md"
@@ -30,10 +29,9 @@ def documented() -> dict[str, set[str]]:
     return found
 
 
-def test_gateway(documented: dict[str, set[str]]) -> None:
+async def test_gateway(documented: dict[str, set[str]]) -> None:
     """The page has the gateway's fields, and no others."""
-    scope = {"method": "GET", "raw_path": b"/", "query_string": b"", "headers": []}
-    told = gateway_access.fields_of(Exchange(scope, None, None, FIREWORKS), "")
+    told = gateway_access.fields_of(exchange(), "")
     assert told.keys() == documented["both"] | documented["gateway"]
 
 

@@ -28,7 +28,7 @@ def test_requests_that_are_wrong(status: int) -> None:
 
 
 def test_a_broken_model_is_no_bad_request() -> None:
-    """FAILED_PRECONDITION is the caller's mistake, unless it is a 412."""
-    for status, kind in ((400, "invalid_request_error"), (412, "error")):
-        error = ApiError(status, grpc.StatusCode.FAILED_PRECONDITION, "why")
+    """FAILED_PRECONDITION is the caller's mistake, unless the model is broken."""
+    for reason, kind in ((None, "invalid_request_error"), ("MODEL_BROKEN", "error")):
+        error = ApiError(400, grpc.StatusCode.FAILED_PRECONDITION, "why", reason=reason)
         assert FIREWORKS.error_body(error)["error"]["type"] == kind

@@ -8,7 +8,7 @@ from asyncio import create_subprocess_exec, wait_for
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
-from rapport.gateway.http1.fd_limit import SPARE
+from rapport.gateway.http1.fd_limit import RESERVED_FILES
 
 ROOT = Path(__file__).parents[3]
 LIMIT = 128
@@ -47,7 +47,7 @@ async def test_beyond_the_limit_connections_are_refused() -> None:
     try:
         answers = [answer(port, connections) for _ in range(2 * LIMIT)]
         taken = sum(is_taken(each) for each in answers)
-        assert taken == LIMIT - SPARE - 1
+        assert taken == LIMIT - RESERVED_FILES
         assert not is_taken(answers[-1])
         refusals = [each for each in answers if each and not is_taken(each)]
         assert refusals

@@ -12,7 +12,7 @@ from itertools import repeat
 import httpx
 import pytest
 
-from rapport.gateway.http1.protocol import MAX_HEAD_BYTES
+from rapport.gateway.http1.parser import MAX_HEAD_BYTES
 from tests.gateway.conftest import Serve
 
 GET = b"GET /v1/books/7 HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -68,7 +68,8 @@ async def test_a_large_reply_holds_up_nobody(
     """While large replies are rendered, as many as there are threads, small ones are sent."""
     held = HeldBack()
     monkeypatch.setattr("rapport.gateway.transcoding.methods.orjson", held)
-    asked = [client.post("/v1/tell", json={"size": LARGE}) for _ in range(THREADS)]
+    keys = [{"authorization": f"Bearer {number}"} for number in range(THREADS)]
+    asked = [client.post("/v1/tell", json={"size": LARGE}, headers=key) for key in keys]
     large = [asyncio.create_task(reply) for reply in asked]
     for _ in large:
         assert await asyncio.to_thread(held.begun.acquire, timeout=5)

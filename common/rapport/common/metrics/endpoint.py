@@ -16,6 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import MetricsHandler
 
+from rapport.common.addresses import bracketed
 from rapport.common.settings import Settings
 
 logger = logging.getLogger("rapport.metrics")
@@ -52,7 +53,7 @@ class Endpoint(ThreadingTCPServer):
     @property
     def url(self) -> str:
         host, port = self.socket.getsockname()[:2]
-        return f"http://[{host}]:{port}/metrics" if ":" in host else f"http://{host}:{port}/metrics"
+        return f"http://{bracketed(host)}:{port}/metrics"
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._room.acquire(blocking=False):
@@ -142,7 +143,6 @@ def opened(registry: CollectorRegistry, host: str, port: int) -> Endpoint | None
     try:
         return Endpoint(registry, host, port)
     except OSError as error:
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        reason = error.strerror or str(error)
+        where, reason = f"{bracketed(host)}:{port}", error.strerror or str(error)
         logger.error("no metrics are served, %s cannot be listened on: %s", where, reason)  # noqa: TRY400 - the line is for users
         return None

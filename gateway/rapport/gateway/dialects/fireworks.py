@@ -84,7 +84,7 @@ class FireworksDialect:
     def error_body(self, error: ApiError) -> Mapping[str, Any]:
         """The JSON of an error."""
         kind, code = TYPES_AND_CODES[error.code]
-        if error.status == MODEL_BROKEN.http_status:
+        if error.reason == MODEL_BROKEN.reason:
             kind, code = "error", MODEL_BROKEN.code.name
         shape = {"object": "error", "type": kind, "code": code}
         return {"error": {**shape, "message": error.message, "param": error.param}}

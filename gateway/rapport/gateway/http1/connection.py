@@ -1,224 +1,348 @@
-"""HTTP/1.1 connections, for clients that close half of one or do not read."""
+"""One connection of a client: requests one after the other, each bounded in size and in time.
+
+While a request is answered, nothing of the next one is parsed and little of it is read: a client
+can make the server hold or do no more than one request at a time on each connection.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import select
-import socket
-import struct
-from dataclasses import dataclass
-from typing import Any
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import cast
 
+import h11
 from prometheus_client import Counter
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.flow_control import service_unavailable
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from rapport.gateway.errors import bad_request, unavailable
-from rapport.gateway.http1.exchange import Exchange
-from rapport.gateway.http1.parser import Parser
-from rapport.gateway.http1.protocol import BoundedProtocol, Phase
-from rapport.gateway.transcoding.sse import KEEPALIVE
+from rapport.gateway.dialects.dialect import Dialect
+from rapport.gateway.errors import ApiError, closing, unavailable
+from rapport.gateway.http1.body_reader import BodyClock, BodyReader, late
+from rapport.gateway.http1.exchange import Exchange, rendered, response_head
+from rapport.gateway.http1.liveness import Liveness
+from rapport.gateway.http1.output import Output
+from rapport.gateway.http1.parser import Incoming, Input
 
 logger = logging.getLogger(__name__)
 
-# What tells a client that only stopped sending from one that is gone: whoever is gone has its
-# kernel refuse what comes. An interim response may come before any other (RFC 9110, 15.2), and
-# this is the one that all clients know; between events there may be comments.
-INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
-COMMENT = b"%x\r\n%b\r\n" % (len(KEEPALIVE), KEEPALIVE)
-LOOK_INTERVAL = 0.05
-# A client is seen to be stuck this part of its time too late at most.
-SHARE = 4
-NO_LINGER = struct.pack("ii", 1, 0)
+Handler = Callable[[Exchange], Awaitable[None]]
+"""Answers a request. It is cancelled when the client leaves or the server has to end."""
+
+# What is read at once; while a request is answered, of what follows it.
+READ_BYTES = 64 << 10
+READ_AHEAD_BYTES = 4 << 10
+# What a client may still send after its last answer, so that it sees that one and no reset.
+LINGER_S = 2.0
+LINGER_BYTES = 1 << 20
+# An interim response may come before any other (RFC 9110, 15.2), and all clients know this one.
+INTERIM = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+
+# Filled and emptied within one call of the event loop, so one is enough for all connections.
+_read_buffer = memoryview(bytearray(READ_BYTES))
 
 
-@dataclass(slots=True)
-class Delivery:
-    """For how many seconds clients may leave what they are sent, and how many were cut for it."""
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """What all connections have in common. Times are in seconds."""
 
+    handler: Handler
+    dialect: Dialect
+    is_secure: bool
+    max_connections: int
+    read_timeout: float
+    """For a head, and for a body besides what its size earns."""
+    body_timeout: float
     reader_timeout: float
-    cut: Counter
+    keepalive_timeout: float
+    stuck_readers: Counter
+    open: set[Connection] = field(default_factory=set)
 
 
-class Connection(BoundedProtocol):
-    """A client that shuts down its sending side still gets its answers; one that is stuck is cut.
+class Connection(asyncio.BufferedProtocol):
+    """What asyncio, the server and the exchange call, for one connection."""
 
-    While the kernel takes no more, nothing is written: a buffer that does not get smaller is
-    one that nobody reads from, however slowly. Of requests that wait in line uvicorn knows the
-    last one alone; whose turn it is stands in `_running`.
-    """
+    def __init__(self, options: ConnectionOptions) -> None:
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._output: Output
+        self._liveness: Liveness
+        self._input = Input()
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_paused = False
+        self._is_idle = False
+        self._is_too_many = False
+        self._is_last = False
+        """Whether the connection ends with the request in progress."""
+        self._is_at_end = False
+        """Whether the client sends no more."""
+        self._is_lost = False
+        self._lingering: int | None = None
+        """Bytes that have come since the last answer."""
+        # Of the request in progress:
+        self._incoming: Incoming | None = None
+        self._body: BodyReader
+        self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
 
-    parser: Parser
-
-    def __init__(self, *args: Any, delivery: Delivery, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.parser = Parser(self)
-        self._delivery = delivery
-        self._running: RequestResponseCycle = None  # type: ignore[assignment]  # as uvicorn's `cycle`
-        self._half_closed = False
-        self._unreadable = False
-        self._watch: asyncio.TimerHandle | None = None
-        self._looking: asyncio.TimerHandle | None = None
-
-    def connection_made(  # type: ignore[override]  # as uvicorn's own
-        self, transport: asyncio.Transport
-    ) -> None:
-        super().connection_made(transport)
-        # Bytes that stay in the buffer are noticed however few they are. (TLS takes no 0.)
-        self.transport.set_write_buffer_limits(high=1, low=0)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        options = self._options
+        # Not asked with isinstance: uvloop's transports are none of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self._output = Output(self._transport, options.reader_timeout, options.stuck_readers)
+        self._liveness = Liveness(self._transport, self)
+        options.open.add(self)
+        self._is_too_many = len(options.open) > options.max_connections
+        self._start_timer(options.read_timeout, self._refuse_late_head)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._watch, self._looking):
-            if timer is not None:
-                timer.cancel()
-        super().connection_lost(exc)
-        self._give_up_running()
+        del exc
+        self._is_lost = True
+        self._options.open.discard(self)
+        self._stop_timer()
+        self._liveness.stop()
+        self._output.resume()
+        if self._exchange is not None and not self._exchange.finished:
+            self._exchange.disconnected = True
+        if self._task is not None and (self._exchange is None or self._exchange.disconnected):
+            self._task.cancel()
 
-    def on_headers_complete(self) -> None:
-        if self.parser.reads_again():
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        is_ahead = self._incoming is not None and self._incoming.is_complete
+        return _read_buffer[:READ_AHEAD_BYTES] if is_ahead else _read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._transport.is_closing():
             return
-        try:
-            super().on_headers_complete()
-        except Exception:
-            self._enter(Phase.HEAD)  # Without a path there is nobody to answer, nor a body.
-            raise
-        if self.pipeline:
-            self._look_later()
-
-    def on_message_complete(self) -> None:
-        if not self.parser.reads_again():
-            super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuses what is no HTTP; where it follows other requests, they have their answers."""
-        self._unreadable = True
-        self.flow.resume_reading()  # to see the end of what is dropped from here on
-        if self._answers_earlier():
-            self._end_behind_answers()
+        if self._lingering is not None:
+            self._lingering += nbytes
+            if self._lingering > LINGER_BYTES:
+                self._transport.close()
+            return
+        self._input.data += _read_buffer[:nbytes]
+        if self._incoming is None:
+            self._advance()
         else:
-            self._refuse(bad_request(msg))
-            self._give_up_running()
+            self._body.received(nbytes)
+            self._update_reading()
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._watch_buffer(self.transport.get_write_buffer_size(), self.loop.time())
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-
-    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it
+    def eof_received(self) -> bool:
         """Keeps the connection for answers under way. TLS has no half to close."""
-        if not (self._owes_answers() and self._may_half_close()):
+        if not self.may_half_close():
             return False
-        self.cycle.keep_alive = False
-        self._find_out()
+        self._is_at_end = True
+        self._liveness.half_closed()
         return True
 
-    def _pass_on(self, piece: bytes) -> None:
-        if not self._unreadable:
-            super()._pass_on(piece)
+    def pause_writing(self) -> None:
+        self._output.pause()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cycle
-        super()._start_asgi_task(
-            cycle, self._refuse_connection if app is service_unavailable else app
+    def resume_writing(self) -> None:
+        self._output.resume()
+
+    def end_with_answer(self) -> None:
+        """Ends the connection: behind the answer under way, at once if there is none."""
+        self._is_last = True
+        if self._incoming is None:
+            self._transport.close()
+
+    def cancel(self) -> asyncio.Task[None] | None:
+        """Cancels the request in progress. Returns its task, which may still answer it."""
+        self._is_last = True
+        if self._task is not None:
+            self._task.cancel()
+        return self._task
+
+    def abort(self) -> None:
+        """Ends the connection whatever is under way."""
+        self._transport.abort()
+
+    @property
+    def address(self) -> str:
+        """The client's, without its port."""
+        return str(self._transport.get_extra_info("peername")[0])
+
+    @property
+    def closes(self) -> bool:
+        """Whether the connection ends with the response."""
+        return self._is_last or (self._is_at_end and not self._input.data)
+
+    async def read_body(self) -> bytes:
+        """The next piece of the request's body, nothing at its end. Raises ApiError."""
+        piece = await self._body.next()
+        self._update_reading()
+        return piece
+
+    def refuse_body(self, error: ApiError) -> None:
+        """Has `read_body` raise the error."""
+        self._body.refuse(error)
+
+    async def send(self, *events: h11.Event) -> None:
+        """Sends parts of the response; waits while the client reads slowly."""
+        self._write(*events)
+        await self._output.drain()
+
+    def may_half_close(self) -> bool:
+        """Whether a client that sends no more can wait for an answer."""
+        incoming = self._incoming
+        return (
+            incoming is not None
+            and incoming.is_complete
+            and incoming.request.version == "1.1"
+            and not self._options.is_secure
         )
 
-    async def _refuse_connection(self, scope: Any, receive: Any, send: Any) -> None:
-        """An ASGI application for requests on one connection too many."""
-        error = unavailable("The server has as many connections as it can take")
-        error.headers["connection"] = "close"
-        await Exchange(scope, receive, send, self._dialect).refuse(error)
-
-    def _give_up_running(self) -> None:
-        running = self._running
-        if running is not None and not running.response_complete:
-            running.disconnected = True
-            running.message_event.set()
-
-    def _answers_earlier(self) -> bool:
-        """Whether answers are owed to requests before the one that is read."""
-        if self._phase is Phase.BODY:
-            return bool(self.pipeline)
-        return self.cycle is not None and not self.cycle.response_complete
-
-    def _end_behind_answers(self) -> None:
-        """Hangs up behind the answers to the requests that came whole."""
-        if self._phase is Phase.BODY:  # The last one in line did not.
-            self.pipeline.popleft()
-            self.cycle = self.pipeline[0][0] if self.pipeline else self._running
-        self.cycle.keep_alive = False
-        self._enter(Phase.IDLE)
-
-    def _owes_answers(self) -> bool:
-        cycle = self.cycle
-        return cycle is not None and not cycle.more_body and not cycle.response_complete
-
-    def _may_half_close(self) -> bool:
-        return self.scheme == "http" and self._running.scope["http_version"] == "1.1"
-
-    def _find_out(self) -> None:
-        """Has the kernel of a client that sends no more tell whether it is gone."""
-        if not self._half_closed:
-            self._half_closed = True
-            self._probe()
-        self._look_later()
-
-    def _probe(self) -> None:
-        if not self._running.response_started:
-            self.transport.write(INTERIM)
-        elif self._running.chunked_encoding:  # only events come in chunks
-            self.transport.write(COMMENT)
-
-    def _look_later(self) -> None:
-        if self._looking is None:
-            self._looking = self.loop.call_later(LOOK_INTERVAL, self._look)
-
-    def _look(self) -> None:
-        """Sees what is not told of a connection that is half closed, or not read from for now."""
-        self._looking = None
-        connected: socket.socket = self.transport.get_extra_info("socket")
-        if connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self.transport.abort()
+    def send_filler(self) -> None:
+        """Sends something that means nothing, if that is possible now."""
+        exchange = self._exchange
+        if exchange is None or exchange.finished:
             return
-        # While requests wait in line nothing is read, and so no end either.
-        if self.flow.read_paused and not self._half_closed and _is_at_end(connected):
-            if not self._may_half_close():
-                self.transport.abort()
-                return
-            self._find_out()
-        if self._half_closed or self.pipeline:
-            self._look_later()
+        if exchange.status is None:
+            self._write(INTERIM)
+        elif exchange.filler:
+            self._write(h11.Data(data=exchange.filler))
 
-    def _watch_buffer(self, left: int, since: float) -> None:
-        """Cuts the client if as many bytes are left as there were so long ago."""
-        now, size = self.loop.time(), self.transport.get_write_buffer_size()
-        if size < left:
-            left, since = size, now
-        if now - since >= self._delivery.reader_timeout:
-            self._cut()
+    def _advance(self) -> None:
+        """Begins the next request if its head has come."""
+        try:
+            head = self._input.take_head()
+            incoming = None if head is None else Incoming(head, self._input.data)
+        except ApiError as error:
+            self._refuse(error)
             return
-        pause = self._delivery.reader_timeout / SHARE
-        self._watch = self.loop.call_later(pause, self._watch_buffer, left, since)
+        if incoming is not None:
+            self._begin(incoming)
+        elif self._is_at_end:
+            self._transport.close()
+        else:
+            self._await_head()
 
-    def _cut(self) -> None:
-        self._delivery.cut.inc()
-        timeout = self._delivery.reader_timeout
-        logger.warning("%s is cut: it read nothing for %g s", self.client, timeout)
-        # Otherwise the kernel would keep what it has, and go on trying.
-        connected: socket.socket = self.transport.get_extra_info("socket")
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-        self.transport.abort()
+    def _await_head(self) -> None:
+        if self._input.data:
+            if self._timer is None or self._is_idle:
+                self._is_idle = False
+                self._start_timer(self._options.read_timeout, self._refuse_late_head)
+        elif self._timer is None:
+            self._is_idle = True
+            self._start_timer(self._options.keepalive_timeout, self._transport.close)
+
+    def _begin(self, incoming: Incoming) -> None:
+        options = self._options
+        self._stop_timer()
+        self._incoming = incoming
+        clock = BodyClock(self._loop.time(), options.read_timeout, options.body_timeout)
+        self._body = BodyReader(incoming, self._before_wait, clock)
+        scheme = "https" if options.is_secure else "http"
+        self._exchange = Exchange(incoming.request, self, options.dialect, scheme)
+        self._task = self._loop.create_task(self._run(self._exchange))
+        self._task.add_done_callback(self._ended)
+        self._update_reading()
+
+    async def _run(self, exchange: Exchange) -> None:
+        if self._is_too_many:
+            error = unavailable("The server has as many connections as it can take")
+            await exchange.refuse(closing(error))
+        else:
+            await self._options.handler(exchange)
+        self._exchange = None
+        if self._may_go_on():
+            await self._discard_body()
+
+    async def _discard_body(self) -> None:
+        """Reads what is left of a body that nobody wanted, for as long as a head may take."""
+        timeout = self._options.read_timeout
+        self._body.clock = BodyClock(self._loop.time(), timeout, timeout)
+        try:
+            while await self.read_body():
+                pass
+        except ApiError:
+            self._is_last = True
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._task = self._exchange = None
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a request failed", exc_info=task.exception())
+        if self._is_lost:
+            return
+        may_go_on, self._incoming = self._may_go_on(), None
+        if may_go_on:
+            self._update_reading()
+            self._advance()
+        else:
+            self._hang_up()
+
+    def _may_go_on(self) -> bool:
+        """Whether the request is answered, and others may follow it on this connection."""
+        is_done = self._incoming is not None and self._incoming.http.our_state is h11.DONE
+        return is_done and not self._is_last
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answers what is no request, and hangs up."""
+        body, headers = rendered(error, self._options.dialect)
+        headers = {**headers, "content-length": str(len(body))}
+        head = response_head(error.status, headers, str(uuid.uuid4()))
+        http = h11.Connection(h11.SERVER)
+        events = (head, h11.Data(data=body), h11.EndOfMessage())
+        self._output.write(b"".join(_encoded(http, event) for event in events))
+        self._hang_up()
+
+    def _refuse_late_head(self) -> None:
+        self._refuse(late(self._options.read_timeout))
+
+    def _hang_up(self) -> None:
+        """Ends the connection once the client has seen the answer."""
+        self._stop_timer()
+        if self._is_at_end or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._lingering = 0
+        self._transport.write_eof()
+        self._update_reading()
+        self._start_timer(LINGER_S, self._transport.close)
+
+    def _write(self, *events: h11.Event) -> None:
+        if self._incoming is not None:
+            http = self._incoming.http
+            self._output.write(b"".join(_encoded(http, event) for event in events))
+
+    def _before_wait(self) -> None:
+        if self._incoming is not None and self._incoming.http.they_are_waiting_for_100_continue:
+            self._write(INTERIM)
+        self._update_reading()
+
+    def _update_reading(self) -> None:
+        """Reads on, unless there is something that nobody has asked for yet."""
+        if self._transport.is_closing() or self._is_at_end:
+            return
+        is_wanted = (
+            self._incoming is None
+            or self._body.is_waiting
+            or self._lingering is not None
+            or not self._input.data
+        )
+        if is_wanted and self.is_paused:
+            self._transport.resume_reading()
+        elif not is_wanted and not self.is_paused:
+            self._transport.pause_reading()
+            self._liveness.look_later()
+        self.is_paused = not is_wanted
+
+    def _start_timer(self, seconds: float, call: Callable[[], None]) -> None:
+        self._stop_timer()
+        self._timer = self._loop.call_later(seconds, call)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
-def _is_at_end(connected: socket.socket) -> bool:
-    """Whether the other side sends no more, though what it sent may still be unread."""
-    poll = select.poll()
-    # Linux has it. Elsewhere such a client is noticed with the next thing that is sent.
-    poll.register(connected, getattr(select, "POLLRDHUP", 0))
-    return bool(poll.poll(0))
+def _encoded(http: h11.Connection, event: h11.Event) -> bytes:
+    data = http.send(event) or b""
+    if isinstance(event, h11.Response):
+        # What h11 sets itself it writes in capitals, unlike all other names here.
+        for name in (b"Connection", b"Transfer-Encoding"):
+            data = data.replace(b"\r\n%b: " % name, b"\r\n%b: " % name.lower())
+    return data

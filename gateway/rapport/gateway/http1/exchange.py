@@ -1,54 +1,75 @@
-"""One HTTP request and its response, over ASGI."""
+"""One HTTP request and its response."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 import uuid
-from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Protocol
 
+import h11
 import orjson
 
+from rapport.common.request_ids import VALID_REQUEST_ID
 from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.errors import ApiError, bad_request
+from rapport.gateway.http1.body_budget import HeldBody
+from rapport.gateway.http1.parser import Request
 
 Headers = Mapping[str, str]
-_Result = TypeVar("_Result")
 
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _JSON_TYPE = re.compile(r"application/(json|[^;\s]+\+json)\s*(;.*)?", re.IGNORECASE)
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 # A year. gRPC takes thousands of them for a time that has passed.
-LONGEST_TIMEOUT = 365 * 24 * 3600.0
+MAX_TIMEOUT_S = 365 * 24 * 3600.0
 # Bytes of a whole body that are sent at once. TLS takes any number of them, and only at the next
 # ones tells that the client reads none.
-PIECE = 64 << 10
+MAX_SEND_BYTES = 64 << 10
 
 
-class DisconnectedError(Exception):
-    """The client went before it had its answer."""
+class Peer(Protocol):
+    """The connection that a request came on."""
+
+    @property
+    def address(self) -> str:
+        """The client's, without its port."""
+
+    @property
+    def closes(self) -> bool:
+        """Whether the connection ends with the response."""
+
+    async def read_body(self) -> bytes:
+        """The next piece of the request's body, nothing at its end. Raises ApiError."""
+
+    async def send(self, *events: h11.Event) -> None:
+        """Sends parts of the response; waits while the client reads slowly."""
+
+    def refuse_body(self, error: ApiError) -> None:
+        """Has `read_body` raise the error."""
 
 
 class Exchange:
-    """A request to read and a response to write; status is None until that has begun."""
+    """A request to read and a response to write; status is None until that has begun.
 
-    def __init__(self, scope: Any, receive: Any, send: Any, dialect: Dialect) -> None:
+    When the client leaves before the response is finished, its task is cancelled.
+    """
+
+    def __init__(self, request: Request, peer: Peer, dialect: Dialect, scheme: str) -> None:
         self._dialect = dialect
-        self._receive = receive
-        self._send = send
+        self._peer = peer
         self.began = time.monotonic()
-        self.method: str = scope["method"]
-        self.scheme: str = scope.get("scheme", "http")
-        self.path: str = scope["raw_path"].decode("ascii")
-        self.query: bytes = scope["query_string"]
-        self.headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
+        self.request = request
+        self.method = request.method
+        self.scheme = scheme
+        self.path = request.path
+        self.query = request.query
+        self.headers = dict(request.headers)
         given = self.headers.get("x-request-id", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+        self.request_id = given if VALID_REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
         self.trace: Headers = {}
         """The headers that pass the trace on, `traceparent` and `tracestate`."""
         self.route: str | None = None
@@ -57,16 +78,30 @@ class Exchange:
         """As sent; what became of a stream that did not come to its end."""
         self.streamed = False
         self.disconnected = False
+        """Whether the client left before the response was finished."""
+        self.finished = False
+        self.filler = b""
+        """What may be sent between two pieces of the body and means nothing."""
         self.received_bytes = 0
         self.sent_bytes = 0
         """Of the bodies."""
         self.ttfb: float | None = None
         """Seconds until the response began."""
-        self._finished = False
 
     @property
     def duration(self) -> float:
         return time.monotonic() - self.began
+
+    @property
+    def caller(self) -> str:
+        """Who shares a place with other requests of the same key, or else of the same address."""
+        return self.headers.get("authorization") or self._peer.address
+
+    def check_headers(self) -> None:
+        """Raises a 400 for credentials given twice: others would read others."""
+        names = [name for name, _ in self.request.headers]
+        if names.count("authorization") > 1:
+            raise bad_request("There should be one Authorization header")
 
     def require_json(self) -> None:
         """Raises a 415 unless the body is declared to be JSON."""
@@ -81,76 +116,84 @@ class Exchange:
         match = _TIMEOUT.fullmatch(header)
         if match is None:
             raise bad_request("The grpc-timeout header should be like 30S or 500m")
-        return min(int(match[1]) * _SECONDS[match[2]], LONGEST_TIMEOUT)
+        return min(int(match[1]) * _SECONDS[match[2]], MAX_TIMEOUT_S)
 
-    async def body(self, limit: int) -> bytes:
+    async def body(self, limit: int, held: HeldBody) -> bytes:
         """The body; a 413 as soon as it is known to be over the limit, in bytes."""
-        declared = self.headers.get("content-length", "0")
-        if declared.isdecimal() and int(declared) > limit:
+        if (self.request.length or 0) > limit:
             raise _too_large(limit)
-        body, more = bytearray(), True
-        while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise DisconnectedError
-            self.received_bytes += len(message["body"])
-            body += message["body"]
-            more = message["more_body"]
+        body = bytearray()
+        while piece := await self._peer.read_body():
+            self.received_bytes += len(piece)
+            body += piece
             if len(body) > limit:
                 raise _too_large(limit)
+            held.add(len(piece))
+        held.is_complete = True
         return bytes(body)
 
-    async def attend(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        """Does the work, and cancels it when the client goes.
-
-        The request must have been read. Raises DisconnectedError if the client went.
-        """
-        task, gone = asyncio.create_task(work), asyncio.create_task(self._gone())
-        try:
-            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() and not self._finished:
-                raise DisconnectedError
-            return await task
-        finally:
-            task.cancel()
-            gone.cancel()
-            await asyncio.gather(task, gone, return_exceptions=True)
+    def refuse_body(self, error: ApiError) -> None:
+        """Has `body` raise the error, if it has not returned."""
+        self._peer.refuse_body(error)
 
     async def respond(self, status: int, body: bytes, headers: Headers) -> None:
         """Sends all of a response; waits while the client reads slowly."""
-        await self.start(status, {**headers, "content-length": str(len(body))})
-        last = max(len(body) - 1, 0) // PIECE * PIECE
-        for begin in range(0, last, PIECE):
-            await self._put(body[begin : begin + PIECE], more=True)
-        await self.finish(body[last:])
+        head = self._head(status, {**headers, "content-length": str(len(body))})
+        last = max(len(body) - 1, 0) // MAX_SEND_BYTES * MAX_SEND_BYTES
+        for begin in range(0, last, MAX_SEND_BYTES):
+            await self._send(*head, *self._data(body[begin : begin + MAX_SEND_BYTES]))
+            head = ()
+        self.finished = True
+        await self._send(*head, *self._data(body[last:]), h11.EndOfMessage())
 
     async def refuse(self, error: ApiError) -> None:
-        headers = {"content-type": "application/json", **error.headers}
-        await self.respond(error.status, orjson.dumps(self._dialect.error_body(error)), headers)
+        body, headers = rendered(error, self._dialect)
+        await self.respond(error.status, body, headers)
 
-    async def start(self, status: int, headers: Headers) -> None:
-        self.status, self.ttfb = status, self.duration
-        lines = {**headers, "x-request-id": self.request_id}
-        encoded = [(name.encode(), value.encode("latin-1")) for name, value in lines.items()]
-        await self._send({"type": "http.response.start", "status": status, "headers": encoded})
+    async def start(self, status: int, headers: Headers, *, filler: bytes = b"") -> None:
+        """Begins a response whose body comes in pieces; see `Exchange.filler`."""
+        self.filler = filler
+        await self._send(*self._head(status, headers))
 
     async def write(self, chunk: bytes) -> None:
         """Sends a piece of the body; waits while the client reads slowly."""
         self.streamed = True
-        await self._put(chunk, more=True)
+        await self._send(*self._data(chunk))
 
     async def finish(self, chunk: bytes) -> None:
         """Sends the last piece. A response that is begun and not finished is aborted."""
-        self._finished = True
-        await self._put(chunk, more=False)
+        self.finished = True
+        await self._send(*self._data(chunk), h11.EndOfMessage())
 
-    async def _put(self, chunk: bytes, *, more: bool) -> None:
+    async def _send(self, *events: h11.Event) -> None:
+        await self._peer.send(*events)
+
+    def _head(self, status: int, headers: Headers) -> tuple[h11.Event, ...]:
+        self.status, self.ttfb = status, self.duration
+        last = {"connection": "close"} if self._peer.closes else {}
+        return (response_head(status, {**headers, **last}, self.request_id),)
+
+    def _data(self, chunk: bytes) -> tuple[h11.Event, ...]:
+        if self.method == "HEAD":
+            return ()
         self.sent_bytes += len(chunk)
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
+        return (h11.Data(data=chunk),)
 
-    async def _gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+
+def response_head(status: int, headers: Headers, request_id: str) -> h11.Response:
+    """The head of a response, with its date and its request's id."""
+    lines = {"date": formatdate(usegmt=True), **headers, "x-request-id": request_id}
+    return h11.Response(
+        status_code=status,
+        reason=HTTPStatus(status).phrase.encode(),
+        headers=[(name.encode(), value.encode("latin-1")) for name, value in lines.items()],
+    )
+
+
+def rendered(error: ApiError, dialect: Dialect) -> tuple[bytes, Headers]:
+    """The body and the headers of an error."""
+    headers = {"content-type": "application/json", **error.headers}
+    return orjson.dumps(dialect.error_body(error)), headers
 
 
 def _too_large(limit: int) -> ApiError:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import resource
 
 # Nobody opens so many connections, and some systems know no more.
-ENOUGH = 1 << 16
+MAX_FILES = 1 << 16
 # What is open beside connections of clients: logs, the service, a page that is read.
-SPARE = 64
+RESERVED_FILES = 64
 
 
-def most_connections() -> int:
+def max_connections() -> int:
     """Connections that clients may have: as many as the system lets this process ask for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < ENOUGH:
-        soft = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
+    if soft != resource.RLIM_INFINITY and soft < MAX_FILES:
+        soft = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     elif soft == resource.RLIM_INFINITY:
-        soft = ENOUGH
-    return max(soft - SPARE, 1)
+        soft = MAX_FILES
+    return max(soft - RESERVED_FILES, 1)

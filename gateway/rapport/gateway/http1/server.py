@@ -1,4 +1,4 @@
-"""Uvicorn, with a shutdown that refuses requests rather than connections."""
+"""Listens, and at a signal drains: it refuses requests rather than connections."""
 
 from __future__ import annotations
 
@@ -9,56 +9,76 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from types import FrameType
+from collections.abc import Callable
 
-import uvicorn
-
+from rapport.common.addresses import bracketed
 from rapport.common.process import SupervisorLink
-from rapport.common.settings import warn_of_plain_keys
-from rapport.common.tls import Reloaded, TlsFiles
-from rapport.gateway.app import Gateway
-from rapport.gateway.config import GatewaySettings
-from rapport.gateway.http1.connection import Connection, Delivery
-from rapport.gateway.http1.fd_limit import most_connections
-from rapport.gateway.tls import server_context
+from rapport.gateway.drain import DrainState
+from rapport.gateway.http1.connection import Connection, ConnectionOptions
 
 logger = logging.getLogger("gateway")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+BACKLOG = 2048
 POLL_S = 0.05
-# Seconds beyond the grace for what the service says of the streams that it then ends itself.
-LAST_WORDS_S = 1.0
-KEEP_ALIVE_S = 75
+# Beyond the grace, for what the service says of the streams that it then ends itself.
+LAST_ANSWERS_S = 1.0
 
 
-class GatewayServer(uvicorn.Server):
-    """Says where it listens, drains at a signal and ends at once at a second one."""
+class Server:
+    """Serves one listening socket until a signal, drains, and ends at once at a second signal."""
 
-    def __init__(self, app: Gateway, settings: GatewaySettings) -> None:
-        """Raises CertificateError if the certificate of REST or its key cannot be used."""
-        super().__init__(uvicorn_config(app, settings))
+    def __init__(
+        self,
+        options: ConnectionOptions,
+        drain: DrainState,
+        *,
+        tls: ssl.SSLContext | None,
+        drain_delay: float,
+        grace: float,
+    ) -> None:
+        """Times are in seconds: from failing health to refusing requests, and for answers."""
+        self._options = options
+        self._drain_state = drain
+        self._tls = tls
+        self._drain_delay = drain_delay
+        self._grace = grace
+        self._supervisor = SupervisorLink()
+        self._stopping = asyncio.Event()
+        self._is_forced = False
         self.status = 0
         """The exit status: 128 and the signal if a second one cut the drain short."""
-        self._supervisor = SupervisorLink()
-        self._drain_state = app.drain
-        self._drain_delay = settings.drain_delay
-        self._grace = settings.shutdown_grace
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for listening in sockets or []:
-            logger.info("REST on %s", _url(listening, tls=self.config.is_ssl))
+    def stop(self) -> None:
+        """Drains and ends; at once if it drains already."""
+        self._is_forced = self._stopping.is_set()
+        self._stopping.set()
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Returns when all connections have ended."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: Connection(self._options), sock=listening, ssl=self._tls, backlog=BACKLOG
+        )
+        logger.info("REST on %s", _url(listening, tls=self._tls is not None))
         self._supervisor.report_ready()
+        try:
+            await self._stopping.wait()
+            await self._drain()
+        finally:
+            server.close()
+            await self._end_connections()
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._drain()
-        await super().shutdown(sockets)
-        if self.force_exit:
-            # Uvicorn leaves the application out when it is in a hurry.
-            await self.lifespan.shutdown()
+    def handle_signals(self) -> None:
+        """Has SIGINT and SIGTERM stop the server. For the running event loop."""
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._handle, number)
+
+    def _handle(self, number: int) -> None:
+        if self._stopping.is_set():
+            self.status = 128 + number
+        self.stop()
 
     async def _drain(self) -> None:
         """Listens on, to refuse what comes, until those inside have their answers.
@@ -68,72 +88,32 @@ class GatewayServer(uvicorn.Server):
         self._drain_state.health_fails = True
         await self._wait(self._drain_delay)
         self._drain_state.refuses_requests = True
-        for connection in tuple(self.server_state.connections):
-            connection.shutdown()  # at once if it is idle, else behind its answer
+        for connection in tuple(self._options.open):
+            connection.end_with_answer()
         await self._wait(self._grace, lambda: not self._drain_state.in_flight)
         await self._wait(math.inf, lambda: self._supervisor.may_exit)
 
+    async def _end_connections(self) -> None:
+        """Gives those that are left a moment, then cancels what they ask for."""
+        for connection in tuple(self._options.open):
+            connection.end_with_answer()
+        await self._wait(min(self._grace, LAST_ANSWERS_S), self._is_empty)
+        tasks = [connection.cancel() for connection in tuple(self._options.open)]
+        if running := [task for task in tasks if task is not None]:
+            await asyncio.wait(running, timeout=LAST_ANSWERS_S)
+        await self._wait(LAST_ANSWERS_S, self._is_empty)
+        for connection in tuple(self._options.open):
+            connection.abort()
+
+    def _is_empty(self) -> bool:
+        return not self._options.open
+
     async def _wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         ends = time.monotonic() + seconds
-        while time.monotonic() < ends and not self.force_exit:
-            if until():
-                return
+        while not until() and not self._is_forced and time.monotonic() < ends:  # noqa: ASYNC110 - three things end it
             await asyncio.sleep(POLL_S)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        del frame
-        if self.should_exit:
-            self.force_exit, self.status = True, 128 + sig
-        self.should_exit = True
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # Unlike uvicorn's it does not raise them again in the end: a stop is no failure.
-        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def uvicorn_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
-    """Raises CertificateError if the certificate of REST or its key cannot be used."""
-    return uvicorn.Config(
-        app,
-        # Uvicorn makes one for each connection, and asks for nothing else.
-        http=partial(  # type: ignore[arg-type]
-            Connection,
-            delivery=Delivery(settings.reader_timeout, app.metrics.stuck_readers),
-            read_timeout=settings.read_timeout,
-            dialect=app.dialect,
-        ),
-        ssl_context_factory=_context_factory(app, settings),
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        limit_concurrency=most_connections(),
-        timeout_graceful_shutdown=math.ceil(min(settings.shutdown_grace, LAST_WORDS_S)),
-    )
-
-
-def _context_factory(
-    app: Gateway, settings: GatewaySettings
-) -> Callable[..., ssl.SSLContext] | None:
-    if settings.http_tls is None:
-        warn_of_plain_keys(settings, "http_host", settings.http_host)
-        return None
-    certificate = Reloaded(settings.http_tls, TlsFiles.context)
-    app.metrics.certificates.add("http_tls_cert", certificate)
-    context = server_context(certificate)
-    return lambda *_: context
 
 
 def _url(listening: socket.socket, *, tls: bool) -> str:
     host, port = listening.getsockname()[:2]
-    scheme = "https" if tls else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return f"{'https' if tls else 'http'}://{bracketed(host)}:{port}"

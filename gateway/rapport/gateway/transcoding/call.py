@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
 import orjson
 from google.protobuf.message import Message
 
+from rapport.common.fair_threads import FairThreads
 from rapport.common.telemetry.formatters import fields
 from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.errors import internal
@@ -43,7 +43,7 @@ class UpstreamCall:
     timeout: float | None
     own_deadline: bool
     keepalive: float | None
-    threads: Executor
+    threads: FairThreads
 
     async def answer(self) -> None:
         """Calls and answers; cancelled, it cancels the call.
@@ -71,7 +71,7 @@ class UpstreamCall:
         render = self.method.renderer(self.request)
         if len(reply) <= MAX_INLINE_REPLY_BYTES:
             return render(reply)
-        return await asyncio.get_running_loop().run_in_executor(self.threads, render, reply)
+        return await self.threads.run(self.exchange.caller, partial(render, reply))
 
     async def _stream(self) -> None:
         rpc: Any = self.channel.unary_stream(self.method.path)
@@ -82,7 +82,7 @@ class UpstreamCall:
             # Until the first message has come the status line can tell of an error.
             first = await call.read()
             headers = response_headers(self.dialect, await call.initial_metadata())
-            await self.exchange.start(200, {**sse.HEADERS, **headers})
+            await self.exchange.start(200, {**sse.HEADERS, **headers}, filler=sse.KEEPALIVE)
             await self._events(call, first)
         finally:
             call.cancel()

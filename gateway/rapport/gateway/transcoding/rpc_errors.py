@@ -38,7 +38,8 @@ def error_of(
     """
     details = _Details(failure)
     status, code = _classify(failure, details, dialect)
-    error = ApiError(status, code, _message(failure, details), details.param)
+    reason = details.info.reason or None
+    error = ApiError(status, code, _message(failure, details), details.param, reason=reason)
     error.headers = response_headers(
         dialect, failure.initial_metadata(), failure.trailing_metadata()
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from uuid import uuid4
 
 import grpc
 
+from rapport.common.request_ids import VALID_REQUEST_ID
 from rapport.common.telemetry.traces import TRACE_HEADERS
 from rapport.service.interceptors.context import (
     REQUEST_ID,
@@ -18,8 +18,6 @@ from rapport.service.interceptors.context import (
     set_current,
 )
 from rapport.service.interceptors.slow_reader import SlowReaderGuard
-
-_VALID_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 Scope = Callable[[RequestContext], AbstractAsyncContextManager[None]]
 """Surrounds an RPC: runs code before and after it, or ends it with an error."""
@@ -116,4 +114,4 @@ def metadata_value(rpc: GrpcContext, name: str) -> str:
 
 def _request_id(rpc: GrpcContext) -> str:
     given = metadata_value(rpc, REQUEST_ID)
-    return given if _VALID_REQUEST_ID.fullmatch(given) else str(uuid4())
+    return given if VALID_REQUEST_ID.fullmatch(given) else str(uuid4())
