@@ -51,11 +51,11 @@ async def test_body_in_pieces() -> None:
 
 async def test_body_that_gives_way() -> None:
     """A body that has to make room for others ends with the error that says so."""
-    slow, budget = exchange(FakePeer([b"a" * (20 << 10)])), BodyBudget(10 << 10)
+    slow, budget = exchange(FakePeer([b"a" * (30 << 10)])), BodyBudget(40 << 10)
     with budget.hold(slow.refuse_body) as held, budget.hold(lambda _: None) as other:
         reading = asyncio.create_task(slow.body(1 << 20, held))
         await asyncio.sleep(0.01)
-        other.add(1 << 20)
+        other.add(50 << 10)
         with pytest.raises(ApiError) as raised:
             await reading
     assert raised.value.status == 503
