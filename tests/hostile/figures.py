@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -61,9 +62,10 @@ class Figures:
     beside: list[Sample]
     growth_bytes: dict[str, int]
 
-    def failures(self) -> list[str]:
+    def failures(self) -> Counter[str]:
+        """What failed in both phases, and how often."""
         samples = (*self.alone, *self.beside)
-        return [str(sample.value) for sample in samples if sample.kind == "failure"]
+        return Counter(str(sample.value) for sample in samples if sample.kind == "failure")
 
     def blocked(self) -> list[str]:
         """The kinds in which the bystander had to wait for others."""

@@ -36,9 +36,9 @@ def test_silence() -> None:
 
 
 def test_failures() -> None:
-    """Failures of both phases are listed."""
+    """Failures of both phases are counted."""
     failed = Sample("failure", 0, "refused")
-    assert Figures([failed], [*samples(1), failed], {}).failures() == ["refused", "refused"]
+    assert Figures([failed], [*samples(1), failed], {}).failures() == {"refused": 2}
 
 
 def test_nothing_happens(attacked: Attacked) -> None:
