@@ -394,6 +394,19 @@ def test_signal_while_loading(start: Start, number: int) -> None:
 def test_failed_start(flags: list[str], status: int, told: str) -> None:
     """A start that fails says why in one line."""
     service = Service(*flags)
-    assert service.end(within=10) == status
+    assert service.end(within=60) == status
     assert told in service.log.splitlines()[-1]
     assert "Traceback" not in service.log
+
+
+async def test_kv_budget_for_no_request(start: Start, ready: Ready) -> None:
+    """A budget that the shortest chat does not fit is refused, and the one that is named serves."""
+    service = start("--kv-budget", "1000")
+    assert service.end(within=60) == 2
+    line = service.log.splitlines()[-1]
+    assert "kv_budget: 1000 bytes are too few for one request" in line
+    [size] = re.findall(r"which are (\d+) bytes$", line)
+    _, address = ready("--kv-budget", size)
+    async with grpc.aio.insecure_channel(address) as channel:
+        answer = await ChatServiceStub(channel).CreateChatCompletion(chat("a", max_tokens=1))
+    assert answer.usage.completion_tokens == 1

@@ -21,7 +21,7 @@ from rapport.common.tls import CertificateError
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.runtime.providers import ProviderError
 from rapport.service.keys.key_file import KeyFileError
-from rapport.service.process import UnusableModelError, run
+from rapport.service.process import KvBudgetError, UnusableModelError, run
 from rapport.service.server import PortTakenError
 
 logger = logging.getLogger("rapport.service")
@@ -43,6 +43,9 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         with tracing("rapport-service", settings) as tracer:
             uvloop.run(run(settings, folder, tracer))
+    except KvBudgetError as error:
+        logger.error("%s", error)  # noqa: TRY400 - the line is for users
+        return 2
     except (
         CertificateError,
         KeyFileError,

@@ -20,6 +20,7 @@ from rapport.common.telemetry.traces import Tracer
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.engine import Engine
+from rapport.service.engine.kv.host import bytes_per_token
 from rapport.service.engine.runtime.faults import parse_faults
 from rapport.service.engine.runtime.providers import Provider, choose_provider
 from rapport.service.engine.watchdog import death_of
@@ -52,6 +53,16 @@ class UnusableModelError(Exception):
         super().__init__(f"the model folder {folder} cannot be used: {reason}")
 
 
+class KvBudgetError(Exception):
+    """The setting kv_budget leaves no room for any request to this model."""
+
+    def __init__(self, kv_budget: int, tokens: int, size: int) -> None:
+        super().__init__(
+            f"kv_budget: {kv_budget} bytes are too few for one request: with this model the "
+            f"shortest chat takes {tokens} tokens, which are {size} bytes"
+        )
+
+
 async def run(settings: ServiceSettings, folder: Path, tracer: Tracer) -> None:
     """Serves until a signal comes, then lets running requests finish.
 
@@ -64,6 +75,7 @@ async def run(settings: ServiceSettings, folder: Path, tracer: Tracer) -> None:
         CertificateError: the certificate or its key cannot be used.
         ProviderError: the requested provider cannot run here.
         UnusableModelError: the model folder cannot be used.
+        KvBudgetError: no request to this model fits the setting.
     """
     stopping = _SignalHandler().stopping
     lifecycle = Lifecycle()
@@ -148,6 +160,7 @@ async def _load(settings: ServiceSettings, folder: Path) -> ServedModel:
         logger.warning("faults are injected: %s", settings.faults)
     began = time.perf_counter()
     provider, served = await asyncio.to_thread(_load_folder, folder, settings, config)
+    _check_kv_budget(served, settings.kv_budget)
     spec = served.engine.spec
     elapsed_s = time.perf_counter() - began
     logger.info(
@@ -183,6 +196,14 @@ def _load_folder(
         # Each of the libraries that read a folder has errors of its own for a damaged file.
         logger.debug("the model folder cannot be used", exc_info=True)
         raise UnusableModelError(folder, error) from error
+
+
+def _check_kv_budget(served: ServedModel, kv_budget: int) -> None:
+    """Raises KvBudgetError if not even the shortest chat and one token of its answer fit."""
+    tokens = served.prompts.min_prompt_tokens() + 1
+    size = tokens * bytes_per_token(served.engine.spec)
+    if size > kv_budget:
+        raise KvBudgetError(kv_budget, tokens, size)
 
 
 async def _finishes_first(task: asyncio.Task[Any], other: Coroutine[Any, Any, Any]) -> bool:

@@ -37,6 +37,11 @@ def test_prompt(encoder: PromptEncoder, vocabulary: Vocabulary) -> None:
     assert len(tokens) == 37
 
 
+def test_the_shortest_prompt(encoder: PromptEncoder) -> None:
+    """No conversation takes less than one message of one letter."""
+    assert encoder.min_prompt_tokens() == len(encode(encoder, [user("a")]))
+
+
 def test_prompt_over_the_context(encoder: PromptEncoder) -> None:
     """A prompt that is a little too long is counted, so that the error can say by how much."""
     assert len(encode(encoder, [user("word " * 200)])) == 231

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rapport.common.fair_threads import Steps
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.errors import PromptTooLongError
+from rapport.service.errors import InvalidRequestError, PromptTooLongError
 from rapport.service.prompt.eviction import evict
 from rapport.service.prompt.pieces import Piece, PieceTokenizer
 from rapport.service.prompt.safe_cutter import SafeCutter
@@ -16,7 +16,7 @@ from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.tool_prompt import with_instructions, with_results
 from rapport.service.prompt.turns import Conversation, JsonObject, Turn, to_turn
 from rapport.service.tools import hermes_format
-from rapport.v1.message_pb2 import ChatMessage
+from rapport.v1.message_pb2 import ROLE_USER, ChatContent, ChatMessage
 
 # A prompt of more than so many contexts is no longer counted to its end.
 MAX_COUNTED_CONTEXTS = 4
@@ -38,6 +38,14 @@ class PromptEncoder:
     def load(cls, folder: Path, vocabulary: Vocabulary, context_length: int) -> PromptEncoder:
         """Reads the chat template of a model folder."""
         return cls(ChatTemplate.read(folder), vocabulary, context_length)
+
+    def min_prompt_tokens(self) -> int:
+        """The tokens of a conversation of one short message; 0 if the template refuses it."""
+        turn = to_turn(ChatMessage(role=ROLE_USER, content=ChatContent(text="a")))
+        try:
+            return len(self._vocabulary.encode(self._template.render(Conversation([turn]))))
+        except InvalidRequestError:
+            return 0
 
     def encode(
         self,
