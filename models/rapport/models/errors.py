@@ -1,13 +1,13 @@
-"""What can go wrong with a model.
+"""The errors of models.
 
 ModelError
 ├── UnknownModelError      no such model in the catalog
-├── FetchError             the source could not be fetched or is not what was expected
-├── UnsupportedModelError  the file holds something that Rapport cannot build
-├── CorruptFileError       the file cannot be read as what it claims to be
-└── CacheError             the disk refused
+├── FetchError             the file could not be fetched, or is not the expected one
+├── UnsupportedModelError  the file has something that Rapport does not support
+├── CorruptFileError       the file is damaged
+└── CacheError             the cache cannot be read or written
 
-Every message is one line: what failed, where, and what to run.
+Every message is one line that says what failed, where, and what to run.
 """
 
 from __future__ import annotations

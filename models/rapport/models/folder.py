@@ -1,6 +1,6 @@
-"""The model folder: everything that the engine reads.
+"""The model folder, which has all files that the engine reads.
 
-model.onnx, model.onnx.data   the decoder (graph.py says its inputs and outputs)
+model.onnx, model.onnx.data   the decoder (graph.py describes its inputs and outputs)
 tokenizer.json                for the tokenizers library
 chat_template.jinja
 model.json                    rapport.common.model_spec, written last
@@ -33,7 +33,7 @@ FILES = (GRAPH, WEIGHTS, TOKENIZER, TEMPLATE, FILE_NAME)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a folder is imported from. `source` says where its GGUF file came from."""
+    """What a folder is made from. `source` describes where its GGUF file came from."""
 
     id: str
     owned_by: str
@@ -56,39 +56,43 @@ def is_current(folder: Path, gguf_sha256: str | None = None) -> bool:
 
 
 def write_folder(origin: Origin, precision: str, final: Path, progress: Progress) -> None:
-    """Write the model folder of a GGUF file, whole or not at all.
+    """Writes the model folder of a GGUF file, whole or not at all.
 
-    Raises CorruptFileError or UnsupportedModelError for the GGUF file and OSError for the disk.
     The caller holds the cache's lock.
+
+    Raises:
+        CorruptFileError: the GGUF file is damaged.
+        UnsupportedModelError: it has something that the graph cannot compute.
+        OSError: the folder cannot be written.
     """
     file = GgufFile(origin.gguf)
     with store.partial_folder(final) as partial:
         tokenizer = tokenizer_from(file.vocabulary)
-        write_graph(file, precision, partial, progress)
+        _write_graph(file, precision, partial, progress)
         if PRECISIONS[precision].int8_cache:
             progress("measuring keys and values", 0.0)
-            quantise_cache(partial / GRAPH, tokenizer, file.architecture)
+            _quantise_cache(partial / GRAPH, tokenizer, file.architecture)
         (partial / TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
         (partial / TEMPLATE).write_text(file.chat_template, encoding="utf-8")
-        describe(file, origin, precision, file_sizes(partial)).write(partial)
+        _describe(file, origin, precision, file_sizes(partial)).write(partial)
         progress("writing to disk", 1.0)
         store.publish(partial, final)
 
 
-def write_graph(file: GgufFile, precision: str, folder: Path, progress: Progress) -> None:
+def _write_graph(file: GgufFile, precision: str, folder: Path, progress: Progress) -> None:
     with (folder / WEIGHTS).open("wb") as data:
         graph = DecoderGraph(file, OnnxWriter(data, WEIGHTS), PRECISIONS[precision])
         model = graph.build(progress)
-    write_model(model, folder / GRAPH)
+    _write_model(model, folder / GRAPH)
 
 
-def quantise_cache(path: Path, tokenizer: Tokenizer, architecture: Architecture) -> None:
+def _quantise_cache(path: Path, tokenizer: Tokenizer, architecture: Architecture) -> None:
     scales = cache_scales(path, tokenizer, architecture)
     model = onnx.load(path, load_external_data=False)
-    write_model(with_int8_cache(model, scales), path)
+    _write_model(with_int8_cache(model, scales), path)
 
 
-def write_model(model: ModelProto, path: Path) -> None:
+def _write_model(model: ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
@@ -96,12 +100,12 @@ def file_sizes(folder: Path) -> dict[str, int]:
     """Sizes in bytes of the files that model.json describes.
 
     Raises:
-        OSError: One of them is missing.
+        OSError: one of them is missing.
     """
     return {name: (folder / name).stat().st_size for name in FILES if name != FILE_NAME}
 
 
-def describe(file: GgufFile, origin: Origin, precision: str, sizes: dict[str, int]) -> ModelSpec:
+def _describe(file: GgufFile, origin: Origin, precision: str, sizes: dict[str, int]) -> ModelSpec:
     architecture, weights = file.architecture, PRECISIONS[precision]
     return ModelSpec.model_validate(
         {

@@ -1,4 +1,4 @@
-"""Making sure that a model is in the cache."""
+"""Imports models into the cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rapport.models.cache import store
-from rapport.models.cache.catalog import KNOWN, KnownModel, known_model
+from rapport.models.cache.catalog import KNOWN_MODELS, KnownModel, known_model
 from rapport.models.cache.fetch import fetch, sha256_of
 from rapport.models.errors import (
     CacheError,
@@ -26,15 +26,18 @@ logger = logging.getLogger("rapport.models")
 
 
 def ensure_any(model_id: str, precisions: Sequence[str], progress: Progress = silent) -> Path:
-    """The folder of a model in the first of the precisions, or in a later one if need be.
+    """The folder of a model in the first of the precisions, or in a later one if necessary.
 
-    A file of the user's own may have been imported in one alone. A known model is made in the
-    first, but where that cannot be, as in a cache that is for reading only, another one that is
-    there does. Raises a ModelError.
+    A user's own file may have been imported in a later one only. A known model is imported in
+    the first; if that fails, for example as the cache is read-only, one that is in the cache is
+    used.
+
+    Raises:
+        ModelError: there is none.
     """
     folders = (store.model_folder(model_id, precision) for precision in precisions)
     present = next((folder for folder in folders if is_current(folder, pinned(model_id))), None)
-    if present is not None and model_id not in KNOWN:
+    if present is not None and model_id not in KNOWN_MODELS:
         return present
     try:
         return ensure(model_id, precisions[0], progress)
@@ -46,24 +49,26 @@ def ensure_any(model_id: str, precisions: Sequence[str], progress: Progress = si
 
 
 def ensure(model_id: str, precision: str, progress: Progress = silent) -> Path:
-    """The folder of a model; fetched and imported unless it is in the cache.
+    """The folder of a model, which is fetched and imported unless it is in the cache.
 
-    A model that is there costs milliseconds and no network. Raises a ModelError otherwise, with
-    nothing half-made left behind.
+    If it is in the cache, this takes milliseconds and no network.
+
+    Raises:
+        ModelError: it could not be imported; nothing incomplete is left behind.
     """
-    check_precision(precision)
+    _check_precision(precision)
     folder, wanted = store.model_folder(model_id, precision), pinned(model_id)
     if is_current(folder, wanted):
         return folder
-    model = source_of(model_id, precision)
-    with explained(f"{model_id} --precision {precision}"), store.writing(progress):
+    model = _source_of(model_id, precision)
+    with _explained(f"{model_id} --precision {precision}"), store.writing(progress):
         # Another process may have imported it while this one waited.
         if not is_current(folder, wanted):
-            write_folder(origin_of(model, fetch(model, progress)), precision, folder, progress)
+            write_folder(_origin_of(model, fetch(model, progress)), precision, folder, progress)
     return folder
 
 
-def source_of(model_id: str, precision: str) -> KnownModel:
+def _source_of(model_id: str, precision: str) -> KnownModel:
     try:
         return known_model(model_id)
     except UnknownModelError as error:
@@ -72,16 +77,19 @@ def source_of(model_id: str, precision: str) -> KnownModel:
 
 
 def import_file(gguf: Path, precision: str, progress: Progress = silent) -> Path:
-    """Import a GGUF file of the user's own. Its id is the file's name, in small letters.
+    """Imports a user's own GGUF file, with the file's name in lower case as the model's id.
 
-    Returns the model folder, made anew even where there was one. Raises a ModelError.
+    Returns the model folder, which replaces one that was there.
+
+    Raises:
+        ModelError: the file could not be imported.
     """
-    check_precision(precision)
+    _check_precision(precision)
     if not gguf.is_file():
         raise UnknownModelError(f"there is no file {gguf}")
-    model_id = id_of(gguf)
+    model_id = _id_of(gguf)
     folder = store.model_folder(model_id, precision)
-    with explained(f"{gguf} --precision {precision}"), store.writing(progress):
+    with _explained(f"{gguf} --precision {precision}"), store.writing(progress):
         sha256 = sha256_of(gguf)
         source = {"file": str(gguf.resolve()), "gguf_sha256": sha256}
         if pinned(model_id) not in (None, sha256):
@@ -90,7 +98,7 @@ def import_file(gguf: Path, precision: str, progress: Progress = silent) -> Path
     return folder
 
 
-def id_of(gguf: Path) -> str:
+def _id_of(gguf: Path) -> str:
     model_id = re.sub(r"[^a-z0-9._-]+", "-", gguf.stem.lower()).lstrip(".")
     if not re.search("[a-z0-9]", model_id):
         raise UnsupportedModelError(f"{gguf}: no letter or digit for an id: rename the file")
@@ -98,17 +106,17 @@ def id_of(gguf: Path) -> str:
 
 
 def pinned(model_id: str) -> str | None:
-    """The hash of a known model's GGUF file, None for those of the user's own."""
-    return KNOWN[model_id].gguf_sha256 if model_id in KNOWN else None
+    """The SHA-256 hash of a known model's GGUF file; None for a user's own model."""
+    return KNOWN_MODELS[model_id].gguf_sha256 if model_id in KNOWN_MODELS else None
 
 
-def check_precision(precision: str) -> None:
+def _check_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
         raise UnsupportedModelError(f"there is no precision {precision!r}; known: {known}")
 
 
-def origin_of(model: KnownModel, gguf: Path) -> Origin:
+def _origin_of(model: KnownModel, gguf: Path) -> Origin:
     source = {
         "package": model.package,
         "version": model.version,
@@ -121,8 +129,8 @@ def origin_of(model: KnownModel, gguf: Path) -> Origin:
 
 
 @contextmanager
-def explained(arguments: str) -> Iterator[None]:
-    """Add to every error that another try may cure how to make that try."""
+def _explained(arguments: str) -> Iterator[None]:
+    """Adds the command to run to every error that may be gone at the next try."""
     again = f"then run: rapport models import {arguments}"
     try:
         yield

@@ -1,4 +1,4 @@
-"""Progress of long work: called with what is being done and how much of it is, from 0 to 1."""
+"""Shows the progress of long work: what is being done, and how much of it, from 0 to 1."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ logger = logging.getLogger(__name__)
 
 
 def silent(what: str, done: float) -> None:
-    """Report nothing."""
+    """Reports nothing."""
 
 
 @contextmanager
 def shown() -> Iterator[Progress]:
-    """Show progress on standard error: a bar on a terminal, else a line for each step."""
+    """Shows progress on standard error: a bar on a terminal, otherwise a line for each step."""
     console = Console(stderr=True)
     if console.is_terminal:
         with bars(console) as progress:
             yield progress
     else:
-        yield lines(partial(console.print, markup=False, highlight=False, soft_wrap=True))
+        yield _lines(partial(console.print, markup=False, highlight=False, soft_wrap=True))
 
 
 def logged() -> Progress:
-    """A line in the log for each step."""
-    return lines(logger.info)
+    """Logs a line for each step."""
+    return _lines(logger.info)
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def bars(console: Console) -> Iterator[Progress]:
         yield update
 
 
-def lines(say: Callable[[str], None]) -> Progress:
+def _lines(say: Callable[[str], None]) -> Progress:
     last = ""
 
     def update(what: str, done: float) -> None:  # noqa: ARG001

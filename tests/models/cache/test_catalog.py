@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rapport.models.cache.catalog import DEFAULT_MODEL, KNOWN, known_model
+from rapport.models.cache.catalog import DEFAULT_MODEL, KNOWN_MODELS, known_model
 from rapport.models.errors import UnknownModelError
 
 
@@ -17,7 +17,7 @@ def test_default_model_is_known() -> None:
 
 def test_every_model_is_pinned() -> None:
     """Whatever is fetched is pinned by two SHA-256 hashes."""
-    for model_id, model in KNOWN.items():
+    for model_id, model in KNOWN_MODELS.items():
         assert model.id == model_id
         for digest in (model.wheel_sha256, model.gguf_sha256):
             assert len(bytes.fromhex(digest)) == 32

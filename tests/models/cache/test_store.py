@@ -14,7 +14,7 @@ import pytest
 
 from rapport.models.cache import store
 from rapport.models.cache.store import (
-    PARTIAL,
+    PARTIAL_SUFFIX,
     cache_root,
     discard,
     partial_folder,
@@ -116,7 +116,10 @@ def test_failing_replacement_leaves_no_mixture(
 
 def test_leftovers_are_cleared(cache: Path) -> None:
     """The next writer clears away what dead ones have left, and nothing else."""
-    leftovers = [cache / "models" / "m" / f".int4.1{PARTIAL}", cache / "sources" / f".g.2{PARTIAL}"]
+    leftovers = [
+        cache / "models" / "m" / f".int4.1{PARTIAL_SUFFIX}",
+        cache / "sources" / f".g.2{PARTIAL_SUFFIX}",
+    ]
     kept = cache / "models" / "m" / "int4"
     for folder in [*leftovers, kept]:
         folder.mkdir(parents=True)

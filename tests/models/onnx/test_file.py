@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from rapport.models.onnx.file import ALIGNMENT, OnnxWriter
+from rapport.models.onnx.file import ALIGNMENT_BYTES, OnnxWriter
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_large_weights_are_external_and_aligned(data: io.BytesIO) -> None:
         place = {entry.key: entry.value for entry in tensor.external_data}
         start, length = int(place["offset"]), int(place["length"])
         assert place["location"] == "weights"
-        assert start % ALIGNMENT == 0
+        assert start % ALIGNMENT_BYTES == 0
         assert data.getvalue()[start : start + length] == array.tobytes()
 
 

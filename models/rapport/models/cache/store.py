@@ -1,11 +1,12 @@
-"""The cache on disk: where things lie, and how they get there whole or not at all.
+"""The cache on disk: its folders, and how they are written whole or not at all.
 
     $RAPPORT_CACHE, or rapport in $XDG_CACHE_HOME or in ~/.cache
     ├── sources/<gguf file>
     └── models/<model id>/<precision>/
 
-Whatever is written starts as a hidden sibling ending in .partial and is renamed when it is on
-disk. Only the holder of the cache's lock writes, so a .partial it finds is of a dead process.
+Everything is written under a hidden name that ends in .partial, beside its final place, and is
+renamed when it is on disk. Only the holder of the cache's lock writes, so a .partial that it finds
+was left by a process that died.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import IO
 
 from rapport.models.progress import Progress
 
-PARTIAL = ".partial"
+PARTIAL_SUFFIX = ".partial"
 
 if sys.platform == "win32":
     import msvcrt
@@ -61,22 +62,25 @@ def model_folder(model_id: str, precision: str) -> Path:
 
 @contextmanager
 def writing(progress: Progress) -> Iterator[None]:
-    """Hold the cache's lock, once its other holders are done, with no leftovers in the way."""
+    """Waits for the cache's lock, deletes what dead processes left, and holds the lock."""
     root = cache_root()
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("ab") as lock:
         while not try_lock(lock):
             progress("waiting for another import", 0.0)
             time.sleep(0.1)
-        for leftover in [*root.glob(f"sources/.*{PARTIAL}"), *root.glob(f"models/*/.*{PARTIAL}")]:
+        for leftover in [
+            *root.glob(f"sources/.*{PARTIAL_SUFFIX}"),
+            *root.glob(f"models/*/.*{PARTIAL_SUFFIX}"),
+        ]:
             discard(leftover)
         yield
 
 
 @contextmanager
 def partial_folder(final: Path) -> Iterator[Path]:
-    """A new folder beside `final` that is gone afterwards, unless it was renamed."""
-    folder = partial_name(final)
+    """A new folder beside `final`, which is deleted afterwards unless it was renamed."""
+    folder = _partial_name(final)
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -85,12 +89,13 @@ def partial_folder(final: Path) -> Iterator[Path]:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Make a finished file or folder appear at `final`, in place of what is there."""
+    """Moves a finished file or folder to `final`, in place of what is there."""
     for path in [*partial.iterdir(), partial] if partial.is_dir() else [partial]:
-        flush(path)
+        _flush(path)
     if final.is_dir():
-        # A folder is not replaced by renaming. Dying in between leaves none, which is whole too.
-        old = partial_name(final)
+        # Renaming cannot replace a folder. If the process dies in between, there is no folder, but
+        # never half of one.
+        old = _partial_name(final)
         final.rename(old)
         try:
             partial.rename(final)
@@ -98,15 +103,15 @@ def publish(partial: Path, final: Path) -> None:
             discard(old)
     else:
         partial.replace(final)
-    flush(final.parent)
+    _flush(final.parent)
 
 
-def partial_name(final: Path) -> Path:
-    return final.with_name(f".{final.name}.{uuid.uuid4().hex}{PARTIAL}")
+def _partial_name(final: Path) -> Path:
+    return final.with_name(f".{final.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
 
 
-def flush(path: Path) -> None:
-    """Have the disk hold what was written."""
+def _flush(path: Path) -> None:
+    """Makes sure that a file or the entries of a folder are on disk."""
     if sys.platform == "win32" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""A tokenizer.json from the vocabulary of a GGUF file."""
+"""Builds a tokenizer from the vocabulary of a GGUF file."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from rapport.models.gguf.reader import CONTROL, USER_DEFINED, Vocabulary
 
 
 def tokenizer_from(vocabulary: Vocabulary) -> Tokenizer:
-    """Byte-pair encoding with the file's own ids. Control tokens are special tokens.
+    """A byte-pair tokenizer with the file's token ids. Control tokens are special tokens.
 
-    Raises CorruptFileError where tokens and merges do not fit, and UnsupportedModelError for a
-    pre-tokenizer that is not known.
+    Raises:
+        CorruptFileError: tokens and merges do not fit together.
+        UnsupportedModelError: the pre-tokenizer is not known.
     """
-    tokenizer = Tokenizer(byte_pairs(vocabulary))
+    tokenizer = Tokenizer(_byte_pairs(vocabulary))
     tokenizer.pre_tokenizer = pre_tokenizer(vocabulary.pre)
     tokenizer.decoder = decoders.ByteLevel()
     typed = list(zip(vocabulary.tokens, vocabulary.types, strict=True))
-    tokenizer.add_special_tokens([added(token) for token, type_ in typed if type_ == CONTROL])
-    tokenizer.add_tokens([added(token) for token, type_ in typed if type_ == USER_DEFINED])
+    tokenizer.add_special_tokens([_added(token) for token, type_ in typed if type_ == CONTROL])
+    tokenizer.add_tokens([_added(token) for token, type_ in typed if type_ == USER_DEFINED])
     return tokenizer
 
 
-def byte_pairs(vocabulary: Vocabulary) -> models.BPE:
+def _byte_pairs(vocabulary: Vocabulary) -> models.BPE:
     ids = {token: id_ for id_, token in enumerate(vocabulary.tokens)}
     merges = [merge.partition(" ")[::2] for merge in vocabulary.merges]
     try:
@@ -32,13 +33,13 @@ def byte_pairs(vocabulary: Vocabulary) -> models.BPE:
         raise CorruptFileError(f"the merges do not fit the tokens: {error}") from error
 
 
-def added(token: str) -> AddedToken:
-    # Normalising would let look-alikes of a control token match it.
+def _added(token: str) -> AddedToken:
+    # With normalization, text that only looks like a control token would match it.
     return AddedToken(token, normalized=False)
 
 
 def pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
-    """The splitter that a GGUF file names by `tokenizer.ggml.pre`."""
+    """The pre-tokenizer that `tokenizer.ggml.pre` of a GGUF file names."""
     words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     if name == "gpt-2":
         return words

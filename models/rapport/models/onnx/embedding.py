@@ -1,4 +1,4 @@
-"""The token embedding and the head, which are often one matrix that must not be stored twice."""
+"""The token embedding and the output layer, which often share one matrix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rapport.models.onnx.linear import Linears
 
 
 class FloatTable:
-    """Token vectors [vocab_size, hidden] as floats."""
+    """Token vectors [vocab_size, hidden] in floats."""
 
     def __init__(self, linears: Linears, matrix: Matrix) -> None:
         self.linears = linears
@@ -26,7 +26,7 @@ class FloatTable:
 
 
 class QuantisedTable:
-    """Token vectors of 8-bit blocks. A looked-up row is made float in the graph."""
+    """Token vectors in 8-bit blocks. The graph converts the rows that it looks up to floats."""
 
     def __init__(self, linears: Linears, matrix: Matrix, packed: Quantised) -> None:
         self.linears = linears

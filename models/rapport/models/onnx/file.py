@@ -1,4 +1,4 @@
-"""Writing an ONNX model whose weights go to disk as they come."""
+"""Writes an ONNX model. Weights go to disk one by one, so they need not fit in memory."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 from onnx.helper import np_dtype_to_tensor_dtype as element_type
 
 OPSET = 24
-ALIGNMENT = 4096  # of a page, so that the file can be mapped
-INLINE = 64  # bytes; shapes and other small constants must be readable without the data file
-CONTRIB = "com.microsoft"
+ALIGNMENT_BYTES = 4096  # a page, so that the file can be mapped
+# Shapes and other small constants must be readable without the data file.
+MAX_INLINE_BYTES = 64
+CONTRIB_DOMAIN = "com.microsoft"
 
 
 class OnnxWriter:
-    """A graph under construction; weights are written to `data` at once and not kept.
+    """A graph under construction. Weights are written to `data` at once and not kept in memory.
 
-    Tensors are known by their names. An empty name is an input left out.
+    Tensors are identified by name. An empty name stands for an optional input that is left out.
     """
 
     def __init__(self, data: BinaryIO, data_name: str) -> None:
@@ -29,7 +30,7 @@ class OnnxWriter:
         self.named = 0
 
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output and return the output's name."""
+        """Adds a node with one output and returns the output's name."""
         output = self.fresh(op)
         self.nodes(op, inputs, [output], **attributes)
         return output
@@ -41,31 +42,31 @@ class OnnxWriter:
         self.graph.node.append(node)
 
     def contrib(self, op: str, *inputs: str, **attributes: Any) -> str:
-        return self.node(op, *inputs, domain=CONTRIB, **attributes)
+        return self.node(op, *inputs, domain=CONTRIB_DOMAIN, **attributes)
 
     def fresh(self, op: str) -> str:
         self.named += 1
         return f"{op}_{self.named}"
 
     def name_last(self, name: str) -> None:
-        """Rename the output of the last node, which no other node has used yet."""
+        """Renames the output of the last node, which no other node may use yet."""
         self.graph.node[-1].output[0] = name
 
     def constant(self, array: NDArray[np.generic], name: str = "") -> str:
-        """Add an initializer and return its name."""
+        """Adds an initializer and returns its name."""
         tensor = self.graph.initializer.add()
         tensor.name = name or self.fresh("constant")
         tensor.data_type = element_type(array.dtype)
         tensor.dims.extend(array.shape)
         raw = np.ascontiguousarray(array).data.cast("B") if array.size else b""
-        if len(raw) <= INLINE:
+        if len(raw) <= MAX_INLINE_BYTES:
             tensor.raw_data = bytes(raw)
         else:
-            self.write_external(tensor, raw)
+            self._write_external(tensor, raw)
         return tensor.name
 
-    def write_external(self, tensor: TensorProto, raw: memoryview | bytes) -> None:
-        self.data.write(b"\0" * (-self.data.tell() % ALIGNMENT))
+    def _write_external(self, tensor: TensorProto, raw: memoryview | bytes) -> None:
+        self.data.write(b"\0" * (-self.data.tell() % ALIGNMENT_BYTES))
         place = {"location": self.data_name, "offset": self.data.tell(), "length": len(raw)}
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in place.items():
@@ -79,7 +80,7 @@ class OnnxWriter:
         self.graph.name = "decoder"
         self.graph.input.extend(inputs)
         self.graph.output.extend(outputs)
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB_DOMAIN, 1)]
         version = helper.find_min_ir_version_for(opsets[:1])
         return helper.make_model(
             self.graph, opset_imports=opsets, ir_version=version, producer_name="rapport"

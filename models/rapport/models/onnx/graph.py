@@ -2,15 +2,15 @@
 
 Inputs, with B sequences of S new tokens each:
     input_ids              int64 [B, S]
-    seqlens_k              int32 [B]: tokens of each sequence, the new ones included, less one
-    total_sequence_length  int32: the longest sequence's tokens, the new ones included
-    logit_rows             int64 [R]: which of the B * S tokens to give logits for
+    seqlens_k              int32 [B]: tokens of each sequence including the new ones, minus one
+    total_sequence_length  int32: tokens of the longest sequence including the new ones
+    logit_rows             int64 [R]: the indices of the B * S tokens to return logits for
     past_key_values.N.key and .value  [B, kv_heads, room, head_size] for each layer N
 Outputs:
     logits                 float32 [R, vocab_size]
-    present.N.key and .value  as the past; bind the same memory to write in place
+    present.N.key and .value  like the past; bind the same memory to write in place
 
-Hidden states are [B * S, hidden]: a quantised layer is then one node or three (see linear.py).
+Hidden states are [B * S, hidden], so that a quantised layer is one node or three (see linear.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from onnx.helper import np_dtype_to_tensor_dtype as element_type
 from rapport.models.gguf.reader import Architecture, GgufFile
 from rapport.models.gguf.weights import Floats, Matrix, stacked
 from rapport.models.onnx.embedding import FloatTable, QuantisedTable, token_table
-from rapport.models.onnx.file import CONTRIB, OnnxWriter
+from rapport.models.onnx.file import CONTRIB_DOMAIN, OnnxWriter
 from rapport.models.onnx.linear import Linears
 from rapport.models.onnx.precision import Precision
 from rapport.models.progress import Progress
@@ -45,7 +45,7 @@ OUTPUTS = {
 
 
 class DecoderGraph:
-    """Builds the graph of a file's model; its weights go to the writer's data file."""
+    """Builds the graph of a model; its weights go to the writer's data file."""
 
     def __init__(self, file: GgufFile, onnx: OnnxWriter, precision: Precision) -> None:
         self.file = file
@@ -56,23 +56,23 @@ class DecoderGraph:
         self.float_table = precision.weights == "floats" and not precision.small_table
 
     def build(self, progress: Progress) -> ModelProto:
-        self.add_shared_constants()
+        self._add_shared_constants()
         embedding = self.file.matrix("token_embd.weight")
         table = token_table(self.linears, embedding, exact_floats=self.float_table)
         hidden = table.vectors(self.onnx.node("Reshape", "input_ids", self.flat))
-        normed = self.first_norm(hidden)
+        normed = self._first_norm(hidden)
         for layer in range(self.arch.layers):
             progress("building the graph", layer / self.arch.layers)
-            attended = self.attention(layer, normed)
-            hidden, normed = self.add_and_norm(attended, hidden, f"blk.{layer}.ffn_norm.weight")
-            expanded = self.feed_forward(layer, normed)
-            hidden, normed = self.add_and_norm(expanded, hidden, self.norm_after(layer))
-        self.add_logits(table, self.onnx.node("Gather", normed, "logit_rows"))
-        return self.onnx.model(self.inputs(), self.outputs())
+            attended = self._attention(layer, normed)
+            hidden, normed = self._add_and_norm(attended, hidden, f"blk.{layer}.ffn_norm.weight")
+            expanded = self._feed_forward(layer, normed)
+            hidden, normed = self._add_and_norm(expanded, hidden, self._norm_after(layer))
+        self._add_logits(table, self.onnx.node("Gather", normed, "logit_rows"))
+        return self.onnx.model(self._inputs(), self._outputs())
 
-    def add_shared_constants(self) -> None:
+    def _add_shared_constants(self) -> None:
         constant = self.onnx.constant
-        cos, sin = rotary_tables(self.arch)
+        cos, sin = _rotary_tables(self.arch)
         self.cos = constant(cos.astype(self.element), "cos")
         self.sin = constant(sin.astype(self.element), "sin")
         self.flat = constant(np.array([-1]), "flat")
@@ -82,7 +82,7 @@ class DecoderGraph:
         batch_and_length = self.onnx.node("Shape", "input_ids")
         self.per_sequence = self.onnx.node("Concat", batch_and_length, self.flat, axis=0)
 
-    def add_logits(self, table: TokenTable, x: str) -> None:
+    def _add_logits(self, table: TokenTable, x: str) -> None:
         if "output.weight" in self.file.tensors:
             logits = self.linears.add(x, self.file.matrix("output.weight"))
         else:
@@ -92,18 +92,18 @@ class DecoderGraph:
             self.onnx.node("Cast", logits, to=TensorProto.FLOAT)
         self.onnx.name_last(OUTPUTS["logits"])
 
-    def attention(self, layer: int, x: str) -> str:
-        qkv = self.linears.add(x, self.query_key_value(layer))
-        context = self.onnx.node("Reshape", self.grouped_attention(layer, qkv), self.flat_queries)
+    def _attention(self, layer: int, x: str) -> str:
+        qkv = self.linears.add(x, self._query_key_value(layer))
+        context = self.onnx.node("Reshape", self._grouped_attention(layer, qkv), self.flat_queries)
         return self.linears.add(context, self.file.matrix(f"blk.{layer}.attn_output.weight"))
 
-    def query_key_value(self, layer: int) -> Matrix:
+    def _query_key_value(self, layer: int) -> Matrix:
         query = self.file.query_or_key(layer, "attn_q", self.arch.heads)
         key = self.file.query_or_key(layer, "attn_k", self.arch.kv_heads)
         return stacked([query, key, self.file.matrix(f"blk.{layer}.attn_v.weight")])
 
-    def grouped_attention(self, layer: int, qkv: str) -> str:
-        """Rotate, append keys and values to the cache, and attend: [B, S, heads * head_size]."""
+    def _grouped_attention(self, layer: int, qkv: str) -> str:
+        """Applies rotary angles, appends to the cache and attends: [B, S, heads * head_size]."""
         context = self.onnx.fresh("context")
         past = [INPUTS[name].format(layer=layer) for name in ("past_key", "past_value")]
         present = [OUTPUTS[name].format(layer=layer) for name in ("present_key", "present_value")]
@@ -113,14 +113,14 @@ class DecoderGraph:
             "GroupQueryAttention",
             [*packed, *past, *lengths, self.cos, self.sin],
             [context, *present],
-            domain=CONTRIB,
+            domain=CONTRIB_DOMAIN,
             num_heads=self.arch.heads,
             kv_num_heads=self.arch.kv_heads,
             do_rotary=1,
         )
         return context
 
-    def feed_forward(self, layer: int, x: str) -> str:
+    def _feed_forward(self, layer: int, x: str) -> str:
         parts = [self.file.matrix(f"blk.{layer}.{part}.weight") for part in ("ffn_gate", "ffn_up")]
         gate, up = self.onnx.fresh("gate"), self.onnx.fresh("up")
         both = self.linears.add(x, stacked(parts))
@@ -129,31 +129,31 @@ class DecoderGraph:
         gated = self.onnx.node("Mul", silu, up)
         return self.linears.add(gated, self.file.matrix(f"blk.{layer}.ffn_down.weight"))
 
-    def first_norm(self, x: str) -> str:
-        weight = self.norm_weight("blk.0.attn_norm.weight")
+    def _first_norm(self, x: str) -> str:
+        weight = self._norm_weight("blk.0.attn_norm.weight")
         epsilon = self.arch.epsilon
         return self.onnx.node("SimplifiedLayerNormalization", x, weight, epsilon=epsilon, axis=-1)
 
-    def norm_after(self, layer: int) -> str:
+    def _norm_after(self, layer: int) -> str:
         last = layer + 1 == self.arch.layers
         return "output_norm.weight" if last else f"blk.{layer + 1}.attn_norm.weight"
 
-    def add_and_norm(self, x: str, hidden: str, weight: str) -> tuple[str, str]:
-        """The sum of both, and its norm."""
+    def _add_and_norm(self, x: str, hidden: str, weight: str) -> tuple[str, str]:
+        """The sum of `x` and `hidden`, and its norm."""
         total, normed = self.onnx.fresh("hidden"), self.onnx.fresh("normed")
         self.onnx.nodes(
             "SkipSimplifiedLayerNormalization",
-            [x, hidden, self.norm_weight(weight)],
+            [x, hidden, self._norm_weight(weight)],
             [normed, "", "", total],
-            domain=CONTRIB,
+            domain=CONTRIB_DOMAIN,
             epsilon=self.arch.epsilon,
         )
         return total, normed
 
-    def norm_weight(self, name: str) -> str:
+    def _norm_weight(self, name: str) -> str:
         return self.onnx.constant(self.file.vector(name).astype(self.element), name)
 
-    def inputs(self) -> list[ValueInfoProto]:
+    def _inputs(self) -> list[ValueInfoProto]:
         sizes: dict[str, tuple[TensorProto.DataType, list[str]]] = {
             "input_ids": (TensorProto.INT64, ["batch", "sequence"]),
             "seqlens_k": (TensorProto.INT32, ["batch"]),
@@ -161,15 +161,15 @@ class DecoderGraph:
             "logit_rows": (TensorProto.INT64, ["rows"]),
         }
         plain = [helper.make_tensor_value_info(name, *size) for name, size in sizes.items()]
-        return plain + self.cache("past_key", "past_value", INPUTS)
+        return plain + self._cache("past_key", "past_value", INPUTS)
 
-    def outputs(self) -> list[ValueInfoProto]:
+    def _outputs(self) -> list[ValueInfoProto]:
         logits = helper.make_tensor_value_info(
             "logits", TensorProto.FLOAT, ["rows", self.arch.vocab_size]
         )
-        return [logits, *self.cache("present_key", "present_value", OUTPUTS)]
+        return [logits, *self._cache("present_key", "present_value", OUTPUTS)]
 
-    def cache(self, key: str, value: str, names: dict[str, str]) -> list[ValueInfoProto]:
+    def _cache(self, key: str, value: str, names: dict[str, str]) -> list[ValueInfoProto]:
         size: list[str | int] = ["batch", self.arch.kv_heads, "room", self.arch.head_size]
         return [
             helper.make_tensor_value_info(
@@ -180,7 +180,7 @@ class DecoderGraph:
         ]
 
 
-def rotary_tables(arch: Architecture) -> tuple[Floats, Floats]:
+def _rotary_tables(arch: Architecture) -> tuple[Floats, Floats]:
     """Cosines and sines [context_length, head_size / 2] of the rotary angles."""
     exponents = np.arange(0, arch.head_size, 2) / arch.head_size
     angles = np.outer(np.arange(arch.context_length), arch.rope_base**-exponents)

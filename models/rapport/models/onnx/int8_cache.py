@@ -1,7 +1,7 @@
-"""A cache of keys and values in int8, a quarter of what float32 takes.
+"""Changes a graph to a KV cache in int8, which takes a quarter of the memory of float32.
 
 GroupQueryAttention stores round(x / scale). The scales are constants of the graph, one for each
-channel of a head, so they are taken beforehand from what the model makes of a text.
+channel of a head. They are measured beforehand by running the model over a text.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from rapport.models.gguf.weights import Floats
 from rapport.models.onnx.graph import INPUTS, OUTPUTS
 
 CALIBRATION_TEXT = Path(__file__).with_name("calibration.txt")
-HIGHEST = 127
-HEADROOM = 1.1  # for what other texts make of a channel; beyond it, values are clipped
-# Places among the inputs and outputs of GroupQueryAttention.
+MAX_INT8 = 127
+HEADROOM = 1.1  # for larger values of other texts; those beyond it are clipped
+# Positions among the inputs and outputs of GroupQueryAttention.
 PASTS, PRESENTS, FIRST_SCALE = slice(3, 5), slice(1, 3), 12
 
 
 def cache_scales(graph: Path, tokenizer: Tokenizer, arch: Architecture) -> dict[str, Floats]:
     """The scales [kv_heads, head_size] of each past of a graph with a float32 cache, by name.
 
-    Runs the graph over the calibration text, or as much of it as the context holds. Raises
-    UnsupportedModelError where the vocabulary has none of it.
+    Runs the graph over the calibration text, or as much of it as fits the context.
+
+    Raises:
+        UnsupportedModelError: no part of the text has a token in the vocabulary.
     """
     text = CALIBRATION_TEXT.read_text(encoding="utf-8")
     ids = tokenizer.encode(text, add_special_tokens=False).ids[: arch.context_length]
@@ -57,16 +59,16 @@ def cache_scales(graph: Path, tokenizer: Tokenizer, arch: Architecture) -> dict[
 
 
 def scale_of(largest: Floats) -> Floats:
-    """The scale of each channel that becomes as large as this."""
-    # A channel that is always zero may have any scale but zero.
-    scale: Floats = np.maximum(largest * (HEADROOM / HIGHEST), np.finfo(np.float32).tiny)
+    """The scale of each channel, from its largest absolute value."""
+    # The scale must not be zero, even for a channel that always is.
+    scale: Floats = np.maximum(largest * (HEADROOM / MAX_INT8), np.finfo(np.float32).tiny)
     return scale.astype(np.float32)
 
 
 def rotated_peaks(keys: Floats) -> Floats:
-    """How large each channel can become at any position, [kv_heads, head_size].
+    """The largest absolute value of each channel at any position, [kv_heads, head_size].
 
-    A later position turns a pair of channels further than the text does; the pair's length stays.
+    Positions after the text's end rotate a pair of channels further, but its length stays the same.
     """
     half = keys.shape[-1] // 2
     lengths = np.hypot(keys[..., :half], keys[..., half:]).max(1)

@@ -1,4 +1,4 @@
-"""Matrices as nodes: each gives y = x @ matrix.T for x [tokens, inputs]."""
+"""Linear layers of a graph: y = x @ matrix.T for x [tokens, inputs]."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rapport.models.onnx.precision import Weights
 class Linears:
     """Adds linear layers to a graph.
 
-    `element` is the type of the activations, and of floats; `weights` is what matrices become.
+    `element` is the type of activations and floats; `weights` is the format of matrices.
     """
 
     def __init__(self, onnx: OnnxWriter, element: DTypeLike, weights: Weights) -> None:
@@ -60,11 +60,11 @@ class Linears:
         if packed.offsets is None:
             return y
         # sum(x * (w + offset)) = sum(x * w) + sum(x) * offset, block by block.
-        sums = self.onnx.node("MatMul", x, self.indicator(matrix.inputs))
+        sums = self.onnx.node("MatMul", x, self._indicator(matrix.inputs))
         return self.onnx.node("Gemm", sums, self.onnx.constant(packed.offsets), y)
 
-    def indicator(self, inputs: int) -> str:
-        """[inputs, blocks], 1 where the input is of the block: x @ it sums x over each block."""
+    def _indicator(self, inputs: int) -> str:
+        """A matrix [inputs, blocks] with 1 where the input is in the block: it sums x by block."""
         if inputs not in self.indicators:
             blocks = np.repeat(np.eye(inputs // BLOCK, dtype=self.element), BLOCK, axis=0)
             self.indicators[inputs] = self.onnx.constant(blocks, f"blocks_of_{inputs}")

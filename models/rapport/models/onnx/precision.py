@@ -1,4 +1,4 @@
-"""The precisions that a model can be imported in, and which of them to serve."""
+"""The precisions in which a model can be imported, and which of them to serve."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ Weights = Literal["stored", "int8", "floats"]
 CpuWeights = Literal["auto", "int4", "int8"]
 
 CPU_FEATURES = Path("/proc/cpuinfo")
-# Multiplies bytes and adds up four products at once. With it the runtime's kernel for 8-bit weights
-# beats that for 4-bit ones; with AVX2 alone it takes half as long again.
-BYTE_PRODUCTS = "avx512_vnni"
+# Instructions that multiply bytes and add up four products at once. With them the runtime's kernel
+# for 8-bit weights is faster than that for 4-bit ones; with AVX2 alone it takes 1.5 times as long.
+VNNI = "avx512_vnni"
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How a graph computes: the type of its activations and cache, and what weights become.
+    """How a graph computes: the type of its activations and cache, and the format of weights.
 
-    `stored` keeps the bits of quantised weights, `int8` gives those of 4 bits 8 in larger blocks;
-    either makes floats of matrices of different kinds that become one.
-    With `int8_cache` the cache is made int8 afterwards (see int8_cache.py). With `small_table` the
-    vectors of tokens stay quantised where the layers are floats: a slice of a prompt looks up few
-    of them, and has the scores of one token, so that floats would cost memory and gain nothing.
+    `stored` keeps quantised weights as they are. `int8` converts 4-bit weights to 8 bits in larger
+    blocks. Both use floats for matrices of different kinds that are merged into one.
+    With `int8_cache` the cache is changed to int8 afterwards (see int8_cache.py). With
+    `small_table` the token vectors stay quantised though the layers are floats: a slice of a prompt
+    looks up few of them and needs the logits of one token, so floats would only take memory.
     """
 
     element: str
@@ -46,22 +46,22 @@ CUDA_PRECISION = "float16"
 
 
 def cpu_precision() -> str:
-    """The precision that this machine's CPU is served with by default."""
+    """The default precision on this machine's CPU."""
     return cpu_precisions()[0]
 
 
 def cpu_precisions(weights: CpuWeights = "auto", *, int8_cache: bool = False) -> list[str]:
-    """The precisions that can be served on this machine's CPU, the fastest first."""
+    """The precisions that can be served on this machine's CPU, fastest first."""
     if weights != "auto":
         kinds = [weights]
     else:
-        kinds = ["int8", "int4"] if multiplies_bytes() else ["int4", "int8"]
+        kinds = ["int8", "int4"] if _has_vnni() else ["int4", "int8"]
     return [f"{kind}-kv8" if int8_cache else kind for kind in kinds]
 
 
-def multiplies_bytes() -> bool:
-    """Whether this machine's CPU has the instruction; not where no file of Linux says so."""
+def _has_vnni() -> bool:
+    """Whether this machine's CPU has VNNI; False if there is no /proc/cpuinfo."""
     try:
-        return BYTE_PRODUCTS in CPU_FEATURES.read_text(encoding="utf-8").split()
+        return VNNI in CPU_FEATURES.read_text(encoding="utf-8").split()
     except OSError:
         return False
