@@ -13,7 +13,7 @@ import uvloop
 from bench.errors import BenchError
 from bench.gateway_cost import gateway_cost
 from bench.options import Options, parse
-from bench.progress import tell
+from bench.progress import show_progress
 from bench.report import Report
 from bench.scenario import Session
 from bench.server import Target, end_on_sigterm, rapport
@@ -25,7 +25,7 @@ PAIRS = 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the bench; 0 when every request ended well."""
+    """Runs the bench. Returns 0 if no request failed."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     end_on_sigterm()
     try:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: Options) -> Report:
-    """Measures all that was asked for."""
+    """Measures everything that the options ask for."""
     report = Report(options.workload)
     if options.startup:
         report.startup = measure_startup(options.rounds or STARTS)
@@ -54,11 +54,11 @@ def run(options: Options) -> Report:
 
 @contextmanager
 def serving(options: Options) -> Iterator[Target]:
-    """The server that was named, or one of our own."""
+    """The server that the options name, or one that is started for the run."""
     if options.rest or options.grpc:
         yield Target(options.rest, options.grpc)
         return
-    tell("starting rapport serve (the first time, the model is fetched: minutes)")
+    show_progress("starting rapport serve (the first time, the model is fetched: minutes)")
     with rapport() as (_, target):
         yield target
 

@@ -23,17 +23,17 @@ class Client(Protocol):
     """Sends requests to one server; any number at a time."""
 
     async def complete(self, request: Request, record: Record) -> None:
-        """Streams the answer and notes in the record when what came.
+        """Streams the answer, and records when each part of it came.
 
         Raises:
-            RequestFailedError: the answer is not whole.
+            RequestFailedError: the answer is incomplete.
         """
 
     async def close(self) -> None: ...
 
 
 class RestClient:
-    """Any server that speaks OpenAI's chat completions with server-sent events."""
+    """A client of any server with OpenAI's chat completions and server-sent events."""
 
     def __init__(self, base_url: str, key: str | None = None) -> None:
         headers = {"content-type": "application/json"}
@@ -42,7 +42,7 @@ class RestClient:
         self._http = httpx.AsyncClient(
             base_url=base_url,
             headers=headers,
-            timeout=httpx.Timeout(None),  # the load sets a time for the whole request
+            timeout=httpx.Timeout(None),  # the load limits the time of the whole request
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
             trust_env=False,
         )
@@ -51,7 +51,7 @@ class RestClient:
         try:
             async with self._http.stream("POST", PATH, content=_body(request)) as response:
                 if response.status_code != httpx.codes.OK:
-                    await response.aread()  # or the connection could not be used again
+                    await response.aread()  # so that the connection can be reused
                     raise RequestFailedError(f"HTTP {response.status_code}")
                 await _read_events(response, record)
         except httpx.HTTPError as error:
@@ -62,7 +62,7 @@ class RestClient:
 
 
 class GrpcClient:
-    """Rapport's own service; all requests share a channel, as they do in a real client."""
+    """A client of Rapport's service. All requests share a channel, as in a real client."""
 
     def __init__(self, target: str, key: str | None = None) -> None:
         self._channel = grpc.aio.insecure_channel(target, [("grpc.enable_http_proxy", 0)])
@@ -97,7 +97,7 @@ def _body(request: Request) -> bytes:
             "temperature": request.temperature,
             "ignore_eos": True,
             "stream": True,
-            # Not every server tells the usage of a stream without being asked.
+            # Some servers send the usage of a stream only on request.
             "stream_options": {"include_usage": True},
         }
         | ({"user": request.name} if request.name else {})
@@ -119,10 +119,10 @@ async def _read_events(response: httpx.Response, record: Record) -> None:
 
 
 def note_event(event: Mapping[str, Any], now: float, record: Record) -> None:
-    """Notes in the record what an event of a stream tells.
+    """Adds an event of a stream to the record.
 
     Raises:
-        RequestFailedError: it tells of an error.
+        RequestFailedError: the event is an error.
     """
     if "error" in event:
         raise RequestFailedError(f"error event: {event['error'].get('type')}")

@@ -38,7 +38,7 @@ QUESTION = "<|im_start|>user\nDescribe a person as JSON.<|im_end|>\n<|im_start|>
 
 
 async def main() -> None:
-    """Measures on the model that the CPU is served with."""
+    """Measures the default model on the CPU."""
     provider = choose_provider("cpu")
     folder = ensure("smollm2-135m-instruct", cpu_precision())
     engine = await asyncio.to_thread(Engine.load, folder, provider, EngineConfig(prefix_bytes=0))
@@ -52,7 +52,7 @@ async def main() -> None:
 
 
 def compiled(folder: Path, engine: Engine) -> Grammar:
-    """The grammar of the schema, having told what compiling takes."""
+    """Compiles the grammar of the schema, and prints how long that takes."""
     tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
     compiler = GrammarCompiler(tokenizer, engine.vocabulary.size, engine.spec.eos_token_ids)
     source = grammar_source(ResponseFormat(json_schema=json.dumps(SCHEMA)))
@@ -67,7 +67,7 @@ def compiled(folder: Path, engine: Engine) -> Grammar:
 
 
 def masking(grammar: Grammar) -> Callable[[], None]:
-    """Computes a mask and goes on by a token that it allows."""
+    """Computes a mask, and accepts a token that it allows."""
     constraint = grammar.start()
 
     def step() -> None:
@@ -77,7 +77,7 @@ def masking(grammar: Grammar) -> Callable[[], None]:
 
 
 def median_time(work: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
+    """The seconds that a call takes."""
     times = []
     for _ in range(30):
         began = time.perf_counter()

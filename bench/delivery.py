@@ -1,7 +1,7 @@
-"""The way around the engine: `python -m bench.delivery`.
+"""The cost of delivering tokens, without that of the model: `python -m bench.delivery`.
 
-With a model that takes no time, or `--rate` steps a second, it prints tokens per second,
-messages per token, and what service and gateway spend on a token, over REST and over gRPC.
+With a model that takes no time, or one of `--rate` steps per second, it prints tokens per second,
+messages per token, and the CPU time of service and gateway per token, over REST and over gRPC.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from rapport.models.onnx.precision import cpu_precision
 from rapport.v1 import chat_pb2, message_pb2
 
 MODEL = "smollm2-135m-instruct"
-SAID = "Say something long."
-LONG = 7000
-STOP_LIMIT = 15.0
+PROMPT = "Say something long."
+MAX_ANSWER_TOKENS = 7000
+STOP_TIMEOUT_S = 15.0
 
 Receive = Callable[[], Awaitable[wire.Received]]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the two answer, and their processes."""
+    """The addresses of service and gateway, and their processes."""
 
     rest: str
     grpc: str
@@ -48,9 +48,9 @@ class Target:
 
 
 def main() -> None:
-    """Measures all that was asked for."""
+    """Measures everything that the options ask for."""
     options = parsed()
-    # As Ctrl-C, so that what was started is ended either way.
+    # SIGTERM is treated as Ctrl-C, so that either ends the processes that were started.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with serving(options) as target:
         uvloop.run(measure(options, target))
@@ -60,8 +60,8 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench.delivery", description=__doc__)
     parser.add_argument("--streams", type=int, default=64, help="streams at a time")
     parser.add_argument("--tokens", type=int, default=1000, help="tokens of a stream")
-    parser.add_argument("--rounds", type=int, default=3, help="times that each is measured")
-    parser.add_argument("--rate", type=float, help="steps per second; without, the most")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
+    parser.add_argument("--rate", type=float, help="steps per second (default: unlimited)")
     parser.add_argument("--stuck", type=int, default=0, help="REST clients that do not read")
     return parser.parse_args()
 
@@ -78,7 +78,7 @@ def serving(options: argparse.Namespace) -> Iterator[Target]:
         "RAPPORT_GATEWAY_METRICS_PORT": "0",
         "RAPPORT_MODEL_FOLDER": str(ensure(MODEL, cpu_precision())),
         "RAPPORT_SLOTS": str(options.streams + options.stuck),
-        # No key and no value is ever kept.
+        # The model stores no keys and values, so the budget is only a number.
         "RAPPORT_KV_BUDGET": "1TiB",
         STEP: str(1 / options.rate if options.rate else 0),
     }
@@ -98,7 +98,7 @@ def child(command: list[str], environment: dict[str, str]) -> Iterator[int]:
     finally:
         process.terminate()
         try:
-            process.wait(STOP_LIMIT)
+            process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -140,7 +140,7 @@ def rest_body(tokens: int, **more: object) -> bytes:
     return orjson.dumps(
         {
             "model": MODEL,
-            "messages": [{"role": "user", "content": SAID}],
+            "messages": [{"role": "user", "content": PROMPT}],
             "max_tokens": tokens,
             "temperature": 0,
             "stream": True,
@@ -150,15 +150,15 @@ def rest_body(tokens: int, **more: object) -> bytes:
 
 
 def unread_body() -> bytes:
-    """Asks for more than sockets and windows hold (megabytes), however tokens are merged."""
-    return rest_body(LONG, logprobs=True, top_logprobs=5)
+    """A request whose answer exceeds the buffers of sockets and HTTP/2 (megabytes)."""
+    return rest_body(MAX_ANSWER_TOKENS, logprobs=True, top_logprobs=5)
 
 
 def grpc_request(tokens: int) -> bytes:
-    said = message_pb2.ChatContent(text=SAID)
+    content = message_pb2.ChatContent(text=PROMPT)
     return chat_pb2.CreateChatCompletionRequest(
         model=MODEL,
-        messages=[message_pb2.ChatMessage(role=message_pb2.ROLE_USER, content=said)],
+        messages=[message_pb2.ChatMessage(role=message_pb2.ROLE_USER, content=content)],
         max_tokens=tokens,
         temperature=0,
     ).SerializeToString()

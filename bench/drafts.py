@@ -1,8 +1,8 @@
-"""What drafts give: `python -m bench.drafts`.
+"""The gain of speculative decoding: `python -m bench.drafts`.
 
-Prints tokens per second of one stream with and without drafts, interleaved, the
-best of each: for a text to repeat, for one that a prediction foretells, for an essay, which
-offers nothing to draft from, and for documents held to a schema.
+Prints tokens per second of one stream with and without drafts, measured in turns, the best of
+each: for a text to repeat, for a text with a prediction, for an essay, which offers nothing to
+draft from, and for documents with a schema.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SCHEMA = {"type": "object", "properties": PROPERTIES, "required": list(PROPERTIE
 
 
 async def main() -> None:
-    """Measures on the model that the CPU is served with."""
+    """Measures the default model on the CPU."""
     provider = choose_provider("cpu")
     folder = ensure("smollm2-135m-instruct", cpu_precision())
     plain, drafting = [await started(folder, provider, drafts=on) for on in (False, True)]
@@ -55,20 +55,20 @@ async def started(folder: Path, provider: Provider, *, drafts: bool) -> Engine:
 
 
 def requests(folder: Path, engine: Engine) -> dict[str, GenerationRequest]:
-    """What is asked for, by what it shows."""
+    """The requests, by name."""
     encode = engine.vocabulary.encode
-    repeat = asked(engine, f"Repeat this text exactly, word for word:\n{PASSAGE}")
+    repeat = greedy_request(engine, f"Repeat this text exactly, word for word:\n{PASSAGE}")
     return {
         "repeat": repeat,
         "prediction": replace(repeat, prediction=tuple(encode(PASSAGE))),
-        "essay": asked(engine, "Write an essay about the sea."),
+        "essay": greedy_request(engine, "Write an essay about the sea."),
         "schema": replace(
-            asked(engine, "Describe an order as JSON."), grammar=grammar_of(folder, engine)
+            greedy_request(engine, "Describe an order as JSON."), grammar=grammar_of(folder, engine)
         ),
     }
 
 
-def asked(engine: Engine, question: str) -> GenerationRequest:
+def greedy_request(engine: Engine, question: str) -> GenerationRequest:
     text = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
     prompt = tuple(engine.vocabulary.encode(text))
     return GenerationRequest(prompt, 96, sampling=SamplingParams(temperature=0))
@@ -84,7 +84,7 @@ def grammar_of(folder: Path, engine: Engine) -> Grammar:
 
 
 async def compare(name: str, request: GenerationRequest, plain: Engine, drafting: Engine) -> None:
-    """Prints the rates of a request, whose whole answers are also told apart."""
+    """Prints the rates of a request, and whether both answers are the same."""
     rates = []
     same = True
     for _ in range(ROUNDS):
@@ -96,7 +96,7 @@ async def compare(name: str, request: GenerationRequest, plain: Engine, drafting
 
 
 async def rate(engine: Engine, request: GenerationRequest) -> tuple[float, str]:
-    """Tokens per second behind the first, and the text."""
+    """Tokens per second after the first token, and the text."""
     async with engine.submit(request) as generation:
         deltas = aiter(generation)
         text = (await anext(deltas)).text

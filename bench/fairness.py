@@ -1,10 +1,9 @@
-"""What one user feels of another who asks for far more.
+"""How much one user's latency suffers from another user who sends far more.
 
 python -m bench.fairness --asks 40 --json fairness.json
 
-A light user asks now and then, alone and beside a greedy one who keeps 50 requests under
-way, in turns. Prints the light one's time to the first token, and how many times as long it
-is beside the other.
+A light user sends a request now and then: in turns alone and beside a heavy user who keeps 50
+requests in flight. Prints the light user's time to the first token, and the ratio of both.
 """
 
 from __future__ import annotations
@@ -27,17 +26,18 @@ from bench.errors import BenchError
 from bench.load import attempt
 from bench.measure import Percentiles, Record
 from bench.options import bounded
-from bench.progress import tell
+from bench.progress import show_progress
 from bench.server import end_on_sigterm, rapport
 from bench.workload import Workload
 from rapport.models.cache.catalog import DEFAULT_MODEL
 
-GREED = 50
+HEAVY_REQUESTS = 50
 ROUNDS = 3
-REQUEST_LIMIT = 600.0
-# Seconds that the greedy one gets to fill slots and line, and that the light one pauses.
-RAMP = 8.0
-PAUSE = (0.2, 1.5)
+REQUEST_TIMEOUT_S = 600.0
+# How long the heavy user fills slots and queue before the light user begins.
+RAMP_S = 8.0
+# The range of the light user's pauses.
+PAUSE_S = (0.2, 1.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +47,16 @@ class Figures:
     alone: Percentiles
     beside: Percentiles
     greedy_tokens: float
-    """Tokens per second that the greedy user gets beside the light one."""
+    """Tokens per second of the heavy user beside the light one."""
 
     @property
     def ratio(self) -> float:
-        """Of the 95th percentiles."""
+        """The ratio of the 95th percentiles."""
         return self.beside.p95 / self.alone.p95
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures on a server of its own; 0 when the ratio is at most 2."""
+    """Measures on a server that it starts. Returns 0 if the ratio is at most 2."""
     parser = argparse.ArgumentParser("bench.fairness", description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--asks", type=bounded(int, 3, 10_000), default=40, help="of each kind (%(default)s)")
@@ -71,52 +71,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.json:
         written = {**asdict(figures), "ratio": figures.ratio}
         given.json.write_bytes(orjson.dumps(written, option=orjson.OPT_INDENT_2))
-    return figures.ratio > 2  # noqa: PLR2004 - the promise
+    return figures.ratio > 2  # noqa: PLR2004 - the goal
 
 
 async def measure(asks: int, prompt_tokens: int) -> Figures:
-    """Both kinds in turns, on one server."""
+    """Measures alone and beside the heavy user in turns, on one server."""
     light = Workload(DEFAULT_MODEL, prompt_tokens, 8, 0.0, seed=1)
-    alone, beside, greedy = list[Record](), list[Record](), list[Record]()
+    alone, beside, heavy = list[Record](), list[Record](), list[Record]()
     with rapport() as (_, target):
         client = RestClient(str(target.rest))
         numbers = count()
         share = -(-asks // ROUNDS)
         await ask(client, light, numbers, 3)
         for turn in range(ROUNDS):
-            tell(f"round {turn + 1} of {ROUNDS}")
+            show_progress(f"round {turn + 1} of {ROUNDS}")
             alone += await ask(client, light, numbers, share)
-            async with greed(client, greedy, turn):
-                await asyncio.sleep(RAMP)
+            async with heavy_load(client, heavy, turn):
+                await asyncio.sleep(RAMP_S)
                 beside += await ask(client, light, numbers, share)
         await client.close()
-    return figures_of(alone, beside, greedy)
+    return figures_of(alone, beside, heavy)
 
 
 async def ask(
     client: RestClient, workload: Workload, numbers: count[int], asks: int
 ) -> list[Record]:
-    """One request after the other, with pauses."""
+    """Sends one request after the other, with pauses."""
     random, records = Random(asks), []  # noqa: S311 - pauses, no secret
     for _ in range(asks):
-        await asyncio.sleep(random.uniform(*PAUSE))
+        await asyncio.sleep(random.uniform(*PAUSE_S))
         request = replace(workload.request(next(numbers)), name="light")
-        records.append(await attempt(client, request, REQUEST_LIMIT))
+        records.append(await attempt(client, request, REQUEST_TIMEOUT_S))
     return records
 
 
 @asynccontextmanager
-async def greed(client: RestClient, records: list[Record], turn: int) -> AsyncIterator[None]:
-    """Keeps requests of the greedy user under way."""
+async def heavy_load(client: RestClient, records: list[Record], turn: int) -> AsyncIterator[None]:
+    """Keeps requests of the heavy user in flight."""
     workload = Workload(DEFAULT_MODEL, 128, 128, 0.0, seed=100 + turn)
     numbers = count()
 
-    async def insist() -> None:
+    async def send_on() -> None:
         while True:
             request = replace(workload.request(next(numbers)), name="greedy")
-            records.append(await attempt(client, request, REQUEST_LIMIT))
+            records.append(await attempt(client, request, REQUEST_TIMEOUT_S))
 
-    callers = [asyncio.create_task(insist()) for _ in range(GREED)]
+    callers = [asyncio.create_task(send_on()) for _ in range(HEAVY_REQUESTS)]
     try:
         yield
     finally:
@@ -126,14 +126,18 @@ async def greed(client: RestClient, records: list[Record], turn: int) -> AsyncIt
 
 
 def figures_of(
-    alone: Sequence[Record], beside: Sequence[Record], greedy: Sequence[Record]
+    alone: Sequence[Record], beside: Sequence[Record], heavy: Sequence[Record]
 ) -> Figures:
-    """Raises BenchError if a request of the light user failed."""
+    """The figures of the requests.
+
+    Raises:
+        BenchError: a request of the light user failed.
+    """
     failed = {record.error for record in (*alone, *beside) if record.error}
     before, after = (Percentiles.of([each.ttft for each in part]) for part in (alone, beside))
     if failed or before is None or after is None:
         raise BenchError(f"requests of the light user failed: {failed}")
-    tokens = sum(record.completion_tokens for record in greedy)
+    tokens = sum(record.completion_tokens for record in heavy)
     seconds = sum(record.ended - record.started for record in beside)
     return Figures(before, after, tokens / seconds)
 

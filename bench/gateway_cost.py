@@ -1,4 +1,4 @@
-"""What the gateway adds to a direct gRPC call, from requests sent in pairs."""
+"""The time that the gateway adds to a direct gRPC call, from requests sent in pairs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.measure import Record
-from bench.progress import tell
+from bench.progress import show_progress
 from bench.scenario import Session
 
-# The first shows the way to the first token alone; the second, what each further token adds.
+# The first measures the time to the first token alone; the second, that of each further token.
 MAX_TOKENS = (1, 32)
 
 
@@ -43,14 +43,14 @@ async def gateway_cost(session: Session, rounds: int) -> list[Cost]:
     """
     costs = []
     for max_tokens in MAX_TOKENS:
-        tell(f"the gateway's cost, {rounds} pairs with max_tokens {max_tokens}")
+        show_progress(f"the gateway's cost, {rounds} pairs with max_tokens {max_tokens}")
         pairs = [await _pair(session, max_tokens, number) for number in range(rounds)]
         costs += _costs(pairs, max_tokens)
     return costs
 
 
 async def _pair(session: Session, max_tokens: int, number: int) -> dict[str, Record]:
-    """A request over each; which is first changes, so that drift favours neither."""
+    """Sends a request over each, in changing order, so that drift favours neither."""
     order = ("rest", "grpc") if number % 2 else ("grpc", "rest")
     pair = {name: await session.send(name, max_tokens=max_tokens) for name in order}
     for name, record in pair.items():

@@ -27,7 +27,7 @@ FIRST, KINDS = 1000, 1024
 
 
 class InstantRunner:
-    """Says one common token after the other. A step takes `step` seconds, asleep."""
+    """Generates one common token after the other. A step sleeps for `step` seconds."""
 
     def __init__(self, slots: int, vocabulary: int, step: float) -> None:
         self.slots = slots
@@ -52,23 +52,23 @@ class InstantRunner:
         return row
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """There is nothing in a slot."""
+        """Does nothing: slots are empty."""
 
     def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:
-        """There is nothing in a slot."""
+        """Does nothing: slots are empty."""
 
     def release(self, slot: int, length: int, kept: int = 0) -> None:
-        """There is nothing in a slot."""
+        """Does nothing: slots are empty."""
 
 
 def instant_runner(
     _folder: Path, spec: ModelSpec, _provider: Provider, slots: int, *_rest: object, **_: object
 ) -> InstantRunner:
-    """Stands for `load_runner`; how a real model is to be run does not matter."""
+    """Replaces `load_runner`; the options for running a real model are ignored."""
     return InstantRunner(slots, spec.vocab_size, float(os.environ.get(STEP, "0")))
 
 
 if __name__ == "__main__":
-    # The service has no setting for it: what it serves is a model's word.
+    # The service has no setting for this, as it serves real models only.
     vars(engine)["load_runner"] = instant_runner
     sys.exit(process.main())

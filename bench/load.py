@@ -1,4 +1,4 @@
-"""When requests are sent: as soon as the last has ended, or as they arrive."""
+"""Loads: closed (a client sends when its last request has ended) and open (random arrivals)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bench.measure import Record
 from bench.workload import Request
 
 Send = Callable[[float], Awaitable[Record]]
-"""Sends the next request, which is so many seconds late."""
+"""Sends the next request; the argument is by how many seconds it is late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """So many clients, each sending its next request when its last has ended."""
+    """`concurrency` clients, each of which sends its next request when its last has ended."""
 
     concurrency: int
     requests: int
@@ -29,7 +29,7 @@ class Closed:
         return f"x{self.concurrency}"
 
     async def run(self, send: Send, until: float) -> list[Record]:
-        """Sends the requests; none after `until`, a time of `perf_counter`."""
+        """Sends the requests, but none after `until`, a time of `perf_counter`."""
         tickets = iter(range(self.requests))
         records: list[Record] = []
 
@@ -58,7 +58,7 @@ class Open:
         return f"{self.rate:g}/s"
 
     def arrivals(self) -> list[float]:
-        """When requests arrive, in seconds from the start."""
+        """The times at which requests arrive, in seconds from the start."""
         random = Random(self.seed)  # noqa: S311 - a workload, not a secret
         times: list[float] = []
         now = random.expovariate(self.rate)
@@ -68,7 +68,7 @@ class Open:
         return times
 
     async def run(self, send: Send, until: float) -> list[Record]:
-        """Sends the requests; none after `until`, a time of `perf_counter`."""
+        """Sends the requests, but none after `until`, a time of `perf_counter`."""
         began = perf_counter()
         async with asyncio.TaskGroup() as group:
             tasks = []
@@ -82,7 +82,7 @@ class Open:
 
 
 async def attempt(client: Client, request: Request, limit: float, late: float = 0.0) -> Record:
-    """Sends a request, which may take `limit` seconds."""
+    """Sends a request, which may take at most `limit` seconds."""
     record = Record(perf_counter(), late)
     try:
         async with asyncio.timeout(limit):

@@ -1,4 +1,4 @@
-"""What is kept of one request, and what is made of many."""
+"""The record of one request, and the summary of many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(slots=True)
 class Record:
-    """One request as its client saw it. Times are seconds of `time.perf_counter`."""
+    """One request, measured by its client. Times are seconds of `time.perf_counter`."""
 
     started: float
     late: float = 0.0
@@ -29,7 +29,7 @@ class Record:
 
     @property
     def first(self) -> float | None:
-        """When the first token arrived, so far as it can be seen."""
+        """When the first token arrived, as far as the client can tell."""
         return self.texts[0] if self.texts else self.finished
 
     @property
@@ -38,14 +38,14 @@ class Record:
 
     @property
     def itl(self) -> float | None:
-        """Last minus first token over n - 1; none with fewer than two tokens."""
+        """(last - first token) / (n - 1), or None with fewer than two tokens."""
         if self.first is None or self.finished is None or self.completion_tokens < 2:  # noqa: PLR2004
             return None
         return (self.finished - self.first) / (self.completion_tokens - 1)
 
     @property
     def gaps(self) -> list[float]:
-        """Seconds between pieces of text that follow one another."""
+        """Seconds between consecutive pieces of text."""
         return [later - earlier for earlier, later in pairwise(self.texts)]
 
 
@@ -59,14 +59,14 @@ class Percentiles:
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Percentiles | None:
-        """Those of the values there are; none if there are none."""
+        """The percentiles of the values that are not None; None if all are."""
         known = [value for value in values if value is not None]
         return cls(*np.percentile(known, [50, 95, 99]).tolist()) if known else None
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Many requests. Seconds and tokens; failed requests are only counted."""
+    """A summary of requests, in seconds and tokens. Failed requests are only counted."""
 
     requests: int
     ok: int

@@ -1,4 +1,4 @@
-"""What the engine's numbers cost: CPU time per token with and without them, in turns.
+"""The cost of the engine's statistics: CPU time per token with and without, in turns.
 
 `python -m bench.metrics_cost`; one thread, so that no core waits for another.
 """
@@ -39,14 +39,14 @@ def main() -> None:
 
 
 async def measure(rounds: int, tokens: int) -> tuple[float, float]:
-    """Medians of the seconds of CPU time per token, with the numbers and without."""
+    """Medians of the seconds of CPU time per token, with statistics and without."""
     config = EngineConfig(slots=1, threads=1, drafts=False)
     engine = await asyncio.to_thread(Engine.load, ensure(MODEL, cpu_precision()), CPU, config)
     engine.start(lambda: None)
     await answer(engine, tokens)
     spent: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(2 * rounds):
-        # In pairs whose order changes, so that neither always comes first.
+        # In pairs of changing order, so that neither always comes first.
         counting = turn % 4 in (0, 3)
         with nullcontext() if counting else blind():
             began = time.process_time()
@@ -57,7 +57,7 @@ async def measure(rounds: int, tokens: int) -> tuple[float, float]:
 
 
 def blind() -> AbstractContextManager[Any]:
-    """Tallies that count nothing. The times that the pace is learned from are still taken."""
+    """Statistics that count nothing. Times for the latency model are still taken."""
     return patch.multiple(
         Histogram,
         add=lambda _self, _value: None,
@@ -75,7 +75,7 @@ async def answer(engine: Engine, tokens: int) -> None:
 
 
 def step_cost() -> float:
-    """Seconds that counting takes in a decode step of one row, at best."""
+    """The seconds that counting takes in a decode step of one row, at best."""
     stats = EngineStats()
 
     def step() -> None:

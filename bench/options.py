@@ -1,4 +1,4 @@
-"""The command line."""
+"""The options of the command line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DESCRIPTION = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to run, against what, and where the figures go."""
+    """What to measure, on which server, and where to write the figures."""
 
     rest: str | None
     grpc: str | None
@@ -148,13 +148,13 @@ def _check(options: Options, there: list[str]) -> None:
         raise BenchError("--gateway-cost needs both --rest and --grpc, or neither")
     if options.startup and (options.rest or options.grpc):
         raise BenchError("--startup starts servers itself: no --rest, no --grpc")
-    # Now rather than when all has been measured.
+    # Checked now rather than after everything has been measured.
     if options.json not in (None, "-") and not Path(str(options.json)).absolute().parent.is_dir():
         raise BenchError(f"--json {options.json}: there is no such folder")
 
 
 def bounded(kind: type[float], low: float, high: float) -> Callable[[str], float]:
-    """Reads a number between two others."""
+    """A parser of numbers within bounds."""
 
     def number(text: str) -> float:
         value = kind(text)
@@ -167,7 +167,7 @@ def bounded(kind: type[float], low: float, high: float) -> Callable[[str], float
 
 
 def listed(item: Callable[[str], _Value]) -> Callable[[str], list[_Value]]:
-    """Reads values with commas between them, without repetitions."""
+    """A parser of comma-separated values, which drops repetitions."""
 
     def values(text: str) -> list[_Value]:
         return list(dict.fromkeys(item(part.strip()) for part in text.split(",")))

@@ -1,4 +1,4 @@
-"""What callers feel of a server that is asked for more than it can do.
+"""Latency and goodput of a server that gets more requests than it can serve.
 
 python -m bench.overload --seconds 60 --json overload.json
 
@@ -28,7 +28,7 @@ from rich.table import Table
 from bench.load import Closed, Open
 from bench.measure import Percentiles, Record
 from bench.options import bounded
-from bench.progress import tell
+from bench.progress import show_progress
 from bench.scenario import Limits, Session
 from bench.server import end_on_sigterm, rapport
 from bench.table import console
@@ -36,12 +36,12 @@ from bench.workload import Workload
 from rapport.models.cache.catalog import DEFAULT_MODEL
 
 FACTORS = (1, 2, 10)
-# As many clients as keep all slots busy, and each so many requests.
+# Clients that keep all slots busy, and the requests of each.
 CLIENTS = 16
 ROUNDS = 4
 WARM_UP = 4
 REFUSED = "HTTP 429"
-# The part of a load that fills the line, which is not measured.
+# The part of a load that fills the queue, which is not measured.
 RAMP = 0.25
 
 
@@ -57,14 +57,14 @@ class Figures:
     ttft: Percentiles | None
     itl: Percentiles | None
     refusal: Percentiles | None
-    """From sending a request to the answer that it is refused."""
+    """Seconds from sending a request to the answer that refuses it."""
     goodput: float
-    """Requests whose first token came within the limit and that ended, per second."""
+    """Finished requests per second whose first token came within the limit."""
     tokens: float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs all loads; 0 when no request failed otherwise than by being refused."""
+    """Runs all loads. Returns 0 if no request failed, other than by being refused."""
     parser = argparse.ArgumentParser("bench.overload", description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--seconds", type=bounded(float, 5, 3600), default=60.0, help="of each load (%(default)s)")
@@ -85,8 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def measure(workload: Workload, seconds: float, limit: float) -> list[Figures]:
-    """All loads, at multiples of what a server that refuses nothing can do."""
-    tell("capacity")
+    """Runs all loads, at multiples of the capacity of a server that refuses nothing."""
+    show_progress("capacity")
     async with session_of(workload, 0) as session:
         closed = Closed(CLIENTS, CLIENTS * ROUNDS)
         began = perf_counter()
@@ -96,7 +96,7 @@ async def measure(workload: Workload, seconds: float, limit: float) -> list[Figu
         figures = []
         for factor in FACTORS:
             load = Open(capacity * factor, seconds, seed=factor)
-            tell(f"{factor} times {capacity:.2f} requests/s")
+            show_progress(f"{factor} times {capacity:.2f} requests/s")
             began = perf_counter()
             records = await load.run(partial(session.send, "rest"), float("inf"))
             window = (began + RAMP * seconds, began + seconds)
@@ -106,7 +106,7 @@ async def measure(workload: Workload, seconds: float, limit: float) -> list[Figu
 
 @asynccontextmanager
 async def session_of(workload: Workload, max_ttft: float) -> AsyncIterator[Session]:
-    """Clients of a warm server that refuses what would wait longer."""
+    """The clients of a warm server that refuses requests which would wait longer than a limit."""
     os.environ["RAPPORT_MAX_TTFT"] = str(max_ttft)
     with rapport() as (_, target):
         async with Session(target, workload, Limits(120, 3600), None) as session:
@@ -121,7 +121,7 @@ def figures_of(
     window: tuple[float, float],
     limit: float,
 ) -> Figures:
-    """What became of the requests that were sent in the window, and of all that ended in it."""
+    """The figures of the requests that were sent in the window, and of those that ended in it."""
     begin, end = window
     sent = [record for record in records if begin <= record.started < end]
     accepted = [record for record in sent if record.error is None]

@@ -1,4 +1,4 @@
-"""What the runs of a step take in each precision: `python -m bench.precisions`.
+"""The time of a step in each precision: `python -m bench.precisions`.
 
 The models run in turn, so that a machine whose pace changes is unfair to none. Prints the lower
 quartile of each run's times, in ms. Imports what is not in the cache.
@@ -29,7 +29,7 @@ Run = Callable[[OnnxRunner], object]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures on this machine's processor."""
+    """Measures on this machine's CPU."""
     parser = argparse.ArgumentParser("bench.precisions", description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("precisions", nargs="*", type=known, default=["int4", "int8"], help="%(default)s")
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("| | " + " | ".join(given.precisions) + " |")
     print("|---|" + "--:|" * len(runners))
     for name, run in runs().items():
-        # A first run binds what the others only write to.
+        # The first run creates the bindings that the others use.
         _, *taken = ([seconds(run, each) for each in runners] for _ in range(given.rounds + 1))
         quartiles = np.percentile(taken, QUARTILE, axis=0) * 1e3
         print(f"| {name} | " + " | ".join(f"{each:.1f}" for each in quartiles) + " |", flush=True)
@@ -57,7 +57,7 @@ def loaded(precision: str) -> OnnxRunner:
 
 
 def runs() -> dict[str, Run]:
-    """Decode steps and slices of a prompt, each behind `CONTEXT` tokens."""
+    """Decode steps and slices of a prompt, each after `CONTEXT` tokens."""
 
     def decode(rows: int) -> Run:
         return lambda runner: runner.decode([5] * rows, [CONTEXT] * rows)

@@ -1,4 +1,4 @@
-"""CPU and memory of the server's processes, and of the bench itself."""
+"""CPU time and memory of the server's processes, and of the bench itself."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ LENT = re.compile(r"LazyFree:\s+(\d+) kB")
 KNOWN_PARTS = ("service", "gateway", "serve")
 
 Parts = dict[str, list[psutil.Process]]
-"""Processes by the part of the server that they are."""
+"""Processes by the part of the server to which they belong."""
 
 
 def started_parts(pid: int) -> Parts:
-    """A process and all that descend from it."""
+    """A process and its descendants."""
     root = psutil.Process(pid)
     return _by_part([root, *root.children(recursive=True)])
 
 
 def listening_parts(ports: Collection[int]) -> Parts:
-    """The processes that listen on the ports, and their descendants, so far as we may see them."""
+    """The processes that listen on the ports, and their descendants, as far as they are visible."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:  # macOS shows them to root alone
@@ -55,14 +55,14 @@ def _by_part(processes: list[psutil.Process]) -> Parts:
 
 
 def part_of(command: list[str], name: str) -> str:
-    """Which part a process is, by its command; a stranger goes by its name."""
+    """The part that a process is, by its command; for other programs, the process's name."""
     words = (argument.rpartition(".")[2] for argument in command)
     return next((word for word in words if word in KNOWN_PARTS), name)
 
 
 @dataclass(slots=True)
 class Resources:
-    """What one part used. Bytes of resident memory, pages shared between processes included."""
+    """CPU time and memory of one part. Resident bytes include pages shared between processes."""
 
     cpu_seconds: float = 0.0
     cores: float = 0.0
@@ -72,7 +72,7 @@ class Resources:
 
 
 class Watch:
-    """What parts use while the `async with` lasts."""
+    """Measures what the parts use while the `async with` lasts."""
 
     def __init__(self, parts: Mapping[str, list[psutil.Process]]) -> None:
         self.resources = {name: Resources() for name in parts}
@@ -98,7 +98,7 @@ class Watch:
     def _sample(self) -> None:
         elapsed = perf_counter() - self._began
         for name, part in self._parts.items():
-            # A process that has died leaves what was last seen.
+            # For a process that has died, the last values stay.
             with suppress(psutil.NoSuchProcess):
                 cpu, rss = _usage(part)
                 seen = self.resources[name]
@@ -108,8 +108,8 @@ class Watch:
                 seen.rss_end = rss
 
 
-def lent(process: psutil.Process) -> int:
-    """Resident bytes that a process has lent to the kernel, to take when it needs memory."""
+def lazily_freed(process: psutil.Process) -> int:
+    """Resident bytes that a process has freed lazily: the kernel may take them at any time."""
     try:
         told = LENT.search(Path(f"/proc/{process.pid}/smaps_rollup").read_text())
     except OSError:  # not on Linux
@@ -118,7 +118,7 @@ def lent(process: psutil.Process) -> int:
 
 
 def _usage(processes: list[psutil.Process]) -> tuple[float, int]:
-    """CPU seconds so far and resident bytes now."""
+    """CPU seconds so far, and resident bytes now."""
     times = [process.cpu_times() for process in processes]
     cpu = sum(time.user + time.system for time in times)
     return cpu, sum(process.memory_info().rss for process in processes)

@@ -1,9 +1,10 @@
-"""What the bench is at, for whoever waits for it."""
+"""Progress of the bench, on standard error."""
 
 from __future__ import annotations
 
 import sys
 
 
-def tell(what: str) -> None:
+def show_progress(what: str) -> None:
+    """Prints what is being measured."""
     print(f"bench: {what} …", file=sys.stderr, flush=True)

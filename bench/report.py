@@ -1,4 +1,4 @@
-"""All figures of a run, and their JSON."""
+"""The figures of a run, and their JSON."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where the figures were taken. Compare only figures of one machine."""
+    """The machine of the run. Only figures of the same machine can be compared."""
 
     system: str = field(default_factory=platform.platform)
     processor: str = field(default_factory=platform.machine)
     cores: int | None = field(default_factory=os.cpu_count)
     load_average: float = field(default_factory=lambda: os.getloadavg()[0])
-    """Of the minute before the run; of an idle machine it is near 0."""
+    """Of the minute before the run; near 0 on an idle machine."""
     python: str = field(default_factory=platform.python_version)
     packages: dict[str, str] = field(
         default_factory=lambda: {name: version(name) for name in PACKAGES}
@@ -62,7 +62,7 @@ class Report:
 
     @property
     def failed(self) -> int:
-        """Requests that did not end well."""
+        """The number of requests that failed."""
         return sum(out.summary.requests - out.summary.ok for out in self.scenarios)
 
     def to_json(self) -> bytes:

@@ -1,6 +1,6 @@
-"""What it takes to draw a row's token, for each way to ask: `python -m bench.sampling`.
+"""The time to draw a row's token, by sampling options: `python -m bench.sampling`.
 
-The rows are logits of the default model behind different prompts. Prints the median time of a row,
+The rows are logits of the default model after different prompts. Prints the median time of a row,
 in microseconds.
 """
 
@@ -27,7 +27,7 @@ from rapport.service.engine.sampling.sampler import Sampler, draw_all
 ROWS = 16
 PROMPT = range(1000, 1100)
 
-WAYS = {
+OPTIONS = {
     "temperature 0": SamplingParams(temperature=0),
     "temperature 1": SamplingParams(),
     "temperature 0.7": SamplingParams(temperature=0.7),
@@ -46,7 +46,7 @@ Run = Callable[[Floats], object]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures on this machine's processor."""
+    """Measures on this machine's CPU."""
     parser = argparse.ArgumentParser("bench.sampling", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=bounded(int, 1, 10_000), default=50, help="%(default)s")
     rounds = parser.parse_args(arguments).rounds
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def rows_of_logits() -> Floats:
-    """Behind prompts of one token to as many as there are rows [rows, vocabulary]."""
+    """Logits after prompts of one token to as many as there are rows: [rows, vocabulary]."""
     folder = ensure(DEFAULT_MODEL, cpu_precision())
     spec = ModelSpec.read(folder)
     runner = load_runner(folder, spec, CPU, slots=1, threads=0)
@@ -66,7 +66,7 @@ def rows_of_logits() -> Floats:
 
 
 def runs(size: int) -> dict[str, Run]:
-    """A draw for each row in each way, and what log probabilities take."""
+    """For each name, a function that draws a token of each row, or finds log probabilities."""
 
     def drawing(sampling: SamplingParams) -> Run:
         samplers = [Sampler(sampling, PROMPT, row, size) for row in range(ROWS)]
@@ -75,7 +75,7 @@ def runs(size: int) -> dict[str, Run]:
     def observing(count: int) -> Run:
         return lambda logits: [observe(row, 0, count) for row in logits]
 
-    ways = {name: drawing(sampling) for name, sampling in WAYS.items()}
+    ways = {name: drawing(sampling) for name, sampling in OPTIONS.items()}
     return ways | {f"top_logprobs {count}": observing(count) for count in (0, 5)}
 
 

@@ -1,4 +1,4 @@
-"""Loads one server in several ways and measures each."""
+"""Runs several loads on one server, and measures each."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bench.clients import Client, GrpcClient, RestClient
 from bench.load import Closed, Open, attempt
 from bench.measure import Record, Summary
 from bench.processes import Resources, Watch
-from bench.progress import tell
+from bench.progress import show_progress
 from bench.server import Target
 from bench.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What keeps a run from going on for ever, in seconds."""
+    """Limits on the duration of a run, in seconds."""
 
     request: float
     scenario: float
@@ -39,7 +39,7 @@ class Outcome:
     summary: Summary
     resources: dict[str, Resources]
     cut_short: bool
-    """Whether the scenario's time was over before all requests were sent."""
+    """Whether the time limit came before all requests were sent."""
 
     @property
     def name(self) -> str:
@@ -72,20 +72,20 @@ class Session:
     async def send(
         self, protocol: str, late: float = 0.0, *, until: float | None = None, max_tokens: int = 0
     ) -> Record:
-        """Sends one request, to be over at `until` at the latest."""
+        """Sends one request, which ends at `until` at the latest."""
         request = self._workload.request(next(self._numbers), max_tokens or None)
         left = self._limits.request if until is None else until - perf_counter()
         limit = min(self._limits.request, left)
         return await attempt(self.clients[protocol], request, limit, late)
 
     async def warm_up(self, protocols: Sequence[str], requests: int) -> None:
-        """Sends some requests that are not counted."""
+        """Sends requests that are not counted."""
         for protocol in protocols:
             await asyncio.gather(*(self.send(protocol) for _ in range(requests)))
 
     async def measure(self, protocol: str, load: Closed | Open) -> Outcome:
         """Runs one load over one protocol."""
-        tell(f"{protocol} {load.name}")
+        show_progress(f"{protocol} {load.name}")
         until = perf_counter() + self._limits.scenario
         parts = self._target.parts() | {"bench": [psutil.Process()]}
         async with Watch(parts) as watch:

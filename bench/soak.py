@@ -1,4 +1,4 @@
-"""Full load for minutes, of all kinds, with callers that leave: nothing may be lost or grow.
+"""Full load of all kinds for minutes, with callers that disconnect: nothing may leak or get lost.
 
 python -m bench.soak --minutes 10
 """
@@ -24,17 +24,17 @@ import httpx
 import orjson
 import psutil
 
-from bench.processes import Parts, lent
-from bench.progress import tell
+from bench.processes import Parts, lazily_freed
+from bench.progress import show_progress
 from bench.server import rapport
 from bench.workload import WORDS
 from rapport.v1 import chat_pb2, chat_pb2_grpc, message_pb2
 
 MODEL = "smollm2-135m-instruct"
 PATH = "/v1/chat/completions"
-# More than the service has slots, so that some wait.
+# More callers than slots, so that some wait.
 REST_CALLERS, GRPC_CALLERS = 24, 8
-SAMPLE = 2.0
+SAMPLE_S = 2.0
 ONE_IN_FIVE = [True, False, False, False, False]
 SCHEMA = {
     "type": "object",
@@ -57,8 +57,8 @@ TOOL = {
     "type": "function",
     "function": {"name": "store", "description": "Stores a thing.", "parameters": SCHEMA},
 }
-# Of the last third's memory over the second's, in so many samples at least.
-MOST_GROWTH, ENOUGH_SAMPLES = 0.05, 90
+# The growth of memory from the second third to the last, and the samples that it needs.
+MAX_GROWTH, MIN_SAMPLES = 0.05, 90
 ACCOUNT = re.compile(
     r"requests: (\d+) accepted, (\d+) finished, (\d+) cancelled, (\d+) failed; "
     r"slots: (\d+) taken, (\d+) released"
@@ -69,26 +69,26 @@ ACCOUNT = re.compile(
 class Tally:
     """How requests ended for their callers, and the memory of each part over time.
 
-    That is resident memory less what is lent to the kernel: each slot lends up to the most that
-    it ever held, which takes longer to come than a soak.
+    Memory that was freed lazily does not count: each slot keeps some, up to the largest size that
+    it ever had, and the kernel takes it only when it needs memory.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     memory: dict[str, list[int]] = field(default_factory=dict)
 
     def growth(self, part: str) -> float:
-        """The last third's median over the second third's, less one."""
+        """The median of the last third over that of the second third, minus one."""
         samples = self.memory[part]
         third = len(samples) // 3
         return median(samples[-third:]) / median(samples[third : 2 * third]) - 1
 
     def is_flat(self, part: str) -> bool:
-        """Whether memory did not grow, so far as so short a time can tell."""
-        return len(self.memory[part]) < ENOUGH_SAMPLES or self.growth(part) <= MOST_GROWTH
+        """Whether memory did not grow, or the run was too short to tell."""
+        return len(self.memory[part]) < MIN_SAMPLES or self.growth(part) <= MAX_GROWTH
 
 
 def body_of(random: Random) -> dict[str, Any]:
-    """A request of any kind that the service must be able to answer."""
+    """A random request that the service must answer."""
     words = int(10 ** random.uniform(0.5, 3))
     body: dict[str, Any] = {
         "model": MODEL,
@@ -112,7 +112,7 @@ def body_of(random: Random) -> dict[str, Any]:
 
 
 async def call_rest(http: httpx.AsyncClient, random: Random) -> str:
-    """One request to its end. Returns how it ended."""
+    """Sends one request, and returns how it ended."""
     body = body_of(random)
     headers = {"content-type": "application/json"}
     content = orjson.dumps(body)
@@ -145,7 +145,7 @@ async def call_grpc(stub: chat_pb2_grpc.ChatServiceAsyncStub, random: Random) ->
 
 
 async def keep_calling(call: Any, random: Random, tally: Tally, until: float) -> None:
-    """One request after the other; a third of them are left before they end."""
+    """Sends one request after the other, and cancels a third of them before they end."""
     while monotonic() < until:
         patience = random.uniform(0, 3) if random.random() < 1 / 3 else None
         try:
@@ -160,13 +160,13 @@ async def keep_calling(call: Any, random: Random, tally: Tally, until: float) ->
 async def watch(parts: Parts, tally: Tally) -> None:
     while True:
         for name, processes in parts.items():
-            own = sum(process.memory_info().rss - lent(process) for process in processes)
+            own = sum(process.memory_info().rss - lazily_freed(process) for process in processes)
             tally.memory.setdefault(name, []).append(own)
-        await asyncio.sleep(SAMPLE)
+        await asyncio.sleep(SAMPLE_S)
 
 
 async def load(rest: str, grpc_address: str, parts: Parts, seconds: float, seed: int) -> Tally:
-    """Calls over both protocols for so many seconds."""
+    """Calls over both protocols for `seconds`."""
     tally, until = Tally(), monotonic() + seconds
     limits = httpx.Limits(max_connections=None)
     watching = asyncio.create_task(watch(parts, tally))
@@ -191,16 +191,16 @@ async def load(rest: str, grpc_address: str, parts: Parts, seconds: float, seed:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0 where every request is accounted for."""
+    """Returns 0 if every request is accounted for and memory did not grow."""
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
-    tell(f"{REST_CALLERS} callers over REST and {GRPC_CALLERS} over gRPC")
-    # Callers that wait here are no overload: none may be refused.
+    show_progress(f"{REST_CALLERS} callers over REST and {GRPC_CALLERS} over gRPC")
+    # Without a limit on the waiting time no caller may be refused.
     with rapport(max_ttft=0) as (server, target):
-        assert target.rest and target.grpc, "a server of our own has both"  # noqa: S101, PT018 - an invariant
+        assert target.rest and target.grpc, "a server that the bench starts has both"  # noqa: S101, PT018 - an invariant
         parts = target.parts() | {"bench": [psutil.Process()]}
         seconds = 60 * options.minutes
         tally = asyncio.run(load(target.rest, target.grpc, parts, seconds, options.seed))
@@ -208,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(tally: Tally, last_words: str, path: Path | None) -> int:
-    """Prints the account; 0 if it is even."""
+    """Prints the counts. Returns 0 if they add up."""
     found = ACCOUNT.search(last_words)
     if found is None:
         print(f"the service gave no account:\n{last_words}", file=sys.stderr)
@@ -223,9 +223,9 @@ def report(tally: Tally, last_words: str, path: Path | None) -> int:
     if path is not None:
         results = {"outcomes": tally.outcomes, "account": found[0], "growth": growth}
         path.write_bytes(orjson.dumps(results | {"memory": tally.memory}))
-    even = accepted == finished + cancelled + failed and taken == released and failed == 0
+    balanced = accepted == finished + cancelled + failed and taken == released and failed == 0
     flat = all(tally.is_flat(name) for name in tally.memory)
-    return 0 if even and flat and set(tally.outcomes) <= {"ok", "left"} else 1
+    return 0 if balanced and flat and set(tally.outcomes) <= {"ok", "left"} else 1
 
 
 if __name__ == "__main__":

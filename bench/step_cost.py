@@ -1,8 +1,8 @@
-"""What a decode step takes alone and in the server: `python -m bench.step_cost`.
+"""The time of a decode step alone and in the server: `python -m bench.step_cost`.
 
-Prints the time of a step of `--rows` rows with nothing around it; then that of the steps which
-serve as many streams over REST, and the CPU time that the service's event loop, the gateway and the
-client spend on a token; and then the same while `--refusals` requests a second are refused.
+Prints the time of a step of `--rows` rows in a process of its own; then that of steps which serve
+as many streams over REST, with the CPU time per token of the service's event loop, the gateway and
+the client; and then the same while `--refusals` requests per second are refused.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from rapport.models.onnx.precision import cpu_precision
 from rapport.service.engine.runtime.providers import choose_provider
 from rapport.service.engine.runtime.runner import load_runner
 
-# Tokens of context of each row: about what the streams have in the middle of the measurement.
+# Tokens of context of each row: about as many as the streams have halfway through.
 CONTEXT = 200
-WARM_UP = 2.0
-LONGEST = 7000
+WARM_UP_S = 2.0
+MAX_ANSWER_TOKENS = 7000
 _DECODED = re.compile(r'^rapport_step_seconds_(sum|count)\{kind="decode"\} (\S+)$', re.MULTILINE)
 
 Seconds = dict[str, float]
-"""CPU time by who spent it."""
+"""CPU time by part of the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What happened in the server over some seconds."""
+    """The steps and the CPU time of the server in some interval."""
 
     steps: float
     step_seconds: float
@@ -57,7 +57,7 @@ class Window:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures all on this machine's processor."""
+    """Measures on this machine's CPU."""
     parser = argparse.ArgumentParser("bench.step_cost", description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--rows", type=bounded(int, 1, 256), default=8, help="%(default)s")
@@ -67,21 +67,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     end_on_sigterm()
     print(f"a step of {given.rows} rows", file=sys.stderr)
     show_alone(given.rows, given.seconds)
-    # Drafts would be for a lone stream, and what would wait in line is refused.
+    # Drafts are for a single stream. Requests that would wait are refused.
     with rapport(slots=given.rows, drafts=False, max_waiting=0) as (_, target):
         uvloop.run(measure(target, given.rows, given.seconds, given.refusals))
-    # Machines change their pace within minutes: this tells whether this one did.
+    # Machines change their speed within minutes: this shows whether this one did.
     show_alone(given.rows, given.seconds)
 
 
 def show_alone(rows: int, seconds: float) -> None:
-    """Prints a line of steps with nothing around them."""
+    """Prints the time of steps without a server."""
     steps = lone_steps(rows, seconds)
     print(f"alone: {statistics.median(steps) * 1e3:.1f} ms, {min(steps) * 1e3:.1f} at best")
 
 
 def lone_steps(rows: int, seconds: float) -> list[float]:
-    """What each of the steps took that follow one another for so long."""
+    """The seconds of each of the steps that run one after the other for `seconds`."""
     provider = choose_provider("cpu")
     folder = ensure(DEFAULT_MODEL, cpu_precision())
     runner = load_runner(folder, ModelSpec.read(folder), provider, rows, threads=0)
@@ -97,11 +97,11 @@ async def measure(target: Target, rows: int, seconds: float, refusals: float) ->
     """Prints a line without refusals and one with them."""
     if target.rest is None:
         raise BenchError("the streams are REST's")
-    bodies = [alone(20, LONGEST, str(row)) for row in range(rows)]
+    bodies = [alone(20, MAX_ANSWER_TOKENS, str(row)) for row in range(rows)]
     texts = [orjson.dumps(body | {"model": DEFAULT_MODEL, "stream": True}) for body in bodies]
     streams = [asyncio.create_task(wire.receive_events(target.rest, text)) for text in texts]
     try:
-        await asyncio.sleep(WARM_UP)
+        await asyncio.sleep(WARM_UP_S)
         quiet = await watched(target, partial(asyncio.sleep, seconds))
         show("in the server", quiet, rows, quiet.cpu)
         spent = {part: cost / quiet.steps for part, cost in quiet.cpu.items()}
@@ -110,7 +110,7 @@ async def measure(target: Target, rows: int, seconds: float, refusals: float) ->
         streamed = {part: cost * loaded.steps for part, cost in spent.items()}
         show(f"beside {refusals:g} refusals/s", loaded, rows, streamed)
         above = {part: loaded.cpu[part] - streamed[part] for part in streamed}
-        print(f"a refusal: {told(above, len(load.arrivals()))}")
+        print(f"a refusal: {per_unit(above, len(load.arrivals()))}")
         if any(stream.done() for stream in streams):
             raise BenchError("a stream ended before: these figures are of fewer rows")
     finally:
@@ -123,7 +123,7 @@ async def refused(target: Target, load: Open) -> None:
     """Sends requests, all of which the server must refuse.
 
     Raises:
-        BenchError: it did something else with one.
+        BenchError: a request was not refused.
     """
     async with Session(target, Workload(DEFAULT_MODEL, 64, 8, 0.0, 1), Limits(60, 60), None) as one:
         records = await load.run(partial(one.send, "rest"), float("inf"))
@@ -132,7 +132,7 @@ async def refused(target: Target, load: Open) -> None:
 
 
 async def watched(target: Target, work: Callable[[], Awaitable[object]]) -> Window:
-    """What happens in the server while something is done."""
+    """Measures the server while `work` is done."""
     steps, seconds = decoded(target)
     before = cpu_of(target)
     await work()
@@ -142,14 +142,14 @@ async def watched(target: Target, work: Callable[[], Awaitable[object]]) -> Wind
 
 
 def decoded(target: Target) -> tuple[float, float]:
-    """How many decode steps there were, and the seconds that they took."""
+    """The number of decode steps so far, and the seconds that they took."""
     text = httpx.get(str(target.service_metrics), trust_env=False).text
     found = {name: float(value) for name, value in _DECODED.findall(text)}
     return found["count"], found["sum"]
 
 
 def cpu_of(target: Target) -> Seconds:
-    """CPU time so far: of the service its event loop, which is its first thread, alone."""
+    """CPU time so far. Of the service, only that of the event loop, which is its first thread."""
     parts = target.parts()
     (service,), (gateway,), client = parts["service"], parts["gateway"], psutil.Process()
     loop = next(thread for thread in service.threads() if thread.id == service.pid)
@@ -162,10 +162,10 @@ def cpu_of(target: Target) -> Seconds:
 
 def show(name: str, window: Window, rows: int, cpu: Seconds) -> None:
     step = window.step_seconds / window.steps * 1e3
-    print(f"{name}: {step:.1f} ms a step; a token: {told(cpu, window.steps * rows)}")
+    print(f"{name}: {step:.1f} ms a step; a token: {per_unit(cpu, window.steps * rows)}")
 
 
-def told(cpu: Seconds, count: float) -> str:
+def per_unit(cpu: Seconds, count: float) -> str:
     costs = (f"{part} {seconds / count * 1e3:.2f} ms" for part, seconds in cpu.items())
     return ", ".join(costs)
 

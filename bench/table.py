@@ -1,4 +1,4 @@
-"""A report as tables for people."""
+"""Prints a report as tables."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bench.measure import Percentiles
 from bench.report import Report
 from bench.scenario import Outcome
 
-# More columns would not fit a terminal.
+# More columns do not fit a terminal.
 COLUMNS = 4
-# What standard output is taken to hold when it is no terminal.
+# The width to assume if standard output is no terminal.
 WIDTH = 100
 MEBI = 2**20
 
 
 def show(report: Report, console: Console) -> None:
-    """Prints all there is, and what the names mean."""
+    """Prints all figures of the report, and the definitions of their names."""
     for start in range(0, len(report.scenarios), COLUMNS):
         console.print(_scenario_table(report.scenarios[start : start + COLUMNS]))
     if report.gateway_cost:
@@ -38,11 +38,11 @@ def show(report: Report, console: Console) -> None:
 
 
 def console(*, stderr: bool) -> Console:
-    """A console that is wide enough for the tables also when it is no terminal."""
-    made = Console(stderr=stderr, highlight=False, markup=False)
-    if not made.is_terminal:
-        made.width = WIDTH
-    return made
+    """A console that is wide enough for the tables, even if it is no terminal."""
+    output = Console(stderr=stderr, highlight=False, markup=False)
+    if not output.is_terminal:
+        output.width = WIDTH
+    return output
 
 
 def _scenario_table(outcomes: Sequence[Outcome]) -> Table:
@@ -102,7 +102,7 @@ def _circumstances(report: Report) -> str:
 
 
 def _notes(report: Report) -> list[str]:
-    """What a reader must know before trusting the figures."""
+    """What a reader should know before trusting the figures."""
     notes = []
     for outcome in report.scenarios:
         summary = outcome.summary

@@ -101,7 +101,7 @@ async def receive_messages(channel: grpc.aio.Channel, request: bytes) -> Receive
 
 @asynccontextmanager
 async def stuck(url: str, body: bytes) -> AsyncIterator[None]:
-    """A REST client that asks and reads nothing."""
+    """A REST client that sends a request and never reads the answer."""
     _, writer = await asyncio.open_connection(*host_and_port(url))
     writer.write(http_request(body))
     # What the client's own loop takes ahead must not count as read.

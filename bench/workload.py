@@ -35,7 +35,7 @@ class Request:
     max_tokens: int
     temperature: float
     name: str = ""
-    """The user that asks; over REST alone."""
+    """The value of `user`; over REST only."""
 
 
 @dataclass(frozen=True, slots=True)

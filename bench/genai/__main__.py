@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def environment() -> Path:
-    """The Python of an environment with onnxruntime-genai, made on first use."""
+    """The Python of an environment with onnxruntime-genai, which is created on first use."""
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
         venv.create(ENVIRONMENT, with_pip=True)
@@ -59,13 +59,13 @@ def environment() -> Path:
 
 
 def ours() -> Figures:
-    """One round of `bench.versus`, of Rapport alone."""
+    """One round of `bench.versus`, with Rapport alone."""
     with TemporaryDirectory() as out:
         command = [sys.executable, "-m", "bench.versus", "--servers", "rapport", "--rounds", "1"]
         chosen = ["--only", ",".join(HIGHER_IS_BETTER), "--no-plots", "--out", out]
         subprocess.run([*command, *chosen], check=True, stdout=subprocess.DEVNULL)
         rows = orjson.loads((Path(out) / "versus.json").read_bytes())["rows"]
-    # Of a workload's figures the first is the one that genai's loop can give.
+    # The first figure of a workload is the one that genai's loop can measure.
     return {row["workload"]: row["rapport"] for row in reversed(rows)}
 
 

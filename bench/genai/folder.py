@@ -36,7 +36,7 @@ LENGTHS: tuple[tuple[str, str, tuple[str, ...], dict[str, Any]], ...] = (
 
 
 def write(source: Path, target: Path, threads: int) -> None:
-    """Makes a folder that genai opens of one of ours."""
+    """Writes a model folder for genai from one of Rapport's."""
     target.mkdir(parents=True, exist_ok=True)
     model = onnx.load(str(source / "model.onnx"), load_external_data=False)
     rewire(model.graph)
@@ -66,7 +66,7 @@ def rewire(graph: GraphProto) -> None:
 
 
 def renamed(node: NodeProto) -> NodeProto:
-    """The node, with our logits [rows, vocabulary] under another name."""
+    """The node, with the graph's own logits [rows, vocabulary] under another name."""
     for place, name in enumerate(node.output):
         if name == "logits":
             node.output[place] = "logits_2d"
@@ -74,7 +74,7 @@ def renamed(node: NodeProto) -> NodeProto:
 
 
 def config(spec: dict[str, Any], threads: int) -> dict[str, Any]:
-    """genai_config.json for our `model.json`."""
+    """genai_config.json for a `model.json`."""
     past, present = spec["inputs"], spec["outputs"]
     decoder = {
         "session_options": {"intra_op_num_threads": threads, "provider_options": []},

@@ -1,4 +1,4 @@
-"""Runs Rapport and llama-server side by side and writes what came of it."""
+"""Compares Rapport with llama-server, and writes the results."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from bench.versus.rounds import RAPPORT, Comparison, Match
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compares; 0 when every run went well."""
+    """Runs the comparison. Returns 0 if no run failed."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    # As in `bench`: SIGTERM, too, ends the servers.
+    # As in `bench`: SIGTERM is treated as Ctrl-C, so that either ends the servers.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
@@ -52,7 +52,7 @@ class Peer:
     files: dict[str, Path]
 
     def contenders(self, workload: Workload) -> list[Contender]:
-        """Each setting of the workload with each file."""
+        """A contender for each setup of the workload and each file."""
         return [
             Contender(
                 PEER,
@@ -66,7 +66,7 @@ class Peer:
 
 
 def compare(options: Options) -> Results:
-    """Measures all that was asked for, and writes it down as it goes."""
+    """Measures everything that the options ask for, and writes results after each round."""
     peer = found_peer(options)
     results = Results(versions_with(peer))
     workloads = [workload for workload in WORKLOADS if workload.name in options.only]
@@ -89,10 +89,10 @@ def compare(options: Options) -> Results:
 
 
 def contenders(workload: Workload, options: Options, peer: Peer | None) -> list[Contender]:
-    """Rapport as it comes, and the peer with every setting."""
-    ours = [Contender(RAPPORT, "as it comes", ["rapport", "serve"], started_rapport)]
-    theirs = peer.contenders(workload) if peer else []
-    return (ours if RAPPORT in options.servers else []) + theirs
+    """Rapport with default settings, and the peer with every setup."""
+    own = [Contender(RAPPORT, "as it comes", ["rapport", "serve"], started_rapport)]
+    others = peer.contenders(workload) if peer else []
+    return (own if RAPPORT in options.servers else []) + others
 
 
 @contextmanager
@@ -109,13 +109,13 @@ def found_peer(options: Options) -> Peer | None:
 
 
 def versions_with(peer: Peer | None) -> dict[str, str]:
-    """Of both servers and of what Rapport computes with."""
+    """The versions of both servers and of ONNX Runtime."""
     found = {"rapport": version("rapport-server"), "onnxruntime": onnxruntime.__version__}
     return found | ({PEER: peers.llama_version(peer.program)} if peer else {})
 
 
 def publish(options: Options, results: Results) -> None:
-    """Draws the plots, and puts table and plot into a README, as far as asked."""
+    """Draws the plots, and updates table and plot in a README, as the options say."""
     if not options.no_plots:
         plot(results.rows, results.runs, options.out)
     if options.readme:

@@ -1,4 +1,4 @@
-"""What is asked: bodies of requests that both servers understand, the same for the same seed."""
+"""Bodies of requests that both servers understand. The same seed gives the same body."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ SCHEMA: Body = {
 
 
 def words(count: int, seed: str) -> str:
-    """About as many tokens as words; texts of two seeds share no beginning."""
+    """`count` words, of about as many tokens. Texts of different seeds share no prefix."""
     return " ".join(Random(seed).choices(WORDS, k=count))  # noqa: S311 - prompts, not secrets
 
 
 def chat(messages: Sequence[Message], max_tokens: int) -> Body:
-    """A greedy answer of exactly so many tokens."""
+    """A request for a greedy answer of exactly `max_tokens` tokens."""
     return {
         "messages": list(messages),
         "max_tokens": max_tokens,
@@ -77,18 +77,18 @@ def said(role: str, content: str) -> Message:
 
 
 def alone(prompt_words: int, max_tokens: int, seed: str) -> Body:
-    """A prompt that shares nothing with another, not even the system message."""
+    """A request whose prompt shares nothing with others, not even the system message."""
     system, user = words(6, f"{seed}/system"), words(max(prompt_words - 6, 1), seed)
     return chat([said("system", system), said("user", user)], max_tokens)
 
 
 def under(system: str, seed: str, max_tokens: int) -> Body:
-    """A short question of its own below a system message that others have, too."""
+    """A request with a short question after a system message that others share."""
     return chat([said("system", system), said("user", words(16, seed))], max_tokens)
 
 
 def document(seed: str) -> Body:
-    """An order as JSON. Length is the schema's to bound, so the end token counts."""
+    """A request for an order as JSON. The schema limits the length, so the model may end it."""
     wish = f"Write an order of a shop for office supplies as JSON. Notes: {words(24, seed)}"
     return {
         "messages": [said("user", wish)],
@@ -102,13 +102,13 @@ def document(seed: str) -> Body:
 
 
 def repeat(max_tokens: int) -> Body:
-    """The text again; fewer tokens than it has, so that all that comes is repetition."""
+    """A request to repeat the text, with fewer tokens than it has, so that all are repetition."""
     wish = f"Repeat the following text exactly, word for word:\n\n{TEXT}"
     return chat([said("user", wish)], max_tokens)
 
 
 def mixed(seed: str) -> Body:
-    """One request of a mix: mostly short ones, some with a document to read."""
+    """A request of a mix: mostly short ones, some with a long prompt."""
     random = Random(f"mix/{seed}")  # noqa: S311 - a workload, not a secret
     prompt_words, max_tokens = random.choices([(60, 64), (300, 48), (1000, 32)], [6, 3, 1])[0]
     return alone(prompt_words, max_tokens, seed)

@@ -1,6 +1,6 @@
-"""All comparisons: figures, goals, and the settings under which the peer may run.
+"""All comparisons: their figures and goals, and the setups of the peer.
 
-Goals are of issue 4. Times and memory are better lower, so a goal of 2 there is half of it.
+A goal is a ratio to the peer. For times and memory lower is better: there, a goal of 2 means half.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from bench.versus import workloads as run
 from bench.versus.figures import Figure, Setup, Workload
 
-# llama.cpp has several kinds of n-gram drafts; the defaults ask for a longer match than pays here.
+# llama.cpp has several kinds of n-gram drafts. Its defaults need longer matches than is best here.
 DRAFTS = tuple(
     Setup(1, 2048, ("--spec-type", *flags))
     for flags in (
@@ -111,11 +111,11 @@ WORKLOADS = (
         (Figure("RSS", "MiB", 1 / 1.5, higher_is_better=False),),
         (Setup(16, 2048),),
         run.memory_load,
-        most_rounds=3,
+        max_rounds=3,
     ),
 )
 
-# What the open loop's load is a part of.
+# The capacity that the load of the open loop is a part of.
 CAPACITY = Workload(
     "mix-capacity",
     "the open loop's mix with 16 requests at all times",

@@ -14,8 +14,8 @@ from bench.measure import Summary
 from bench.processes import Watch
 from bench.versus.wire import Answer, Wire
 
-# Beyond it a figure says that the other one is none. With it medians of few rounds are numbers.
-MOST_RATIO = 100.0
+# The ratio if the other figure is zero or almost zero. It keeps medians of few rounds finite.
+MAX_RATIO = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +25,18 @@ class Figure:
     name: str
     unit: str
     goal: float
-    """The least ratio to the peer that is aimed at; see `ratio`."""
+    """The ratio to the peer that should be reached; see `ratio`."""
     higher_is_better: bool = True
 
     def ratio(self, rapport: float, peer: float) -> float:
         """How many times as good Rapport is: above 1 it is ahead, whichever way is better.
 
-        At most `MOST_RATIO` times; 1 where both did nothing.
+        At most `MAX_RATIO`; 1 if both are equal.
         """
         better, worse = (rapport, peer) if self.higher_is_better else (peer, rapport)
         if better == worse:
             return 1.0
-        return min(better / worse, MOST_RATIO) if worse else MOST_RATIO
+        return min(better / worse, MAX_RATIO) if worse else MAX_RATIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class Measured:
 
     figures: list[float]
     about: dict[str, Any] = field(default_factory=dict)
-    """What helps to judge the figures: tokens, cache hits, agreement."""
+    """Facts that help to judge the figures: tokens, cache hits, agreement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How the peer is started."""
+    """Options that the peer is started with."""
 
     slots: int = 1
     slot_context: int = 4096
@@ -65,15 +65,15 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A server that waits for a workload."""
+    """A server that is ready for a workload."""
 
     wire: Wire
     seed: str
     """The same for all servers of a round, and for no other round."""
     watch: Watch
-    """Looks at the server's processes."""
+    """Measures the server's processes."""
     arrivals: Open | None = None
-    """Of the open loop, as heavy as the server is to bear."""
+    """The arrivals of the open loop, at the rate for this server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Workload:
     figures: tuple[Figure, ...]
     setups: tuple[Setup, ...]
     run: Callable[[Stage], Awaitable[Measured]]
-    most_rounds: int = 1000
+    max_rounds: int = 1000
     """Of what hardly varies and takes long, few rounds say as much."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.load import Open
-from bench.progress import tell
+from bench.progress import show_progress
 from bench.versus.catalog import CAPACITY, OPEN_MIX
 from bench.versus.figures import Workload
 from bench.versus.measuring import Contender, Run, measure
@@ -66,7 +66,7 @@ class Comparison:
         """Measures everybody in turn; who is first changes from round to round."""
         for number in range(rounds):
             for match in matches:
-                if number < match.workload.most_rounds:
+                if number < match.workload.max_rounds:
                     for contender in match.contenders[:: -1 if number % 2 else 1]:
                         self._measure(match.workload, contender, number)
                     after_each()
@@ -83,11 +83,13 @@ class Comparison:
         self, workload: Workload, contender: Contender, number: int, *, pilot: bool = False
     ) -> Run:
         kind = "pilot" if pilot else "round"
-        tell(f"{kind} {number + 1}: {workload.name}, {contender.server} {contender.variant}")
+        show_progress(
+            f"{kind} {number + 1}: {workload.name}, {contender.server} {contender.variant}"
+        )
         arrivals = self._arrivals(contender.server, number)
         self.runs.append(measure(workload, contender, number, pilot=pilot, arrivals=arrivals))
         if error := self.runs[-1].error:
-            tell(f"failed: {error}")
+            show_progress(f"failed: {error}")
         return self.runs[-1]
 
     def _arrivals(self, server: str, number: int) -> Open | None:

@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from bench.processes import Watch, lent, listening_parts, part_of
+from bench.processes import Watch, lazily_freed, listening_parts, part_of
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ async def test_watch_sees_cpu_and_memory() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_what_is_lent_to_the_kernel_is_told() -> None:
-    """Pages that were written and lent count as resident, and as lent."""
+    """Pages that were written and freed lazily count as resident, and as lazily freed."""
     ours, size = psutil.Process(), 32 << 20
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.write(b"x" * size)
-    before = lent(ours)
+    before = lazily_freed(ours)
     memory.madvise(mmap.MADV_FREE)
-    assert lent(ours) - before == pytest.approx(size, rel=0.05)
+    assert lazily_freed(ours) - before == pytest.approx(size, rel=0.05)
     memory.close()

@@ -6,7 +6,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.versus.catalog import WORKLOADS
-from bench.versus.figures import MOST_RATIO, Figure, Workload
+from bench.versus.figures import MAX_RATIO, Figure, Workload
 from bench.versus.measuring import Run
 from bench.versus.results import BEGIN, END, portable, refresh, rows_of, table
 from bench.versus.rounds import best_variant
@@ -26,7 +26,7 @@ def test_a_ratio_above_one_is_ahead_whichever_way_is_better() -> None:
     """Half the time is as good as twice the speed."""
     assert Figure("TTFT", "s", 1, higher_is_better=False).ratio(2.0, 4.0) == 2
     assert Figure("speed", "tokens/s", 1).ratio(4.0, 2.0) == 2
-    assert Figure("speed", "tokens/s", 1).ratio(4.0, 0.0) == MOST_RATIO
+    assert Figure("speed", "tokens/s", 1).ratio(4.0, 0.0) == MAX_RATIO
     assert Figure("speed", "tokens/s", 1).ratio(0.0, 4.0) == 0
     assert Figure("speed", "tokens/s", 1).ratio(0.0, 0.0) == 1
 

@@ -35,7 +35,7 @@ def contender(server: str, variant: str) -> Contender:
 
 def test_who_is_first_changes_and_a_failure_stops_nobody() -> None:
     """Each round has both, in turned order; what cannot start is written down as failed."""
-    match = Match(workload(most_rounds=2), [contender("rapport", "a"), contender("peer", "b")])
+    match = Match(workload(max_rounds=2), [contender("rapport", "a"), contender("peer", "b")])
     comparison = Comparison([])
     written: list[int] = []
     comparison.play([match], 3, lambda: written.append(len(comparison.runs)))
