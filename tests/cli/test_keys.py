@@ -50,6 +50,17 @@ def test_a_key_is_printed_once_and_works(run: Run, path: Path) -> None:
     assert key.strip() not in path.read_text()
 
 
+def test_admin(run: Run, path: Path) -> None:
+    """A key is one of an administrator where that is said."""
+    run("add", "root", "--admin")
+    run("add", "batch")
+    assert {name: entry.admin for name, entry in load_keys(path).items()} == {
+        "root": True,
+        "batch": False,
+    }
+    assert [line.split()[2:] for line in run("list")[1].splitlines()] == [["admin"], []]
+
+
 def test_no_two_keys_are_alike(run: Run) -> None:
     """Each key is new."""
     assert len({run("add", f"k{number}")[1] for number in range(10)}) == 10

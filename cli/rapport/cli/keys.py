@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     adding = commands.add_parser("add", help="create a key and print it; it cannot be shown again")
     adding.set_defaults(command=add)
     adding.add_argument("--models", help="ids of the models it may use, separated by commas")
+    adding.add_argument("--admin", action="store_true", help="may see the status of the service")
     for name, field in KeyLimits.model_fields.items():
         flag = f"--{name.replace('_', '-')}"
         adding.add_argument(flag, type=int, metavar="N", help=field.description)
@@ -79,6 +80,8 @@ def add(file: Path, options: argparse.Namespace) -> Iterator[str]:
     table["hash"] = hash_key(key.encode())
     if options.models is not None:
         table["models"] = [model.strip() for model in options.models.split(",") if model.strip()]
+    if options.admin:
+        table["admin"] = True
     for name in KeyLimits.model_fields:
         if (limit := getattr(options, name)) is not None:
             table[name] = limit
@@ -99,6 +102,8 @@ def terms(entry: KeyEntry) -> Iterator[str]:
     """The settings of a key that differ from the defaults."""
     if entry.disabled:
         yield "disabled"
+    if entry.admin:
+        yield "admin"
     if entry.models is not None:
         yield printable(f"models={','.join(entry.models)}")
     for name in KeyLimits.model_fields:

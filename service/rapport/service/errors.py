@@ -6,6 +6,7 @@ ServiceError
 ├── UnreadableRequestError  the bytes are not the message of the RPC
 ├── ModelNotFoundError      no such model is served
 ├── ModelForbiddenError     the key may not use the model
+├── AdminKeyRequiredError   the key may not see the status of the service
 ├── UnauthenticatedError    the key is missing or unknown
 ├── RateLimitedError        a limit of the key or of its user is reached
 ├── RequestMissingError     the request message did not arrive
@@ -97,6 +98,13 @@ class ModelForbiddenError(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("The API key you provided is not for this model.")
+
+
+class AdminKeyRequiredError(ServiceError):
+    """The key is valid, and not one of an administrator (`admin` in the key file)."""
+
+    def __init__(self) -> None:
+        super().__init__("The API key you provided is not an admin key.")
 
 
 class RateLimitedError(ServiceError):

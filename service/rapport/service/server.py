@@ -14,7 +14,12 @@ from rapport.common.metrics.certificates import Certificates
 from rapport.common.settings import warn_of_plain_keys
 from rapport.service.config import ServiceSettings
 from rapport.service.interceptors.access_log import log_access, log_failures
-from rapport.service.interceptors.auth import authenticate, authorize_model, identify
+from rapport.service.interceptors.auth import (
+    authenticate,
+    authorize_admin,
+    authorize_model,
+    identify,
+)
 from rapport.service.interceptors.concurrency_limit import ConcurrencyLimit
 from rapport.service.interceptors.connection_limit import ConnectionLimit
 from rapport.service.interceptors.context import RequestObserver
@@ -52,9 +57,11 @@ OTHER_PLACES = 512
 THREADS = 2
 HANDSHAKE_TIMEOUT_MS = 20_000
 MAX_METADATA_BYTES = 128 << 10
+CHANNELZ_SERVICE = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 KEYED_SERVICES = ("/rapport.", "/grpc.channelz.")
 HEALTH_SERVICE = f"/{health.SERVICE_NAME}/"
 WATCH = f"{HEALTH_SERVICE}Watch"
+ADMIN_SERVICES = (f"/{STATUS_SERVICE}/", f"/{CHANNELZ_SERVICE}/")
 REFLECTION = "/grpc.reflection."
 # Who watches the health has one call for each service name. 4,096 that nobody reads take 130 MB.
 MAX_WATCHES_PER_CONNECTION = 16
@@ -63,7 +70,6 @@ MAX_REFLECTIONS_PER_CONNECTION = 4
 MAX_REFLECTIONS = 256
 # Each may be a part of a message of `max_message_bytes`.
 MAX_INCOMPLETE_REQUESTS = 64
-CHANNELZ_SERVICE = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 
 
 class PortTakenError(Exception):
@@ -167,9 +173,10 @@ def _transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[s
         # Detects clients that vanished without closing the connection, within about a minute.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        # Clients may ping as often as every 10 s, also between calls.
+        # Clients may ping as often as every 5 s, also between calls. Those that mean to ping every
+        # 10 s are early by some milliseconds at times.
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ]
 
 
@@ -215,6 +222,7 @@ def _scopes(
     limits = KeyLimits.of(settings)
     if settings.asks_for_key:
         yield authenticate(KeyStore(settings.keys, settings.api_keys_file, limits))
+        yield authorize_admin(*ADMIN_SERVICES)
     yield ConcurrencyLimit(_places(settings), _is_chat).scope
     yield ConcurrencyLimit(OTHER_PLACES, lambda method: not _is_chat(method)).scope
     yield limit_rate(RateLimiter(), Key("", limits))

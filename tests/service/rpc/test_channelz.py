@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import grpc
 import pytest
+from grpc_channelz.v1 import channelz_pb2
 from grpc_channelz.v1.channelz_pb2 import GetServersRequest, GetServersResponse
 from grpc_channelz.v1.channelz_pb2_grpc import ChannelzStub
 
@@ -16,6 +18,8 @@ from rapport.v1.model_pb2_grpc import ModelServiceStub
 from tests.service.rpc.test_reflection import grpcurl
 
 NAME = "grpc.channelz.v1.Channelz"
+METHODS = sorted(channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].methods_by_name)
+MAX_ANSWER_BYTES = 1 << 20
 
 
 async def servers(channel: grpc.aio.Channel, key: str = "") -> GetServersResponse:
@@ -54,13 +58,37 @@ class TestOn:
 
 class TestKeys:
     @pytest.fixture
-    def settings(self, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
-        monkeypatch.setenv("RAPPORT_API_KEYS", "sesame")
-        return load(ServiceSettings, ["--grpc-port", "0", "--channelz"])
+    def settings(self, admin_settings: ServiceSettings) -> ServiceSettings:
+        return admin_settings.model_copy(update={"channelz": True})
 
     async def test_a_key_is_needed(self, channel: grpc.aio.Channel) -> None:
-        """Who may not call the service is told nothing of those who do."""
+        """Callers are told nothing of each other; an administrator sees all."""
+        for key, code in (
+            ("", grpc.StatusCode.UNAUTHENTICATED),
+            ("plain", grpc.StatusCode.PERMISSION_DENIED),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await servers(channel, key)
+            assert raised.value.code() is code
+        assert (await servers(channel, "admin")).server
+
+
+class TestHostile:
+    @pytest.fixture
+    def settings(self) -> ServiceSettings:
+        return load(ServiceSettings, ["--grpc-port", "0", "--channelz"])
+
+    @pytest.mark.parametrize("method", METHODS)
+    async def test_any_ids(
+        self, channel: grpc.aio.Channel, method: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Ids of nothing are not found or answered with little; junk is the caller's mistake."""
+        call = channel.unary_unary(f"/{NAME}/{method}")
+        for number in (b"\x00", b"\x01", b"\xff" * 9 + b"\x01", b"\xff" * 8 + b"\x7f"):
+            with suppress(grpc.aio.AioRpcError):
+                answer = await call(b"\x08" + number + b"\x10" + number + b"\x18" + number)
+                assert len(answer) < MAX_ANSWER_BYTES
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await servers(channel)
-        assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        assert (await servers(channel, "sesame")).server
+            await call(b"\xff\xff")
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "Traceback" not in caplog.text

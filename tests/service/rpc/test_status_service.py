@@ -7,14 +7,15 @@ import json
 import grpc
 import pytest
 
-from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.engine import Engine
 from rapport.service.lifecycle import Lifecycle, State
 from rapport.v1 import status_pb2 as protos
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.status_pb2_grpc import StatusServiceStub
+from tests.contract.callers import unpacked
 from tests.service.fakes import CONTEXT, ScriptedEngine
+from tests.service.interceptors.keyed import refusal, shown
 from tests.service.requests import MODEL, chat
 from tests.service.rpc.test_reflection import grpcurl
 
@@ -92,15 +93,16 @@ async def test_grpcurl(address: str) -> None:
 
 class TestKeys:
     @pytest.fixture
-    def settings(self, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
-        monkeypatch.setenv("RAPPORT_API_KEYS", "sesame")
-        return load(ServiceSettings, ["--grpc-port", "0"])
+    def settings(self, admin_settings: ServiceSettings) -> ServiceSettings:
+        return admin_settings
 
     async def test_a_key_is_needed(self, channel: grpc.aio.Channel, engine: ScriptedEngine) -> None:
-        """Where keys are asked for, the status asks for one, too."""
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await status(channel)
-        assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        key = (("authorization", "Bearer sesame"),)
-        told = await StatusServiceStub(channel).GetStatus(ASK, metadata=key)
-        assert told.models[0].id == engine.spec.id
+        """Where keys are asked for, the status asks for one of an administrator."""
+        stub = StatusServiceStub(channel)
+        assert (await refusal(stub.GetStatus(ASK))).code() is grpc.StatusCode.UNAUTHENTICATED
+        for key in ("plain", "of-settings"):
+            error = await refusal(stub.GetStatus(ASK, **shown(key)))
+            assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert unpacked(error)[0].reason == "ADMIN_KEY_REQUIRED"
+        answer = await stub.GetStatus(ASK, **shown("admin"))
+        assert answer.models[0].id == engine.spec.id

@@ -6,7 +6,11 @@ import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from rapport.service.errors import ModelForbiddenError, UnauthenticatedError
+from rapport.service.errors import (
+    AdminKeyRequiredError,
+    ModelForbiddenError,
+    UnauthenticatedError,
+)
 from rapport.service.interceptors.context import RequestContext
 from rapport.service.interceptors.scope import Scope, metadata_value
 from rapport.service.keys.key_store import KeyStore
@@ -25,6 +29,19 @@ def authenticate(key_store: KeyStore) -> Scope:
         if scheme.lower() != "bearer" or key is None:
             raise UnauthenticatedError
         context.key = key
+        yield
+
+    return scope
+
+
+def authorize_admin(*prefixes: str) -> Scope:
+    """Requires an admin key for methods that begin so. Where no keys are required, all may call."""
+
+    @asynccontextmanager
+    async def scope(context: RequestContext) -> AsyncIterator[None]:
+        is_barred = context.key is not None and not context.key.admin
+        if is_barred and context.method.startswith(prefixes):
+            raise AdminKeyRequiredError
         yield
 
     return scope

@@ -49,6 +49,8 @@ class KeyEntry(KeyLimits):
     hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     models: list[str] | None = None
     """ids of the models that the key may use; None: all"""
+    admin: bool = False
+    """whether the key may see the status of the service, and gRPC's channelz"""
     disabled: bool = False
 
 

@@ -37,6 +37,8 @@ class Key:
     limits: KeyLimits
     models: tuple[str, ...] | None = None
     """The ids of the models that it may use; None: all."""
+    admin: bool = False
+    """Whether it may see what the service does for others. Keys of the settings may not."""
 
     @property
     def id(self) -> str:
@@ -119,7 +121,8 @@ class KeyStore:
         for entry in entries.values():
             if not entry.disabled:
                 models = None if entry.models is None else tuple(entry.models)
-                yield Key(entry.hash, KeyLimits.of(entry, self._defaults), models)
+                limits = KeyLimits.of(entry, self._defaults)
+                yield Key(entry.hash, limits, models, entry.admin)
         in_file = {entry.hash for entry in entries.values()}
         yield from (key for key in self._settings_keys if key.hash not in in_file)
 

@@ -23,6 +23,7 @@ from rapport.service.engine.errors import (
 from rapport.service.engine.sampling.constraint import ConstraintFailedError
 from rapport.service.errors import (
     MAX_MESSAGE_BYTES,
+    AdminKeyRequiredError,
     FieldViolation,
     InvalidRequestError,
     ModelForbiddenError,
@@ -60,6 +61,7 @@ KINDS: dict[type[Exception], ErrorKind] = {
     ModelForbiddenError: ErrorKind(
         grpc.StatusCode.PERMISSION_DENIED, "MODEL_FORBIDDEN", {"param": "model"}
     ),
+    AdminKeyRequiredError: ErrorKind(grpc.StatusCode.PERMISSION_DENIED, "ADMIN_KEY_REQUIRED"),
     RateLimitedError: ErrorKind(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
     UnauthenticatedError: ErrorKind(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
     RequestMissingError: ErrorKind(grpc.StatusCode.CANCELLED, "REQUEST_MISSING"),
