@@ -31,10 +31,15 @@ class FairThreads:
         self._turns = FairSemaphore(size)
         self._threads = ThreadPoolExecutor(size, thread_name_prefix=name)
 
-    async def run(self, caller: str, work: Callable[[], T]) -> T:
-        """The value of `work`. If the caller leaves first, what has not begun is dropped."""
+    async def run(self, caller: str, work: Callable[[], T], max_wait_s: float | None = None) -> T:
+        """The value of `work`. If the caller leaves first, what has not begun is dropped.
+
+        Raises:
+            TimeoutError: the caller's turn did not come within `max_wait_s`.
+        """
         loop = asyncio.get_running_loop()
-        await self._turns.acquire(caller)
+        async with asyncio.timeout(max_wait_s):
+            await self._turns.acquire(caller)
         turn = self._threads.submit(work)
         # Not before the thread is free again, even if nobody waits for the value any more.
         turn.add_done_callback(partial(self._end_turn, loop, caller))

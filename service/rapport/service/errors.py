@@ -49,11 +49,12 @@ class ServiceError(Exception):
 
 
 class InvalidRequestError(ServiceError):
-    """The request breaks the contract."""
+    """The request breaks the contract. `message` stands in place of a summary of violations."""
 
-    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+    def __init__(self, violations: Sequence[FieldViolation], message: str | None = None) -> None:
         listed = [_truncated(violation) for violation in violations[:MAX_VIOLATIONS]]
-        super().__init__(truncate(_summary(listed, len(violations)), MAX_MESSAGE_BYTES))
+        summary = _summary(listed, len(violations)) if message is None else message
+        super().__init__(truncate(summary, MAX_MESSAGE_BYTES))
         sizes = accumulate(len(str(violation).encode()) for violation in listed)
         fitting = sum(size <= MAX_VIOLATIONS_BYTES for size in sizes)
         self.violations = tuple(listed[: max(fitting, 1)])
@@ -68,8 +69,7 @@ class PromptTooLongError(InvalidRequestError):
             f"The prompt is too long: {prompt_tokens}, "
             f"model maximum context length: {context_length - 1}"
         )
-        super().__init__([FieldViolation("messages", text)])
-        self.args = (text,)
+        super().__init__([FieldViolation("messages", text)], text)
 
 
 class UnreadableRequestError(ServiceError):

@@ -17,6 +17,7 @@ from rapport.service.prompt.prompt_encoder import PromptEncoder
 from rapport.service.rpc.health_service import HealthService
 from rapport.service.rpc.service_names import CHAT_SERVICE, MODEL_SERVICE
 from rapport.service.structured_output.compiler import FormatCompiler
+from rapport.service.structured_output.isolated_compiler import IsolatedCompiler
 
 # The names that probes ask for. While a readiness name fails, no requests should be sent; while
 # liveness fails, the process should be restarted.
@@ -47,9 +48,13 @@ class ServedModel:
         """Loads the rest from the folder that the engine was loaded from."""
         vocabulary = engine.vocabulary
         prompts = PromptEncoder.load(folder, vocabulary, engine.context_length)
-        tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        grammars = GrammarCompiler(tokenizer, vocabulary.size, engine.spec.eos_token_ids)
-        return cls(engine, prompts, FormatCompiler(grammars), grammars)
+        tokenizer, ends = folder / "tokenizer.json", engine.spec.eos_token_ids
+        # Its processes read the tokenizer as well, at the same time.
+        isolated = IsolatedCompiler(tokenizer, vocabulary.size, ends)
+        isolated.start()
+        text = tokenizer.read_text(encoding="utf-8")
+        grammars = GrammarCompiler(text, vocabulary.size, ends)
+        return cls(engine, prompts, FormatCompiler(grammars, isolated), grammars)
 
     @property
     def model(self) -> str:

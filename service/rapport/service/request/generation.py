@@ -85,8 +85,12 @@ def fit_max_tokens(
     return max_tokens
 
 
-async def compile_grammar(request: ChatRequest, compiler: FormatCompiler) -> Grammar | None:
+async def compile_grammar(
+    request: ChatRequest, compiler: FormatCompiler, caller: str
+) -> Grammar | None:
     """The grammar of calls if there are tools, else that of the format; None for free text.
+
+    Callers take turns, each identified by its API key.
 
     Raises:
         InvalidRequestError: a schema or a format cannot be enforced.
@@ -94,17 +98,18 @@ async def compile_grammar(request: ChatRequest, compiler: FormatCompiler) -> Gra
     """
     tools = request.tools
     if not tools.functions:
-        return await compiler.compile_format(request.response_format)
+        return await compiler.compile_format(request.response_format, caller)
     exact, loose = f"{tools}".encode(), f"loose {tools}".encode()
     # The loose one is compiled only where the exact one cannot be.
     if known := compiler.recall(loose):
         return known
     try:
-        return await compiler.compile(partial(tool_call_grammar, tools), "tools", exact)
+        return await compiler.compile(partial(tool_call_grammar, tools), "tools", exact, caller)
     except InvalidRequestError:
         if tools.exact:
             raise
-    return await compiler.compile(partial(tool_call_grammar, tools, loose=True), "tools", loose)
+    translate = partial(tool_call_grammar, tools, loose=True)
+    return await compiler.compile(translate, "tools", loose, caller)
 
 
 def build_generation_request(

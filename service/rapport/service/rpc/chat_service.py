@@ -106,7 +106,7 @@ class ChatService(ChatServiceServicer):
         read = self._read(request, served, streaming=streaming)
         with served.engine.reserve_place(context.tenant):
             chat, tokens = await self._threads.run_steps(context.caller, read)
-            grammar = await compile_grammar(chat, served.formats)
+            grammar = await compile_grammar(chat, served.formats, context.caller)
         prepared = build_generation_request(chat, tokens, grammar, self._defaults, context.tenant)
         return prepared, response_builder(chat, prepared, served.engine.vocabulary, context)
 

@@ -2,81 +2,79 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from weakref import ref
 
+from rapport.common.fair_threads import FairThreads
 from rapport.service.engine.errors import Bound, OverloadedError
-from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler, GrammarError
-from rapport.service.structured_output.response_format import GrammarSource, grammar_source
-from rapport.service.structured_output.strict_json import field_error
+from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
+from rapport.service.errors import InvalidRequestError
+from rapport.service.structured_output.fork_server import Translate
+from rapport.service.structured_output.grammar_source import compile_source
+from rapport.service.structured_output.isolated_compiler import IsolatedCompiler
+from rapport.service.structured_output.response_format import grammar_source
 from rapport.v1.format_pb2 import ResponseFormat
 
-# With two threads, short compilations go on beside a long one. More threads would take too much
-# CPU time from the model.
+# Compilations at once, each of another caller. More would take too much processor time from the
+# model.
 THREADS = 2
-COMPILE_TIMEOUT_S = 2.0
+# For those of the same caller that came before, and for turns of other callers.
+MAX_WAIT_S = 10.0
 MAX_KNOWN_KEYS = 512
-SCHEMA_FIELD_ENDS = ("schema", "parameters")
 
 
 class FormatCompiler:
-    """Compiles grammars for one model.
+    """Compiles grammars for one model. Callers take turns, so that none waits for another's.
 
-    A thread cannot be interrupted, so the limits of the grammar engine bound how long it works.
+    A grammar is first compiled in a process of its own, within limits of time and memory. Then it
+    is compiled here, which takes as much, so that it never takes too much.
     """
 
-    def __init__(self, compiler: GrammarCompiler) -> None:
+    def __init__(self, compiler: GrammarCompiler, isolated: IsolatedCompiler) -> None:
         self._compiler = compiler
+        self._isolated = isolated
         self._known: OrderedDict[bytes, ref[Grammar]] = OrderedDict()
         """By the hash of their keys. Many keys may have the same grammar."""
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="format")
+        self._threads = FairThreads(THREADS, "format")
 
-    async def compile_format(self, response_format: ResponseFormat) -> Grammar | None:
+    async def compile_format(self, response_format: ResponseFormat, caller: str) -> Grammar | None:
         """The grammar of a response format, or None if it allows any text.
 
         Raises:
-            InvalidRequestError: the format is wrong, cannot be enforced, or takes too long to
-                compile.
+            InvalidRequestError: the format is wrong, cannot be enforced, or takes too much time
+                or memory to compile.
             OverloadedError: other compilations take so long that this one does not begin.
         """
         if response_format.WhichOneof("kind") in (None, "text"):
             return None
         key = response_format.SerializeToString(deterministic=True)
-        return await self.compile(lambda: grammar_source(response_format), "response_format", key)
+        translate = partial(grammar_source, response_format)
+        return await self.compile(translate, "response_format", key, caller)
 
     async def compile(
-        self, source: Callable[[], GrammarSource | None], field: str, key: bytes
+        self, translate: Translate, field: str, key: bytes, caller: str
     ) -> Grammar | None:
-        """The grammar of what `source` returns. `source` too is called in another thread.
+        """The grammar of what `translate` returns, which is called in another process.
 
-        Two calls with the same `key` must have the same source. A grammar that was compiled
-        recently is returned without waiting for a thread.
+        Two calls with the same `key` must have the same translation. A grammar that was compiled
+        recently is returned without waiting. Of one `caller`, such as an API key, one grammar is
+        compiled at a time.
 
         Raises:
-            InvalidRequestError: as `compile_format`. `field` is named if it takes too long.
+            InvalidRequestError: as `compile_format`. `field` is named if it takes too much.
             OverloadedError: as `compile_format`.
         """
         if known := self.recall(key):
             return known
-        work = self._threads.submit(self._compile, source)
+        work = partial(self._compile, translate, field, key)
         try:
-            # Unlike `wait_for` of Python 3.11, it never swallows a cancellation.
-            async with asyncio.timeout(COMPILE_TIMEOUT_S):
-                grammar = await asyncio.wrap_future(work)
+            return await self._threads.run(caller, work, MAX_WAIT_S)
         except TimeoutError:
-            # Work that could still be cancelled had not begun, so it is not what takes long.
-            if work.cancelled():
-                text = "other grammars are being compiled"
-                raise OverloadedError(text, Bound.GRAMMARS, COMPILE_TIMEOUT_S) from None
-            text = f"Compiling the grammar takes over {COMPILE_TIMEOUT_S:g} s"
-            raise field_error(field, text) from None
-        if grammar is not None:
-            self._remember(key, grammar)
-        return grammar
+            text = "other grammars are being compiled"
+            raise OverloadedError(text, Bound.GRAMMARS, MAX_WAIT_S) from None
 
     def recall(self, key: bytes) -> Grammar | None:
         """The grammar of a key, if it was compiled recently."""
@@ -84,21 +82,28 @@ class FormatCompiler:
         grammar = None if known is None else known()
         return grammar and self._compiler.recall(grammar.source)
 
+    def close(self) -> None:
+        """Drops the compilations that have not begun, and ends the others."""
+        self._threads.close()
+        self._isolated.close()
+
+    def _compile(self, translate: Translate, field: str, key: bytes) -> Grammar | None:
+        # Requests with the same format often come together.
+        if known := self.recall(key):
+            return known
+        began = time.perf_counter()
+        try:
+            source = self._isolated.translate(translate, field)
+        except InvalidRequestError:
+            self._compiler.record(time.perf_counter() - began, refused=True)
+            raise
+        if source is None:
+            return None
+        grammar = compile_source(self._compiler, source)
+        self._remember(key, grammar)
+        return grammar
+
     def _remember(self, key: bytes, grammar: Grammar) -> None:
         self._known[sha256(key).digest()] = ref(grammar)
         if len(self._known) > MAX_KNOWN_KEYS:
             self._known.popitem(last=False)
-
-    def close(self) -> None:
-        """Drops the compilations that have not begun. Those that have begun run to their end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _compile(self, source: Callable[[], GrammarSource | None]) -> Grammar | None:
-        grammar = source()
-        if grammar is None:
-            return None
-        try:
-            return self._compiler.compile(grammar.text)
-        except GrammarError as error:
-            kind = "JSON Schema" if grammar.field.endswith(SCHEMA_FIELD_ENDS) else "Grammar"
-            raise field_error(grammar.field, f"{kind} not supported: {error}") from None

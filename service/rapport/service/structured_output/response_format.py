@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from llguidance import LLMatcher
@@ -11,6 +10,7 @@ from llguidance import LLMatcher
 from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.structured_output.gbnf import gbnf_to_lark
 from rapport.service.structured_output.gbnf_parser import GbnfError
+from rapport.service.structured_output.grammar_source import GrammarSource
 from rapport.service.structured_output.json_schema.grammar import schema_grammar
 from rapport.service.structured_output.strict_json import MAX_BYTES, field_error, parse_json
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat
@@ -21,14 +21,6 @@ ANY_OBJECT: dict[str, Any] = {"type": "object"}
 MAX_REGEX_BYTES = 32 << 10
 # The keys of the object in which OpenAI clients send a schema.
 WRAPPER_KEYS = frozenset({"name", "description", "schema", "strict"})
-
-
-@dataclass(frozen=True, slots=True)
-class GrammarSource:
-    """A grammar in the syntax of the grammar engine, and the request field that it is from."""
-
-    text: str
-    field: str
 
 
 def grammar_source(response_format: ResponseFormat) -> GrammarSource | None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.gbnf import lark_string
+from rapport.service.structured_output.grammar_source import GrammarSource
 from rapport.service.structured_output.json_schema.grammar import dump_schema, translate_schema
-from rapport.service.structured_output.response_format import GrammarSource
 from rapport.service.tools.hermes_format import CALL_TAIL, OPEN_TAG, SEPARATOR, call_head
 from rapport.service.tools.tool_choice import Function, JsonObject, ToolPolicy
 

@@ -181,9 +181,9 @@ class GrammarCompiler:
         try:
             grammar = self._compile(source)
         except GrammarError:
-            self._count(time.perf_counter() - began, refused=True)
+            self.record(time.perf_counter() - began, refused=True)
             raise
-        self._count(time.perf_counter() - began, refused=False)
+        self.record(time.perf_counter() - began, refused=False)
         self._remember(source, grammar)
         return grammar
 
@@ -195,7 +195,8 @@ class GrammarCompiler:
         _try_out(grammar)
         return grammar
 
-    def _count(self, seconds: float, *, refused: bool) -> None:
+    def record(self, seconds: float, *, refused: bool) -> None:
+        """Counts a compilation, also one that was refused elsewhere."""
         with self._lock:
             self.compile_times.add(seconds)
             self.refused += refused

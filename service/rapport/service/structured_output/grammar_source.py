@@ -1,0 +1,31 @@
+"""A grammar before it is compiled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler, GrammarError
+from rapport.service.structured_output.strict_json import field_error
+
+SCHEMA_FIELD_ENDS = ("schema", "parameters")
+
+
+@dataclass(frozen=True, slots=True)
+class GrammarSource:
+    """A grammar in the syntax of the grammar engine, and the request field that it is from."""
+
+    text: str
+    field: str
+
+
+def compile_source(compiler: GrammarCompiler, source: GrammarSource) -> Grammar:
+    """The grammar of a source.
+
+    Raises:
+        InvalidRequestError: the grammar engine refuses it.
+    """
+    try:
+        return compiler.compile(source.text)
+    except GrammarError as error:
+        kind = "JSON Schema" if source.field.endswith(SCHEMA_FIELD_ENDS) else "Grammar"
+        raise field_error(source.field, f"{kind} not supported: {error}") from None
