@@ -26,7 +26,7 @@ from rapport.service.interceptors.context import RequestContext
 from rapport.service.lifecycle import ServedModel
 from rapport.service.prompt.prompt_encoder import PromptEncoder
 from rapport.service.structured_output.compiler import FormatCompiler
-from rapport.service.structured_output.response_format import GrammarSource
+from rapport.service.structured_output.grammar_source import GrammarSource
 from rapport.v1.format_pb2 import ResponseFormat
 from tests.service.requests import MODEL
 
@@ -117,12 +117,12 @@ class Uncompiled:
     def __init__(self) -> None:
         self.known: dict[bytes, Grammar] = {}
 
-    async def compile_format(self, wanted: ResponseFormat) -> Grammar | None:
+    async def compile_format(self, wanted: ResponseFormat, _caller: str) -> Grammar | None:
         kind = wanted.WhichOneof("kind")
         return None if kind is None else self._grammar(kind)
 
     async def compile(
-        self, source: Callable[[], GrammarSource], _field: str, form: bytes
+        self, source: Callable[[], GrammarSource], _field: str, form: bytes, _caller: str
     ) -> Grammar | None:
         return self.known.setdefault(form, self._grammar(source().text))
 

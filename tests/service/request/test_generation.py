@@ -147,11 +147,11 @@ class Limited(Uncompiled):
 
     tries = 0
 
-    async def compile(self, source: Any, field: str, form: bytes) -> Any:
+    async def compile(self, source: Any, field: str, form: bytes, caller: str) -> Any:
         self.tries += 1
         if "properties" in source().text:
             raise field_error(field, "Grammar not supported: too large")
-        return await super().compile(source, field, form)
+        return await super().compile(source, field, form, caller)
 
 
 def use(**how: Any) -> ToolPolicy:
@@ -160,7 +160,7 @@ def use(**how: Any) -> ToolPolicy:
 
 async def source(tools: ToolPolicy, formats: Any = None, **fields: Any) -> str | None:
     request = replace(parsed(**fields), tools=tools)
-    grammar = await compile_grammar(request, formats or Uncompiled())  # type: ignore[arg-type]
+    grammar = await compile_grammar(request, formats or Uncompiled(), "")
     return None if grammar is None else grammar.source
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from rapport.service.engine.sampling.constraint import GrammarCompiler
 from rapport.service.engine.text.vocabulary import Vocabulary
+from rapport.service.structured_output.isolated_compiler import IsolatedCompiler
 from tests.service.structured_output.sampling import ENDS, SIZE
 
 
@@ -20,3 +23,10 @@ def vocabulary(cpu_folder: Path) -> Vocabulary:
 def compiler(cpu_folder: Path) -> GrammarCompiler:
     text = (cpu_folder / "tokenizer.json").read_text(encoding="utf-8")
     return GrammarCompiler(text, SIZE, ENDS)
+
+
+@pytest.fixture(scope="session")
+def isolated(cpu_folder: Path) -> Iterator[IsolatedCompiler]:
+    """Processes that compile for the same vocabulary."""
+    with closing(IsolatedCompiler(cpu_folder / "tokenizer.json", SIZE, ENDS)) as running:
+        yield running

@@ -88,7 +88,10 @@ class IsolatedCompiler:
         with self._lock:
             if self._closed:
                 raise _unavailable()
-            if self._server is None or not self._server.is_running():
+            if self._server is not None and not self._server.is_running():
+                self._server.end()
+                self._server = None
+            if self._server is None:
                 self._server = _ForkServer(self._command)
             return self._server
 
@@ -148,11 +151,11 @@ class _ForkServer:
         return self._process.poll() is None
 
     def end(self) -> None:
-        """Ends the fork server and its children."""
+        """Ends the fork server and its workers. Workers that it left behind end as well."""
         self._control.close()
-        with suppress(ProcessLookupError):
+        if self.is_running():
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+            self._process.wait()
 
 
 def _wait_for_quick_answer(connection: socket.socket, worker: int) -> None:
