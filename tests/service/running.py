@@ -33,9 +33,11 @@ async def loaded_engine(folder: Path, lifecycle: Lifecycle) -> AsyncIterator[Eng
     """All its requests must come to an end."""
     config = EngineConfig(slots=4)
     engine = await asyncio.to_thread(Engine.load, folder, choose_provider("cpu"), config)
-    start_engine(ServedModel.load(folder, engine), lifecycle)
+    served = ServedModel.load(folder, engine)
+    start_engine(served, lifecycle)
     yield engine
     await engine.drain(0)
     await engine.stop()
+    served.formats.close()
     counters = engine.counters
     assert counters.accepted == counters.finished + counters.cancelled + counters.failed
