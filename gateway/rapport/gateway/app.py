@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-import orjson
 from google.protobuf.message import Message
 
 from rapport.common.fair_threads import FairThreads
 from rapport.common.telemetry.formatters import fields
 from rapport.common.telemetry.traces import Tracer, Untraced
 from rapport.gateway.access_log import fault, log_access, span_attributes, span_name
+from rapport.gateway.callers import Callers
 from rapport.gateway.config import GatewaySettings
 from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.drain import DrainState, shutting_down
@@ -26,6 +26,7 @@ from rapport.gateway.metrics import GatewayMetrics
 from rapport.gateway.pages import PATHS, Pages
 from rapport.gateway.transcoding.call import UpstreamCall
 from rapport.gateway.transcoding.codec.violations import InvalidError
+from rapport.gateway.transcoding.json_body import parse_body
 from rapport.gateway.transcoding.routes import Route
 from rapport.gateway.upstream.upstream import Upstream
 
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 # Reading a megabyte takes up to a second, and fifty times its size in memory: the event loop
 # does not wait for it, and no more than two are read at once, large replies among them.
-MAX_INLINE_BODY_BYTES = 64 << 10
+MAX_INLINE_BODY_BYTES = 16 << 10
 THREADS = 2
 CLIENT_CLOSED_REQUEST = 499  # Nobody sees it but the log.
 
@@ -58,6 +59,7 @@ class Gateway:
         self._hosts = settings.hosts
         self._bodies = BodyBudget(max(settings.max_body_bytes_total, settings.max_body_bytes))
         self._threads = FairThreads(THREADS, "body")
+        self._callers = Callers()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -127,6 +129,7 @@ class Gateway:
         # What was read is not kept while the call runs, only the request made of it.
         request = await self._request(exchange, route, variables)
         await self._call(exchange, route, request).answer()
+        self._callers.accept(exchange)
 
     async def _request(
         self, exchange: Exchange, route: Route, variables: dict[str, str]
@@ -140,7 +143,7 @@ class Gateway:
             read = partial(_decoded, body, arguments, route)
             if len(body) <= MAX_INLINE_BODY_BYTES:
                 return read()
-            return await self._threads.run(exchange.caller, read)
+            return await self._threads.run(self._callers.name(exchange), read)
 
     def _call(self, exchange: Exchange, route: Route, request: Message) -> UpstreamCall:
         limit, own = self._settings.request_timeout, exchange.timeout()
@@ -154,15 +157,14 @@ class Gateway:
             timeout=own if is_own else limit,
             own_deadline=is_own,
             keepalive=self._settings.sse_keepalive,
-            threads=self._threads,
+            render=partial(self._render, exchange),
         )
+
+    async def _render(self, exchange: Exchange, render: Callable[[], bytes]) -> bytes:
+        """Does in a thread what the service's answer takes, which has accepted the credentials."""
+        self._callers.accept(exchange)
+        return await self._threads.run(self._callers.name(exchange), render)
 
 
 def _decoded(body: bytes, arguments: dict[str, Any], route: Route) -> Message:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise bad_request(f"The body is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise bad_request("Input should be a valid dictionary")
-    return route.operation.decode(value | arguments)
+    return route.operation.decode(parse_body(body) | arguments)

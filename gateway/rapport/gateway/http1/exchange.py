@@ -93,9 +93,9 @@ class Exchange:
         return time.monotonic() - self.began
 
     @property
-    def caller(self) -> str:
-        """Who shares a place with other requests of the same key, or else of the same address."""
-        return self.headers.get("authorization") or self._peer.address
+    def address(self) -> str:
+        """The client's, without its port."""
+        return self._peer.address
 
     def check_headers(self) -> None:
         """Raises a 400 for credentials given twice: others would read others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,6 @@ import grpc
 import orjson
 from google.protobuf.message import Message
 
-from rapport.common.fair_threads import FairThreads
 from rapport.common.telemetry.formatters import fields
 from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.errors import internal
@@ -32,7 +32,7 @@ MAX_INLINE_REPLY_BYTES = 64 << 10
 class UpstreamCall:
     """One call of an RPC for one HTTP request. Times are in seconds, None for no limit.
 
-    `threads` do what would hold up the event loop.
+    `render` renders what would hold up the event loop.
     """
 
     exchange: Exchange
@@ -43,7 +43,7 @@ class UpstreamCall:
     timeout: float | None
     own_deadline: bool
     keepalive: float | None
-    threads: FairThreads
+    render: Callable[[Callable[[], bytes]], Awaitable[bytes]]
 
     async def answer(self) -> None:
         """Calls and answers; cancelled, it cancels the call.
@@ -71,7 +71,7 @@ class UpstreamCall:
         render = self.method.renderer(self.request)
         if len(reply) <= MAX_INLINE_REPLY_BYTES:
             return render(reply)
-        return await self.threads.run(self.exchange.caller, partial(render, reply))
+        return await self.render(partial(render, reply))
 
     async def _stream(self) -> None:
         rpc: Any = self.channel.unary_stream(self.method.path)

@@ -18,8 +18,8 @@ from rapport.service.prompt.turns import Conversation, JsonObject, Turn, to_turn
 from rapport.service.tools import hermes_format
 from rapport.v1.message_pb2 import ROLE_USER, ChatContent, ChatMessage
 
-# A prompt of more than so many contexts is no longer counted to its end.
-MAX_COUNTED_CONTEXTS = 4
+# A prompt that is this much too long is not counted to its end.
+MAX_EXCESS_TOKENS = 16_384
 
 Cut = Callable[[Conversation], Iterator[Piece]]
 
@@ -84,7 +84,7 @@ class PromptEncoder:
         conversation = converse(turns)
         if (fewest := self._min_tokens(conversation)) > self._context_length:
             raise PromptTooLongError(fewest, self._context_length)
-        most = MAX_COUNTED_CONTEXTS * self._context_length
+        most = self._context_length + MAX_EXCESS_TOKENS
         tokens = yield from tokenizer.tokenize(cut(conversation), most)
         if len(tokens) > most:
             raise PromptTooLongError(len(tokens), self._context_length)

@@ -158,6 +158,14 @@ def test_long_lists_are_not_read(value: Any, field: str) -> None:
     assert problems(value, CHAT) == [told]
 
 
+def test_just_as_many_items_as_may_be() -> None:
+    """The longest list and the longest map are read."""
+    texts = decode({"stop": ["x"] * MAX_ITEMS}, CHAT).stop.list.items
+    assert len(texts) == MAX_ITEMS
+    biases = decode({"logit_bias": {str(key): 0 for key in range(MAX_ITEMS)}}, CHAT).logit_bias
+    assert len(biases) == MAX_ITEMS
+
+
 def test_a_flood_of_mistakes_ends() -> None:
     """Of very many mistakes some are told."""
     found = problems({str(key): 0 for key in range(MAX_VIOLATIONS * 2)}, CHAT)

@@ -38,6 +38,7 @@ def test_empty_message() -> None:
         ({"an_int64": -(2**63)}, {"an_int64": -(2**63)}),
         ({"a_uint64": 2**64 - 1}, {"a_uint64": 2**64 - 1}),
         ({"a_float": 0.1}, {"a_float": 0.1}),
+        ({"a_float": 0.1234567}, {"a_float": 0.1234567}),
         ({"a_float": 16777217.0}, {"a_float": 16777216.0}),
         ({"some_bytes": b"\x00\xff"}, {"some_bytes": "AP8="}),
         ({"genre": 1}, {"genre": "novel"}),
@@ -80,6 +81,7 @@ def test_raw_json() -> None:
     assert '"raw_json":{"b":  1, "a": 2}' in written(
         message("Everything")(raw_json='{"b":  1,\n"a": 2}')
     )
+    assert '"raw_json":[1,  2, 3]' in written(message("Everything")(raw_json="[1,\r\n2,\r3]"))
     assert everything(raw_json="{")["raw_json"] == "{"
     assert everything(raw_text="{}")["raw_text"] == "{}"
 
