@@ -8,11 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import grpc
 import httpx
 import orjson
 import psutil
@@ -22,6 +25,9 @@ from bench.server import Server, Target, free_ports, rapport
 from rapport.cli import serve
 from rapport.common.settings import load
 from rapport.service.engine.runtime.providers import CUDA, ProviderError
+from rapport.v1.chat_pb2 import CreateChatCompletionRequest
+from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from rapport.v1.message_pb2 import ROLE_USER, ChatContent, ChatMessage
 from tests.conftest import MODEL
 
 STREAM = {
@@ -81,6 +87,41 @@ def test_running_streams_finish(started: Running) -> None:
         os.kill(server.pid, signal.SIGINT)
         assert "".join(pieces).endswith("data: [DONE]\n\n")
     assert server._process.wait(10) == 0
+
+
+def test_new_callers_are_refused_to_the_end(started: Running) -> None:
+    """While an answer over gRPC finishes, REST, which has nothing to do, answers with 503s."""
+    server, target = started
+    message = ChatMessage(role=ROLE_USER, content=ChatContent(text="Count."))
+    request = CreateChatCompletionRequest(
+        model=MODEL, messages=[message], max_tokens=400, ignore_eos=True
+    )
+    done = threading.Event()
+    with grpc.insecure_channel(str(target.grpc)) as channel, ThreadPoolExecutor() as pool:
+        stream = ChatServiceStub(channel).StreamChatCompletion(request)
+        next(stream)
+        os.kill(server.pid, signal.SIGTERM)
+        rest = pool.submit(list, stream)
+        rest.add_done_callback(lambda _: done.set())
+        statuses = refusals(f"{target.rest}/v1/models", done)
+        assert rest.result()[-1].usage.completion_tokens == 400
+    assert server._process.wait(20) == 0
+    assert statuses
+    assert set(statuses) == {503}
+
+
+def refusals(url: str, done: threading.Event) -> list[int]:
+    """The statuses of requests until `done`, from the first that is not served."""
+    statuses: list[int] = []
+    while not done.is_set():
+        try:
+            status = httpx.get(url, timeout=20).status_code
+        except httpx.TransportError:
+            assert done.wait(5), "the gateway has ended before the service"
+            break
+        if statuses or status != 200:
+            statuses.append(status)
+    return statuses
 
 
 def test_a_stream_that_outlasts_the_grace_is_told_of(

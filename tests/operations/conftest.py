@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 
 import grpc
@@ -106,18 +107,27 @@ def scrapes(server: Target, rest: Rest, certified: list[Metric]) -> tuple[Scrape
     return scrape(service), scrape(gateway), Scrape(samples)
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What a scrape says of a metric."""
+
+    type: str
+    labels: set[str]
+    help: str
+
+
 @pytest.fixture(scope="session")
 def families(
     server: Target, scrapes: tuple[Scrape, ...], certified: list[Metric]
-) -> dict[str, tuple[str, set[str]]]:
-    """Our metrics by their names as they are told: type, and labels."""
+) -> dict[str, Family]:
+    """Rapport's metrics by their names."""
     del scrapes
     urls = (server.service_metrics, server.gateway_metrics)
     texts = (httpx.get(str(url), trust_env=False).text for url in urls)
-    found: dict[str, tuple[str, set[str]]] = {}
+    found: dict[str, Family] = {}
     for family in (*chain(*map(text_string_to_metric_families, texts)), *certified):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         if name.startswith("rapport_"):
             labels = {label for sample in family.samples for label in sample.labels}
-            found[name] = (family.type, labels - {"le"})
+            found[name] = Family(family.type, labels - {"le"}, family.documentation)
     return found

@@ -18,6 +18,7 @@ from rapport.common.settings import load
 from rapport.gateway.config import GatewaySettings
 from rapport.service.config import ServiceSettings
 from rapport.service.rpc.grpc_status import KINDS
+from tests.operations.conftest import Family
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
@@ -38,7 +39,7 @@ KNOWN = {
     "code": {code.name for code in grpc.StatusCode},
     "reason": {kind.reason for kind in KINDS.values()},
 }
-ROW = re.compile(r"\| `(rapport_\w+)` \| (\w+) \|([^|]*)\|")
+ROW = re.compile(r"\| `(rapport_\w+)` \| (\w+) \|([^|]*)\| (.*) \|")
 
 
 def panels() -> Iterator[dict[str, Any]]:
@@ -135,19 +136,17 @@ def test_every_metric_is_shown_or_watched() -> None:
     }
 
 
-def test_table(scrapes: tuple[Scrape, ...], families: dict[str, tuple[str, set[str]]]) -> None:
-    """The table has each metric with its type and its labels, and no other."""
-    del scrapes
-    rows = {
-        name: (kind, set(re.findall(r"`(\w+)`", labels)))
-        for name, kind, labels in ROW.findall(METRICS)
-    }
+def test_table(families: dict[str, Family]) -> None:
+    """The table has each metric with its type, its labels and its help text, and no other."""
+    rows = {name: cells for name, *cells in ROW.findall(METRICS)}
     assert rows.keys() == families.keys()
     # Without keys those of keys have no series, and so no labels.
-    assert {name for name in rows if rows[name] != families[name]} == {
-        "rapport_key_requests_total",
-        "rapport_key_tokens_total",
-    }
+    keyed = {"rapport_key_requests_total", "rapport_key_tokens_total"}
+    for name, (kind, labels, description) in rows.items():
+        family = families[name]
+        assert kind == family.type
+        assert name in keyed or set(re.findall(r"`(\w+)`", labels)) == family.labels, name
+        assert description.startswith(family.help), name
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])

@@ -12,18 +12,18 @@ from rapport.common.tls import Reloaded
 
 
 class Certificates(Collector):
-    """Reads them when somebody asks, so that a new one is told of before anybody connects."""
+    """Reads the files at each scrape, so that a new certificate counts before anybody connects."""
 
     def __init__(self, prefix: str) -> None:
         self._name = f"{prefix}_certificate_expiry_timestamp_seconds"
         self._watched: list[tuple[str, Reloaded[Any]]] = []
 
     def add(self, setting: str, certificate: Reloaded[Any]) -> None:
-        """Tells of the certificate that a setting names, if the files have one."""
+        """Adds the certificate that a setting names, if the files have one."""
         self._watched.append((setting, certificate))
 
     def collect(self) -> Iterator[Metric]:
-        text = "When it expires, in Unix time."
+        text = "When a certificate expires, in Unix time."
         family = GaugeMetricFamily(self._name, text, labels=["setting"])
         for setting, certificate in self._watched:
             certificate.renew()
