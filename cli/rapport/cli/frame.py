@@ -11,7 +11,7 @@ from rich.text import Text
 from rapport.cli.scrape import Interval
 from rapport.common.telemetry.formatters import printable
 
-BAR = 24
+BAR_CHARS = 24
 QUANTILES = (0.5, 0.9, 0.99)
 
 
@@ -37,7 +37,7 @@ def heading(service: Interval) -> str:
 
 
 def service_rows(service: Interval) -> Iterator[tuple[str, ...]]:
-    """Names of rows and what stands in them."""
+    """The rows: a name and its cells."""
     now = service.now
     if not now.label("model_info", "model"):
         return
@@ -73,8 +73,8 @@ def memory_rows(service: Interval) -> Iterator[tuple[str, ...]]:
         held, budget = now.total(f"{metric}_bytes"), now.total(f"{metric}_budget_bytes")
         yield name, bar(held, budget), f"{size(held)} of {size(budget)}"
     hits = service.gain("prefix_hits_total")
-    asked = hits + service.gain("prefix_misses_total")
-    yield "prefix hits", percent(hits / asked if asked else None)
+    lookups = hits + service.gain("prefix_misses_total")
+    yield "prefix hits", percent(hits / lookups if lookups else None)
     accepted = service.share("accepted_draft_tokens_total", "draft_tokens_total")
     yield "drafts", f"{service.rate('draft_tokens_total'):.0f}/s", f"accepted {percent(accepted)}"
     yield "memory", size(now.total("process_resident_memory_bytes"))
@@ -117,5 +117,5 @@ def size(value: float) -> str:
 
 
 def bar(part: float, whole: float) -> str:
-    filled = round(BAR * min(part / whole, 1)) if whole else 0
-    return "█" * filled + "░" * (BAR - filled)
+    filled = round(BAR_CHARS * min(part / whole, 1)) if whole else 0
+    return "█" * filled + "░" * (BAR_CHARS - filled)

@@ -1,4 +1,4 @@
-"""What a process tells of itself in Prometheus' text format, and what happened between scrapes."""
+"""Scrapes of a process's metrics, and what changed between two of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.request import ProxyHandler, build_opener
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-TIMEOUT = 5.0
+TIMEOUT_S = 5.0
 PREFIX = "rapport_"
 
 
@@ -104,7 +104,7 @@ def scrape(url: str) -> Scrape:
         ValueError: what it answers are no metrics.
     """
     # Processes are neighbours, whatever proxy the environment names.
-    with build_opener(ProxyHandler({})).open(url, timeout=TIMEOUT) as response:
+    with build_opener(ProxyHandler({})).open(url, timeout=TIMEOUT_S) as response:
         text = response.read().decode()
     families = text_string_to_metric_families(text)
     return Scrape(tuple(sample for family in families for sample in family.samples))

@@ -63,14 +63,14 @@ class ServeSettings(GatewaySettings, ServiceSettings):
 
     @property
     def chosen(self) -> dict[str, str]:
-        """What is asked of the folder that is made for the CPU, if anything."""
-        usual = {"weights": "auto", "kv_type": "float", "float_prefill": "0B"}
-        asked = {
+        """The settings of a model for the CPU that are not the defaults."""
+        defaults = {"weights": "auto", "kv_type": "float", "float_prefill": "0B"}
+        values = {
             "weights": self.weights,
             "kv_type": self.kv_type,
             "float_prefill": self.float_prefill.human_readable(),
         }
-        return {name: value for name, value in asked.items() if value != usual[name]}
+        return {name: value for name, value in values.items() if value != defaults[name]}
 
     @model_validator(mode="after")
     def _serve_a_folder_as_it_is(self) -> Self:

@@ -1,4 +1,4 @@
-"""What service and gateway do alike as processes, beside their work."""
+"""What service and gateway have in common as processes."""
 
 from __future__ import annotations
 

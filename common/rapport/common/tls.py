@@ -22,7 +22,7 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 # How long before its expiry a certificate is warned of.
 EXPIRY_WARNING = timedelta(days=14)
 
-_Made = TypeVar("_Made")
+T = TypeVar("T")
 
 
 class CertificateError(Exception):
@@ -80,11 +80,11 @@ class TlsFiles:
         return context
 
     def stamps(self) -> tuple[object, ...]:
-        """What changes when a file does."""
+        """A value that changes when a file does."""
         return tuple(_stamp(path) for path in self.paths if path)
 
     def expiry(self) -> float | None:
-        """When the certificate expires, in Unix time; None without one, or if it cannot be told.
+        """When the certificate expires, in Unix time; None without one, or if it cannot be read.
 
         Raises:
             CertificateError: its file is missing.
@@ -155,10 +155,10 @@ def check_pair(cert: str, chain: Path | None, key: str, private: Path | None) ->
         raise ValueError(f"{missing} is needed along with {given}")
 
 
-class Reloaded(Generic[_Made]):
-    """What is made of files, made again when they have changed and can be used."""
+class Reloaded(Generic[T]):
+    """A value made from files, and made again when they have changed and can be used."""
 
-    def __init__(self, files: TlsFiles, make: Callable[[TlsFiles], _Made]) -> None:
+    def __init__(self, files: TlsFiles, make: Callable[[TlsFiles], T]) -> None:
         """Raises CertificateError if the files cannot be used."""
         self.files = files
         self._make = make
@@ -166,7 +166,7 @@ class Reloaded(Generic[_Made]):
         self._stamps = files.stamps()
         self._is_broken = False
         self.value, self.expiry = make(files), files.expiry()
-        """What was made, and when its certificate expires, as `TlsFiles.expiry` has it."""
+        """The value, and when its certificate expires, as `TlsFiles.expiry` has it."""
         files.warn_of_readers()
         self._warn_of_expiry()
 
@@ -193,11 +193,11 @@ class Reloaded(Generic[_Made]):
             return
         end, now = datetime.fromtimestamp(self.expiry, UTC), datetime.now(UTC)
         if end - now <= EXPIRY_WARNING:
-            told = "expires" if end > now else "has expired"
-            logger.warning("%s %s: %s", self.files.chain, told, end.isoformat())
+            verb = "expires" if end > now else "has expired"
+            logger.warning("%s %s: %s", self.files.chain, verb, end.isoformat())
 
     def _report(self, error: CertificateError) -> None:
-        """Logs that the files are broken once, not for each of their states."""
+        """Logs once that the files are broken, not at each change."""
         if not self._is_broken:
             logger.warning("the certificate from before stays in use: %s", error)
         self._is_broken = True

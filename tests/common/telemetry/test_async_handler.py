@@ -89,7 +89,7 @@ def test_lines_of_two_processes_are_not_mixed(pipe: Pipe) -> None:
 
 def test_flush_waits_a_bounded_time(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """With lines that nobody reads, the end of the process is not put off for long."""
-    monkeypatch.setattr(outlet, "FLUSH", 0.01)
+    monkeypatch.setattr(outlet, "FLUSH_TIMEOUT_S", 0.01)
     handler = pipe.outlet()
     for _ in range(100):
         handler.emit(record(LINE))

@@ -10,9 +10,9 @@ from collections import deque
 
 MAX_WAITING_BYTES = 4 << 20
 """Size of the lines that may wait for a reader; further lines are dropped and counted."""
-FLUSH = 1.0
-"""Seconds that lines get to leave when the process ends."""
-PAUSE = 0.05
+FLUSH_TIMEOUT_S = 1.0
+"""How long the last lines are waited for when the process ends."""
+RETRY_S = 0.05
 """Seconds between two tries where the descriptor does not block."""
 
 
@@ -47,9 +47,9 @@ class AsyncHandler(logging.Handler):
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Waits until all is written, or for `FLUSH` seconds."""
+        """Waits until all is written, or for `FLUSH_TIMEOUT_S` seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting, FLUSH)
+            self._changed.wait_for(lambda: not self._waiting, FLUSH_TIMEOUT_S)
 
     def _write_on(self) -> None:
         while True:
@@ -79,6 +79,6 @@ class AsyncHandler(logging.Handler):
             try:
                 left = left[os.write(self._descriptor, left) :]
             except BlockingIOError:
-                time.sleep(PAUSE)
+                time.sleep(RETRY_S)
             except OSError:
                 return  # nobody will ever read them

@@ -67,7 +67,10 @@ def printable(text: str) -> str:
 
 
 def exception_of(record: logging.LogRecord, *, content: bool) -> str:
-    """The exceptions of a record, causes first; what they say only as far as it may be told."""
+    """The exceptions of a record, causes first.
+
+    Without `content`, messages that may quote a request are left out.
+    """
     error = record.exc_info[1] if record.exc_info else None
     if error is None:
         return ""
@@ -86,9 +89,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _discreet(error: BaseException) -> str:
     kind = type(error)
-    tells = isinstance(error, SAFE_ERRORS) or kind.__module__.startswith(RUNTIME)
+    is_safe = isinstance(error, SAFE_ERRORS) or kind.__module__.startswith(RUNTIME)
     frames = "".join(traceback.format_tb(error.__traceback__))
-    return f"{frames}{kind.__module__}.{kind.__qualname__}{f': {error}' if tells else ''}"
+    return f"{frames}{kind.__module__}.{kind.__qualname__}{f': {error}' if is_safe else ''}"
 
 
 def _encoded(line: dict[str, Any]) -> str:

@@ -19,9 +19,9 @@ logger = logging.getLogger("rapport.process")
 def set_up(settings: Settings) -> None:
     """Logs from now on, warnings and what nobody catches included."""
     lines = JsonFormatter if settings.log_format == "json" else TextFormatter
-    outlet = AsyncHandler(STDERR)
-    outlet.setFormatter(lines(content=settings.log_content))
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[outlet])
+    handler = AsyncHandler(STDERR)
+    handler.setFormatter(lines(content=settings.log_content))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     logging.captureWarnings(capture=True)
     if not settings.log_content:
         logging.getLogger("asyncio").addFilter(without_state)
@@ -37,15 +37,15 @@ def without_state(record: logging.LogRecord) -> bool:
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    # It ends the process and is of no request, so what it says is told.
+    # It ends the process and is of no request, so its message is logged.
     logger.critical("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
 
 
-def _uncaught_in_thread(told: threading.ExceptHookArgs) -> None:
-    name = told.thread.name if told.thread else "unknown"
-    error = told.exc_value or told.exc_type()
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    name = args.thread.name if args.thread else "unknown"
+    error = args.exc_value or args.exc_type()
     logger.critical("the thread %s died", name, exc_info=error)
 
 
-def _unraisable(told: sys.UnraisableHookArgs) -> None:
-    logger.error("an error in a %s was ignored", type(told.object), exc_info=told.exc_value)
+def _unraisable(args: sys.UnraisableHookArgs) -> None:
+    logger.error("an error in a %s was ignored", type(args.object), exc_info=args.exc_value)

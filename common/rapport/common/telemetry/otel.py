@@ -94,15 +94,15 @@ class OtelTracer:
 
 
 def _check_protocol() -> None:
-    asked = next(filter(None, map(os.environ.get, PROTOCOL_VARIABLES)), PROTOCOL)
-    if asked != PROTOCOL:
-        raise TracesError(f"traces leave over {PROTOCOL} only, not over {asked}")
+    protocol = next(filter(None, map(os.environ.get, PROTOCOL_VARIABLES)), PROTOCOL)
+    if protocol != PROTOCOL:
+        raise TracesError(f"traces leave over {PROTOCOL} only, not over {protocol}")
 
 
 def _resource(process: str) -> Resource:
-    ours = {"service.name": process, "service.version": version("rapport-server")}
-    # The OTEL_* variables go over what is said here.
-    return Resource.create(ours).merge(OTELResourceDetector().detect())
+    defaults = {"service.name": process, "service.version": version("rapport-server")}
+    # The OTEL_* variables take precedence.
+    return Resource.create(defaults).merge(OTELResourceDetector().detect())
 
 
 def _url(endpoint: str | None) -> str | None:
