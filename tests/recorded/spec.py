@@ -97,6 +97,7 @@ KEY_FILE: dict[str, Json] = {
     "prompts": {"prompt_tokens_per_minute": 20},
     "users": {"user_requests_per_minute": 1},
     "bound": {"models": ["other"]},
+    "admin": {"admin": True},
     "free": {"models": ["tiny"]},
     "disabled": {"disabled": True},
 }

@@ -117,7 +117,7 @@ async def test_too_many_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
     rpc: Any = SimpleNamespace(read=asyncio.Event().wait)
     reader = MessageReader(60, max_incomplete=2)
     first, second, third = (asyncio.create_task(reader.read(rpc)) for _ in range(3))
-    with pytest.raises(RequestMissingError):
+    with pytest.raises(RequestMissingError, match="Too many requests are incomplete"):
         await first
     assert not second.done()
     assert not third.done()

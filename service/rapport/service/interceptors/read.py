@@ -36,6 +36,7 @@ class MessageReader:
         self._timeout_s = timeout_s
         self._max_incomplete = max_incomplete
         self._began_at: dict[asyncio.Timeout, float] = {}
+        self._given_up: set[asyncio.Timeout] = set()
 
     async def read(self, rpc: GrpcContext) -> Any:
         """The bytes of the next message, or EOF.
@@ -43,26 +44,30 @@ class MessageReader:
         Raises:
             RequestMissingError: it did not come in time.
         """
-        loop = asyncio.get_running_loop()
-        began_at = loop.time()
+        began_at = asyncio.get_running_loop().time()
+        until = asyncio.timeout(self._timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s) as timeout:
-                self._began_at[timeout] = began_at
+            async with until:
+                self._began_at[until] = began_at
                 self._give_up_oldest(began_at)
                 try:
                     return await rpc.read()
                 finally:
-                    del self._began_at[timeout]
+                    del self._began_at[until]
         except TimeoutError:
-            seconds = min(loop.time() - began_at, self._timeout_s)
-            text = f"The request did not come within {seconds:.3g} s"
+            text = f"The request did not come within {self._timeout_s:g} s"
+            if until in self._given_up:
+                text = "Too many requests are incomplete"
             raise RequestMissingError(text) from None
+        finally:
+            self._given_up.discard(until)
 
     def _give_up_oldest(self, now: float) -> None:
         if self._max_incomplete is None or len(self._began_at) <= self._max_incomplete:
             return
         oldest, began_at = next(iter(self._began_at.items()))
         if now - began_at > MIN_WAIT_S and not oldest.expired():
+            self._given_up.add(oldest)
             oldest.reschedule(now)
 
 
