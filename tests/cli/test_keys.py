@@ -93,7 +93,7 @@ def test_remove(run: Run, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["add", "one"], "there is a key one in "),
         (["remove", "two"], "there is no key two in "),
@@ -103,15 +103,15 @@ def test_remove(run: Run, path: Path) -> None:
     ],
 )
 def test_what_cannot_be_done_is_one_line(
-    run: Run, path: Path, arguments: list[str], told: str
+    run: Run, path: Path, arguments: list[str], message: str
 ) -> None:
-    """Each mistake is told in one line, and changes nothing."""
+    """Each mistake is reported in one line, and changes nothing."""
     run("add", "one")
     before = path.read_bytes()
     status, written, errors = run(*arguments)
     assert (status, written) == (1, "")
     assert errors.startswith("rapport keys: ")
-    assert told in errors
+    assert message in errors
     assert len(errors.splitlines()) == 1
     assert path.read_bytes() == before
 
@@ -124,7 +124,7 @@ def test_names_are_simple(run: Run, name: str) -> None:
 
 
 def test_without_a_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no file is named, the way to name one is told."""
+    """Where no file is named, the error says how to name one."""
     monkeypatch.delenv("RAPPORT_API_KEYS_FILE")
     status, _, errors = run("list")
     assert status == 1

@@ -41,7 +41,7 @@ def test_rates() -> None:
 
 
 def test_restart() -> None:
-    """Of a process that was started again all counts since then are told, and nothing negative."""
+    """Of a process that was started again all counts since then are shown, and nothing negative."""
     before, after = Process(1000), Process(2000)
     before.counter.labels("a").inc(100)
     after.counter.labels("a").inc(3)

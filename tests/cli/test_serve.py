@@ -73,7 +73,7 @@ def test_one_signal_ends_both_parts_at_once(started: Running, number: signal.Sig
     server, _ = started
     family = parts(server)
     os.kill(server.pid, number)
-    assert server._process.wait(5) == 0
+    assert server._process.wait(30) == 0  # half of the grace
     assert gone(family, 0.5)
 
 
@@ -86,7 +86,7 @@ def test_running_streams_finish(started: Running) -> None:
         next(pieces)
         os.kill(server.pid, signal.SIGINT)
         assert "".join(pieces).endswith("data: [DONE]\n\n")
-    assert server._process.wait(10) == 0
+    assert server._process.wait(30) == 0
 
 
 def test_new_callers_are_refused_to_the_end(started: Running) -> None:
@@ -124,7 +124,7 @@ def refusals(url: str, done: threading.Event) -> list[int]:
     return statuses
 
 
-def test_a_stream_that_outlasts_the_grace_is_told_of(
+def test_a_stream_that_outlasts_the_grace_gets_an_error(
     cpu_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the end of the grace a stream gets an error that says why, through both parts."""
@@ -142,7 +142,7 @@ def test_a_stream_that_outlasts_the_grace_is_told_of(
         last = "".join(texts).split("\n\n")[-2]
         assert '"code":"UNAVAILABLE"' in last
         assert "the server is shutting down" in last
-        assert server._process.wait(5) == 0
+        assert server._process.wait(30) == 0
 
 
 def test_a_second_signal_ends_what_runs(started: Running) -> None:
@@ -157,7 +157,7 @@ def test_a_second_signal_ends_what_runs(started: Running) -> None:
         os.kill(server.pid, signal.SIGINT)
         time.sleep(0.3)
         os.kill(server.pid, signal.SIGINT)
-        assert server._process.wait(5) == 128 + signal.SIGINT
+        assert server._process.wait(30) == 128 + signal.SIGINT
         assert gone(family, 1)
 
 
@@ -172,7 +172,7 @@ def until_healthy(target: Target) -> None:
 
 
 def test_a_killed_part_is_back(started: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A part that is killed starts again beside the other, which need not, and that is told.
+    """A part that is killed starts again beside the other, which need not, and the log says so.
 
     SIGUSR1 is passed on: each part shows its stacks, and runs on.
     """
@@ -190,7 +190,7 @@ def test_a_killed_part_is_back(started: Running, monkeypatch: pytest.MonkeyPatch
     gateway.wait(5)
     until_healthy(target)
     os.kill(server.pid, signal.SIGTERM)
-    assert server._process.wait(10) == 0
+    assert server._process.wait(30) == 0
     monkeypatch.setattr("bench.server.LOG_LINES", 10_000)
     log = server._log_tail()
     assert log.index('service/__main__.py", line') < log.index('gateway/__main__.py", line')
@@ -224,7 +224,7 @@ def test_a_port_that_is_taken_ends_the_start(cpu_folder: Path, name: str) -> Non
     assert "Traceback" not in said
 
 
-def test_told_to_stop_while_importing(tmp_path: Path) -> None:
+def test_a_signal_while_importing(tmp_path: Path) -> None:
     """SIGTERM ends an import that waits for the package index, and leaves nothing behind."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
@@ -389,6 +389,6 @@ def test_what_cannot_be_served_is_one_clear_line(
     monkeypatch.setattr("rapport.cli.serve.set_up", lambda _: None)
     assert serve.main(flags) == status
     lines = capfd.readouterr().err.splitlines()
-    told = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert (len(lines), len(told)) == ((1, 0) if status == 2 else (0, 1))
+    logged = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert (len(lines), len(logged)) == ((1, 0) if status == 2 else (0, 1))
     assert all(line.startswith("rapport serve: ") for line in lines)

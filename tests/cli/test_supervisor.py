@@ -259,7 +259,7 @@ def test_a_part_that_loads_is_given_its_time(
 
 
 def test_parts_exit_in_order(part: MakePart, tmp_path: Path) -> None:
-    """All are told to stop at once; the last answers until the first has drained."""
+    """All get the signal at once; the last answers until the first has drained."""
     drained = tmp_path / "drained"
     first, last = part("first", DRAINS, str(drained)), part("last", STAYS_BEHIND)
     supervision = Supervision(first, last)

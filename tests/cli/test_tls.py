@@ -108,16 +108,16 @@ def test_chat_that_is_not_let_in(secure: Secure) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--cert", "a.pem"], "--key is needed along with --cert"),
         (["--ca", "/nowhere"], "/nowhere: No such file or directory"),
     ],
 )
-def test_chat_with_wrong_files(flags: list[str], told: str) -> None:
-    """Files that cannot be used are told in one line, with status 2."""
+def test_chat_with_wrong_files(flags: list[str], message: str) -> None:
+    """Files that cannot be used are reported in one line, with status 2."""
     done = chat(*flags)
-    assert (done.returncode, done.stderr) == (2, f"rapport chat: {told}\n")
+    assert (done.returncode, done.stderr) == (2, f"rapport chat: {message}\n")
 
 
 @pytest.mark.parametrize("part", ["grpc", "http"])

@@ -83,7 +83,7 @@ def test_without_a_gateway(server: Target) -> None:
 
 
 def test_nothing_there() -> None:
-    """A service that does not answer is told in one line, with status 1."""
+    """A service that does not answer is reported in one line, with status 1."""
     (port,) = free_ports(1)
     seen = ran("--once", "--url", f"http://127.0.0.1:{port}/metrics")
     assert (seen.returncode, seen.stdout) == (1, "")

@@ -18,7 +18,7 @@ def certificates() -> Certificates:
     return Certificates("rapport_part")
 
 
-def told(certificates: Certificates, setting: str) -> float | None:
+def expiry(certificates: Certificates, setting: str) -> float | None:
     registry = CollectorRegistry()
     registry.register(certificates)
     name = "rapport_part_certificate_expiry_timestamp_seconds"
@@ -29,25 +29,25 @@ def test_each_by_its_setting(ca: Authority, certificates: Certificates) -> None:
     """A process tells of all its certificates, in Unix time."""
     for setting, end in (("one", SOON), ("two", LATER)):
         certificates.add(setting, Reloaded(ca.issue(setting, end=end), TlsFiles.read))
-    assert told(certificates, "one") == SOON.timestamp()
-    assert told(certificates, "two") == LATER.timestamp()
+    assert expiry(certificates, "one") == SOON.timestamp()
+    assert expiry(certificates, "two") == LATER.timestamp()
 
 
 def test_cas_alone(ca: Authority, certificates: Certificates) -> None:
     """Who only trusts others has no certificate that could expire."""
     certificates.add("one", Reloaded(TlsFiles(ca=ca.path), TlsFiles.read))
-    assert told(certificates, "one") is None
+    assert expiry(certificates, "one") is None
 
 
 def test_renewed(ca: Authority, certificates: Certificates) -> None:
-    """A new certificate is told of though nobody has connected; a broken one leaves the old."""
+    """A new certificate counts though nobody has connected; a broken one leaves the old."""
     files = ca.issue("one", end=SOON)
     certificates.add("one", Reloaded(files, TlsFiles.read))
     ca.issue("one", end=LATER)
-    assert told(certificates, "one") == LATER.timestamp()
+    assert expiry(certificates, "one") == LATER.timestamp()
     assert files.key
     files.key.write_text("")
-    assert told(certificates, "one") == LATER.timestamp()
+    assert expiry(certificates, "one") == LATER.timestamp()
 
 
 def test_scrapes_at_once_renew_once(
@@ -58,6 +58,6 @@ def test_scrapes_at_once_renew_once(
     certificates.add("one", Reloaded(ca.issue("one", end=SOON), TlsFiles.read))
     ca.issue("one", end=LATER)
     with ThreadPoolExecutor(8) as pool:
-        seen = set(pool.map(lambda _: told(certificates, "one"), range(40)))
+        seen = set(pool.map(lambda _: expiry(certificates, "one"), range(40)))
     assert seen == {LATER.timestamp()}
     assert caplog.text.count("has changed and is in use") == 1

@@ -140,7 +140,7 @@ def test_who_leaves_in_the_middle_is_no_fault(
 def test_a_port_that_is_taken(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told, and the port stays with who has it."""
+    """The log says so, and the port stays with who has it."""
     with opening(registry, "127.0.0.1") as first:
         port = int(first.server_address[1])
         assert opened(registry, "127.0.0.1", port) is None
@@ -148,7 +148,7 @@ def test_a_port_that_is_taken(
 
 
 def test_a_host_that_is_none(registry: CollectorRegistry, caplog: pytest.LogCaptureFixture) -> None:
-    """A name that leads nowhere is told."""
+    """A name that leads nowhere is in the log."""
     assert opened(registry, "no.such.host.invalid", 0) is None
     assert "no.such.host.invalid:0 cannot be listened on" in caplog.text
 
@@ -178,7 +178,7 @@ def test_not_wanted(registry: CollectorRegistry, caplog: pytest.LogCaptureFixtur
 
 
 def test_every_process_tells_of_itself() -> None:
-    """Memory, CPU and files are told, with part and version."""
+    """Memory, CPU and files are metrics, with part and version."""
     registry = new_registry("gateway")
     assert registry.get_sample_value("process_resident_memory_bytes")
     assert registry.get_sample_value("process_open_fds")
