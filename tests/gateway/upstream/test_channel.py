@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -189,3 +190,21 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         Upstream(
             GatewaySettings(upstream_ca=tmp_path / "nowhere"), GatewayMetrics().follow, FIREWORKS
         )
+
+
+@pytest.mark.parametrize(
+    ("settings", "lines"),
+    [
+        ({"api_keys": "k"}, 1),
+        ({"api_keys": "k", "upstream": "dns:///localhost:1"}, 1),
+        ({"api_keys": "k", "grpc_socket": "/run/grpc"}, 0),
+        ({"api_keys": "k", "upstream_tls": True}, 0),
+        ({}, 0),
+    ],
+)
+def test_keys_over_a_port(
+    settings: dict[str, Any], lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another program could take the port and be sent the keys, which the log says once."""
+    Channels(GatewaySettings(**settings))
+    assert caplog.text.count("gets callers' keys; set grpc_socket or upstream_ca") == lines
