@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+import socket
+from contextlib import ExitStack
+
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from rapport.common.metrics.certificates import Certificates
 from rapport.common.settings import load
@@ -9,8 +14,13 @@ from rapport.service.config import ServiceSettings
 from rapport.service.lifecycle import Lifecycle
 from rapport.service.server import PortTakenError, build_server, listen
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from tests.fuzz import http2
 from tests.service.fakes import ScriptedEngine, ends
-from tests.service.requests import chat
+from tests.service.requests import chat, health
+
+MAX_CONNECTIONS = 5
+# For a new connection on the busiest machine.
+SOON_S = 30
 
 
 async def test_port_in_use(address: str, lifecycle: Lifecycle) -> None:
@@ -27,6 +37,33 @@ async def test_metadata_beyond_grpcs_usual_limit(
     engine.script = [ends(0)]
     call = ChatServiceStub(channel).CreateChatCompletion
     await call(chat("Hi"), metadata=[("x-long", "x" * 60_000)])
+
+
+class TestConnections:
+    @pytest.fixture(autouse=True)
+    def limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("rapport.service.server.max_connections", lambda: MAX_CONNECTIONS)
+
+    async def test_too_many(self, address: str, engine: ScriptedEngine) -> None:
+        """Connections over the limit are closed at once; when others close there is room again."""
+        del engine
+        with ExitStack() as opened:
+            peers = [opened.enter_context(http2.connect(address)) for _ in range(MAX_CONNECTIONS)]
+            for peer in peers:
+                peer.sendall(http2.OPENING)
+                assert await asyncio.to_thread(peer.recv, 1)
+            extra = opened.enter_context(http2.connect(address))
+            assert await asyncio.to_thread(is_closed, extra)
+        async with grpc.aio.insecure_channel(address) as channel:
+            await asyncio.wait_for(channel.channel_ready(), SOON_S)
+            assert await health(channel) == HealthCheckResponse.SERVING
+
+
+def is_closed(peer: socket.socket) -> bool:
+    try:
+        return not peer.recv(1)
+    except ConnectionResetError:
+        return True
 
 
 class TestLargeLimit:

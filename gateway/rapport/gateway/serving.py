@@ -9,12 +9,12 @@ import sys
 if sys.platform != "win32":
     import uvloop
 
+from rapport.common.fd_limit import max_connections
 from rapport.common.settings import warn_of_plain_keys
 from rapport.common.tls import Reloaded, TlsFiles
 from rapport.gateway.app import Gateway
 from rapport.gateway.config import GatewaySettings
 from rapport.gateway.http1.connection import ConnectionOptions
-from rapport.gateway.http1.fd_limit import max_connections
 from rapport.gateway.http1.server import Server
 from rapport.gateway.tls import server_context
 

@@ -10,6 +10,7 @@ from grpc_channelz.v1.channelz import add_channelz_servicer
 from grpc_health.v1 import health, health_pb2_grpc
 
 from rapport.common.fair_threads import FairThreads
+from rapport.common.fd_limit import max_connections
 from rapport.common.metrics.certificates import Certificates
 from rapport.common.settings import warn_of_plain_keys
 from rapport.service.config import ServiceSettings
@@ -155,6 +156,9 @@ def _add_port(
 
 def _transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[str, int]]:
     return [
+        # Of each address; the gateway's socket is one. More are closed at once: they must not take
+        # the files that the process needs to read keys and to answer scrapes.
+        ("grpc.max_allowed_incoming_connections", max_connections()),
         # Per connection. It is more than are served at once, so that the excess is refused with a
         # status. It is bounded, so that streams which are reset at once cannot hold up others.
         ("grpc.max_concurrent_streams", max_streams),

@@ -8,7 +8,7 @@ from asyncio import create_subprocess_exec, wait_for
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
-from rapport.gateway.http1.fd_limit import RESERVED_FILES
+from rapport.common.fd_limit import RESERVED_FILES
 
 ROOT = Path(__file__).parents[3]
 LIMIT = 128
