@@ -9,6 +9,7 @@ from bench.server import host_and_port
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, CONTINUATION = 0, 1, 3, 4, 9
 END_STREAM, END_HEADERS = 1, 4
+INITIAL_WINDOW_SIZE = 4
 CHAT = "/rapport.v1.ChatService/CreateChatCompletion"
 
 
@@ -18,8 +19,12 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 OPENING = PREFACE + frame(SETTINGS, 0, 0)
-# INITIAL_WINDOW_SIZE is 0: no byte of any answer is read.
-UNREAD_OPENING = PREFACE + frame(SETTINGS, 0, 0, b"\0\4\0\0\0\0")
+
+
+def opening(window_bytes: int) -> bytes:
+    """The preface, and settings with the window of each stream; 0: no byte of answers is read."""
+    setting = INITIAL_WINDOW_SIZE.to_bytes(2, "big") + window_bytes.to_bytes(4, "big")
+    return PREFACE + frame(SETTINGS, 0, 0, setting)
 
 
 def header(name: str, value: str) -> bytes:

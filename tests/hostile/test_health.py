@@ -49,7 +49,7 @@ def unread_watches(address: str) -> Iterator[list[socket.socket]]:
     with ExitStack() as opened:
         peers = [opened.enter_context(http2.connect(address)) for _ in range(CONNECTIONS)]
         for peer in peers:
-            peer.sendall(http2.UNREAD_OPENING + calls)
+            peer.sendall(http2.opening(0) + calls)
             assert http2.HEADERS in kinds(peer)  # the calls have begun
         yield peers
 
@@ -104,7 +104,8 @@ def test_loading(start: Start, probed: Any) -> None:
 
 def test_signal(ready: Ready, probed: Any) -> None:
     """At a signal the health fails, running answers finish and the process ends."""
-    service, address = ready("--drain-delay", "0.5")
+    flags = ("--drain-delay", "0.5", "--shutdown-grace", "60", "--reader-timeout", "0.2")
+    service, address = ready(*flags)
     probe = probed(address)
     with unread_watches(address), grpc.insecure_channel(address) as channel:
         request = chat(max_tokens=60, ignore_eos=True)

@@ -12,7 +12,7 @@ from rapport.service.server import MAX_REFLECTIONS_PER_CONNECTION
 from tests.fuzz import http2
 from tests.hostile.attacked import Attacked
 from tests.hostile.attacks.connections import connections
-from tests.hostile.attacks.rpcs import DESCRIBE, REFLECTION, begin, opening
+from tests.hostile.attacks.rpcs import DESCRIBE, REFLECTION, begin
 
 CLIENTS = 4
 STREAMS = 2 * MAX_REFLECTIONS_PER_CONNECTION
@@ -32,7 +32,7 @@ def flood(opened: socket.socket) -> None:
     grow = http2.frame(WINDOW_UPDATE, 0, 0, WINDOW_BYTES.to_bytes(4, "big"))
     with suppress(OSError):
         opened.sendall(
-            opening(WINDOW_BYTES) + grow + b"".join(begin(n, REFLECTION) for n in numbers)
+            http2.opening(WINDOW_BYTES) + grow + b"".join(begin(n, REFLECTION) for n in numbers)
         )
         for piece in pieces:
             opened.sendall(b"".join(http2.frame(http2.DATA, 0, n, piece) for n in numbers))

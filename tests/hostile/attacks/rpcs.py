@@ -16,7 +16,6 @@ STREAM_CHAT = "/rapport.v1.ChatService/StreamChatCompletion"
 CREATE_CHAT = http2.CHAT
 WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
-INITIAL_WINDOW_SIZE = 4
 WINDOW_UPDATE = 8
 ONE = (1).to_bytes(4, "big")
 CANCEL = (8).to_bytes(4, "big")
@@ -25,12 +24,6 @@ DEFAULT_WINDOW_BYTES = 65_535
 JUNK_S = 0.2
 # ServerReflectionRequest{file_containing_symbol: "rapport.v1.ChatService"}
 DESCRIBE = b"\x22\x16rapport.v1.ChatService"
-
-
-def opening(window_bytes: int) -> bytes:
-    """The preface, and settings with the window of each stream."""
-    setting = INITIAL_WINDOW_SIZE.to_bytes(2, "big") + window_bytes.to_bytes(4, "big")
-    return http2.PREFACE + frame(http2.SETTINGS, 0, 0, setting)
 
 
 def begin(stream: int, path: str, key: str = "") -> bytes:
@@ -61,7 +54,7 @@ def unread_calls(
     else:
         sent = [http2.request(stream, path, payload, **credentials(key)) for stream in streams]
     with connections(grpc, clients, narrow=True) as opened:
-        send_all(opened, opening(window_bytes) + b"".join(sent))
+        send_all(opened, http2.opening(window_bytes) + b"".join(sent))
         time.sleep(seconds)
 
 
@@ -87,7 +80,7 @@ def resets(grpc: str, key: str, *, count: int, path: str = CREATE_CHAT) -> None:
     streams = range(1, 2 * count, 2)
     sent = [begin(stream, path, key) + frame(RST_STREAM, 0, stream, CANCEL) for stream in streams]
     with connections(grpc, 1) as opened:
-        send_all(opened, opening(DEFAULT_WINDOW_BYTES) + b"".join(sent))
+        send_all(opened, http2.opening(DEFAULT_WINDOW_BYTES) + b"".join(sent))
 
 
 def reflect(grpc: str, *, clients: int, count: int, seconds: float) -> None:
@@ -97,7 +90,7 @@ def reflect(grpc: str, *, clients: int, count: int, seconds: float) -> None:
     data = b"".join(frame(DATA, 0, 1, piece) for piece in pieces)
     until = time.monotonic() + seconds
     with connections(grpc, clients) as opened:
-        send_all(opened, opening(1 << 30) + begin(1, REFLECTION))
+        send_all(opened, http2.opening(1 << 30) + begin(1, REFLECTION))
         for client in opened:
             client.settimeout(0.2)
             with suppress(OSError):
@@ -118,7 +111,7 @@ def trickle(grpc: str, key: str, *, calls: int, seconds: float) -> None:
     updates = b"".join(frame(WINDOW_UPDATE, 0, stream, ONE) for stream in streams)
     until = time.monotonic() + seconds
     with connections(grpc, 1) as opened:
-        send_all(opened, opening(0) + begun)
+        send_all(opened, http2.opening(0) + begun)
         for client in opened:
             client.settimeout(0.01)
         while time.monotonic() < until:
@@ -134,5 +127,5 @@ def junk_messages(grpc: str, path: str, *, calls: int, seed: int) -> None:
     streams = range(1, 2 * calls, 2)
     data = b"".join(http2.request(stream, path, source.randbytes(50)) for stream in streams)
     with connections(grpc, 1) as opened:
-        send_all(opened, opening(DEFAULT_WINDOW_BYTES) + data)
+        send_all(opened, http2.opening(DEFAULT_WINDOW_BYTES) + data)
         time.sleep(JUNK_S)

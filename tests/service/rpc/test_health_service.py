@@ -99,7 +99,7 @@ class TestWatch:
     ) -> None:
         """A caller that does not read delays neither the change nor those who hear of it."""
         with http2.connect(address) as stuck:
-            stuck.sendall(http2.UNREAD_OPENING + http2.request(1, WATCH))
+            stuck.sendall(http2.opening(0) + http2.request(1, WATCH))
             watch = watched(stub)
             assert (await watch.read()).status == NOT_SERVING
             lifecycle.start_serving(served(ScriptedEngine()))
@@ -114,7 +114,7 @@ class TestWatch:
         watch = watched(stub)
         await watch.read()
         with http2.connect(address) as stuck:
-            stuck.sendall(http2.UNREAD_OPENING + http2.request(1, WATCH))
+            stuck.sendall(http2.opening(0) + http2.request(1, WATCH))
             async with asyncio.timeout(30):
                 while "is aborted: the client read nothing" not in caplog.text:  # noqa: ASYNC110 - a log has no event
                     await asyncio.sleep(0.01)

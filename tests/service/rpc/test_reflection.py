@@ -184,7 +184,7 @@ class TestBounds:
         """A caller that reads nothing is given up."""
         asked = Request(list_services="").SerializeToString()
         with http2.connect(address) as stuck:
-            stuck.sendall(http2.UNREAD_OPENING + http2.request(1, f"/{V1}/{METHOD}", asked))
+            stuck.sendall(http2.opening(0) + http2.request(1, f"/{V1}/{METHOD}", asked))
             async with asyncio.timeout(30):
                 while "is aborted: the client read nothing" not in caplog.text:  # noqa: ASYNC110 - a log has no event
                     await asyncio.sleep(0.01)
