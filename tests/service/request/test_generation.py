@@ -16,6 +16,7 @@ from rapport.service.request.generation import (
     build_generation_request,
     compile_grammar,
     fit_max_tokens,
+    key_of_tools,
     tokenize_request,
 )
 from rapport.service.request.parse import ChatRequest, parse_chat_request
@@ -160,7 +161,7 @@ def use(**how: Any) -> ToolPolicy:
 
 async def source(tools: ToolPolicy, formats: Any = None, **fields: Any) -> str | None:
     request = replace(parsed(**fields), tools=tools)
-    grammar = await compile_grammar(request, formats or Uncompiled(), "")
+    grammar = await compile_grammar(request, key_of_tools(tools), formats or Uncompiled(), "")
     return None if grammar is None else grammar.source
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 
 from rapport.common.fair_threads import Steps
 from rapport.service.engine.request import ANONYMOUS, GenerationRequest, Tenant
@@ -13,6 +14,7 @@ from rapport.service.lifecycle import ServedModel
 from rapport.service.request.parse import ChatRequest, MaxTokens
 from rapport.service.structured_output.compiler import FormatCompiler
 from rapport.service.tools.grammar import tool_call_grammar
+from rapport.service.tools.tool_choice import ToolPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +87,17 @@ def fit_max_tokens(
     return max_tokens
 
 
+def key_of_tools(tools: ToolPolicy) -> bytes:
+    """A key for the grammar of tools. It takes a good part of a second for some megabytes."""
+    return sha256(f"{tools}".encode()).digest()
+
+
 async def compile_grammar(
-    request: ChatRequest, compiler: FormatCompiler, caller: str
+    request: ChatRequest, key: bytes, compiler: FormatCompiler, caller: str
 ) -> Grammar | None:
     """The grammar of calls if there are tools, else that of the format; None for free text.
 
-    Callers take turns, each identified by its API key.
+    Callers take turns, each identified by its API key. `key` is that of the request's tools.
 
     Raises:
         InvalidRequestError: a schema or a format cannot be enforced.
@@ -99,7 +106,7 @@ async def compile_grammar(
     tools = request.tools
     if not tools.functions:
         return await compiler.compile_format(request.response_format, caller)
-    exact, loose = f"{tools}".encode(), f"loose {tools}".encode()
+    exact, loose = b"exact " + key, b"loose " + key
     # The loose one is compiled only where the exact one cannot be.
     if known := compiler.recall(loose):
         return known

@@ -89,8 +89,9 @@ def _message_size_violations(messages: Sequence[ChatMessage]) -> Violations:
     pieces = 0
     for index, message in enumerate(messages[: MESSAGES.max_items]):
         parts, calls = len(message.content.parts.items), len(message.tool_calls)
-        yield from check_max_items(f"messages[{index}].content", parts, PARTS)
-        yield from check_max_items(f"messages[{index}].tool_calls", calls, TOOL_CALLS)
+        if parts or calls:
+            yield from check_max_items(f"messages[{index}].content", parts, PARTS)
+            yield from check_max_items(f"messages[{index}].tool_calls", calls, TOOL_CALLS)
         pieces += parts + calls
     if pieces > MAX_PIECES:
         text = f"Messages should have at most {MAX_PIECES} parts and tool calls together"

@@ -18,6 +18,7 @@ from rapport.service.request.generation import (
     RequestTokens,
     build_generation_request,
     compile_grammar,
+    key_of_tools,
     tokenize_request,
 )
 from rapport.service.request.limits import check_sizes
@@ -105,14 +106,15 @@ class ChatService(ChatServiceServicer):
         served = self._lifecycle.served
         read = self._read(request, served, streaming=streaming)
         with served.engine.reserve_place(context.tenant):
-            chat, tokens = await self._threads.run_steps(context.caller, read)
-            grammar = await compile_grammar(chat, served.formats, context.caller)
+            chat, tokens, key = await self._threads.run_steps(context.caller, read)
+            grammar = await compile_grammar(chat, key, served.formats, context.caller)
         prepared = build_generation_request(chat, tokens, grammar, self._defaults, context.tenant)
         return prepared, response_builder(chat, prepared, served.engine.vocabulary, context)
 
     def _read(
         self, request: CreateChatCompletionRequest, served: ServedModel, *, streaming: bool
-    ) -> Steps[tuple[ChatRequest, RequestTokens]]:
+    ) -> Steps[tuple[ChatRequest, RequestTokens, bytes]]:
+        """The request, its tokens, and the key of its tools."""
         chat = parse_chat_request(
             request,
             model=served.model,
@@ -120,7 +122,8 @@ class ChatService(ChatServiceServicer):
             streaming=streaming,
         )
         yield
-        return chat, (yield from tokenize_request(chat, served, self._defaults))
+        tokens = yield from tokenize_request(chat, served, self._defaults)
+        return chat, tokens, key_of_tools(chat.tools)
 
     def _submit(self, request: GenerationRequest) -> Generation:
         generation = self._lifecycle.served.engine.submit(request)
