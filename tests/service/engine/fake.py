@@ -6,6 +6,7 @@ moved half or reused too early gives wrong tokens.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from rapport.common.model_spec import GraphInputs, GraphOutputs, ModelSpec
+from rapport.service.engine.engine import Engine
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.prefix_store import SlotMemory
 from rapport.service.engine.request import GenerationRequest, SamplingParams
@@ -183,6 +185,14 @@ def greedy(prompt: str, max_tokens: int, **options: object) -> GenerationRequest
         sampling=SamplingParams(temperature=0),
         **options,  # type: ignore[arg-type] - whatever else a request takes
     )
+
+
+async def settled(engine: Engine) -> None:
+    """Returns when every request of the engine has ended."""
+    counters = engine.counters
+    async with asyncio.timeout(30):
+        while counters.accepted > counters.finished + counters.cancelled + counters.failed:  # noqa: ASYNC110 - counts have no event
+            await asyncio.sleep(0.001)
 
 
 async def collect(generation: Generation) -> dict[int, str]:

@@ -32,6 +32,7 @@ from tests.service.engine.fake import (
     expected,
     fake_spec,
     greedy,
+    settled,
 )
 
 SLOTS = 4
@@ -43,7 +44,7 @@ async def running(runner: FakeRunner, config: EngineConfig | None = None) -> Asy
     engine = Engine(runner, fake_spec(), byte_vocabulary(), config or EngineConfig())
     engine.start(lambda: None)
     yield engine
-    await asyncio.wait_for(engine._idle.wait(), 10)
+    await settled(engine)
     await engine.stop()
     counters = engine.counters
     assert counters.accepted == counters.finished + counters.cancelled + counters.failed
@@ -145,7 +146,7 @@ async def test_cancelled_while_running(kind: str) -> None:
         async with engine.submit(greedy("x" * 40, 20)):
             await reached(gate)
         gate.opened.set()
-        await asyncio.wait_for(engine._idle.wait(), 5)
+        await settled(engine)
         assert engine.counters.cancelled == 1
         assert len(runner.batches) <= 1
 
@@ -283,7 +284,7 @@ async def test_a_dead_engine_fails_its_requests_and_says_so(
 async def test_a_slow_reader_gets_everything_in_few_deltas() -> None:
     """Deltas merge while nobody reads, and nothing is lost."""
     async with running(FakeRunner()) as engine, engine.submit(greedy("slow", 40)) as generation:
-        await asyncio.wait_for(engine._idle.wait(), 5)
+        await settled(engine)
         deltas = [delta async for delta in generation]
         assert len(deltas) == 1
         assert deltas[0].text == text("slow", 40)

@@ -27,6 +27,7 @@ from tests.service.engine.fake import (
     expected,
     fake_spec,
     greedy,
+    settled,
 )
 
 SLOTS = 4
@@ -42,7 +43,7 @@ async def faulty(faults: str, runner: FakeRunner | None = None) -> AsyncIterator
     engine = Engine(worn, fake_spec(), vocabulary, PLAIN)
     engine.start(lambda: None)
     yield engine
-    await asyncio.wait_for(engine._idle.wait(), 10)
+    await settled(engine)
     await engine.stop()
     counters = engine.counters
     assert counters.accepted == counters.finished + counters.cancelled + counters.failed

@@ -16,7 +16,7 @@ from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import CPU
-from tests.service.engine.fake import collect
+from tests.service.engine.fake import collect, settled
 
 QUESTIONS = [
     "What is the capital of France?",
@@ -41,7 +41,7 @@ async def running(folder: Path, config: EngineConfig | None = None) -> AsyncIter
     engine = await asyncio.to_thread(Engine.load, folder, CPU, config or EngineConfig())
     engine.start(lambda: None)
     yield engine
-    await asyncio.wait_for(engine._idle.wait(), 30)
+    await settled(engine)
     await engine.stop()
     assert engine.slot_counters.taken == engine.slot_counters.released
 

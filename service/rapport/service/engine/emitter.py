@@ -1,4 +1,4 @@
-"""What becomes of drawn tokens: events for the event loop, free slots, ended requests."""
+"""Turns drawn tokens into events for the event loop, and ends choices and requests."""
 
 from __future__ import annotations
 
@@ -49,11 +49,8 @@ class Emitter:
         group = sequence.group
         if group.generation not in self.groups:
             return
-        if isinstance(drawn, ConstraintFailedError):
-            self.abort(group.generation, drawn)
-            return
         if isinstance(drawn, EngineError):
-            self.fail([group], drawn)
+            self._fail_drawing(group, drawn)
             return
         try:
             delta = sequence.accept(*drawn)
@@ -72,6 +69,12 @@ class Emitter:
         if ended:
             self._finish(sequence)
 
+    def _fail_drawing(self, group: SequenceGroup, error: EngineError) -> None:
+        if isinstance(error, ConstraintFailedError):  # no fault of the step
+            self.abort(group.generation, error)
+        else:
+            self.fail([group], error)
+
     def sample(self, sequence: SequenceState, logits: Floats) -> None:
         """Draws a token from `logits` [vocabulary], which it overwrites, and emits it."""
         (drawn,) = draw(logits.reshape(1, -1), [sequence], self._stats.mask)
@@ -84,7 +87,7 @@ class Emitter:
         self.sample(sequence, logits.copy())
 
     def start_successors(self) -> None:
-        """Draws the first tokens of successors. Each may finish at once and have one too."""
+        """Draws the first tokens of successors. One that finishes at once may have another."""
         while self._successors:
             self.sample_first(self._successors.pop())
 

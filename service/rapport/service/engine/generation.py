@@ -12,16 +12,16 @@ from typing import Self
 from rapport.service.engine.errors import EngineError
 from rapport.service.engine.request import Delta, GenerationRequest
 
-# With twenty alternatives for each, this many tokens take about 150 KB.
+# With twenty alternatives each, so many tokens take about 150 KB.
 MAX_MERGED_TOKENS = 128
 
 
 class Generation:
     """The deltas of a request as they arrive. Leaving the `async with` cancels the request.
 
-    A reader that lags gets what has gathered for a choice as few deltas, so what waits
-    here is bounded by the request's own `n * max_tokens`. None has more than `MAX_MERGED_TOKENS`
-    tokens if it need not, so that a message takes a slow reader no long time.
+    For a reader that lags, the deltas of a choice are merged, so what waits here is bounded by
+    the request's `n * max_tokens`. Deltas of `MAX_MERGED_TOKENS` are not merged further, as a slow
+    reader should not take long for one message.
     """
 
     def __init__(self, request: GenerationRequest, cancel: Callable[[Generation], None]) -> None:
@@ -64,7 +64,7 @@ class Generation:
         """Yields until every choice has finished.
 
         Raises:
-            EngineError: the request failed; what came before stays valid.
+            EngineError: the request failed; the deltas before stay valid.
         """
         while True:
             await self._news.wait()

@@ -26,7 +26,7 @@ class Outbox:
         self._sent_at = 0.0
 
     def add(self, event: Event, *, urgent: bool = True) -> None:
-        """Queues an event: for the end of this step if it is urgent, else maybe a later one."""
+        """Queues an event, to be sent at the end of this step if urgent, or of a later one."""
         self._events.append(event)
         self._urgent |= urgent
 

@@ -25,7 +25,7 @@ class Histogram:
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
-        """Of values up to each bound and over the one before; in the end, of those over all."""
+        """Values up to each bound and over the one before; the last: values over all bounds."""
         self.sum = 0.0
 
     def add(self, value: float) -> None:
@@ -52,7 +52,7 @@ class EngineStats:
     """Written by the engine's thread alone. Times are in seconds."""
 
     prompt_tokens: int = 0
-    """Of the prompts that got a slot; n choices count theirs once."""
+    """Tokens of prompts that got a slot, counted once however many choices there are."""
     cached_tokens: int = 0
     """Of those, tokens that did not need to be computed."""
     completion_tokens: int = 0
@@ -63,9 +63,9 @@ class EngineStats:
     prefill: Histogram = field(default_factory=lambda: Histogram(STEP_BOUNDS))
     verify: Histogram = field(default_factory=lambda: Histogram(STEP_BOUNDS))
     mask: Histogram = field(default_factory=lambda: Histogram(MASK_BOUNDS))
-    """Finding out what a grammar allows, for one token."""
+    """Computing the mask of a grammar, for one token."""
     forced: DraftTokens = field(default_factory=DraftTokens)
-    """Drafts that the grammar forces."""
+    """Drafts from the grammar."""
     guessed: DraftTokens = field(default_factory=DraftTokens)
     """Drafts from the prompt, the output or the prediction."""
 

@@ -1,4 +1,4 @@
-"""The engine's thread. It alone touches the runtime and the slots."""
+"""The engine's thread, the only one that uses the runtime and the slots."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Worker:
 
     @property
     def idle(self) -> bool:
-        """Whether there is neither a command nor a sequence: a step would wait for a command."""
+        """Whether there is no command and no sequence, so that a step would wait for a command."""
         return self._scheduler.idle and self._commands.empty()
 
     def put(self, command: Command) -> None:
@@ -86,7 +86,7 @@ class Worker:
         self._commands.put(command)
 
     def start(self, on_death: Callable[[], None]) -> threading.Thread:
-        """Starts the thread; `on_death` is called in it should it ever fail."""
+        """Starts the thread; should it ever fail, it calls `on_death`."""
         thread = threading.Thread(target=self._run, args=(on_death,), name="engine", daemon=True)
         thread.start()
         return thread
@@ -96,9 +96,9 @@ class Worker:
             while not self._stopped:
                 self.step()
             self._outbox.send()
-        except BaseException:  # a panic in Rust is no Exception
+        except BaseException:  # a panic in Rust code is no Exception
             log.exception("the engine thread died")
-            with suppress(Exception):  # it may be what failed
+            with suppress(Exception):  # sending may be what failed
                 self._outbox.send()
             on_death()
 
@@ -121,7 +121,7 @@ class Worker:
         self._outbox.end_step(len(self._scheduler.decoding), started)
 
     def _schedule(self) -> None:
-        """Handles the commands that came, and gives slots to those who may have one."""
+        """Handles the commands in the queue, and gives free slots to waiting requests."""
         while not self._commands.empty():
             self._handle(self._commands.get())
         for group in self._scheduler.admit():
@@ -133,13 +133,13 @@ class Worker:
             case AddRequest(generation):
                 self._emitter.open(generation)
             case AbortRequest(generation, error):
-                # It may just have finished: then the command comes too late and does nothing.
+                # Does nothing if the request has just ended.
                 self._emitter.abort(generation, error)
             case Stop():
                 self._stopped = True
 
     def _start(self, group: SequenceGroup) -> None:
-        self._outbox.send()  # copying may take as long as a step, and so may a slice
+        self._outbox.send()  # before a copy or a slice, which may take as long as a step
         try:
             sequence = self._scheduler.start(group, self._note_start)
         except Exception as error:
@@ -170,7 +170,7 @@ class Worker:
         try:
             drawn = self._executor.decode(sequences)
         except OutOfMemoryError as error:
-            log.exception("no memory for a decode step: its latest request makes room")
+            log.exception("out of memory in a decode step: its latest request is aborted")
             latest = max(sequences, key=lambda sequence: sequence.started_at)
             self._emitter.abort(latest.group.generation, error)
             return
@@ -189,7 +189,7 @@ class Worker:
             self._emitter.fail([sequence.group], error)
             return
         accepted = self._accept_draft(sequence, draft, logits)
-        # Ahead of the last token's event: after that one the caller may read the counts.
+        # Before the event of the last token, after which the caller may read the counts.
         self._outbox.add_first(DraftVerified(sequence.group.generation, len(draft), accepted))
         self._executor.record_acceptance(sequence, draft, accepted)
 
