@@ -221,6 +221,14 @@ def unread_pages(scene: Scene, dice: Dice) -> None:
     unread.unread_pages(scene.rest, count=count, pages=pages, seconds=dice.seconds)
 
 
+def idle_connections(scene: Scene, dice: Dice) -> None:
+    rpcs.idle_connections(scene.grpc, clients=dice.whole(1, 300), seconds=dice.seconds)
+
+
+def crowd(scene: Scene, dice: Dice) -> None:
+    unread.crowd(scene.rest, count=dice.whole(1, 100), seconds=dice.seconds)
+
+
 def leave_rest(scene: Scene, dice: Dice) -> None:
     disconnects.leave_rest(scene.rest, dice.key, count=dice.whole(1, 20), seed=dice.seed)
 
@@ -259,6 +267,8 @@ ATTACKS: tuple[Attack, ...] = (
     heavy_sampling,
     trickle,
     unread_pages,
+    idle_connections,
+    crowd,
     leave_rest,
     leave_grpc,
 )

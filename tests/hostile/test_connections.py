@@ -22,3 +22,10 @@ def test_unread_pages_and_wrong_keys(attacked: Attacked) -> None:
     with attacked.beside(max_growth_bytes=64 << 20):
         unread.unread_pages(attacked.rest, count=50, pages=20, seconds=1)
         keys.wrong_keys(attacked.rest, count=10, size_bytes=1 << 20, seed=1)
+
+
+def test_idle_connections_and_crowds(attacked: Attacked) -> None:
+    """Hundreds of connections that do nothing, or ask for the health all at once."""
+    with attacked.beside(max_growth_bytes=64 << 20):
+        rpcs.idle_connections(attacked.grpc, clients=500, seconds=1)
+        unread.crowd(attacked.rest, count=200, seconds=1)

@@ -58,6 +58,13 @@ def unread_calls(
         time.sleep(seconds)
 
 
+def idle_connections(grpc: str, *, clients: int, seconds: float) -> None:
+    """Connections that begin HTTP/2 and call nothing."""
+    with connections(grpc, clients) as opened:
+        send_all(opened, opening(DEFAULT_WINDOW_BYTES))
+        time.sleep(seconds)
+
+
 def watchers(grpc: str, *, clients: int, calls: int, seconds: float) -> None:
     """Watches health with a window of 0."""
     unread_calls(grpc, WATCH, b"", clients=clients, calls=calls, seconds=seconds)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.contract.callers import chat
 from tests.hostile.attacks.connections import connections, post, send_all
+from tests.hostile.attacks.pipelining import HEALTH
 
 # More than the kernel's buffers take ahead.
 LONG: dict[str, Any] = {"max_tokens": 2000, "ignore_eos": True, "logprobs": True, "top_logprobs": 5}
@@ -24,4 +25,11 @@ def unread_pages(rest: str, *, count: int, pages: int, seconds: float) -> None:
     page = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n"
     with connections(rest, count, narrow=True) as clients:
         send_all(clients, page * pages)
+        time.sleep(seconds)
+
+
+def crowd(rest: str, *, count: int, seconds: float) -> None:
+    """A request for the health on each of many connections at once."""
+    with connections(rest, count) as clients:
+        send_all(clients, HEALTH)
         time.sleep(seconds)
