@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 
 from bench.server import host_and_port
 
@@ -86,3 +87,11 @@ def received(client: socket.socket) -> bytes:
     except OSError:
         pass
     return answer
+
+
+def frames(answer: bytes) -> Iterator[tuple[int, int]]:
+    """The kind and the flags of each whole frame."""
+    at = 0
+    while at + 9 <= len(answer):
+        yield answer[at + 3], answer[at + 4]
+        at += 9 + int.from_bytes(answer[at : at + 3], "big")
