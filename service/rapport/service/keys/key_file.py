@@ -77,18 +77,30 @@ def parse_keys(text: str) -> KeyEntries:
         KeyFileError: the text is not TOML, a value is invalid, or two names have the same key.
     """
     try:
-        entries = _ENTRIES.validate_python(tomllib.loads(text))
-    except ValidationError as error:
-        errors = error.errors(include_input=False)[:MAX_REPORTED_ERRORS]
-        raise KeyFileError("; ".join(map(describe_error, errors))) from None
+        document = tomllib.loads(text)
     except RecursionError:
         raise KeyFileError("it is nested too deeply") from None
     except ValueError as error:  # also of integers with thousands of digits
         raise KeyFileError(str(error)) from None
+    entries = _validate(document)
     names: dict[str, str] = {}
     for name, entry in entries.items():
         if (other := names.setdefault(entry.hash, name)) != name:
             raise KeyFileError(f"{name}: its hash is that of {other}")
+    return entries
+
+
+def _validate(document: Mapping[str, object]) -> dict[str, KeyEntry]:
+    entries: dict[str, KeyEntry] = {}
+    errors: list[str] = []
+    for name, table in document.items():
+        try:
+            # One by one: all of a large file would hold the interpreter for a second.
+            entries |= _ENTRIES.validate_python({name: table})
+        except ValidationError as error:
+            errors += map(describe_error, error.errors(include_input=False))
+    if errors:
+        raise KeyFileError("; ".join(errors[:MAX_REPORTED_ERRORS]))
     return entries
 
 
