@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from rapport.service.engine.sampling.constraint import Constraint, Grammar
+from rapport.service.engine.sampling.constraint import Constraint, Grammar, GrammarBudget
 from tests.service.engine.fake import FakeRunner
 
 
@@ -56,12 +56,12 @@ class FragileBytes(Sequence[bytes]):
 
 class FragileGrammar(Grammar):
     def __init__(self, grammar: Grammar, trap: Callable[[str], object]) -> None:
-        super().__init__(grammar._matcher, grammar._words, grammar.source)
+        super().__init__(grammar._first, grammar.source, grammar.jobs)
         self._trap = trap
 
-    def start(self) -> Constraint:
+    def start(self, budget: GrammarBudget | None = None) -> Constraint:
         self._trap("start")
-        return super().start()
+        return super().start(budget)
 
 
 class AtOnce:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 
 from rapport.service.engine.errors import EngineError, failure_of
@@ -13,6 +14,7 @@ from rapport.service.engine.outbox import Outbox
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.constraint import ConstraintFailedError
 from rapport.service.engine.sampling.draw import DrawnToken, draw
+from rapport.service.engine.sampling.readiness import MAX_WAIT_S, is_accepted
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.sequences import SequenceGroup, SequenceState
 from rapport.service.engine.stats import EngineStats
@@ -32,6 +34,8 @@ class Emitter:
         self._prefixes = prefixes
         self._outbox = outbox
         self._stats = stats
+        self._appended: list[SequenceState] = []
+        """Sequences whose last tokens have not been delivered."""
         self._successors: list[SequenceState] = []
 
     def open(self, generation: Generation) -> None:
@@ -40,20 +44,45 @@ class Emitter:
         self._scheduler.ledger.enter(generation.request.tenant)
         self._scheduler.waiting.append(group)
 
-    def emit(self, sequence: SequenceState, drawn: DrawnToken | EngineError) -> None:
+    def emit(self, sequence: SequenceState, drawn: DrawnToken | EngineError | None) -> None:
         """Appends a drawn token to its sequence, or fails the request if drawing failed.
 
-        Does nothing if the request has ended within this step, because another of its choices
-        failed.
+        Does nothing if none was drawn, or if the request has ended within this step, because
+        another of its choices failed. `deliver` passes the token on.
         """
         group = sequence.group
-        if group.generation not in self.groups:
+        if drawn is None or group.generation not in self.groups:
             return
         if isinstance(drawn, EngineError):
             self._fail_drawing(group, drawn)
             return
         try:
-            delta = sequence.accept(*drawn)
+            sequence.append(*drawn)
+        except Exception as error:
+            log.exception("a token could not be appended")
+            self.fail([group], error)
+            return
+        self._appended.append(sequence)
+
+    def deliver(self) -> None:
+        """Passes on the tokens that were appended, and ends the choices that they end.
+
+        Those that their grammars have not accepted within a moment wait for a later call.
+        """
+        appended, self._appended = self._appended, []
+        until = time.monotonic() + MAX_WAIT_S
+        for sequence in appended:
+            if sequence.group.generation not in self.groups:
+                continue
+            if sequence in sequence.group.running and is_accepted(sequence, until):
+                self._deliver(sequence)
+            else:
+                self._appended.append(sequence)
+
+    def _deliver(self, sequence: SequenceState) -> None:
+        group = sequence.group
+        try:
+            delta = sequence.deliver()
         except ConstraintFailedError as error:
             self.abort(group.generation, error)
             return
@@ -76,9 +105,10 @@ class Emitter:
             self.fail([group], error)
 
     def sample(self, sequence: SequenceState, logits: Floats) -> None:
-        """Draws a token from `logits` [vocabulary], which it overwrites, and emits it."""
+        """Draws a token from `logits` [vocabulary], which it overwrites, and delivers it."""
         (drawn,) = draw(logits.reshape(1, -1), [sequence], self._stats.mask)
         self.emit(sequence, drawn)
+        self.deliver()
 
     def sample_first(self, sequence: SequenceState) -> None:
         """Draws the first token of a choice whose prompt another choice has computed."""
@@ -100,6 +130,8 @@ class Emitter:
     def abort(self, generation: Generation, error: EngineError) -> None:
         """Ends a request with an error; does nothing if it has already ended."""
         if (group := self.groups.get(generation)) is not None:
+            for sequence in (*group.running, *group.preempted):
+                sequence.close()
             self._scheduler.drop(group)
             self._close(generation)
             self._outbox.add(RequestFailed(generation, error))

@@ -70,7 +70,7 @@ class RequestCancelledError(EngineError):
 _OUT_OF_MEMORY_TEXTS = ("Failed to allocate memory", "bad_alloc")
 
 
-def failure_of(error: Exception) -> EngineError:
+def failure_of(error: BaseException) -> EngineError:
     """The error that the requests of a step get when the step raised `error`."""
     if isinstance(error, EngineError):
         return error

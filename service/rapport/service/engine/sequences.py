@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
 from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.background_constraint import BackgroundConstraint
+from rapport.service.engine.sampling.constraint import GrammarBudget
 from rapport.service.engine.sampling.logprobs import TokenLogprob
 from rapport.service.engine.sampling.sampler import Sampler
 from rapport.service.engine.speculative.drafter import Drafter
@@ -26,6 +28,7 @@ class SequenceGroup:
         self.generation = generation
         self.request: GenerationRequest = generation.request
         self.arrived = time.monotonic()
+        self._grammar_budget = GrammarBudget()
         self.running: list[SequenceState] = []
         self.started = 0
         """How many choices have been given a slot."""
@@ -33,6 +36,11 @@ class SequenceGroup:
         """Choices that lost their slot to another tenant and will resume."""
         self.prompt_logits: Floats | None = None
         """Logits after the prompt, kept while choices wait that need them."""
+
+    def new_constraint(self) -> BackgroundConstraint | None:
+        """The constraint of a choice. All choices have one budget."""
+        grammar = self.request.grammar
+        return None if grammar is None else BackgroundConstraint(grammar, self._grammar_budget)
 
     @property
     def waiting(self) -> int:
@@ -68,7 +76,9 @@ class SequenceState:
         self.started_at = time.monotonic()
         self.drafter: Drafter | None = None
         """Created when it is needed: reading a long prompt takes milliseconds."""
-        self.constraint = request.grammar.start() if request.grammar is not None else None
+        self.constraint = group.new_constraint()
+        self.undelivered: tuple[int, TokenLogprob | None] | None = None
+        """The last token, until its grammar has accepted it and `deliver` was called."""
         self.sampler = Sampler(request.sampling, request.prompt, self.index, vocabulary.size)
         self.suppressed_tokens = [*ends] if request.ignore_eos else []
         """End tokens that the sampler avoids under a grammar, as `ignore_eos` asks for."""
@@ -77,6 +87,16 @@ class SequenceState:
         self._matcher = StopMatcher(request.stop, inclusive=request.stop_in_output)
         group.started += 1
         group.running.append(self)
+
+    @property
+    def ready(self) -> bool:
+        """Whether its next token may be drawn: its mask is there, and its last one delivered."""
+        return self.constraint is None or (self.constraint.ready and self.undelivered is None)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether a step was over before its mask was ready, and the mask still is not."""
+        return self.constraint is not None and self.constraint.skipped and not self.ready
 
     @property
     def tenant(self) -> Tenant:
@@ -100,22 +120,38 @@ class SequenceState:
         room = request.max_tokens - len(self.output) - 1
         return self.drafter.draft(self.output, self.constraint, room)
 
-    def accept(self, token: int, logprob: TokenLogprob | None) -> Delta:
-        """Appends a generated token; the delta says if it was the last."""
+    def append(self, token: int, logprob: TokenLogprob | None) -> None:
+        """Appends a generated token, which its grammar begins to accept."""
         self.output.append(token)
+        self.undelivered = token, logprob
         if self.constraint is not None:
             self.constraint.accept(token)
+
+    def deliver(self) -> Delta:
+        """What the appended token adds, once it is accepted; says if it was the last.
+
+        Raises:
+            EngineError: its grammar cannot be followed.
+        """
+        assert self.undelivered is not None, "a token was appended"  # noqa: S101 - an invariant
+        (token, logprob), self.undelivered = self.undelivered, None
         text, reason = self._read(token)
         logprobs = [logprob] if logprob is not None and token not in self._ends else []
         return Delta(self.index, text, [token], reason, logprobs)
 
+    def close(self) -> None:
+        """Drops the work that its grammar has not begun."""
+        if self.constraint is not None:
+            self.constraint.close()
+
     def _read(self, token: int) -> tuple[str, FinishReason | None]:
+        finished = self.constraint is not None and self.constraint.finished()
         if token in self._ends:
             return self._rest(), FinishReason.STOP
         text, stopped = self._matcher.push(self._detokenizer.push(token))
         if stopped:
             return text, FinishReason.STOP
-        if self.constraint is not None and self.constraint.finished:
+        if finished:
             return text + self._rest(), FinishReason.STOP
         if len(self.output) < self.group.request.max_tokens:
             return text, None

@@ -28,6 +28,7 @@ from rapport.service.engine.outbox import Outbox
 from rapport.service.engine.runtime.runner import Runner
 from rapport.service.engine.runtime.step_executor import StepExecutor
 from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.readiness import wait_for_masks
 from rapport.service.engine.scheduling.latency_model import LatencyModel
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.sequences import SequenceGroup, SequenceState
@@ -124,6 +125,7 @@ class Worker:
         """Handles the commands in the queue, and gives free slots to waiting requests."""
         while not self._commands.empty():
             self._handle(self._commands.get())
+        self._emitter.deliver()
         for group in self._scheduler.admit():
             self._start(group)
         self._emitter.start_successors()
@@ -156,7 +158,7 @@ class Worker:
 
     def _decode(self) -> None:
         """Gives each decoding sequence its next token, or a lone one as many as its draft holds."""
-        if not (sequences := tuple(self._scheduler.decoding)):
+        if not (sequences := self._executor.runnable()):
             return
         try:
             draft = self._executor.draft()
@@ -180,6 +182,7 @@ class Worker:
             return
         for sequence, token in zip(sequences, drawn, strict=True):
             self._emitter.emit(sequence, token)
+        self._emitter.deliver()
 
     def _verify(self, sequence: SequenceState, draft: list[int]) -> None:
         try:
@@ -200,6 +203,9 @@ class Worker:
         """
         accepted = 0
         for row, guess in zip_longest(logits, draft):
+            wait_for_masks([sequence])
+            if not sequence.ready:
+                break
             # Rejected tokens stay in the slot. They are not counted, and get overwritten.
             sequence.computed += 1
             self._emitter.sample(sequence, row)

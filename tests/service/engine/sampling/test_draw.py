@@ -28,6 +28,8 @@ ALTERNATIVES = 4
 class Broken:
     """A constraint that cannot be followed."""
 
+    mask_s = 0.0
+
     def __init__(self, error: Exception) -> None:
         self.error = error
 
@@ -37,6 +39,8 @@ class Broken:
 
 class Among:
     """A constraint that allows some tokens."""
+
+    mask_s = 0.0
 
     def __init__(self, *tokens: int) -> None:
         self.tokens = tokens
@@ -58,6 +62,7 @@ def sequence(
         sampler=drawer,
         group=group,
         suppressed_tokens=list(suppressed_tokens),
+        ready=True,
     )
     return made  # type: ignore[no-any-return]
 

@@ -9,6 +9,7 @@ from rapport.service.engine.errors import EngineError, failure_of
 from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, Runner
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.draw import DrawnToken, draw
+from rapport.service.engine.sampling.readiness import wait_for_masks
 from rapport.service.engine.scheduling.latency_model import (
     CROWDED_SHARE,
     FAIR_SHARE,
@@ -40,8 +41,23 @@ class StepExecutor:
         self._deterministic = deterministic
         self._drafts = drafts
 
-    def decode(self, sequences: Sequence[SequenceState]) -> list[DrawnToken | EngineError]:
+    def runnable(self) -> tuple[SequenceState, ...]:
+        """The decoding sequences, without the last ones where those wait for their masks.
+
+        If all of them wait, waits a moment as well.
+        """
+        sequences = tuple(self._scheduler.decoding)
+        if all(sequence.stalled for sequence in sequences):
+            wait_for_masks(sequences)
+        count = len(sequences)
+        while count and sequences[count - 1].stalled:
+            count -= 1
+        return sequences[:count]
+
+    def decode(self, sequences: Sequence[SequenceState]) -> list[DrawnToken | EngineError | None]:
         """Runs the last token of each sequence, and draws its next one.
+
+        A sequence whose mask is not ready gets None, and runs the same token again next time.
 
         Raises:
             OutOfMemoryError, StepFailedError: the runner failed.
@@ -49,9 +65,9 @@ class StepExecutor:
         context = sum(sequence.computed for sequence in sequences)
         started = time.perf_counter()
         logits = self._logits(sequences)
-        for sequence in sequences:
-            sequence.computed += 1
         drawn = draw(logits[: len(sequences)], sequences, self._stats.mask)
+        for sequence, token in zip(sequences, drawn, strict=True):
+            sequence.computed += token is not None
         seconds = self._stats.decode.since(started)
         self._stats.rows.add(len(sequences))
         self._latency_model.observe_decode(seconds, rows=len(sequences), context=context)
@@ -62,7 +78,9 @@ class StepExecutor:
         scheduler = self._scheduler
         if not self._drafts or scheduler.prefilling or len(scheduler.decoding) > 1:
             return []
-        return scheduler.decoding[0].draft()
+        (sequence,) = scheduler.decoding
+        wait_for_masks([sequence])
+        return sequence.draft() if sequence.ready else []
 
     def verify(self, sequence: SequenceState, draft: list[int]) -> Floats:
         """Runs the last token and a draft. Returns logits [1 + drafted, vocabulary].
@@ -100,7 +118,7 @@ class StepExecutor:
         if self._deterministic and len(sequences) == 1:
             # A lone row is rounded differently from one of several, so a second row is added.
             # What it writes after the tokens of slot 1 is overwritten by the next ones there.
-            last, lengths = [*last, 0], [*lengths, self._scheduler.prompt_tokens_in(1)]
+            last, lengths = [*last, 0], [*lengths, self._scheduler.tokens_in(1)]
         try:
             return self._runner.decode(last, lengths)
         except Exception as error:

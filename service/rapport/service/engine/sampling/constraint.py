@@ -7,32 +7,29 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from secrets import token_hex
 from threading import Lock
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLExecutor, LLMatcher, LLTokenizer
 
 from rapport.service.engine.errors import EngineError
 from rapport.service.engine.sampling.arrays import Floats, Ids
+from rapport.service.engine.sampling.grammar_limits import PARSER_LIMITS
+from rapport.service.engine.sampling.grammar_threads import THREADS, GrammarThreads, JobQueue
 from rapport.service.engine.stats import COMPILE_BOUNDS, Histogram
 
 WORD_BITS = 32
 REFUSED = np.float32(-np.inf)
 
-# What a grammar may cost: with these a mask of the most ambiguous grammars that we know takes
-# 0.15 s of CPU time, a token that is accepted 0.03 s, and a choice below some 50 MB. The work in a
-# row grows with the cube of its items. Of 3,000 schemas of JSONSchemaBench none needs more than
-# 2,000 items or a row of 160; a right-recursive list needs one in a row for each element.
-LIMITS = LLParserLimits(
-    initial_lexer_fuel=1_000_000,
-    step_lexer_fuel=200_000,
-    max_items_in_row=1_000,
-    step_max_items=10_000,
-    max_lexer_states=25_000,
-    max_grammar_size=500_000,
-    verbose_errors=False,
-)
+# The longest text that is split into tokens in advance. This holds the GIL.
+MAX_FORCED_BYTES = 4096
+# While masks take less, in CPU time, tokens are accepted with the GIL held.
+MAX_MASK_WITH_GIL_S = 0.001
+# What the grammar of a request may take: at once, and for each token in the long run.
+MAX_BUDGET_S = 1.0
+BUDGET_PER_TOKEN_S = 0.01
 # How many tokens a new grammar is tried with.
 TRIAL_TOKENS = 3
 MAX_REASON_CHARS = 300
@@ -48,13 +45,52 @@ class ConstraintFailedError(EngineError):
     """The grammar of a request became too complex to follow, or admits nothing."""
 
 
-class Constraint:
-    """The place of one choice in its grammar. For one thread at a time."""
+class GrammarBudget:
+    """The time that the grammar of one request may take, over all its choices.
 
-    def __init__(self, matcher: LLMatcher, words: int) -> None:
+    Tokens add to it as they come, up to `MAX_BUDGET_S`.
+    """
+
+    def __init__(self) -> None:
+        self._left_s = MAX_BUDGET_S
+
+    def charge(self, seconds: float) -> None:
+        """Takes off what a token took.
+
+        Raises:
+            ConstraintFailedError: nothing is left.
+        """
+        self._left_s = min(self._left_s + BUDGET_PER_TOKEN_S, MAX_BUDGET_S) - seconds
+        if self._left_s < 0:
+            raise ConstraintFailedError("the grammar cannot be followed: it takes too much time")
+
+
+class Constraint:
+    """The place of one choice in its grammar. For one thread at a time.
+
+    Copies of a grammar share its lexer, and a lock on it. So that the GIL is not held while
+    another copy has that lock, the work of one grammar must not overlap.
+    """
+
+    def __init__(self, matcher: LLMatcher, runtime: GrammarRuntime, budget: GrammarBudget) -> None:
+        self.mask_s = 0.0
+        """CPU time of the last mask."""
         self._matcher = matcher
-        self._allowed = np.zeros(words, np.uint32)
+        self._runtime = runtime
+        self._idle = runtime.idle.deep_copy()
+        self._budget = budget
+        self._allowed = np.zeros(runtime.words, np.uint32)
         self._ready = False
+        self._accept_s = 0.0
+        self._max_mask_s = 0.0
+
+    def copy(self, budget: GrammarBudget) -> Constraint:
+        """Another choice at the same place. Its mask is ready if this one's is."""
+        other = Constraint(self._matcher.deep_copy(), self._runtime, budget)
+        other._allowed = self._allowed.copy()
+        other._ready = self._ready
+        other._max_mask_s = self._max_mask_s
+        return other
 
     @property
     def finished(self) -> bool:
@@ -67,15 +103,20 @@ class Constraint:
         return self._matcher.is_accepting()
 
     def prepare(self) -> None:
-        """Computes the next mask, outside of the GIL; `mask` then only applies it.
+        """Computes the next mask without the GIL; `mask` then only applies it.
 
         Raises:
             ConstraintFailedError: nothing is allowed, or finding out what is takes too much.
         """
-        if not self._ready:
-            self._matcher.unsafe_compute_mask_ptr(self._allowed.ctypes.data, self._allowed.nbytes)
-            self._check()
-            self._ready = True
+        if self._ready:
+            return
+        started = time.thread_time()
+        self._matcher.unsafe_compute_mask_ptr(self._allowed.ctypes.data, self._allowed.nbytes)
+        self.mask_s = time.thread_time() - started
+        self._max_mask_s = max(self._max_mask_s, self.mask_s)
+        self._check()
+        self._budget.charge(self.mask_s + self._accept_s)
+        self._ready = True
 
     def mask(self, logits: Floats) -> None:
         """Sets `logits` [vocabulary] to -inf where the token may not come next.
@@ -101,7 +142,16 @@ class Constraint:
         return np.flatnonzero(np.unpackbits(self._allowed.view(np.uint8), bitorder="little"))
 
     def forced(self) -> list[int]:
-        """The tokens of the text that alone can come next, split as the tokenizer would."""
+        """The tokens of the text that alone can come next, split as the tokenizer would.
+
+        None where that text is long, as it is split with the GIL held.
+
+        Raises:
+            ConstraintFailedError: as `prepare`.
+        """
+        self.prepare()
+        if len(self._matcher.compute_ff_bytes()) > MAX_FORCED_BYTES:
+            return []
         return list(self._matcher.compute_ff_tokens())
 
     def accept(self, token: int) -> None:
@@ -111,7 +161,14 @@ class Constraint:
             ConstraintFailedError: the token was not allowed, or following it takes too much.
         """
         self._ready = False
-        self._matcher.consume_token(token)
+        started = time.perf_counter()
+        if self._max_mask_s < MAX_MASK_WITH_GIL_S:
+            # The mask went the way of every token, so no token takes longer.
+            self._matcher.consume_token(token)
+        else:
+            # Only for two matchers at once does it release the GIL.
+            self._runtime.executor.consume_token_par([(self._matcher, token), (self._idle, token)])
+        self._accept_s = time.perf_counter() - started
         self._check()
 
     def _check(self) -> None:
@@ -120,17 +177,32 @@ class Constraint:
             raise ConstraintFailedError(f"the grammar cannot be followed: {reason}")
 
 
+@dataclass(frozen=True, slots=True)
+class GrammarRuntime:
+    """What the grammars of a vocabulary share."""
+
+    words: int
+    """Of 32 bits, in a mask."""
+    idle: LLMatcher
+    """One that has nothing to do."""
+    executor: LLExecutor
+    threads: GrammarThreads
+
+
 class Grammar:
     """A compiled grammar. Choices and requests share it."""
 
-    def __init__(self, matcher: LLMatcher, words: int, source: str) -> None:
+    def __init__(self, first: Constraint, source: str, jobs: JobQueue) -> None:
         self.source = source
-        self._matcher = matcher
-        self._words = words
+        self.jobs = jobs
+        """The work of its choices, which must not overlap."""
+        self.first_forced = first.forced()
+        """The tokens that alone can come first."""
+        self._first = first
 
-    def start(self) -> Constraint:
-        """The beginning of a choice."""
-        return Constraint(self._matcher.deep_copy(), self._words)
+    def start(self, budget: GrammarBudget | None = None) -> Constraint:
+        """The beginning of a choice. Choices of one request have one budget."""
+        return self._first.copy(budget or GrammarBudget())
 
 
 class GrammarCompiler:
@@ -151,7 +223,12 @@ class GrammarCompiler:
         self._tokenizer = LLTokenizer(
             _without_special_names(tokenizer_json), n_vocab=size, eos_token=list(ends)
         )
-        self._words = -(-size // WORD_BITS)
+        self._runtime = GrammarRuntime(
+            words=-(-size // WORD_BITS),
+            idle=LLMatcher(self._tokenizer, "", log_level=0),
+            executor=LLExecutor(THREADS),
+            threads=GrammarThreads(),
+        )
         self.compile_times = Histogram(COMPILE_BOUNDS)
         """Seconds that compiling took, of the grammars that were refused as well."""
         self.recalled = 0
@@ -188,11 +265,15 @@ class GrammarCompiler:
         return grammar
 
     def _compile(self, source: str) -> Grammar:
-        matcher = LLMatcher(self._tokenizer, source, log_level=0, limits=LIMITS)
+        matcher = LLMatcher(self._tokenizer, source, log_level=0, limits=PARSER_LIMITS)
         if matcher.is_error():
             raise GrammarError(_reason_in(matcher.get_error()))
-        grammar = Grammar(matcher, self._words, source)
-        _try_out(grammar)
+        try:
+            first = Constraint(matcher, self._runtime, GrammarBudget())
+            grammar = Grammar(first, source, self._runtime.threads.queue())
+            _try_out(grammar.start())
+        except ConstraintFailedError as error:
+            raise GrammarError(str(error)) from error
         return grammar
 
     def record(self, seconds: float, *, refused: bool) -> None:
@@ -228,17 +309,17 @@ def _without_special_names(tokenizer_json: str) -> str:
     return json.dumps(tokenizer)
 
 
-def _try_out(grammar: Grammar) -> None:
-    """Follows a grammar for some tokens: most of those that cannot be followed fail at once."""
-    constraint = grammar.start()
-    try:
-        for _ in range(TRIAL_TOKENS):
-            if constraint.finished:
-                return
-            tokens = constraint.allowed()
-            constraint.accept(int(tokens[len(tokens) // 2]))
-    except ConstraintFailedError as error:
-        raise GrammarError(str(error)) from error
+def _try_out(constraint: Constraint) -> None:
+    """Follows a grammar for some tokens: most of those that cannot be followed fail at once.
+
+    Raises:
+        ConstraintFailedError: this one cannot.
+    """
+    for _ in range(TRIAL_TOKENS):
+        if constraint.finished:
+            return
+        tokens = constraint.allowed()
+        constraint.accept(int(tokens[len(tokens) // 2]))
 
 
 def _reason_in(message: str) -> str:

@@ -11,6 +11,7 @@ from rapport.service.engine.errors import EngineError, failure_of
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.constraint import REFUSED, ConstraintFailedError
 from rapport.service.engine.sampling.logprobs import TokenLogprob, observe
+from rapport.service.engine.sampling.readiness import wait_for_masks
 from rapport.service.engine.sampling.sampler import draw_all
 from rapport.service.engine.sequences import SequenceState
 from rapport.service.engine.stats import Histogram
@@ -34,12 +35,30 @@ class Seen(NamedTuple):
 
 def draw(
     logits: Floats, sequences: Sequence[SequenceState], masks: Histogram
-) -> list[DrawnToken | EngineError]:
+) -> list[DrawnToken | EngineError | None]:
     """Draws from `logits` [rows, vocabulary], a row for each sequence, overwriting them.
 
-    A sequence whose grammar or sampler fails gets the reason in place of a token, which is no
-    matter of the others'. `masks` gets the time that each grammar took, in seconds.
+    A sequence whose grammar or sampler fails gets the error in place of a token, and one whose
+    mask is not ready gets None; the others get their tokens all the same. `masks` gets the time
+    that each grammar took, in seconds.
     """
+    wait_for_masks(sequences)
+    places = [place for place, sequence in enumerate(sequences) if sequence.ready]
+    if len(places) == len(sequences):
+        return [*_draw_ready(logits, sequences, masks)]
+    drawn: list[DrawnToken | EngineError | None] = [None] * len(sequences)
+    ready = [sequences[place] for place in places]
+    for place, token in zip(places, _draw_ready(logits[places], ready, masks), strict=True):
+        drawn[place] = token
+    for sequence in sequences:
+        if sequence.constraint is not None and not sequence.ready:
+            sequence.constraint.skipped = True
+    return drawn
+
+
+def _draw_ready(
+    logits: Floats, sequences: Sequence[SequenceState], masks: Histogram
+) -> list[DrawnToken | EngineError]:
     rows = zip(logits, sequences, strict=True)
     seen = [_prepare(row, sequence, masks) for row, sequence in rows]
     tokens = draw_all(logits, [sequence.sampler for sequence in sequences])
@@ -80,7 +99,7 @@ def _constrain(row: Floats, sequence: SequenceState, masks: Histogram) -> None:
         sequence.constraint.mask(row)
         _forbid(row, sequence.suppressed_tokens)
     finally:
-        masks.since(began)
+        masks.add(time.perf_counter() - began + sequence.constraint.mask_s)
 
 
 def _forbid(row: Floats, tokens: Sequence[int]) -> None:

@@ -61,9 +61,9 @@ class Scheduler:
         """Tokens that the sequences in slots may grow to."""
         return self.budget - self.free_tokens
 
-    def prompt_tokens_in(self, slot: int) -> int:
-        """How many tokens of a prompt a slot behind the decoding ones holds."""
-        return self._slot_table.prompt_tokens_in(slot)
+    def tokens_in(self, slot: int) -> int:
+        """How many tokens a slot holds."""
+        return self._slot_table.tokens_in(slot)
 
     def admit(self) -> Iterator[SequenceGroup]:
         """The groups that may have a slot. Call `start` with each before taking the next."""

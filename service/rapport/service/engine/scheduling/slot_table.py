@@ -44,9 +44,9 @@ class SlotTable:
         """The slot to take next: the first, as this is likely where the sequence will decode."""
         return min(self.free)
 
-    def prompt_tokens_in(self, slot: int) -> int:
-        """How many prompt tokens a slot holds that no decoding sequence has."""
-        held = (sequence.computed for sequence in self.prefilling if sequence.slot == slot)
+    def tokens_in(self, slot: int) -> int:
+        """How many tokens a slot holds."""
+        held = (sequence.computed for sequence in self.running if sequence.slot == slot)
         return next(held, 0)
 
     def occupy(self, slot: int) -> int:

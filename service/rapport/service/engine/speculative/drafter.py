@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rapport.service.engine.sampling.constraint import Constraint
+from rapport.service.engine.sampling.background_constraint import BackgroundConstraint
 
 MAX_DRAFT_TOKENS = 15
 """Tokens in a draft: beyond that, a step's cost grows as fast as the tokens that it yields."""
@@ -98,7 +98,9 @@ class Drafter:
         self._initial = PREDICTED_ACCEPTANCE if prediction else INITIAL_ACCEPTANCE
         self._acceptance = self._initial
 
-    def draft(self, output: Sequence[int], constraint: Constraint | None, room: int) -> list[int]:
+    def draft(
+        self, output: Sequence[int], constraint: BackgroundConstraint | None, room: int
+    ) -> list[int]:
         """Drafts up to `room` tokens after `output`; none if that would not be faster."""
         self._lookup.extend(output[self._read :])
         self._read = len(output)
