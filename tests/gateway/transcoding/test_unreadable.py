@@ -8,7 +8,7 @@ import json
 import httpx
 import pytest
 
-from tests.gateway.http1.test_connection import connected, request
+from tests.gateway.http1.raw import connected, request
 from tests.gateway.library import Library
 
 CHUNKED = (

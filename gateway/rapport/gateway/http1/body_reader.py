@@ -9,11 +9,12 @@ from http import HTTPStatus
 
 from rapport.gateway.errors import ApiError, bad_request, closing
 from rapport.gateway.http1.parser import Incoming
+from rapport.gateway.http1.turns import Turns
 
 # Bytes per second that a body must bring once its first time is over.
 MIN_BODY_RATE = 1024
-# Pieces, which may be a byte each, that are parsed before other connections have their turn.
-PIECES_PER_TURN = 64
+# Pieces, which may be a byte each, that are parsed in one turn.
+PIECES_PER_TURN = 16
 
 
 @dataclass(slots=True)
@@ -46,10 +47,11 @@ class BodyReader:
     """Gives the pieces of a body to one who waits for them."""
 
     def __init__(
-        self, incoming: Incoming, before_wait: Callable[[], None], clock: BodyClock
+        self, incoming: Incoming, before_wait: Callable[[], None], clock: BodyClock, turns: Turns
     ) -> None:
         """`before_wait` has the connection read on."""
         self.clock = clock
+        self._turns = turns
         self._incoming = incoming
         self._before_wait = before_wait
         self._more: asyncio.Future[None] | None = None
@@ -80,7 +82,7 @@ class BodyReader:
             await self._wait()
         self._pieces += 1
         if self._pieces % PIECES_PER_TURN == 0:
-            await asyncio.sleep(0)
+            await self._turns.wait()
         return piece
 
     def _piece(self) -> bytes | None:

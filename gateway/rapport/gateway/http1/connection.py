@@ -23,6 +23,7 @@ from rapport.gateway.http1.exchange import Exchange, rendered, response_head
 from rapport.gateway.http1.liveness import Liveness
 from rapport.gateway.http1.output import Output
 from rapport.gateway.http1.parser import Incoming, Input
+from rapport.gateway.http1.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class ConnectionOptions:
     reader_timeout: float
     keepalive_timeout: float
     stuck_readers: Counter
+    turns: Turns = field(default_factory=Turns)
     open: set[Connection] = field(default_factory=set)
 
 
@@ -122,11 +124,11 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.close()
             return
         self._input.data += _read_buffer[:nbytes]
-        if self._incoming is None:
-            self._advance()
-        else:
+        if self._incoming is not None:
             self._body.received(nbytes)
             self._update_reading()
+        elif self._task is None:
+            self._advance()
 
     def eof_received(self) -> bool:
         """Keeps the connection for answers under way. TLS has no half to close."""
@@ -233,7 +235,7 @@ class Connection(asyncio.BufferedProtocol):
         self._stop_timer()
         self._incoming = incoming
         clock = BodyClock(self._loop.time(), options.read_timeout, options.body_timeout)
-        self._body = BodyReader(incoming, self._before_wait, clock)
+        self._body = BodyReader(incoming, self._before_wait, clock, options.turns)
         scheme = "https" if options.is_secure else "http"
         self._exchange = Exchange(incoming.request, self, options.dialect, scheme)
         self._task = self._loop.create_task(self._run(self._exchange))
@@ -267,11 +269,20 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_lost:
             return
         may_go_on, self._incoming = self._may_go_on(), None
-        if may_go_on:
+        if not may_go_on:
+            self._hang_up()
+        elif self._input.data:
+            self._task = self._loop.create_task(self._advance_in_turn())
+        else:
             self._update_reading()
             self._advance()
-        else:
-            self._hang_up()
+
+    async def _advance_in_turn(self) -> None:
+        """A request that came before its time waits for those of other connections."""
+        await self._options.turns.wait()
+        self._task = None
+        self._update_reading()
+        self._advance()
 
     def _may_go_on(self) -> bool:
         """Whether the request is answered, and others may follow it on this connection."""
