@@ -61,7 +61,7 @@ def unread_calls(
 def idle_connections(grpc: str, *, clients: int, seconds: float) -> None:
     """Connections that begin HTTP/2 and call nothing."""
     with connections(grpc, clients) as opened:
-        send_all(opened, opening(DEFAULT_WINDOW_BYTES))
+        send_all(opened, http2.opening(DEFAULT_WINDOW_BYTES))
         time.sleep(seconds)
 
 
