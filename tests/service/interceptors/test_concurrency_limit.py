@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -15,6 +16,7 @@ from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.model_pb2 import ListModelsRequest
 from rapport.v1.model_pb2_grpc import ModelServiceStub
 from tests.service.fakes import ScriptedEngine, ends
+from tests.service.interceptors.keyed import refusal, shown
 from tests.service.requests import chat, health
 
 
@@ -22,6 +24,7 @@ from tests.service.requests import chat, health
 def two_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slots and line come on top; the settings below have one of each."""
     monkeypatch.setattr(server, "SPARE_RPCS", 0)
+    monkeypatch.setattr(server, "OTHER_PLACES", 8)
 
 
 @pytest.fixture
@@ -67,3 +70,48 @@ async def test_who_leaves_makes_room(
     await asyncio.wait_for(engine.cancelled.wait(), 1)
     engine.script = [ends(0)]
     await ChatServiceStub(channel).CreateChatCompletion(chat())
+
+
+class TestKeys:
+    """The second of two keys comes when the first has all that it may have."""
+
+    @pytest.fixture
+    def settings(self, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
+        monkeypatch.setenv("RAPPORT_API_KEYS", "first,second")
+        flags = ["--slots", "2", "--max-waiting", "2"]
+        return load(ServiceSettings, ["--grpc-port", "0", *flags])
+
+    async def test_one_leaves_room_for_another(
+        self, channel: grpc.aio.Channel, engine: ScriptedEngine
+    ) -> None:
+        """Of eight places four are for one alone, and half of what is left for the next."""
+        stub = ChatServiceStub(channel)
+        first = [stub.CreateChatCompletion(chat(), **shown("first")) for _ in range(4)]
+        while len(engine.requests) < 4:  # noqa: ASYNC110 - the fake has one event for all
+            await asyncio.sleep(0.01)
+        assert (await refusal(stub.CreateChatCompletion(chat(), **shown("first")))).details() == (
+            "too many requests are under way"
+        )
+        engine.script = [ends(0)]
+        await stub.CreateChatCompletion(chat(), **shown("second"))
+        for call in first:
+            call.cancel()
+
+    @pytest.mark.usefixtures("engine")
+    async def test_calls_without_a_request_are_limited(self, channel: grpc.aio.Channel) -> None:
+        """They take places of their key from when they begin, whatever they call."""
+        for path in ("ChatService/Tokenize", "ModelService/ListModels"):
+            begin = channel.stream_stream(f"/rapport.v1.{path}")
+            held = [begin(never(), **shown("first")) for _ in range(5)]
+            ended, _ = await asyncio.wait(
+                [asyncio.ensure_future(call.code()) for call in held],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            assert [each.result() for each in ended] == [grpc.StatusCode.RESOURCE_EXHAUSTED]
+            for call in held:
+                call.cancel()
+
+
+async def never() -> AsyncIterator[bytes]:
+    await asyncio.Event().wait()
+    yield b""

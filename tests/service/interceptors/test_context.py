@@ -77,3 +77,21 @@ def test_a_tenant_is_a_user_of_a_key(context: RequestContext) -> None:
     assert context.tenant == Tenant("", "ann")
     context.key = Key("k1", KeyLimits())
     assert context.tenant == Tenant("k1", "ann")
+
+
+@pytest.mark.parametrize(
+    ("peer", "caller"),
+    [
+        ("ipv4:192.0.2.1:5000", "ipv4:192.0.2.1"),
+        ("ipv6:%5B2001:db8::1%5D:5000", "ipv6:%5B2001:db8::1%5D"),
+        ("unix:", "unix"),
+        ("unix:/tmp/socket", "unix"),
+    ],
+)
+def test_a_caller_is_a_key_or_a_host(peer: str, caller: str) -> None:
+    """Connections of one host are one caller, and so are keys over different connections."""
+    context = request_context()
+    context.rpc.peer = lambda: peer  # type: ignore[method-assign]
+    assert context.caller == caller
+    context.key = Key("k1", KeyLimits())
+    assert context.caller == "k1"
