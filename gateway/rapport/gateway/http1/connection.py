@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import cast
@@ -19,10 +18,11 @@ from prometheus_client import Counter
 from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.errors import ApiError, closing, unavailable
 from rapport.gateway.http1.body_reader import BodyClock, BodyReader, late
-from rapport.gateway.http1.exchange import Exchange, rendered, response_head
+from rapport.gateway.http1.exchange import Exchange
 from rapport.gateway.http1.liveness import Liveness
 from rapport.gateway.http1.output import Output
 from rapport.gateway.http1.parser import Incoming, Input
+from rapport.gateway.http1.responses import INTERIM, encoded, refusal
 from rapport.gateway.http1.turns import Turns
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,6 @@ READ_AHEAD_BYTES = 4 << 10
 # What a client may still send after its last answer, so that it sees that one and no reset.
 LINGER_S = 2.0
 LINGER_BYTES = 1 << 20
-# An interim response may come before any other (RFC 9110, 15.2), and all clients know this one.
-INTERIM = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
 
 # Filled and emptied within one call of the event loop, so one is enough for all connections.
 _read_buffer = memoryview(bytearray(READ_BYTES))
@@ -291,12 +289,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, error: ApiError) -> None:
         """Answers what is no request, and hangs up."""
-        body, headers = rendered(error, self._options.dialect)
-        headers = {**headers, "content-length": str(len(body))}
-        head = response_head(error.status, headers, str(uuid.uuid4()))
-        http = h11.Connection(h11.SERVER)
-        events = (head, h11.Data(data=body), h11.EndOfMessage())
-        self._output.write(b"".join(_encoded(http, event) for event in events))
+        logger.debug("%s is refused: %s", self.address, error.message)
+        self._output.write(refusal(error, self._options.dialect))
         self._hang_up()
 
     def _refuse_late_head(self) -> None:
@@ -316,7 +310,7 @@ class Connection(asyncio.BufferedProtocol):
     def _write(self, *events: h11.Event) -> None:
         if self._incoming is not None:
             http = self._incoming.http
-            self._output.write(b"".join(_encoded(http, event) for event in events))
+            self._output.write(encoded(http, *events))
 
     def _before_wait(self) -> None:
         if self._incoming is not None and self._incoming.http.they_are_waiting_for_100_continue:
@@ -348,12 +342,3 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _encoded(http: h11.Connection, event: h11.Event) -> bytes:
-    data = http.send(event) or b""
-    if isinstance(event, h11.Response):
-        # What h11 sets itself it writes in capitals, unlike all other names here.
-        for name in (b"Connection", b"Transfer-Encoding"):
-            data = data.replace(b"\r\n%b: " % name, b"\r\n%b: " % name.lower())
-    return data

@@ -5,21 +5,16 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Mapping
-from email.utils import formatdate
-from http import HTTPStatus
 from typing import Protocol
 
 import h11
-import orjson
 
 from rapport.common.request_ids import VALID_REQUEST_ID
 from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.errors import ApiError, bad_request
 from rapport.gateway.http1.body_budget import HeldBody
 from rapport.gateway.http1.parser import Request
-
-Headers = Mapping[str, str]
+from rapport.gateway.http1.responses import Headers, rendered, response_head
 
 _JSON_TYPE = re.compile(r"application/(json|[^;\s]+\+json)\s*(;.*)?", re.IGNORECASE)
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
@@ -178,22 +173,6 @@ class Exchange:
             return ()
         self.sent_bytes += len(chunk)
         return (h11.Data(data=chunk),)
-
-
-def response_head(status: int, headers: Headers, request_id: str) -> h11.Response:
-    """The head of a response, with its date and its request's id."""
-    lines = {"date": formatdate(usegmt=True), **headers, "x-request-id": request_id}
-    return h11.Response(
-        status_code=status,
-        reason=HTTPStatus(status).phrase.encode(),
-        headers=[(name.encode(), value.encode("latin-1")) for name, value in lines.items()],
-    )
-
-
-def rendered(error: ApiError, dialect: Dialect) -> tuple[bytes, Headers]:
-    """The body and the headers of an error."""
-    headers = {"content-type": "application/json", **error.headers}
-    return orjson.dumps(dialect.error_body(error)), headers
 
 
 def _too_large(limit: int) -> ApiError:
