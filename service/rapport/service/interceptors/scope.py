@@ -27,7 +27,8 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
     """Runs the RPCs of some services within scopes, the outermost first.
 
     To gRPC a unary request is made a stream of one message, so that the RPC begins before its
-    request is there. One of the scopes reads and parses it, after those that do not need it.
+    request is there. One of the scopes reads and parses it, after those that do not need it. So
+    is a unary answer, because of a stream it is known when a message was taken.
     """
 
     def __init__(
@@ -59,18 +60,21 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
                 None,
                 handler.response_serializer,
             )
-        return grpc.stream_unary_rpc_method_handler(
-            self._unary_handler(method, handler.unary_unary),
-            None,
-            handler.response_serializer,
+        return grpc.stream_stream_rpc_method_handler(
+            self._unary_handler(method, handler.unary_unary, handler.response_serializer)
         )
 
-    def _unary_handler(self, method: str, servicer: Callable[..., Any]) -> Callable[..., Any]:
-        async def unary(_: object, rpc: GrpcContext) -> Any:
+    def _unary_handler(
+        self, method: str, servicer: Callable[..., Any], serialize: Callable[[Any], bytes]
+    ) -> Callable[..., Any]:
+        async def unary(_: object, rpc: GrpcContext) -> AsyncIterator[bytes]:
             async with self._entered(method, rpc, streamed=False) as context:
-                response = await servicer(context.request, rpc)
-                await context.send_headers()
-                return response
+                # The message takes several times as much memory, and is not kept until it is read.
+                answer = serialize(await servicer(context.request, rpc))
+                with self._slow_readers.watch(context, len(answer)) as watch:
+                    await context.send_headers()
+                    watch.start_message()
+                    yield answer
 
         return unary
 

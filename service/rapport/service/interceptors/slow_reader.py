@@ -12,6 +12,7 @@ from typing import Any
 
 from rapport.service.errors import SlowReaderError
 from rapport.service.interceptors.context import RequestContext
+from rapport.service.interceptors.unread_answers import UnreadAnswers
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ MIN_CHECK_INTERVAL_S = 0.001
 
 
 class ReadWatch:
-    """Watches one stream, and calls `on_timeout` when the client does not take a message in time.
+    """Watches one RPC, and calls `on_timeout` when the client does not take a message in time.
 
     A single timer checks when the latest message began: a timer for each message would cost a
     third of what it takes to make the message.
@@ -31,6 +32,7 @@ class ReadWatch:
         self._timeout_s = timeout_s
         self._on_timeout = on_timeout
         self._sending_since: float | None = None
+        self.timed_out = False
         self._check_after(timeout_s)
 
     def start_message(self) -> None:
@@ -55,6 +57,7 @@ class ReadWatch:
         if waited < self._timeout_s:
             self._check_after(self._timeout_s - waited)
         else:
+            self.timed_out = True
             self._on_timeout()
 
 
@@ -66,20 +69,33 @@ class SlowReaderGuard:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self._unread = UnreadAnswers()
         self._ending: set[asyncio.Task[None]] = set()
 
     @contextmanager
-    def watch(self, context: RequestContext) -> Iterator[ReadWatch]:
-        """Watches a stream from within the RPC's task, which may be cancelled meanwhile."""
+    def watch(self, context: RequestContext, unread_bytes: int = 0) -> Iterator[ReadWatch]:
+        """Watches an RPC from within its task, which may be cancelled meanwhile.
+
+        `unread_bytes` is the size of an answer that is sent whole.
+
+        Raises:
+            OverloadedError: the caller has not read too much of earlier answers.
+        """
         task = asyncio.current_task()
         assert task is not None, "an RPC is a task"  # noqa: S101 - an invariant
-        watch = ReadWatch(self._timeout_s, partial(self._give_up, task, context))
+        self._unread.hold(context.caller, unread_bytes)
+        release = partial(self._unread.release, context.caller, unread_bytes)
+        watch = ReadWatch(self._timeout_s, partial(self._give_up, task, context, release))
         try:
             yield watch
         finally:
             watch.close()
+            if not watch.timed_out:
+                release()
 
-    def _give_up(self, task: asyncio.Task[Any], context: RequestContext) -> None:
+    def _give_up(
+        self, task: asyncio.Task[Any], context: RequestContext, release: Callable[[], None]
+    ) -> None:
         logger.warning(
             "request %s is aborted: the client read nothing of the answer for %g s",
             context.request_id,
@@ -88,6 +104,8 @@ class SlowReaderGuard:
         ending = asyncio.ensure_future(self._end(task, context))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
+        # gRPC keeps what was sent until the client reads on or hangs up.
+        ending.add_done_callback(lambda _: release())
 
     async def _end(self, task: asyncio.Task[Any], context: RequestContext) -> None:
         # The status waits behind what was sent before, for a client that reads on after all. The
