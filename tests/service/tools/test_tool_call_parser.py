@@ -209,3 +209,20 @@ def test_long_arguments() -> None:
     """Long arguments may come in single letters; reading is linear."""
     text = json.dumps({"text": "x" * 20_000})
     assert joined(read(*call("f", text))) == [("f", text)]
+
+
+@pytest.mark.parametrize("tail", ["}", "}\n</tool_ca", "\n}\n<"])
+def test_a_tail_that_is_cut_at_the_end_is_no_text(tail: str) -> None:
+    """What may still become the tail of a call is dropped where the text ends, in any pieces."""
+    head = F[: F.rindex("}")]
+    pieces = [*head, *tail]
+    assert joined(read(*pieces)) == joined(read(head + tail)) == [("f", '{"x": 1}')]
+
+
+@pytest.mark.parametrize("rest", ["} and so on, without an end tag", "} and"])
+def test_text_in_place_of_a_tail_is_kept(rest: str) -> None:
+    """Text that cannot be the tail of a call is kept whole, in any pieces, long or short."""
+    head = F[: F.rindex("}")]
+    pieces = [*head, *rest]
+    expected = [("f", '{"x": 1}'), ("", rest)]
+    assert joined(read(*pieces)) == joined(read(head + rest)) == expected
