@@ -140,7 +140,7 @@ def _add_services(
     if settings.channelz:
         add_channelz_servicer(server)
         names.append(CHANNELZ_SERVICE)
-    add_reflection(server, names, _open_reader(settings))
+    add_reflection(server, names, _reader(settings))
 
 
 def _add_port(
@@ -201,15 +201,14 @@ def _interceptors(
     # Probes and the gateway have no key for these, and successes are not worth a line.
     outer = [notify_observers(log_failures()), report_errors]
     watches = ConnectionLimit(WATCH, MAX_WATCHES_PER_CONNECTION, MAX_WATCHES)
-    scopes = [*outer, watches.scope, read_request(_open_reader(settings), threads)]
+    scopes = [*outer, watches.scope, read_request(_reader(settings), threads)]
     yield ScopeInterceptor(HEALTH_SERVICE, scopes, slow_readers, send_headers=False)
     streams = ConnectionLimit(REFLECTION, MAX_REFLECTIONS_PER_CONNECTION, MAX_REFLECTIONS)
     scopes = [*outer, streams.scope]
     yield ScopeInterceptor(REFLECTION, scopes, slow_readers, send_headers=False)
 
 
-def _open_reader(settings: ServiceSettings) -> MessageReader:
-    """Reads messages of callers that need no key."""
+def _reader(settings: ServiceSettings) -> MessageReader:
     return MessageReader(settings.read_timeout, MAX_INCOMPLETE_REQUESTS)
 
 
@@ -230,7 +229,7 @@ def _scopes(
     yield ConcurrencyLimit(_places(settings), _is_chat).scope
     yield ConcurrencyLimit(OTHER_PLACES, lambda method: not _is_chat(method)).scope
     yield limit_rate(RateLimiter(), Key("", limits))
-    yield read_request(MessageReader(settings.read_timeout), threads)
+    yield read_request(_reader(settings), threads)
     yield identify(settings.user_hash_salt.get_secret_value().encode())
     yield authorize_model
     yield limit_users

@@ -125,6 +125,19 @@ async def test_too_many_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
         task.cancel()
 
 
+async def test_a_key_gives_up_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are incomplete of one key, those of another are read."""
+    monkeypatch.setattr(read, "MIN_WAIT_S", -1.0)
+    rpc: Any = SimpleNamespace(read=asyncio.Event().wait)
+    reader = MessageReader(60, max_incomplete=2)
+    other, first, *rest = (asyncio.create_task(reader.read(rpc, key)) for key in "abbb")
+    with pytest.raises(RequestMissingError, match="Too many requests are incomplete"):
+        await first
+    assert not any(task.done() for task in (other, *rest))
+    for task in (other, *rest):
+        task.cancel()
+
+
 async def test_requests_that_come_are_not_given_up() -> None:
     """Many that come at once are all read."""
     came = asyncio.Event()

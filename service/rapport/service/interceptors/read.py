@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from typing import Any
 
@@ -28,18 +28,18 @@ MIN_WAIT_S = 1.0
 class MessageReader:
     """Reads messages within `timeout_s`: one that never comes would hold its place for ever.
 
-    While more than `max_incomplete` are read, those that wait the longest are given up, because
-    each may hold a part of a large message. For the event loop alone.
+    While more than `max_incomplete` of a key are read, those of them that wait the longest are
+    given up, because each may hold a part of a large message. For the event loop alone.
     """
 
-    def __init__(self, timeout_s: float, max_incomplete: int | None = None) -> None:
+    def __init__(self, timeout_s: float, max_incomplete: int) -> None:
         self._timeout_s = timeout_s
         self._max_incomplete = max_incomplete
-        self._began_at: dict[asyncio.Timeout, float] = {}
+        self._began_at: dict[str, dict[asyncio.Timeout, float]] = {}
         self._given_up: set[asyncio.Timeout] = set()
 
-    async def read(self, rpc: GrpcContext) -> Any:
-        """The bytes of the next message, or EOF.
+    async def read(self, rpc: GrpcContext, key_id: str = "") -> Any:
+        """The bytes of the next message, or EOF. Callers without a key count together.
 
         Raises:
             RequestMissingError: it did not come in time.
@@ -48,12 +48,8 @@ class MessageReader:
         until = asyncio.timeout(self._timeout_s)
         try:
             async with until:
-                self._began_at[until] = began_at
-                self._give_up_oldest(began_at)
-                try:
+                with self._counted(key_id, until, began_at):
                     return await rpc.read()
-                finally:
-                    del self._began_at[until]
         except TimeoutError:
             text = f"The request did not come within {self._timeout_s:g} s"
             if until in self._given_up:
@@ -62,10 +58,22 @@ class MessageReader:
         finally:
             self._given_up.discard(until)
 
-    def _give_up_oldest(self, now: float) -> None:
-        if self._max_incomplete is None or len(self._began_at) <= self._max_incomplete:
+    @contextmanager
+    def _counted(self, key_id: str, until: asyncio.Timeout, began_at: float) -> Iterator[None]:
+        incomplete = self._began_at.setdefault(key_id, {})
+        incomplete[until] = began_at
+        self._give_up_oldest(incomplete, began_at)
+        try:
+            yield
+        finally:
+            del incomplete[until]
+            if not incomplete:
+                del self._began_at[key_id]
+
+    def _give_up_oldest(self, incomplete: dict[asyncio.Timeout, float], now: float) -> None:
+        if len(incomplete) <= self._max_incomplete:
             return
-        oldest, began_at = next(iter(self._began_at.items()))
+        oldest, began_at = next(iter(incomplete.items()))
         if now - began_at > MIN_WAIT_S and not oldest.expired():
             self._given_up.add(oldest)
             oldest.reschedule(now)
@@ -76,7 +84,7 @@ def read_request(reader: MessageReader, threads: FairThreads) -> Scope:
 
     @asynccontextmanager
     async def scope(context: RequestContext) -> AsyncIterator[None]:
-        data = await reader.read(context.rpc)
+        data = await reader.read(context.rpc, context.key_id)
         if data is grpc.aio.EOF:
             raise RequestMissingError("The call ended without a request")
         kind = _request_type(context.method)
