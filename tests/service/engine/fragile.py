@@ -7,7 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from rapport.service.engine.sampling.constraint import Constraint, Grammar, GrammarBudget
+from rapport.service.engine.sampling.constraint import Constraint, Grammar
+from rapport.service.engine.sampling.grammar_limits import GrammarBudget
 from tests.service.engine.fake import FakeRunner
 
 

@@ -6,13 +6,12 @@ import logging
 import time
 from collections.abc import Iterable
 
-from rapport.service.engine.errors import EngineError, failure_of
+from rapport.service.engine.errors import ConstraintFailedError, EngineError, failure_of
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.prefix_cache import PrefixReuse
 from rapport.service.engine.messages import RequestFailed, TokenDelta
 from rapport.service.engine.outbox import Outbox
 from rapport.service.engine.sampling.arrays import Floats
-from rapport.service.engine.sampling.constraint import ConstraintFailedError
 from rapport.service.engine.sampling.draw import DrawnToken, draw
 from rapport.service.engine.sampling.readiness import MAX_WAIT_S, is_accepted
 from rapport.service.engine.scheduling.scheduler import Scheduler

@@ -6,7 +6,7 @@ EngineError
 ├── UnserviceableRequestError    the request can never fit this engine
 ├── StepFailedError              the runtime failed while it ran this request
 ├── OutOfMemoryError             the runtime found no memory for this request; try again later
-├── ConstraintFailedError        (sampling/constraint.py) the grammar cannot be followed
+├── ConstraintFailedError        the grammar of this request cannot be followed
 └── RequestCancelledError        the caller disconnected, or its deadline expired
 """
 
@@ -60,6 +60,10 @@ class OutOfMemoryError(EngineError):
 
     def __init__(self) -> None:
         super().__init__("there is no memory left for the request")
+
+
+class ConstraintFailedError(EngineError):
+    """The grammar of a request became too complex to follow, or admits nothing."""
 
 
 class RequestCancelledError(EngineError):

@@ -12,7 +12,7 @@ from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.background_constraint import BackgroundConstraint
-from rapport.service.engine.sampling.constraint import GrammarBudget
+from rapport.service.engine.sampling.grammar_limits import GrammarBudget
 from rapport.service.engine.sampling.logprobs import TokenLogprob
 from rapport.service.engine.sampling.sampler import Sampler
 from rapport.service.engine.speculative.drafter import Drafter

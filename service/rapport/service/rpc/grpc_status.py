@@ -13,6 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, Re
 from google.rpc.status_pb2 import Status
 
 from rapport.service.engine.errors import (
+    ConstraintFailedError,
     EngineUnavailableError,
     OutOfMemoryError,
     OverloadedError,
@@ -20,7 +21,6 @@ from rapport.service.engine.errors import (
     StepFailedError,
     UnserviceableRequestError,
 )
-from rapport.service.engine.sampling.constraint import ConstraintFailedError
 from rapport.service.errors import (
     MAX_MESSAGE_BYTES,
     AdminKeyRequiredError,

@@ -8,12 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rapport.service.engine.sampling.constraint import (
-    Constraint,
-    ConstraintFailedError,
-    GrammarCompiler,
-    GrammarError,
-)
+from rapport.service.engine.errors import ConstraintFailedError
+from rapport.service.engine.sampling.constraint import Constraint, GrammarCompiler, GrammarError
 from rapport.service.engine.text.vocabulary import Vocabulary
 
 SIZE = 49152

@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from rapport.service.engine.errors import EngineError, OutOfMemoryError, StepFailedError
+from rapport.service.engine.errors import (
+    ConstraintFailedError,
+    EngineError,
+    OutOfMemoryError,
+    StepFailedError,
+)
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling import draw as module
-from rapport.service.engine.sampling.constraint import ConstraintFailedError
 from rapport.service.engine.sampling.draw import DrawnToken, draw
 from rapport.service.engine.sampling.logprobs import observe
 from rapport.service.engine.sampling.sampler import Sampler
@@ -134,6 +138,18 @@ def test_a_log_probability_that_fails_costs_only_its_own_row(
     assert isinstance(first, DrawnToken)
     assert last == DrawnToken(3, None)
     assert type(failure) is OutOfMemoryError
+
+
+def test_a_mask_that_is_not_ready_delays_only_its_own_row() -> None:
+    """The row gets no token, and its sampler draws nothing; the others get theirs."""
+    slow = sequence(Mock(late=True, skipped=False), temperature=1)
+    slow.ready = False  # type: ignore[misc]
+    slow.sampler.draw = Mock()  # type: ignore[method-assign]
+    first, skipped, last = draw(logits(), [sequence(), slow, sequence(Among(0))], masks())
+    assert (first, skipped, last) == (DrawnToken(3, None), None, DrawnToken(0, None))
+    slow.sampler.draw.assert_not_called()
+    assert slow.constraint is not None
+    assert slow.constraint.skipped
 
 
 def test_the_time_of_each_mask_is_counted() -> None:

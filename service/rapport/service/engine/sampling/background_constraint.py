@@ -6,13 +6,10 @@ import logging
 from functools import partial
 from threading import Event
 
-from rapport.service.engine.errors import EngineError, failure_of
+from rapport.service.engine.errors import ConstraintFailedError, EngineError, failure_of
 from rapport.service.engine.sampling.arrays import Floats
-from rapport.service.engine.sampling.constraint import (
-    ConstraintFailedError,
-    Grammar,
-    GrammarBudget,
-)
+from rapport.service.engine.sampling.constraint import Grammar
+from rapport.service.engine.sampling.grammar_limits import GrammarBudget
 
 log = logging.getLogger(__name__)
 

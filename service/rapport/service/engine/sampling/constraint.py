@@ -7,16 +7,16 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from secrets import token_hex
-from threading import Lock
+from threading import Lock, active_count
 
 import numpy as np
 from llguidance import LLExecutor, LLMatcher, LLTokenizer
 
-from rapport.service.engine.errors import EngineError
+from rapport.service.engine.errors import ConstraintFailedError
 from rapport.service.engine.sampling.arrays import Floats, Ids
-from rapport.service.engine.sampling.grammar_limits import PARSER_LIMITS
+from rapport.service.engine.sampling.grammar_limits import PARSER_LIMITS, GrammarBudget
 from rapport.service.engine.sampling.grammar_threads import THREADS, GrammarThreads, JobQueue
 from rapport.service.engine.stats import COMPILE_BOUNDS, Histogram
 
@@ -27,9 +27,6 @@ REFUSED = np.float32(-np.inf)
 MAX_FORCED_BYTES = 4096
 # While masks take less, in CPU time, tokens are accepted with the GIL held.
 MAX_MASK_WITH_GIL_S = 0.001
-# What the grammar of a request may take: at once, and for each token in the long run.
-MAX_BUDGET_S = 1.0
-BUDGET_PER_TOKEN_S = 0.01
 # How many tokens a new grammar is tried with.
 TRIAL_TOKENS = 3
 MAX_REASON_CHARS = 300
@@ -39,30 +36,6 @@ INTERNALS = re.compile("<state>|<non-verbose/>|<backtrace>")
 
 class GrammarError(Exception):
     """The grammar is wrong, or more than this server takes on."""
-
-
-class ConstraintFailedError(EngineError):
-    """The grammar of a request became too complex to follow, or admits nothing."""
-
-
-class GrammarBudget:
-    """The time that the grammar of one request may take, over all its choices.
-
-    Tokens add to it as they come, up to `MAX_BUDGET_S`.
-    """
-
-    def __init__(self) -> None:
-        self._left_s = MAX_BUDGET_S
-
-    def charge(self, seconds: float) -> None:
-        """Takes off what a token took.
-
-        Raises:
-            ConstraintFailedError: nothing is left.
-        """
-        self._left_s = min(self._left_s + BUDGET_PER_TOKEN_S, MAX_BUDGET_S) - seconds
-        if self._left_s < 0:
-            raise ConstraintFailedError("the grammar cannot be followed: it takes too much time")
 
 
 class Constraint:
@@ -162,7 +135,7 @@ class Constraint:
         """
         self._ready = False
         started = time.perf_counter()
-        if self._max_mask_s < MAX_MASK_WITH_GIL_S:
+        if self._max_mask_s < MAX_MASK_WITH_GIL_S or active_count() == 1:
             # The mask went the way of every token, so no token takes longer.
             self._matcher.consume_token(token)
         else:
@@ -177,16 +150,19 @@ class Constraint:
             raise ConstraintFailedError(f"the grammar cannot be followed: {reason}")
 
 
-@dataclass(frozen=True, slots=True)
 class GrammarRuntime:
-    """What the grammars of a vocabulary share."""
+    """What the grammars of a vocabulary share: the `words` of 32 bits in a mask, and threads."""
 
-    words: int
-    """Of 32 bits, in a mask."""
-    idle: LLMatcher
-    """One that has nothing to do."""
-    executor: LLExecutor
-    threads: GrammarThreads
+    def __init__(self, tokenizer: LLTokenizer, words: int) -> None:
+        self.words = words
+        self.idle = LLMatcher(tokenizer, "", log_level=0)
+        """A matcher without a grammar, which does nothing."""
+        self.threads = GrammarThreads()
+
+    @cached_property
+    def executor(self) -> LLExecutor:
+        """Has threads, so that a process that forks must not have used it."""
+        return LLExecutor(THREADS)
 
 
 class Grammar:
@@ -223,12 +199,7 @@ class GrammarCompiler:
         self._tokenizer = LLTokenizer(
             _without_special_names(tokenizer_json), n_vocab=size, eos_token=list(ends)
         )
-        self._runtime = GrammarRuntime(
-            words=-(-size // WORD_BITS),
-            idle=LLMatcher(self._tokenizer, "", log_level=0),
-            executor=LLExecutor(THREADS),
-            threads=GrammarThreads(),
-        )
+        self._runtime = GrammarRuntime(self._tokenizer, words=-(-size // WORD_BITS))
         self.compile_times = Histogram(COMPILE_BOUNDS)
         """Seconds that compiling took, of the grammars that were refused as well."""
         self.recalled = 0

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rapport.service.engine.errors import EngineError, failure_of
+from rapport.service.engine.errors import ConstraintFailedError, EngineError, failure_of
 from rapport.service.engine.sampling.arrays import Floats
-from rapport.service.engine.sampling.constraint import REFUSED, ConstraintFailedError
+from rapport.service.engine.sampling.constraint import REFUSED
 from rapport.service.engine.sampling.logprobs import TokenLogprob, observe
 from rapport.service.engine.sampling.readiness import wait_for_masks
 from rapport.service.engine.sampling.sampler import draw_all
