@@ -9,9 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,7 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.processes import started_parts
 from bench.server import Server, Target
 from tests.hostile.bystander import KEY, MAX_CALL_S
 from tests.hostile.figures import KINDS, Figures, Sample
@@ -29,6 +31,7 @@ MIN_SAMPLES = 3
 MAX_WAIT_S = 2 * MAX_CALL_S
 MAX_GROWTH_BYTES = 300 << 20
 POLL_S = 0.02
+PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
 class Bystander:
@@ -152,33 +155,35 @@ class Attacked:
 
 
 class Memory:
-    """The largest that the processes of a server become from now on (Linux; elsewhere unknown)."""
+    """By how much the processes of a server grow from now on, each at its largest (Linux)."""
 
     def __init__(self, pid: int) -> None:
-        self._parts = psutil.Process(pid).children(recursive=True)
-        for part in self._parts:
-            Path(f"/proc/{part.pid}/clear_refs").write_text("5")  # the peak is what there is now
-        self._before = {part: _peak_bytes(part) for part in self._parts}
+        self._parts = started_parts(pid)
+        for process in chain(*self._parts.values()):
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # the peak is what there is now
+        self._before = self._peaks()
 
     def growth_bytes(self) -> dict[str, int]:
-        """By the name of the part."""
+        """By the name of the part; processes that have ended do not count."""
+        now = self._peaks()
         return {
-            _name(part): _peak_bytes(part) - self._before[part]
-            for part in self._parts
-            if part.is_running()
+            name: sum(now[pid] - self._before[pid] for pid in pids_of(part) if pid in now)
+            for name, part in self._parts.items()
         }
 
+    def _peaks(self) -> dict[int, int]:
+        """The largest that each process has been, in bytes."""
+        peaks = {}
+        for pid in pids_of(chain(*self._parts.values())):
+            with suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                if found := PEAK.search(status):
+                    peaks[pid] = 1024 * int(found[1])
+        return peaks
 
-def _name(part: psutil.Process) -> str:
-    words = (word.rpartition(".")[2] for word in part.cmdline())
-    return next((word for word in words if word in ("service", "gateway")), str(part.pid))
 
-
-def _peak_bytes(part: psutil.Process) -> int:
-    status = Path(f"/proc/{part.pid}/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert found is not None, status
-    return 1024 * int(found[1])
+def pids_of(processes: Iterable[psutil.Process]) -> list[int]:
+    return [process.pid for process in processes]
 
 
 def wait_until(condition: Callable[[], bool], what: str, limit: float = MAX_WAIT_S) -> None:

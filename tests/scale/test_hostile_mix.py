@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.mix import Scene, mixed
+from tests.hostile.mix import mixed
+from tests.hostile.random_attacks import Scene
 from tests.hostile.serving import serving
 
 DURATION_S = 600
