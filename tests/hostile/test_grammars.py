@@ -33,7 +33,7 @@ def call(attacked: Attacked, grammar: str, token: int, n: int, max_tokens: int) 
 
 
 @pytest.mark.parametrize(
-    ("grammar", "token", "n"), [(GRAMMAR, LONG_TOKEN, 16), (LATE, LETTER, 4)], ids=["soon", "late"]
+    ("grammar", "token", "n"), [(GRAMMAR, LONG_TOKEN, 16), (LATE, LETTER, 2)], ids=["soon", "late"]
 )
 def test_ambiguous_grammars(attacked: Attacked, grammar: str, token: int, n: int) -> None:
     """A text that the grammar reads in very many ways: the request ends with a 400 that says so."""

@@ -79,3 +79,10 @@ def test_nothing_is_kept_of_the_rows_that_came_before() -> None:
         row = np.random.default_rng(seed).standard_normal(5000).astype(np.float32)
         kept(row, typical_p=0.95, top_p=0.99, top_k=4000 + seed)
     assert every_id.cache_info().currsize == 1
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.5, [0]), (0.75, [0, 1]), (0.76, [0, 1, 2])])
+def test_logits_exactly_on_the_bound_of_top_p(share: float, kept: list[int]) -> None:
+    """The tokens that together have exactly the share are enough."""
+    logits = np.log(np.array([4, 2, 1, 1], np.float32) / 4)
+    assert candidates(logits, SamplingParams(top_p=share)).ids.tolist() == kept
