@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from rapport.gateway.http1.output import Output
+from rapport.gateway.metrics import GatewayMetrics
 from tests.gateway.conftest import Serve
 from tests.gateway.http1.raw import connected, request
 from tests.gateway.library import Library
@@ -50,3 +52,30 @@ async def test_slow_reader_is_never_cut(
         assert asyncio.get_running_loop().time() - began > 3 * READER_TIMEOUT_S
     assert library.ended.is_set()
     assert "is cut" not in caplog.text
+
+
+class HandshakeTransport:
+    """A transport of TLS whose handshake has left bytes: it pauses whoever sets limits."""
+
+    def __init__(self, output: Output | None = None) -> None:
+        self.output = output
+
+    def set_write_buffer_limits(self, **_: int) -> None:
+        assert self.output is not None
+        self.output.pause()
+
+    def get_write_buffer_size(self) -> int:
+        return 100
+
+
+async def test_bytes_of_a_handshake() -> None:
+    """What TLS has still to send is waited for from the beginning."""
+    transport = HandshakeTransport()
+    output = Output(transport, 60, GatewayMetrics().stuck_readers)  # type: ignore[arg-type]
+    transport.output = output
+    output.begin()
+    waiting = asyncio.create_task(output.drain())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    output.resume()
+    await waiting

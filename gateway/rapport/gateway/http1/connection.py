@@ -91,6 +91,7 @@ class Connection(asyncio.BufferedProtocol):
         # Not asked with isinstance: uvloop's transports are none of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         self._output = Output(self._transport, options.reader_timeout, options.stuck_readers)
+        self._output.begin()
         self._liveness = Liveness(self._transport, self)
         options.open.add(self)
         self._is_too_many = len(options.open) > options.max_connections

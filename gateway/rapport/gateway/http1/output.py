@@ -33,8 +33,11 @@ class Output:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._check: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Has the transport call `pause` and `resume`, at once if bytes of a handshake are left."""
         # Bytes that stay in the buffer are noticed however few they are. (TLS takes no 0.)
-        transport.set_write_buffer_limits(high=1, low=0)
+        self._transport.set_write_buffer_limits(high=1, low=0)
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
