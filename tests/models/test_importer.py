@@ -36,29 +36,47 @@ from tests.models.conftest import Decoder, Index
 
 AGAIN = "then run: rapport models import tiny --precision int4"
 
-# Imports in a process of its own; given a number, kills itself at that report of progress.
+# Imports in a process of its own.
 CHILD = """
+from rapport.models.cache import catalog
+from rapport.models.importer import ensure
+model = catalog.KnownModel(**{model!r})
+catalog.KNOWN_MODELS[model.id] = model
+print(ensure(model.id, {precision!r}))
+"""
+# For each number that it reads: imports in a fork that kills itself at that report of progress, and
+# prints how the fork ended. To start Python anew for each would take most of the time.
+KILLED_CHILDREN = """
 import os, signal, sys
 from rapport.models.cache import catalog
 from rapport.models.importer import ensure
 model = catalog.KnownModel(**{model!r})
 catalog.KNOWN_MODELS[model.id] = model
-reports = 0
-def progress(what, done):
-    global reports
-    reports += 1
-    if str(reports) in sys.argv[1:]:
-        os.kill(os.getpid(), signal.SIGKILL)
-print(ensure(model.id, {precision!r}, progress))
+def kill_at(last):
+    reports = 0
+    def progress(what, done):
+        nonlocal reports
+        reports += 1
+        if reports == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return progress
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        ensure(model.id, {precision!r}, kill_at(int(line)))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
 def start_import(
-    index: Index, *arguments: object, precision: str = "int4"
+    index: Index, script: str = CHILD, precision: str = "int4"
 ) -> subprocess.Popen[str]:
-    script = CHILD.format(model=asdict(index.model), precision=precision)
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    code = script.format(model=asdict(index.model), precision=precision)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
 
 
 def partials(cache: Path) -> list[Path]:
@@ -114,15 +132,18 @@ def test_outdated_folder_is_made_anew() -> None:
 def test_killed_at_any_moment(cache: Path, index: Index) -> None:
     """Killed at each report of progress in turn, an import leaves nothing half-made."""
     folder = cache / "models" / "tiny" / "int4"
-    kills = 0
-    for report in range(1, 100):
-        process = start_import(index, report)
-        process.communicate(timeout=60)
-        check_whole_or_absent(folder)
-        if process.returncode != -signal.SIGKILL:
-            break
-        kills += 1
-    assert kills >= 4
+    statuses = []
+    with start_import(index, KILLED_CHILDREN) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        while 0 not in statuses:
+            print(len(statuses) + 1, file=process.stdin, flush=True)
+            statuses.append(int(process.stdout.readline()))
+            check_whole_or_absent(folder)
+        process.stdin.close()
+    *killed, _ = statuses
+    assert len(killed) >= 4
+    assert set(killed) == {-signal.SIGKILL}
     assert ensure("tiny", "int4") == folder
     assert partials(cache) == []
 
