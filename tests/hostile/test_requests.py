@@ -19,7 +19,7 @@ def test_many_choices(attacked: Attacked) -> None:
     """Far more choices than there are slots, costly tokens, and callers that leave at once."""
     key = attacked.keys["greedy"]
     with attacked.beside():
-        chats.large_n(attacked.rest, key, n=64, max_tokens=4)
-        chats.heavy_sampling(attacked.rest, key, count=4, n=4, max_tokens=8)
+        chats.large_n(attacked.rest, key, n=24, max_tokens=4)
+        chats.heavy_sampling(attacked.rest, key, count=3, n=2, max_tokens=8)
         disconnects.leave_rest(attacked.rest, key, count=10, seed=1)
         disconnects.leave_grpc(attacked.grpc, key, count=10, seed=1)
