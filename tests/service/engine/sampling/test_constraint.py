@@ -54,6 +54,22 @@ def test_only_what_fits_may_come(compiler: GrammarCompiler, vocabulary: Vocabula
     assert left.tolist() == constraint.allowed().tolist()
 
 
+def test_an_exhausted_grammar_is_compiled_anew(
+    compiler: GrammarCompiler, vocabulary: Vocabulary
+) -> None:
+    """Once the states of its lexer are too many no copy can be followed, but a new grammar can."""
+    source = "start: /(a|b)*a(a|b){16}c/"
+    letters = [vocabulary.token_bytes.index(letter) for letter in (b"a", b"b")]
+    exhausted = compiler.compile(source)
+    text = np.random.default_rng(1).choice(letters, 10_000)
+    with pytest.raises(ConstraintFailedError, match="too many states"):
+        follow(exhausted.start(), text.tolist())
+    with pytest.raises(ConstraintFailedError, match="too many states"):
+        follow(exhausted.start(), letters)
+    assert compiler.recall(source) is None
+    follow(compiler.compile(source).start(), letters)
+
+
 def test_an_answer_ends_where_it_is_complete(
     compiler: GrammarCompiler, vocabulary: Vocabulary
 ) -> None:

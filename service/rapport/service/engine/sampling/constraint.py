@@ -32,10 +32,19 @@ TRIAL_TOKENS = 3
 MAX_REASON_CHARS = 300
 # Where a message of llguidance turns from what is wrong to how it found out.
 INTERNALS = re.compile("<state>|<non-verbose/>|<backtrace>")
+# How messages of llguidance begin about what all copies of a grammar share.
+LEXER_ERROR = "lexer error"
 
 
 class GrammarError(Exception):
     """The grammar is wrong, or more than this server takes on."""
+
+
+class Lexer:
+    """What the copies of a grammar share. Its states only ever grow in number."""
+
+    exhausted = False
+    """Whether it has reached a limit, and no copy can be followed any more."""
 
 
 class Constraint:
@@ -45,7 +54,10 @@ class Constraint:
     another copy has that lock, the work of one grammar must not overlap.
     """
 
-    def __init__(self, matcher: LLMatcher, runtime: GrammarRuntime, budget: GrammarBudget) -> None:
+    def __init__(
+        self, matcher: LLMatcher, runtime: GrammarRuntime, lexer: Lexer, budget: GrammarBudget
+    ) -> None:
+        self.lexer = lexer
         self.mask_s = 0.0
         """CPU time of the last mask."""
         self._matcher = matcher
@@ -59,7 +71,7 @@ class Constraint:
 
     def copy(self, budget: GrammarBudget) -> Constraint:
         """Another choice at the same place. Its mask is ready if this one's is."""
-        other = Constraint(self._matcher.deep_copy(), self._runtime, budget)
+        other = Constraint(self._matcher.deep_copy(), self._runtime, self.lexer, budget)
         other._allowed = self._allowed.copy()
         other._ready = self._ready
         other._max_mask_s = self._max_mask_s
@@ -147,6 +159,8 @@ class Constraint:
     def _check(self) -> None:
         if self._matcher.is_error():
             reason = _reason_in(self._matcher.get_error())
+            if reason.startswith(LEXER_ERROR):
+                self.lexer.exhausted = True
             raise ConstraintFailedError(f"the grammar cannot be followed: {reason}")
 
 
@@ -175,6 +189,11 @@ class Grammar:
         self.first_forced = first.forced()
         """The tokens that alone can come first."""
         self._first = first
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has to be compiled anew."""
+        return self._first.lexer.exhausted
 
     def start(self, budget: GrammarBudget | None = None) -> Constraint:
         """The beginning of a choice. Choices of one request have one budget."""
@@ -212,10 +231,12 @@ class GrammarCompiler:
     def recall(self, source: str) -> Grammar | None:
         """The grammar of a source that was compiled lately."""
         with self._lock:
-            if source in self._recent:
-                self._recent.move_to_end(source)
-                self.recalled += 1
-            return self._recent.get(source)
+            grammar = self._recent.get(source)
+            if grammar is None or grammar.exhausted:
+                return None
+            self._recent.move_to_end(source)
+            self.recalled += 1
+            return grammar
 
     def compile(self, source: str) -> Grammar:
         """The grammar of a source: Lark as llguidance has it, or its JSON form.
@@ -240,7 +261,7 @@ class GrammarCompiler:
         if matcher.is_error():
             raise GrammarError(_reason_in(matcher.get_error()))
         try:
-            first = Constraint(matcher, self._runtime, GrammarBudget())
+            first = Constraint(matcher, self._runtime, Lexer(), GrammarBudget())
             grammar = Grammar(first, source, self._runtime.threads.queue())
             _try_out(grammar.start())
         except ConstraintFailedError as error:
