@@ -165,3 +165,18 @@ def stay(freed: Event) -> GrammarSource:
 def counted(calls: list[str]) -> GrammarSource:
     calls.append("")
     return LETTERS()
+
+
+async def test_memory_of_grammars_is_bounded(held: FormatCompiler) -> None:
+    """Who holds large grammars gets no other until one is gone; others get theirs."""
+
+    def large(name: str, mebibytes: int) -> tuple[Callable[[], GrammarSource], str, bytes]:
+        source = GrammarSource(f'start: "{name}"', "tools", mebibytes << 20)
+        return lambda: source, "tools", name.encode()
+
+    first = await held.compile(*large("first", 600), "greedy")
+    with pytest.raises(OverloadedError, match="too much memory"):
+        await held.compile(*large("second", 300), "greedy")
+    assert await held.compile(*large("other", 300), "modest") is not None
+    del first
+    assert await held.compile(*large("second", 300), "greedy") is not None

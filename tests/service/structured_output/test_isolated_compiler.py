@@ -159,3 +159,14 @@ def test_processes_end_with_the_service(cpu_folder: Path) -> None:
         processes = [server, *server.children()]
         service.send_signal(signal.SIGKILL)
     wait_until(lambda: not any(map(psutil.Process.is_running, processes)))
+
+
+def test_memory_is_measured(isolated: IsolatedCompiler) -> None:
+    """With the source comes how much memory its grammar takes."""
+    form = ResponseFormat(json_schema='{"type": "integer", "multipleOf": 99991}')
+    large = isolated.translate(partial(grammar_source, form), "response_format")
+    small = isolated.translate(partial(GrammarSource, 'start: "small"', "tools"), "tools")
+    assert large is not None
+    assert small is not None
+    assert large.memory_bytes > 10 << 20
+    assert small.memory_bytes < 1 << 20

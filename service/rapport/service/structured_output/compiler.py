@@ -13,6 +13,7 @@ from rapport.service.engine.errors import Bound, OverloadedError
 from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
 from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.fork_server import Translate
+from rapport.service.structured_output.grammar_memory import GrammarMemory
 from rapport.service.structured_output.grammar_source import compile_source
 from rapport.service.structured_output.isolated_compiler import IsolatedCompiler
 from rapport.service.structured_output.response_format import grammar_source
@@ -24,6 +25,7 @@ THREADS = 2
 # For those of the same caller that came before, and for turns of other callers.
 MAX_WAIT_S = 10.0
 MAX_KNOWN_KEYS = 512
+RETRY_S = 1.0
 
 
 class FormatCompiler:
@@ -38,6 +40,7 @@ class FormatCompiler:
         self._isolated = isolated
         self._known: OrderedDict[bytes, ref[Grammar]] = OrderedDict()
         """By the hash of their keys. Many keys may have the same grammar."""
+        self._memory = GrammarMemory()
         self._threads = FairThreads(THREADS, "format")
 
     async def compile_format(self, response_format: ResponseFormat, caller: str) -> Grammar | None:
@@ -46,7 +49,8 @@ class FormatCompiler:
         Raises:
             InvalidRequestError: the format is wrong, cannot be enforced, or takes too much time
                 or memory to compile.
-            OverloadedError: other compilations take so long that this one does not begin.
+            OverloadedError: other compilations take so long that this one does not begin, or the
+                caller's other grammars take too much memory.
         """
         if response_format.WhichOneof("kind") in (None, "text"):
             return None
@@ -69,7 +73,7 @@ class FormatCompiler:
         """
         if known := self.recall(key):
             return known
-        work = partial(self._compile, translate, field, key)
+        work = partial(self._compile, translate, field, key, caller)
         try:
             return await self._threads.run(caller, work, MAX_WAIT_S)
         except TimeoutError:
@@ -87,7 +91,7 @@ class FormatCompiler:
         self._threads.close()
         self._isolated.close()
 
-    def _compile(self, translate: Translate, field: str, key: bytes) -> Grammar | None:
+    def _compile(self, translate: Translate, field: str, key: bytes, caller: str) -> Grammar | None:
         # Requests with the same format often come together.
         if known := self.recall(key):
             return known
@@ -99,9 +103,20 @@ class FormatCompiler:
             raise
         if source is None:
             return None
+        self._make_room(caller, source.memory_bytes)
         grammar = compile_source(self._compiler, source)
+        self._memory.add(grammar, caller, source.memory_bytes)
         self._remember(key, grammar)
         return grammar
+
+    def _make_room(self, caller: str, size_bytes: int) -> None:
+        """Raises `OverloadedError` if grammars that are in use leave no room for another."""
+        if self._memory.has_room(caller, size_bytes):
+            return
+        self._compiler.forget_all()
+        if not self._memory.has_room(caller, size_bytes):
+            text = "the grammars of other requests take too much memory"
+            raise OverloadedError(text, Bound.GRAMMARS, RETRY_S)
 
     def _remember(self, key: bytes, grammar: Grammar) -> None:
         self._known[sha256(key).digest()] = ref(grammar)

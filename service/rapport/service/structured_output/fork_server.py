@@ -172,7 +172,9 @@ def _answer(compiler: GrammarCompiler, translate: Translate) -> dict[str, Any]:
         grammar = translate()
         if grammar is None:
             return {"grammar": None}
+        before = _memory_bytes()
         compile_source(compiler, grammar)
+        memory = max(_memory_bytes() - before, 0)
     except InvalidRequestError as error:
         violations = [(each.field, each.description) for each in error.violations]
         return {"message": str(error), "violations": violations}
@@ -180,7 +182,7 @@ def _answer(compiler: GrammarCompiler, translate: Translate) -> dict[str, Any]:
         raise
     except Exception:  # noqa: BLE001 - the service reports it
         return {"traceback": traceback.format_exc()}
-    return {"grammar": {"text": grammar.text, "field": grammar.field}}
+    return {"grammar": {"text": grammar.text, "field": grammar.field, "memory_bytes": memory}}
 
 
 if __name__ == "__main__":

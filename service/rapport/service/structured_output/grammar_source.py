@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler, GrammarError
@@ -16,6 +17,8 @@ class GrammarSource:
 
     text: str
     field: str
+    memory_bytes: int = dataclasses.field(default=0, compare=False)
+    """How much memory it takes when it is compiled, once that was measured."""
 
 
 def compile_source(compiler: GrammarCompiler, source: GrammarSource) -> Grammar:
@@ -25,7 +28,7 @@ def compile_source(compiler: GrammarCompiler, source: GrammarSource) -> Grammar:
         InvalidRequestError: the grammar engine refuses it.
     """
     try:
-        return compiler.compile(source.text)
+        return compiler.compile(source.text, source.memory_bytes)
     except GrammarError as error:
         kind = "JSON Schema" if source.field.endswith(SCHEMA_FIELD_ENDS) else "Grammar"
         raise field_error(source.field, f"{kind} not supported: {error}") from None

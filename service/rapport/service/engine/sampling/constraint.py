@@ -213,7 +213,7 @@ class GrammarCompiler:
         ends: Sequence[int],
         *,
         most: int = 128,
-        most_bytes: int = 8 << 20,
+        most_bytes: int = 256 << 20,
     ) -> None:
         self._tokenizer = LLTokenizer(
             _without_special_names(tokenizer_json), n_vocab=size, eos_token=list(ends)
@@ -225,7 +225,8 @@ class GrammarCompiler:
         self.refused = 0
         self._recent: OrderedDict[str, Grammar] = OrderedDict()
         self._most = most
-        self._room = most_bytes
+        self._sizes: dict[str, int] = {}
+        self._most_bytes = most_bytes
         self._lock = Lock()
 
     def recall(self, source: str) -> Grammar | None:
@@ -238,8 +239,10 @@ class GrammarCompiler:
             self.recalled += 1
             return grammar
 
-    def compile(self, source: str) -> Grammar:
+    def compile(self, source: str, memory_bytes: int = 0) -> Grammar:
         """The grammar of a source: Lark as llguidance has it, or its JSON form.
+
+        `memory_bytes` is what it is known to take. It is remembered for as long as there is room.
 
         Raises:
             GrammarError: the source is wrong, admits nothing, or asks too much.
@@ -253,7 +256,7 @@ class GrammarCompiler:
             self.record(time.perf_counter() - began, refused=True)
             raise
         self.record(time.perf_counter() - began, refused=False)
-        self._remember(source, grammar)
+        self._remember(source, grammar, max(memory_bytes, len(source)))
         return grammar
 
     def _compile(self, source: str) -> Grammar:
@@ -274,14 +277,18 @@ class GrammarCompiler:
             self.compile_times.add(seconds)
             self.refused += refused
 
-    def _remember(self, source: str, grammar: Grammar) -> None:
+    def forget_all(self) -> None:
+        """Forgets the grammars; those that are in use go on."""
         with self._lock:
-            if source not in self._recent:
-                self._room -= len(source)
-            self._recent[source] = grammar
-            while len(self._recent) > self._most or (self._room < 0 and self._recent):
+            self._recent.clear()
+            self._sizes.clear()
+
+    def _remember(self, source: str, grammar: Grammar, size_bytes: int) -> None:
+        with self._lock:
+            self._recent[source], self._sizes[source] = grammar, size_bytes
+            while len(self._recent) > self._most or sum(self._sizes.values()) > self._most_bytes:
                 forgotten, _ = self._recent.popitem(last=False)
-                self._room += len(forgotten)
+                del self._sizes[forgotten]
 
 
 def _without_special_names(tokenizer_json: str) -> str:
