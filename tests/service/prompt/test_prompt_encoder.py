@@ -54,6 +54,14 @@ def test_absurd_prompt(encoder: PromptEncoder, messages: list[object]) -> None:
         encode(encoder, messages)  # type: ignore[arg-type]
 
 
+def test_no_more_of_a_text_than_is_wanted(encoder: PromptEncoder) -> None:
+    """Of a long text, the rest is not tokenized once there are as many tokens as are wanted."""
+    assert len(list(encoder.encode_text("word " * 100_000, 10))) <= 2
+    assert finish(encoder.encode_text("word " * 100_000, 10)) == finish(
+        encoder.encode_text("word " * 10, 10)
+    )
+
+
 def test_tools_in_the_system_prompt(encoder: PromptEncoder, vocabulary: Vocabulary) -> None:
     """If the template does not render tools, the system prompt describes them."""
     tokens = encode(encoder, [user("Hi")], tools=[TOOL])

@@ -90,10 +90,11 @@ class PromptEncoder:
             raise PromptTooLongError(len(tokens), self._context_length)
         return tuple(tokens)
 
-    def encode_text(self, text: str) -> Steps[list[int]]:
-        """The tokens of a text that is nothing but text."""
+    def encode_text(self, text: str, max_tokens: int = sys.maxsize) -> Steps[list[int]]:
+        """The tokens of a text that is nothing but text: all, or `max_tokens` of the first."""
         pieces = self._cutter.plain_pieces(text)
-        return PieceTokenizer(self._vocabulary).tokenize(pieces, sys.maxsize)
+        tokens = yield from PieceTokenizer(self._vocabulary).tokenize(pieces, max_tokens)
+        return tokens[:max_tokens]
 
     def _converse(self, tools: Sequence[JsonObject]) -> Callable[[Sequence[Turn]], Conversation]:
         """A function that makes a conversation with these tools of turns."""

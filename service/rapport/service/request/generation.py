@@ -59,7 +59,8 @@ def tokenize_request(
     max_tokens = fit_max_tokens(request, len(prompt), context_length, defaults)
     prediction = request.prediction
     if isinstance(prediction, str):
-        prediction = tuple((yield from served.prompts.encode_text(prediction)))
+        tokens = yield from served.prompts.encode_text(prediction, context_length)
+        prediction = tuple(tokens)
     return RequestTokens(prompt, max_tokens, prediction[:context_length])
 
 
