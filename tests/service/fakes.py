@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -105,10 +106,10 @@ class WordEncoder:
         yield
         return tuple(range(len(messages[-1].content.text.split())))  # type: ignore[attr-defined]
 
-    def encode_text(self, text: str) -> Steps[list[int]]:
+    def encode_text(self, text: str, max_tokens: int = sys.maxsize) -> Steps[list[int]]:
         """Each byte is a token."""
         yield
-        return list(text.encode())
+        return list(text.encode()[:max_tokens])
 
 
 class Uncompiled:
