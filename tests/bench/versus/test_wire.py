@@ -35,7 +35,7 @@ async def test_a_refusal_is_an_error_of_its_status(fake: Fake) -> None:
     [
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "stream cut off"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(EVENT), EVENT), "stream cut"),
-        (b"nonsense\r\n\r\n", "HttpParser"),
+        (b"nonsense\r\n\r\n", "illegal status line"),
     ],
 )
 async def test_a_broken_answer_is_an_error_at_once(reply: bytes, error: str) -> None:

@@ -15,6 +15,9 @@ from rapport.gateway.errors import ApiError
 
 Headers = Mapping[str, str]
 
+# Statuses that HTTP does not know, such as 499, have none.
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+
 # An interim response may come before any other (RFC 9110, 15.2), and all clients know this one.
 INTERIM = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
 
@@ -24,7 +27,7 @@ def response_head(status: int, headers: Headers, request_id: str) -> h11.Respons
     lines = {"date": formatdate(usegmt=True), **headers, "x-request-id": request_id}
     return h11.Response(
         status_code=status,
-        reason=HTTPStatus(status).phrase.encode(),
+        reason=_REASONS.get(status, b""),
         headers=[(name.encode(), value.encode("latin-1")) for name, value in lines.items()],
     )
 
