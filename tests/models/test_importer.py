@@ -198,7 +198,7 @@ def no_room(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (OnnxWriter, "write_external"),
+        (OnnxWriter, "_write_external"),
         (store.os, "fsync"),
         (store.Path, "replace"),
         (store.Path, "mkdir"),

@@ -125,7 +125,7 @@ def test_no_caller_makes_a_series(server: Target, gateway: Meter, rest: Rest) ->
     before = len(scrape(str(server.gateway_metrics)).samples)
     for place in range(30):
         rest.http.get(f"/made/up/{place}")
-        rest.http.request("PROPFIND", "/v1/models")
+        rest.http.request("TRACE", "/v1/models")
         rest.http.get(f"/v1/models/none{place}")
     gateway.wait_for_gain(60, "gateway_requests_total", route="other")
     gateway.wait_for_gain(30, "gateway_requests_total", route="/v1/models/{model=**}", status="404")

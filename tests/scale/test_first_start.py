@@ -13,7 +13,7 @@ import pytest
 
 from bench.server import Server, Target, rapport
 from rapport.models.cache.catalog import known_model
-from rapport.models.cache.store import PARTIAL
+from rapport.models.cache.store import PARTIAL_SUFFIX
 from rapport.models.folder import FILES, is_current
 from rapport.models.onnx.precision import cpu_precision
 from tests.conftest import MODEL
@@ -54,7 +54,7 @@ def test_servers_that_start_at_once_share_one_import(
     folder = cache / "models" / MODEL / cpu_precision()
     assert is_current(folder, known_model(MODEL).gguf_sha256)
     assert {path.name for path in folder.iterdir()} == set(FILES)
-    assert not list(cache.rglob(f"*{PARTIAL}"))
+    assert not list(cache.rglob(f"*{PARTIAL_SUFFIX}"))
     assert sum(log_of(server).count("checking the source") for server, _ in servers) == 1
     for _, target in servers:
         reply = httpx.post(f"{target.rest}/v1/chat/completions", json=ASKED, timeout=60)

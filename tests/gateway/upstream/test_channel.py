@@ -159,7 +159,7 @@ async def test_a_certificate_that_a_scrape_saw_first(ca: Authority) -> None:
     end = dt.datetime(2048, 1, 1, tzinfo=dt.UTC)
     own = ca.issue("gateway")
     settings = GatewaySettings(upstream_cert=own.chain, upstream_key=own.key)
-    app, channels = Gateway(settings), Channels(settings)
+    app, channels = Gateway(settings, FIREWORKS), Channels(settings)
     await channels.open().close()
     assert not channels.renew()
     ca.issue("gateway", end=end)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable
 
 from rapport.service.engine.errors import ConstraintFailedError, EngineError, failure_of
@@ -11,9 +10,10 @@ from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.prefix_cache import PrefixReuse
 from rapport.service.engine.messages import RequestFailed, TokenDelta
 from rapport.service.engine.outbox import Outbox
+from rapport.service.engine.request import Delta
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.draw import DrawnToken, draw
-from rapport.service.engine.sampling.readiness import MAX_WAIT_S, is_accepted
+from rapport.service.engine.sampling.readiness import is_accepted, wait_until
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.sequences import SequenceGroup, SequenceState
 from rapport.service.engine.stats import EngineStats
@@ -69,33 +69,42 @@ class Emitter:
         Those that their grammars have not accepted within a moment wait for a later call.
         """
         appended, self._appended = self._appended, []
-        until = time.monotonic() + MAX_WAIT_S
+        until = wait_until(appended)
+        last: list[tuple[SequenceState, Delta]] = []
         for sequence in appended:
             if sequence.group.generation not in self.groups:
                 continue
-            if sequence in sequence.group.running and is_accepted(sequence, until):
-                self._deliver(sequence)
-            else:
+            if not (sequence in sequence.group.running and is_accepted(sequence, until)):
                 self._appended.append(sequence)
+            elif (delta := self._read(sequence)) is not None:
+                if delta.finish_reason is None:
+                    self._add(sequence, delta)
+                else:
+                    last.append((sequence, delta))
+        if last:
+            self._outbox.send()  # before slots are copied, which may take as long as a step
+        for sequence, delta in last:
+            if sequence.group.generation in self.groups:
+                self._add(sequence, delta)
+                self._finish(sequence)
 
-    def _deliver(self, sequence: SequenceState) -> None:
+    def _read(self, sequence: SequenceState) -> Delta | None:
+        """What the last token adds; None if that failed, and with it the request."""
         group = sequence.group
         try:
-            delta = sequence.deliver()
+            return sequence.deliver()
         except ConstraintFailedError as error:
             self.abort(group.generation, error)
-            return
         except Exception as error:
             log.exception("a token could not be read")
             self.fail([group], error)
-            return
+        return None
+
+    def _add(self, sequence: SequenceState, delta: Delta) -> None:
         self._stats.completion_tokens += len(delta.token_ids)
         self._scheduler.ledger.charge(sequence.tenant, output=len(delta.token_ids))
-        ended = delta.finish_reason is not None
-        urgent = ended or len(sequence.output) == 1
-        self._outbox.add(TokenDelta(group.generation, delta), urgent=urgent)
-        if ended:
-            self._finish(sequence)
+        urgent = delta.finish_reason is not None or len(sequence.output) == 1
+        self._outbox.add(TokenDelta(sequence.group.generation, delta), urgent=urgent)
 
     def _fail_drawing(self, group: SequenceGroup, error: EngineError) -> None:
         if isinstance(error, ConstraintFailedError):  # no fault of the step

@@ -69,8 +69,12 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
     ) -> Callable[..., Any]:
         async def unary(_: object, rpc: GrpcContext) -> AsyncIterator[bytes]:
             async with self._entered(method, rpc, streamed=False) as context:
+                message = await servicer(context.request, rpc)
+                if message is None:
+                    return  # with the status that the servicer has set
                 # The message takes several times as much memory, and is not kept until it is read.
-                answer = serialize(await servicer(context.request, rpc))
+                answer = serialize(message)
+                del message
                 with self._slow_readers.watch(context, len(answer)) as watch:
                     await context.send_headers()
                     watch.start_message()

@@ -12,6 +12,9 @@ from rapport.service.engine.sequences import SequenceState
 MAX_WAIT_S = 0.01
 # Where no choice could have a token.
 MAX_LONE_WAIT_S = 0.05
+# Where all choices are of one request, whose grammar is not slow: then the processors are busy. To
+# skip a choice would run the others without it, and what they compute then differs in rounding.
+MAX_REQUEST_WAIT_S = 0.25
 
 
 def wait_for_masks(sequences: Sequence[SequenceState]) -> None:
@@ -20,11 +23,23 @@ def wait_for_masks(sequences: Sequence[SequenceState]) -> None:
     if not pending:
         return
     alone = len(pending) == len(sequences)
-    until = time.monotonic() + (MAX_LONE_WAIT_S if alone else MAX_WAIT_S)
+    until = wait_until(sequences, MAX_LONE_WAIT_S if alone else MAX_WAIT_S)
     for sequence in pending:
         constraint = sequence.constraint
         if constraint is not None and (alone or not constraint.late):
             constraint.wait_ready(max(until - time.monotonic(), 0))
+
+
+def wait_until(sequences: Sequence[SequenceState], max_wait_s: float = MAX_WAIT_S) -> float:
+    """Until when, by the monotonic clock, a step may wait for these sequences."""
+    is_one_request = all(sequence.group is sequences[0].group for sequence in sequences)
+    if is_one_request and not any(map(_is_late, sequences)):
+        max_wait_s = MAX_REQUEST_WAIT_S
+    return time.monotonic() + max_wait_s
+
+
+def _is_late(sequence: SequenceState) -> bool:
+    return sequence.constraint is not None and sequence.constraint.late
 
 
 def is_accepted(sequence: SequenceState, until: float) -> bool:
