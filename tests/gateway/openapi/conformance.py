@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -49,7 +50,9 @@ def explore(
         reply = case.call(base_url=url, timeout=30)
         seen[case.operation.label, reply.status_code] += 1
         assert reply.status_code < 500 or reply.status_code == allowed, reply.text
-        case.validate_response(reply, checks=checks)
+        # Of a body that is too large nobody knows whether it keeps to the schema.
+        if reply.status_code != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            case.validate_response(reply, checks=checks)
 
     for operation in (result.ok() for result in operations.get_all_operations()):
         _quick(examples)(given(case=operation.as_strategy().map(tame))(call))()
