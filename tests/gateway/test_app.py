@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import re
+import tracemalloc
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -312,3 +314,23 @@ async def test_configured_timeout(serve: Serve) -> None:
             reply = await client.post("/v1/tell", json={"hang_after": 1}, headers=headers)
             assert reply.status_code == 504
             assert "x-should-retry" not in reply.headers
+
+
+@pytest.mark.parametrize("number", ["1", "5"])
+async def test_a_refused_body_is_not_kept(client: httpx.AsyncClient, number: str) -> None:
+    """Neither by the gateway's errors nor by those of the service, until garbage is collected."""
+    body = b'{"a_string": "%b", "fail_with": %b, "nothing": 1}' % (
+        b"x" * (1 << 20),
+        number.encode(),
+    )
+    await post(client, body)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(8):
+            assert (await post(client, body)).status_code >= 400
+        assert tracemalloc.get_traced_memory()[0] < 2 << 20
+    finally:
+        tracemalloc.stop()
+        gc.enable()

@@ -129,7 +129,7 @@ async def test_drain_under_load(started: tuple[Server, Target], count: int) -> N
         said = await early
     assert await asyncio.to_thread(server._process.wait, 20) == 0
     assert said.total() == count
-    assert said[WHOLE] > 0
+    assert said[WHOLE] > count / 2
     counts = re.search(r"requests: (\d+) accepted, (\d+) finished", server._log_tail())
     assert counts is not None
     assert counts.groups() == (str(said[WHOLE]),) * 2

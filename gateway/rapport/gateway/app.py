@@ -84,7 +84,8 @@ class Gateway:
         try:
             with self.drain.tracked():
                 await self._answer_or_refuse(exchange)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            _drop_tracebacks(error)
             await self._end_early(exchange)
         finally:
             span.end(span_name(exchange), span_attributes(exchange), fault(exchange))
@@ -101,12 +102,15 @@ class Gateway:
         try:
             await self._answer(exchange)
         except ApiError as error:
+            _drop_tracebacks(error)
             await exchange.refuse(error)
         except InvalidError as error:
+            _drop_tracebacks(error)
             await exchange.refuse(bad_request(str(error), param=error.param))
-        except Exception:
+        except Exception as error:
             id_ = exchange.request_id
             logger.exception("request %s failed", id_, extra=fields(request_id=id_))
+            _drop_tracebacks(error)
             await self._give_up(exchange, internal())
 
     async def _give_up(self, exchange: Exchange, error: ApiError) -> None:
@@ -164,6 +168,18 @@ class Gateway:
         """Does in a thread what the service's answer takes, which has accepted the credentials."""
         self._callers.accept(exchange)
         return await self._threads.run(self._callers.name(exchange), render)
+
+
+def _drop_tracebacks(error: BaseException) -> None:
+    """Lets go of what the request has sent.
+
+    The frames of a traceback have it, and often the error as well: such a ring stays in memory
+    until Python looks for garbage, which may be many large requests later.
+    """
+    chained: BaseException | None = error
+    while chained is not None:
+        chained.__traceback__ = None
+        chained = chained.__cause__ or chained.__context__
 
 
 def _decoded(body: bytes, arguments: dict[str, Any], route: Route) -> Message:

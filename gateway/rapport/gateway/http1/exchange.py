@@ -118,14 +118,17 @@ class Exchange:
         if (self.request.length or 0) > limit:
             raise _too_large(limit)
         body = bytearray()
-        while piece := await self._peer.read_body():
-            self.received_bytes += len(piece)
-            body += piece
-            if len(body) > limit:
-                raise _too_large(limit)
-            held.add(len(piece))
-        held.is_complete = True
-        return bytes(body)
+        try:
+            while piece := await self._peer.read_body():
+                self.received_bytes += len(piece)
+                body += piece
+                if len(body) > limit:
+                    raise _too_large(limit)
+                held.add(len(piece))
+            held.is_complete = True
+            return bytes(body)
+        finally:
+            body.clear()  # a traceback may keep it
 
     def refuse_body(self, error: ApiError) -> None:
         """Has `body` raise the error, if it has not returned."""
