@@ -19,7 +19,8 @@ from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import Provider, choose_provider
-from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
+from rapport.service.engine.sampling.constraint import Grammar
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.structured_output.response_format import grammar_source
 from rapport.v1.format_pb2 import ResponseFormat
 

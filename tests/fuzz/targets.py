@@ -33,7 +33,7 @@ from rapport.models.gguf.reader import GgufFile
 from rapport.models.gguf.tokenizer import tokenizer_from
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
-from rapport.service.engine.sampling.constraint import GrammarCompiler, GrammarError
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler, GrammarError
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError, ModelNotFoundError
 from rapport.service.prompt.prompt_encoder import PromptEncoder

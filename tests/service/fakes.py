@@ -14,7 +14,8 @@ from rapport.service.engine.engine import Counters, Engine
 from rapport.service.engine.errors import EngineError
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta, FinishReason, GenerationRequest, Tenant
-from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
+from rapport.service.engine.sampling.constraint import Grammar
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.engine.scheduling.slot_table import SlotCounters
 from rapport.service.engine.stats import (
     COMPILE_BOUNDS,

@@ -10,7 +10,7 @@ from typing import Self
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from rapport.service.engine.engine import Engine
-from rapport.service.engine.sampling.constraint import GrammarCompiler
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.errors import NotReadyError
 from rapport.service.interceptors.in_flight import InFlightRequests
 from rapport.service.prompt.prompt_encoder import PromptEncoder

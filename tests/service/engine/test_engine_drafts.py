@@ -13,7 +13,7 @@ from rapport.service.engine.engine import Engine
 from rapport.service.engine.errors import StepFailedError
 from rapport.service.engine.request import Delta, GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.providers import CPU
-from rapport.service.engine.sampling.constraint import GrammarCompiler
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from tests.service.engine.fake import (
     END,
     SIZE,

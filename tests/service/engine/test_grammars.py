@@ -7,7 +7,7 @@ import pytest
 from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.request import SamplingParams
-from rapport.service.engine.sampling.constraint import GrammarCompiler
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from tests.service.engine.fake import END, SIZE, FakeRunner, byte_vocabulary, fake_spec, greedy
 
 VOCABULARY = byte_vocabulary()

@@ -13,7 +13,8 @@ from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.errors import ConstraintFailedError
 from rapport.service.engine.request import GenerationRequest
-from rapport.service.engine.sampling.constraint import Constraint, Grammar, GrammarCompiler
+from rapport.service.engine.sampling.constraint import Constraint, Grammar
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.engine.sampling.grammar_limits import GrammarBudget
 from tests.service.engine.fake import (
     END,

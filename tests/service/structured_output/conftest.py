@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rapport.service.engine.sampling.constraint import GrammarCompiler
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.structured_output.isolated_compiler import IsolatedCompiler
 from tests.service.structured_output.sampling import ENDS, SIZE

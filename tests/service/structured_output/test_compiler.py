@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rapport.service.engine.errors import Bound, OverloadedError
-from rapport.service.engine.sampling.constraint import GrammarCompiler
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output import compiler as format_compiler
 from rapport.service.structured_output.compiler import FormatCompiler

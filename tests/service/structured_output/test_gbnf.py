@@ -9,7 +9,8 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from rapport.service.engine.errors import ConstraintFailedError
-from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler, GrammarError
+from rapport.service.engine.sampling.constraint import Grammar
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler, GrammarError
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.structured_output.gbnf import gbnf_to_lark
 from rapport.service.structured_output.gbnf_parser import GbnfError

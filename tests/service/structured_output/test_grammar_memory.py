@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rapport.service.engine.sampling.constraint import GrammarCompiler
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.structured_output.grammar_memory import GrammarMemory
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rapport.service.engine.sampling.constraint import GrammarCompiler
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.response_format import grammar_source

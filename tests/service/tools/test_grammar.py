@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rapport.service.engine.errors import ConstraintFailedError
-from rapport.service.engine.sampling.constraint import GrammarCompiler
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError
 from rapport.service.tools import hermes_format

@@ -14,7 +14,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from rapport.service.engine.engine import Engine
-from rapport.service.engine.sampling.constraint import GrammarCompiler
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.engine.stats import Histogram
 from rapport.service.lifecycle import Lifecycle, ServedModel, State
 

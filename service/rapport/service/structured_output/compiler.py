@@ -10,7 +10,8 @@ from weakref import ref
 
 from rapport.common.fair_threads import FairThreads
 from rapport.service.engine.errors import Bound, OverloadedError
-from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler
+from rapport.service.engine.sampling.constraint import Grammar
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.fork_server import Translate
 from rapport.service.structured_output.grammar_memory import GrammarMemory

@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rapport.service.engine.sampling.constraint import GrammarCompiler
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.grammar_source import GrammarSource, compile_source
 from rapport.service.structured_output.response_format import grammar_source

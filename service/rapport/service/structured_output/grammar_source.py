@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler, GrammarError
+from rapport.service.engine.sampling.constraint import Grammar
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler, GrammarError
 from rapport.service.structured_output.strict_json import field_error
 
 SCHEMA_FIELD_ENDS = ("schema", "parameters")

@@ -28,7 +28,7 @@ from rapport.service.engine.errors import (
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.prefix_store import BLOCK_TOKENS
 from rapport.service.engine.request import Delta, GenerationRequest, Tenant, Tier
-from rapport.service.engine.sampling.constraint import GrammarCompiler
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from tests.service.engine.fake import (
     CONTEXT,
     END,

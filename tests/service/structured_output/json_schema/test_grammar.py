@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from rapport.service.engine.sampling.constraint import Grammar, GrammarCompiler, GrammarError
+from rapport.service.engine.sampling.constraint import Grammar
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler, GrammarError
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.json_schema import budget
