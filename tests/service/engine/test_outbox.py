@@ -145,8 +145,7 @@ def test_fast_model_wakes_the_loop_less_often_than_it_steps(waking: Waking) -> N
     while not all(generation.ended for generation in made):
         waking.worker.step()
         steps += 1
-    # They end one after the other, as they began: before each end what the others have is sent.
-    ends = 2 * SLOTS
+    ends = SLOTS  # one after the other, as they began
     assert waking.wakes - before <= ends + steps / 16 + 1 < ends + steps
     assert [said(generation) for generation in made] == [expected(b"ab", 60)] * SLOTS
 

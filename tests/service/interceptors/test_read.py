@@ -87,7 +87,8 @@ class TestManyCalls:
 
     async def test_beyond_the_limit(self, channel: grpc.aio.Channel) -> None:
         """Beyond so many calls others are refused, probes are not, and places come free."""
-        held = [channel.stream_stream(CREATE)(never()) for _ in range(2)]
+        # More than the two places: a call that looks may have one while some of these arrive.
+        held = [channel.stream_stream(CREATE)(never()) for _ in range(10)]
         async with asyncio.timeout(10):
             while not (told := await ended(channel, CREATE, nothing())).startswith("RESOURCE"):  # noqa: ASYNC110 - seen from outside
                 await asyncio.sleep(0.01)

@@ -10,7 +10,6 @@ from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.prefix_cache import PrefixReuse
 from rapport.service.engine.messages import RequestFailed, TokenDelta
 from rapport.service.engine.outbox import Outbox
-from rapport.service.engine.request import Delta
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.draw import DrawnToken, draw
 from rapport.service.engine.sampling.readiness import is_accepted, wait_until
@@ -47,7 +46,8 @@ class Emitter:
         """Appends a drawn token to its sequence, or fails the request if drawing failed.
 
         Does nothing if none was drawn, or if the request has ended within this step, because
-        another of its choices failed. `deliver` passes the token on.
+        another of its choices failed. A token under a grammar is passed on by `deliver`, so that
+        the grammars of all sequences accept theirs at the same time.
         """
         group = sequence.group
         if drawn is None or group.generation not in self.groups:
@@ -61,50 +61,46 @@ class Emitter:
             log.exception("a token could not be appended")
             self.fail([group], error)
             return
-        self._appended.append(sequence)
+        if sequence.constraint is None:
+            self._deliver(sequence)
+        else:
+            self._appended.append(sequence)
 
     def deliver(self) -> None:
-        """Passes on the tokens that were appended, and ends the choices that they end.
+        """Passes on the tokens that grammars have accepted, and ends the choices that they end.
 
-        Those that their grammars have not accepted within a moment wait for a later call.
+        Those that are not accepted within a moment wait for a later call.
         """
+        if not self._appended:
+            return
         appended, self._appended = self._appended, []
         until = wait_until(appended)
-        last: list[tuple[SequenceState, Delta]] = []
         for sequence in appended:
             if sequence.group.generation not in self.groups:
                 continue
-            if not (sequence in sequence.group.running and is_accepted(sequence, until)):
+            if sequence in sequence.group.running and is_accepted(sequence, until):
+                self._deliver(sequence)
+            else:
                 self._appended.append(sequence)
-            elif (delta := self._read(sequence)) is not None:
-                if delta.finish_reason is None:
-                    self._add(sequence, delta)
-                else:
-                    last.append((sequence, delta))
-        if last:
-            self._outbox.send()  # before slots are copied, which may take as long as a step
-        for sequence, delta in last:
-            if sequence.group.generation in self.groups:
-                self._add(sequence, delta)
-                self._finish(sequence)
 
-    def _read(self, sequence: SequenceState) -> Delta | None:
-        """What the last token adds; None if that failed, and with it the request."""
+    def _deliver(self, sequence: SequenceState) -> None:
         group = sequence.group
         try:
-            return sequence.deliver()
+            delta = sequence.deliver()
         except ConstraintFailedError as error:
             self.abort(group.generation, error)
+            return
         except Exception as error:
             log.exception("a token could not be read")
             self.fail([group], error)
-        return None
-
-    def _add(self, sequence: SequenceState, delta: Delta) -> None:
+            return
         self._stats.completion_tokens += len(delta.token_ids)
         self._scheduler.ledger.charge(sequence.tenant, output=len(delta.token_ids))
-        urgent = delta.finish_reason is not None or len(sequence.output) == 1
-        self._outbox.add(TokenDelta(sequence.group.generation, delta), urgent=urgent)
+        ended = delta.finish_reason is not None
+        urgent = ended or len(sequence.output) == 1
+        self._outbox.add(TokenDelta(group.generation, delta), urgent=urgent)
+        if ended:
+            self._finish(sequence)
 
     def _fail_drawing(self, group: SequenceGroup, error: EngineError) -> None:
         if isinstance(error, ConstraintFailedError):  # no fault of the step
