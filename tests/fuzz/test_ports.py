@@ -180,12 +180,8 @@ def test_rest_port(attacked: Target, name: str) -> None:
 def check_well(target: Target, before: int) -> None:
     """New connections are served, old ones are gone, and memory has stayed within bounds."""
     body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-    url, deadline = f"{target.rest}/v1/chat/completions", time.monotonic() + 20
-    # On a busy machine what is left of an attack may still be under way.
-    while (status := httpx.post(url, json=body, timeout=20).status_code) == 503:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert status == 200
+    reply = httpx.post(f"{target.rest}/v1/chat/completions", json=body, timeout=20)
+    assert reply.status_code == 200, reply.text
     with grpc.insecure_channel(str(target.grpc)) as channel:
         whole = ChatServiceStub(channel).CreateChatCompletion(chat(max_tokens=1), timeout=20)
         assert whole.usage.completion_tokens == 1

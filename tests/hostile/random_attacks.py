@@ -113,7 +113,8 @@ def calls_without_message(scene: Scene, dice: Dice) -> None:
 
 def resets(scene: Scene, dice: Dice) -> None:
     path = dice.random.choice([rpcs.CREATE_CHAT, rpcs.WATCH, rpcs.REFLECTION])
-    rpcs.resets(scene.grpc, dice.any_key, count=dice.whole(1, 5000), path=path)
+    count, clients = dice.whole(1, 5000), dice.whole(1, 8)
+    rpcs.resets(scene.grpc, dice.any_key, count=count, clients=clients, path=path)
 
 
 def reflection(scene: Scene, dice: Dice) -> None:

@@ -17,6 +17,12 @@ def test_noise_and_resets(attacked: Attacked) -> None:
             rpcs.resets(attacked.grpc, attacked.keys["greedy"], count=3000, path=path)
 
 
+def test_resets_on_many_connections(attacked: Attacked) -> None:
+    """Thousands of calls wait to be accepted, and gRPC drops none of the others for it."""
+    with attacked.beside():
+        rpcs.resets(attacked.grpc, attacked.keys["greedy"], count=3000, clients=8)
+
+
 def test_unread_pages_and_wrong_keys(attacked: Attacked) -> None:
     """Pages that nobody reads, and large requests with keys that nobody has, take little memory."""
     with attacked.beside(max_growth_bytes=64 << 20):

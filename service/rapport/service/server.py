@@ -51,6 +51,8 @@ from rapport.v1.status_pb2_grpc import add_StatusServiceServicer_to_server
 
 # RPCs beyond those that run or wait: their requests are being read, or are refused.
 SPARE_RPCS = 256
+# Of some 15 kB each.
+MAX_PENDING_CALLS = 30_000
 # Places for RPCs of the other services.
 OTHER_PLACES = 512
 # They parse and tokenize requests, which takes a good part of a second for a long one. Two leave
@@ -91,7 +93,7 @@ def build_server(
     places = _places(settings)
     threads = FairThreads(THREADS, "request")
     options = [
-        *_transport_options(settings.max_message_bytes, 2 * places),
+        *_transport_options(settings.max_message_bytes, places),
         ("grpc.enable_channelz", int(settings.channelz)),
     ]
     interceptors = list(_interceptors(settings, lifecycle, threads, observers))
@@ -174,6 +176,10 @@ def _transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[s
         # gRPC cancels calls that the process has not accepted for so many seconds, without telling
         # it. The caller's deadline and admission decide when to give up, so this is long.
         ("grpc.server_max_unrequested_time_in_server", 3600),
+        # Nor does it drop calls because many of others wait to be accepted, such as those of a
+        # caller who resets its streams at once: by default it does so from the 1,000th on.
+        ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
         # Detects clients that vanished without closing the connection, within about a minute.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

@@ -82,11 +82,11 @@ def calls_without_message(grpc: str, key: str, *, clients: int, calls: int, seco
     unread_calls(grpc, CREATE_CHAT, None, key=key, clients=clients, calls=calls, seconds=seconds)
 
 
-def resets(grpc: str, key: str, *, count: int, path: str = CREATE_CHAT) -> None:
-    """Calls that are cancelled as soon as they are begun."""
+def resets(grpc: str, key: str, *, count: int, clients: int = 1, path: str = CREATE_CHAT) -> None:
+    """Calls that are cancelled as soon as they are begun, so many on each connection."""
     streams = range(1, 2 * count, 2)
     sent = [begin(stream, path, key) + frame(RST_STREAM, 0, stream, CANCEL) for stream in streams]
-    with connections(grpc, 1) as opened:
+    with connections(grpc, clients) as opened:
         send_all(opened, http2.opening(DEFAULT_WINDOW_BYTES) + b"".join(sent))
 
 
