@@ -29,7 +29,7 @@ from rapport.gateway.transcoding.codec.decode import decoder
 from rapport.gateway.transcoding.codec.encode import encoder
 from rapport.gateway.transcoding.codec.violations import InvalidError
 from rapport.models.errors import ModelError
-from rapport.models.gguf.reader import GgufFile
+from rapport.models.gguf.model import GgufModel
 from rapport.models.gguf.tokenizer import tokenizer_from
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
@@ -214,12 +214,12 @@ def gguf(data: bytes) -> None:
         file.write(data)
         file.flush()
         with suppress(ModelError):
-            read = GgufFile(Path(file.name))
+            read = GgufModel(Path(file.name))
             tokenizer_from(read.vocabulary)
             assert isinstance(read.chat_template, str)
             assert read.end_tokens
-            for name in read.tensors:
-                read.tensor(name).data.sum()
+            for name in read.file.tensors:
+                read.file.matrix(name).floats().sum()
 
 
 def formats(data: bytes) -> None:

@@ -47,6 +47,8 @@ def test_description(folder: Path) -> None:
         "vocab_size": 261,
         "kv_type": "float32",
         "eos_token_ids": [1, 0],
+        "special_tokens": {"eos_token": "<|im_end|>"},
+        "begins_with_bos": False,
         "inputs": {
             "input_ids": "input_ids",
             "seqlens_k": "seqlens_k",

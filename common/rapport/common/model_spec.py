@@ -49,6 +49,10 @@ class ModelSpec(BaseModel):
     vocab_size: int
     kv_type: Literal["float32", "float16", "int8"]
     eos_token_ids: list[int]
+    special_tokens: dict[str, str] = Field(default_factory=dict)
+    """Special tokens by the names that templates have for them, such as `bos_token`."""
+    begins_with_bos: bool = False
+    """Whether prompts begin with `bos_token`, also where the template does not write it."""
     inputs: GraphInputs
     outputs: GraphOutputs
     source: dict[str, str]

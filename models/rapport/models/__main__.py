@@ -9,11 +9,13 @@ from pathlib import Path
 
 from rapport.models.cache import store
 from rapport.models.cache.catalog import DEFAULT_MODEL, KNOWN_MODELS
-from rapport.models.errors import ModelError, UnknownModelError
+from rapport.models.errors import ModelError, UnknownModelError, UnsupportedModelError
 from rapport.models.folder import is_current
 from rapport.models.importer import ensure, import_file, pinned
 from rapport.models.onnx.precision import PRECISIONS, cpu_precision
 from rapport.models.progress import shown
+
+TEMPLATE_HELP = "a Jinja chat template, instead of that of the GGUF file"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     fetching = commands.add_parser("import", help="put a model into the cache")
     fetching.set_defaults(command=_import_model)
+    fetching.add_argument("--chat-template", type=Path, metavar="FILE", help=TEMPLATE_HELP)
     locating = commands.add_parser("path", help="print the folder of a model in the cache")
     locating.set_defaults(command=_locate)
     listing = commands.add_parser("list", help="list the models that are known or in the cache")
@@ -48,10 +51,18 @@ def _import_model(options: argparse.Namespace) -> Iterator[str]:
     file = Path(options.model)
     with shown() as progress:
         if file.suffix == ".gguf":
-            folder = import_file(file, options.precision, progress)
+            template = _template(options.chat_template)
+            folder = import_file(file, options.precision, progress, chat_template=template)
         else:
             folder = ensure(options.model, options.precision, progress)
     yield str(folder)
+
+
+def _template(file: Path | None) -> str | None:
+    try:
+        return None if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnsupportedModelError(f"cannot read the chat template {file}: {error}") from error
 
 
 def _locate(options: argparse.Namespace) -> Iterator[str]:

@@ -18,11 +18,13 @@ from tokenizers import Tokenizer
 
 from rapport.common.model_spec import FILE_NAME, FORMAT, ModelSpec
 from rapport.models.cache import store
-from rapport.models.gguf.reader import Architecture, GgufFile
+from rapport.models.gguf.architecture import Architecture
+from rapport.models.gguf.model import GgufModel
 from rapport.models.gguf.tokenizer import tokenizer_from
 from rapport.models.onnx.file import OnnxWriter
-from rapport.models.onnx.graph import INPUTS, OUTPUTS, DecoderGraph
+from rapport.models.onnx.graph import DecoderGraph
 from rapport.models.onnx.int8_cache import cache_scales, with_int8_cache
+from rapport.models.onnx.names import INPUTS, OUTPUTS
 from rapport.models.onnx.precision import PRECISIONS
 from rapport.models.progress import Progress
 
@@ -33,12 +35,16 @@ FILES = (GRAPH, WEIGHTS, TOKENIZER, TEMPLATE, FILE_NAME)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a folder is made from. `source` describes where its GGUF file came from."""
+    """What a folder is made from. `source` describes where its GGUF file came from.
+
+    `chat_template` replaces that of the file.
+    """
 
     id: str
     owned_by: str
     gguf: Path
     source: dict[str, str]
+    chat_template: str | None = None
 
 
 def is_current(folder: Path, gguf_sha256: str | None = None) -> bool:
@@ -65,25 +71,25 @@ def write_folder(origin: Origin, precision: str, final: Path, progress: Progress
         UnsupportedModelError: it has something that the graph cannot compute.
         OSError: the folder cannot be written.
     """
-    file = GgufFile(origin.gguf)
+    model = GgufModel(origin.gguf, origin.chat_template)
+    tokenizer = tokenizer_from(model.vocabulary)
     with store.partial_folder(final) as partial:
-        tokenizer = tokenizer_from(file.vocabulary)
-        _write_graph(file, precision, partial, progress)
+        _write_graph(model, precision, partial, progress)
         if PRECISIONS[precision].int8_cache:
             progress("measuring keys and values", 0.0)
-            _quantise_cache(partial / GRAPH, tokenizer, file.architecture)
+            _quantise_cache(partial / GRAPH, tokenizer, model.architecture)
         (partial / TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
-        (partial / TEMPLATE).write_text(file.chat_template, encoding="utf-8")
-        _describe(file, origin, precision, file_sizes(partial)).write(partial)
+        (partial / TEMPLATE).write_text(model.chat_template, encoding="utf-8")
+        _describe(model, origin, precision, file_sizes(partial)).write(partial)
         progress("writing to disk", 1.0)
         store.publish(partial, final)
 
 
-def _write_graph(file: GgufFile, precision: str, folder: Path, progress: Progress) -> None:
+def _write_graph(model: GgufModel, precision: str, folder: Path, progress: Progress) -> None:
     with (folder / WEIGHTS).open("wb") as data:
-        graph = DecoderGraph(file, OnnxWriter(data, WEIGHTS), PRECISIONS[precision])
-        model = graph.build(progress)
-    _write_model(model, folder / GRAPH)
+        graph = DecoderGraph(model, OnnxWriter(data, WEIGHTS), PRECISIONS[precision])
+        built = graph.build(progress)
+    _write_model(built, folder / GRAPH)
 
 
 def _quantise_cache(path: Path, tokenizer: Tokenizer, architecture: Architecture) -> None:
@@ -105,8 +111,10 @@ def file_sizes(folder: Path) -> dict[str, int]:
     return {name: (folder / name).stat().st_size for name in FILES if name != FILE_NAME}
 
 
-def _describe(file: GgufFile, origin: Origin, precision: str, sizes: dict[str, int]) -> ModelSpec:
-    architecture, weights = file.architecture, PRECISIONS[precision]
+def _describe(model: GgufModel, origin: Origin, precision: str, sizes: dict[str, int]) -> ModelSpec:
+    architecture, weights = model.architecture, PRECISIONS[precision]
+    tokens = model.vocabulary.tokens
+    special = {name: tokens[id_] for name, id_ in model.special_tokens.items()}
     return ModelSpec.model_validate(
         {
             "format": FORMAT,
@@ -121,7 +129,9 @@ def _describe(file: GgufFile, origin: Origin, precision: str, sizes: dict[str, i
             "head_size": architecture.head_size,
             "vocab_size": architecture.vocab_size,
             "kv_type": "int8" if weights.int8_cache else weights.element,
-            "eos_token_ids": file.end_tokens,
+            "eos_token_ids": model.end_tokens,
+            "special_tokens": special,
+            "begins_with_bos": model.begins_with_bos,
             "inputs": INPUTS,
             "outputs": OUTPUTS,
             "source": origin.source,

@@ -19,6 +19,7 @@ from rapport.models.errors import (
     UnsupportedModelError,
 )
 from rapport.models.folder import Origin, is_current, write_folder
+from rapport.models.gguf.model import GgufModel
 from rapport.models.onnx.precision import PRECISIONS
 from rapport.models.progress import Progress, silent
 
@@ -76,10 +77,17 @@ def _source_of(model_id: str, precision: str) -> KnownModel:
         raise UnknownModelError(f"{error}; for a file of your own, run: {again}") from None
 
 
-def import_file(gguf: Path, precision: str, progress: Progress = silent) -> Path:
+def import_file(
+    gguf: Path,
+    precision: str,
+    progress: Progress = silent,
+    *,
+    chat_template: str | None = None,
+) -> Path:
     """Imports a user's own GGUF file, with the file's name in lower case as the model's id.
 
-    Returns the model folder, which replaces one that was there.
+    Returns the model folder, which replaces one that was there. What the file's header shows to be
+    damaged or not supported is refused within a second or two, before anything is written.
 
     Raises:
         ModelError: the file could not be imported.
@@ -89,12 +97,15 @@ def import_file(gguf: Path, precision: str, progress: Progress = silent) -> Path
         raise UnknownModelError(f"there is no file {gguf}")
     model_id = _id_of(gguf)
     folder = store.model_folder(model_id, precision)
+    with _explained(f"{gguf} --precision {precision}"):
+        GgufModel(gguf, chat_template)
     with _explained(f"{gguf} --precision {precision}"), store.writing(progress):
         sha256 = sha256_of(gguf)
         source = {"file": str(gguf.resolve()), "gguf_sha256": sha256}
         if pinned(model_id) not in (None, sha256):
             raise UnsupportedModelError(f"{gguf}: {model_id} is another model: rename the file")
-        write_folder(Origin(model_id, "local", gguf, source), precision, folder, progress)
+        origin = Origin(model_id, "local", gguf, source, chat_template)
+        write_folder(origin, precision, folder, progress)
     return folder
 
 

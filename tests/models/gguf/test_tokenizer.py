@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from rapport.models.errors import CorruptFileError, UnsupportedModelError
-from rapport.models.gguf.reader import GgufFile, Vocabulary
+from rapport.models.errors import CorruptFileError
+from rapport.models.gguf.model import GgufModel
 from rapport.models.gguf.tokenizer import tokenizer_from
+from rapport.models.gguf.vocabulary import SENTENCE_PIECE, Vocabulary
 
 LETTERS = sorted(ByteLevel.alphabet())
 
@@ -63,7 +64,7 @@ def test_digits_stand_alone(tokenizer: Tokenizer) -> None:
 
 def test_ids_are_those_of_the_file(tiny_gguf: Callable[..., Path]) -> None:
     """Every token has the id that it has in the GGUF file, control tokens and others."""
-    vocabulary = GgufFile(tiny_gguf()).vocabulary
+    vocabulary = GgufModel(tiny_gguf()).vocabulary
     tokenizer = tokenizer_from(vocabulary)
     assert tokenizer.get_vocab_size() == len(vocabulary.tokens)
     for id_, token in enumerate(vocabulary.tokens):
@@ -72,7 +73,7 @@ def test_ids_are_those_of_the_file(tiny_gguf: Callable[..., Path]) -> None:
 
 def test_special_tokens_are_the_control_tokens(tiny_gguf: Callable[..., Path]) -> None:
     """Decoding can leave out control tokens and keeps tokens that a user has defined."""
-    tokenizer = tokenizer_from(GgufFile(tiny_gguf()).vocabulary)
+    tokenizer = tokenizer_from(GgufModel(tiny_gguf()).vocabulary)
     ids = tokenizer.encode("the<tool><|im_end|>").ids
     assert [tokenizer.id_to_token(id_) for id_ in ids] == ["the", "<tool>", "<|im_end|>"]
     assert tokenizer.decode(ids) == "the<tool>"
@@ -85,13 +86,64 @@ def test_plain_gpt2_keeps_numbers_together() -> None:
     assert tokenizer_from(vocabulary).encode("12").tokens == ["12"]
 
 
-def test_unknown_pre_tokenizer_is_named() -> None:
-    """A pre-tokenizer that is not known is an error that names it."""
-    with pytest.raises(UnsupportedModelError, match="llama-bpe"):
-        tokenizer_from(Vocabulary(LETTERS, [1] * 256, [], "llama-bpe"))
-
-
 def test_merges_must_fit() -> None:
     """Merges of tokens that do not exist are an error of the file."""
     with pytest.raises(CorruptFileError, match="merges"):
         tokenizer_from(Vocabulary(LETTERS, [1] * 256, ["no such"], "gpt-2"))
+
+
+def test_words_that_are_tokens_are_whole() -> None:
+    """Llama 3 takes a word that is a token for that token, though no merges lead to it."""
+    tokens = [*LETTERS, "abc"]
+    for pre, expected in (("llama-bpe", ["abc"]), ("qwen2", ["a", "b", "c"])):
+        vocabulary = Vocabulary(tokens, [1] * len(tokens), [], pre)
+        assert tokenizer_from(vocabulary).encode("abc").tokens == expected
+
+
+PIECES = ["▁", "h", "e", "l", "o", "he", "ll", "hell", "lo", "hello", "▁hello", "el"]
+
+
+def sentence_piece(pieces: list[str], *, space_prefix: bool = False) -> Vocabulary:
+    """Pieces of falling scores, after the special tokens and those for bytes."""
+    tokens = ["<unk>", "<s>", "<tool>", *(f"<0x{byte:02X}>" for byte in range(256)), *pieces]
+    scores = [0.0] * 259 + [-float(place) for place in range(len(pieces))]
+    types = [2, 3, 4] + [6] * 256 + [1] * len(pieces)
+    return Vocabulary(tokens, types, model=SENTENCE_PIECE, scores=scores, space_prefix=space_prefix)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (PIECES, ["▁hello"]),
+        (["h", "e", "l", "el", "he"], ["h", "el"]),
+        (["h", "e", "l", "he", "el"], ["he", "l"]),
+    ],
+)
+def test_pieces_of_the_highest_score_merge_first(pieces: list[str], expected: list[str]) -> None:
+    text = " hello" if pieces is PIECES else "hel"
+    assert tokenizer_from(sentence_piece(pieces)).encode(text).tokens == expected
+
+
+@given(text=st.text())
+@example(text=" hello  東京 é\n<s> <0x41> ▁")
+def test_pieces_lose_nothing(text: str) -> None:
+    """What no piece has is spelled in bytes."""
+    tokenizer = tokenizer_from(sentence_piece(PIECES))
+    tokenizer.encode_special_tokens = True
+    decoded = tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False)
+    assert decoded == text.replace("▁", " ")
+
+
+def test_a_space_before_the_text() -> None:
+    """Where the file says so, a text begins with a space, which is taken off again."""
+    tokenizer = tokenizer_from(sentence_piece(PIECES, space_prefix=True))
+    encoding = tokenizer.encode("hello<s>hello")
+    assert encoding.tokens == ["▁hello", "<s>", "▁hello"]
+    assert tokenizer.decode(encoding.ids[:1]) == "hello"
+
+
+def test_pieces_need_all_bytes() -> None:
+    vocabulary = sentence_piece(PIECES)
+    vocabulary.tokens[3 + 0x41] = "gone"
+    with pytest.raises(CorruptFileError, match="no token for byte 65"):
+        tokenizer_from(vocabulary)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -9,7 +11,9 @@ from gguf.quants import dequantize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.models.gguf.weights import F16, F32, Matrix, Quantised, quantised, stacked, widened
+from rapport.models.gguf import weights
+from rapport.models.gguf.blocks import FORMATS
+from rapport.models.gguf.weights import F16, F32, Matrix, Quantised, joined, quantised, widened
 
 
 def random_matrix(kind: GGMLQuantizationType, outputs: int, blocks: int, seed: int) -> Matrix:
@@ -17,9 +21,9 @@ def random_matrix(kind: GGMLQuantizationType, outputs: int, blocks: int, seed: i
     random = np.random.default_rng(seed)
     size = GGML_QUANT_SIZES[kind][1]
     rows = random.integers(0, 256, (outputs, blocks, size), dtype=np.uint8)
-    halves = 2 if kind == GGMLQuantizationType.Q4_1 else 1
-    scales = random.standard_normal((outputs, blocks, halves)).astype(np.float16)
-    rows[:, :, : 2 * halves] = scales.view(np.uint8)
+    for place in FORMATS[kind].halves:
+        halves = random.standard_normal((outputs, blocks, 1)).astype(np.float16)
+        rows[:, :, place : place + 2] = halves.view(np.uint8)
     return Matrix(kind, rows.reshape(outputs, -1))
 
 
@@ -37,7 +41,7 @@ def computed(packed: Quantised) -> np.ndarray:
 
 
 @given(
-    kind=st.sampled_from(["Q4_0", "Q4_1", "Q8_0"]),
+    kind=st.sampled_from([kind.name for kind in FORMATS]),
     outputs=st.integers(1, 5),
     blocks=st.integers(1, 4),
     seed=st.integers(0, 2**32 - 1),
@@ -46,15 +50,17 @@ def test_quantised_keeps_values(kind: str, outputs: int, blocks: int, seed: int)
     """Whatever the bits of the blocks, unpacked weights are those that gguf itself computes."""
     type_ = GGMLQuantizationType[kind]
     matrix = random_matrix(type_, outputs, blocks, seed)
-    packed = quantised(matrix)
-    assert packed is not None
+    packed, format_ = quantised(matrix), FORMATS[type_]
+    assert (packed.bits, packed.block) == (format_.bits, format_.group)
+    assert (packed.offsets is not None) == format_.has_offsets
     expected = dequantize(matrix.rows, type_)
-    np.testing.assert_allclose(computed(packed), expected, rtol=1e-5, atol=1e-5)
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(computed(packed), expected, rtol=1e-5, atol=1e-5 * largest)
     np.testing.assert_array_equal(matrix.floats(), expected)
 
 
 @given(
-    kind=st.sampled_from(["Q4_0", "Q4_1"]),
+    kind=st.sampled_from([kind.name for kind in FORMATS]),
     outputs=st.integers(1, 5),
     blocks=st.integers(1, 5),
     seed=st.integers(0, 2**32 - 1),
@@ -65,7 +71,7 @@ def test_widened_weights_are_half_a_step_away(
     """In 8 bits a weight is within half a step of its block, and what fills up a block is zero."""
     matrix = random_matrix(GGMLQuantizationType[kind], outputs, blocks, seed)
     packed = widened(matrix)
-    assert packed.quants.shape == (outputs, -(-blocks // 2), 64)
+    assert packed.quants.shape == (outputs, -(-matrix.inputs // 64), 64)
     wanted = np.zeros((outputs, packed.quants.shape[1] * 64), np.float32)
     wanted[:, : matrix.inputs] = matrix.floats()
     steps = np.repeat(packed.scales, 64, axis=1)
@@ -90,13 +96,20 @@ def test_zeros_are_widened_to_zeros() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(
-    ("kind", "place"), [("Q4_0", 18), ("Q4_1", 20), ("Q4_1", 22), ("Q8_0", 34)]
+    ("kind", "place"),
+    [
+        *[("Q4_0", 0), ("Q4_1", 0), ("Q4_1", 2), ("Q5_0", 0), ("Q5_1", 2), ("Q8_0", 0)],
+        *[("Q2_K", 80), ("Q2_K", 82), ("Q3_K", 108), ("Q4_K", 2), ("Q5_K", 0), ("Q6_K", 208)],
+        *[("IQ4_NL", 0), ("IQ4_XS", 0)],
+    ],
 )
 def test_a_scale_or_offset_that_is_no_number_is_found(kind: str, place: int, value: float) -> None:
     """In the second of two blocks, here."""
     type_ = GGMLQuantizationType[kind]
-    rows = np.ones((1, 2 * GGML_QUANT_SIZES[type_][1]), np.uint8)
+    size = GGML_QUANT_SIZES[type_][1]
+    rows = np.ones((1, 2 * size), np.uint8)
     assert Matrix(type_, rows).finite
+    place += size
     rows[0, place : place + 2] = np.array([value], np.float16).view(np.uint8)
     assert not Matrix(type_, rows).finite
 
@@ -110,15 +123,6 @@ def test_a_float_that_is_no_number_is_found(kind: GGMLQuantizationType, value: f
     assert not Matrix(kind, rows).finite
 
 
-@pytest.mark.parametrize("kind", [F32, F16])
-def test_floats_are_not_quantised(kind: GGMLQuantizationType) -> None:
-    """A matrix of floats stays one."""
-    rows = np.ones((2, 32), np.float32 if kind == F32 else np.float16)
-    matrix = Matrix(kind, rows)
-    assert quantised(matrix) is None
-    assert matrix.floats().dtype == np.float32
-
-
 def test_sizes_count_weights() -> None:
     """A matrix tells its size in weights, whatever its blocks take."""
     matrix = random_matrix(GGMLQuantizationType.Q4_1, outputs=3, blocks=2, seed=0)
@@ -126,20 +130,24 @@ def test_sizes_count_weights() -> None:
     assert (Matrix(F16, np.ones((2, 5), np.float16)).inputs) == 5
 
 
-def test_stacked_keeps_a_common_kind() -> None:
-    """Matrices of one kind are stacked without being dequantised."""
-    parts = [random_matrix(GGMLQuantizationType.Q8_0, 2, 1, seed) for seed in (1, 2)]
-    both = stacked(parts)
-    assert both.kind == GGMLQuantizationType.Q8_0
-    np.testing.assert_array_equal(both.floats(), np.concatenate([p.floats() for p in parts]))
+@pytest.mark.parametrize("convert", [quantised, widened])
+@pytest.mark.parametrize("kind", ["Q4_K", "Q6_K"])
+def test_joined_has_the_outputs_of_all(convert: Callable[[Matrix], Quantised], kind: str) -> None:
+    """In order, with their offsets or zero points."""
+    parts = [random_matrix(GGMLQuantizationType[kind], 2, 1, seed) for seed in (1, 2)]
+    both = joined([convert(part) for part in parts])
+    assert (both.outputs, both.inputs) == (4, 256)
+    expected = np.concatenate([computed(convert(part)) for part in parts])
+    np.testing.assert_array_equal(computed(both), expected)
 
 
-def test_stacked_mixes_kinds_as_floats() -> None:
-    """Matrices of different kinds are stacked as floats."""
-    parts = [random_matrix(GGMLQuantizationType[kind], 2, 1, 3) for kind in ("Q4_1", "Q8_0")]
-    both = stacked(parts)
-    assert both.kind == F32
-    np.testing.assert_array_equal(both.floats(), np.concatenate([p.floats() for p in parts]))
+def test_large_matrices_are_converted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts make the whole, and none is larger than it may be."""
+    matrix = random_matrix(GGMLQuantizationType.Q4_K, outputs=5, blocks=1, seed=3)
+    whole = quantised(matrix)
+    monkeypatch.setattr(weights, "PART_WEIGHTS", 512)
+    assert [part.outputs for part in matrix.parts()] == [2, 2, 1]
+    np.testing.assert_array_equal(computed(quantised(matrix)), computed(whole))
 
 
 def test_reordered_moves_whole_rows() -> None:

@@ -1,70 +1,22 @@
-"""The graph computes what a llama computes, checked against one written in NumPy."""
+"""The graph computes what each architecture computes, checked against references in NumPy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
 from rapport.models.folder import Origin, write_folder
-from rapport.models.gguf.reader import GgufFile
 from rapport.models.onnx.precision import PRECISIONS
 from rapport.models.progress import silent
 from tests.models.conftest import Decoder
+from tests.models.reference import Reference
 
 PROMPT = [1, 60, 70, 80, 90, 100, 2, 7, 7, 7, 200, 31]
-
-
-class Reference:
-    """A llama in float64, straight from a GGUF file's own order of rows."""
-
-    def __init__(self, gguf: Path) -> None:
-        self.file = GgufFile(gguf)
-        self.arch = self.file.architecture
-
-    def weights(self, name: str) -> np.ndarray:
-        return self.file.matrix(name).floats().astype(np.float64)
-
-    def norm(self, x: np.ndarray, name: str) -> np.ndarray:
-        scale = np.sqrt((x * x).mean(-1, keepdims=True) + self.arch.epsilon)
-        return x / scale * self.file.vector(name)
-
-    def rotated(self, x: np.ndarray) -> np.ndarray:
-        """Rotate neighbouring pairs, as llama.cpp does."""
-        steps = self.arch.rope_base ** (-np.arange(0, self.arch.head_size, 2) / self.arch.head_size)
-        turns = np.exp(1j * np.arange(len(x))[:, None] * steps)[:, None]
-        pairs = (x[..., 0::2] + 1j * x[..., 1::2]) * turns
-        return np.stack([pairs.real, pairs.imag], -1).reshape(x.shape)
-
-    def attention(self, x: np.ndarray, layer: int) -> np.ndarray:
-        count, size = len(x), self.arch.head_size
-        q, k, v = (x @ self.weights(f"blk.{layer}.attn_{part}.weight").T for part in "qkv")
-        groups = self.arch.heads // self.arch.kv_heads
-        q = self.rotated(q.reshape(count, -1, size))
-        k = self.rotated(k.reshape(count, -1, size)).repeat(groups, 1)
-        v = v.reshape(count, -1, size).repeat(groups, 1)
-        scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(size)
-        scores = np.exp(np.where(np.tril(np.ones((count, count))), scores, -np.inf))
-        mixed = np.einsum("hqk,khd->qhd", scores / scores.sum(-1, keepdims=True), v)
-        return mixed.reshape(count, -1) @ self.weights(f"blk.{layer}.attn_output.weight").T
-
-    def feed_forward(self, x: np.ndarray, layer: int) -> np.ndarray:
-        gate, up, down = (
-            self.weights(f"blk.{layer}.ffn_{p}.weight") for p in ("gate", "up", "down")
-        )
-        gated = x @ gate.T
-        return (gated / (1 + np.exp(-gated)) * (x @ up.T)) @ down.T
-
-    def logits(self, ids: list[int]) -> np.ndarray:
-        x = self.weights("token_embd.weight")[ids]
-        for layer in range(self.arch.layers):
-            x = x + self.attention(self.norm(x, f"blk.{layer}.attn_norm.weight"), layer)
-            x = x + self.feed_forward(self.norm(x, f"blk.{layer}.ffn_norm.weight"), layer)
-        head = "output.weight" if "output.weight" in self.file.tensors else "token_embd.weight"
-        return self.norm(x, "output_norm.weight") @ self.weights(head).T
 
 
 @pytest.fixture
@@ -73,11 +25,11 @@ def built(
 ) -> Callable[..., tuple[Decoder, Reference]]:
     """Build a tiny model in a precision, beside its reference."""
 
-    def build(precision: str, **departures: str | None) -> tuple[Decoder, Reference]:
+    def build(precision: str, **departures: Any) -> tuple[Decoder, Reference]:
         gguf = tiny_gguf(**departures)
         folder = cache / "models" / "tiny" / precision
         write_folder(Origin("tiny", "tests", gguf, {}), precision, folder, silent)
-        return decoder(folder, slots=3, room=64), Reference(gguf)
+        return decoder(folder, slots=3, room=128), Reference(gguf)
 
     return build
 
@@ -98,6 +50,8 @@ def built(
         {"kind": "F16", "output": "Q8_0"},
         {"kind": "F32", "embedding": "Q4_1"},
         {"value_kind": "Q8_0", "output": "Q4_1"},
+        {"value_kind": "F16", "kind": "Q5_1", "embedding": "Q5_0"},
+        {"kind": "IQ4_NL", "embedding": "BF16"},
     ],
     ids=lambda departures: "-".join(f"{k}={v}" for k, v in departures.items()) or "usual",
 )
@@ -207,5 +161,70 @@ def test_tied_table_is_stored_once(cache: Path, built: Callable[..., object]) ->
         _, reference = built(precision)
         path = cache / "models" / "tiny" / precision / "model.onnx"
         weights = onnx.load(path).graph.initializer
-        table = reference.arch.vocab_size * reference.arch.hidden
+        table = reference.tensors["token_embd.weight"].size
         assert sum(np.prod(tensor.dims) == table for tensor in weights) == 1
+
+
+LINEAR = (("rope.scaling.type", "linear"), ("rope.scaling.factor", 8.0))
+YARN = (
+    *(("rope.scaling.type", "yarn"), ("rope.scaling.factor", 4.0)),
+    ("rope.scaling.original_context_length", 32),
+)
+LONGROPE = (
+    ("rope.scaling.original_context_length", 32),
+    ("rope.scaling.attn_factor", 1.2),
+)
+LONGROPE_FACTORS = (("rope_factors_long.weight", (8,)), ("rope_factors_short.weight", (8,)))
+WINDOW = ("attention.sliding_window", 8)
+BIASES = (("attn_q", 64), ("attn_k", 32), ("attn_output", 64), ("ffn_up", 96))
+MODELS: dict[str, dict[str, Any]] = {
+    "qwen2": {"architecture": "qwen2"},
+    "qwen3": {"architecture": "qwen3"},
+    "phi3": {"architecture": "phi3"},
+    "phi3 with LongRoPE": {"architecture": "phi3", "keys": LONGROPE, "extra": LONGROPE_FACTORS},
+    "gemma2": {"architecture": "gemma2"},
+    "gemma3": {"architecture": "gemma3"},
+    "gemma3 with linear scaling": {"architecture": "gemma3", "keys": LINEAR},
+    "granite": {"architecture": "granite"},
+    "smollm3": {"architecture": "smollm3"},
+    "olmo2": {"architecture": "olmo2"},
+    "olmo2 with a window": {"architecture": "olmo2", "keys": (WINDOW, *YARN)},
+    "llama with a window": {"keys": (WINDOW,)},
+    "llama with linear scaling": {"keys": LINEAR},
+    "llama with YaRN": {"keys": YARN},
+    "llama with factors": {"extra": (("rope_freqs.weight", (8,)),)},
+    "llama with biases": {
+        "extra": tuple(
+            (f"blk.{layer}.{part}.bias", (size,)) for layer in range(2) for part, size in BIASES
+        )
+    },
+}
+LONG = [1, *(int(id_) for id_ in np.random.default_rng(3).integers(2, 258, 99))]
+
+
+@pytest.mark.parametrize("departures", MODELS.values(), ids=MODELS.keys())
+def test_logits_are_those_of_the_architecture(
+    built: Callable[..., tuple[Decoder, Reference]], departures: dict[str, Any]
+) -> None:
+    """In a prompt longer than the window, slice by slice and token by token."""
+    graph, reference = built("float32", kind="F32", **departures)
+    expected = reference.logits(LONG)
+    for start, end in ((0, 40), (40, 90), *((place, place + 1) for place in range(90, 100))):
+        logits = graph.run([LONG[start:end]], [start], rows=range(end - start))
+        np.testing.assert_allclose(logits, expected[start:end], atol=1e-3)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("int4", 0.15), ("int8-kv8", 0.3)])
+@pytest.mark.parametrize("architecture", ["qwen2", "phi3", "gemma3", "olmo2"])
+def test_quantised_logits_are_near_those_of_the_architecture(
+    built: Callable[..., tuple[Decoder, Reference]],
+    architecture: str,
+    precision: str,
+    tolerance: float,
+) -> None:
+    """With matrices of two kinds side by side, biases and packed matrices."""
+    value_kind = None if architecture == "phi3" else "Q8_0"
+    graph, reference = built(precision, architecture=architecture, value_kind=value_kind)
+    logits = graph.run([LONG], [0], rows=range(len(LONG)))
+    expected = reference.logits(LONG)
+    assert np.abs(logits - expected).mean() <= tolerance * expected.std()

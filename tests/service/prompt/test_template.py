@@ -128,3 +128,23 @@ def test_system_prompt_of_the_template(template: ChatTemplate) -> None:
     assert ChatTemplate(LLAMA).system_prompt == ""
     with pytest.raises(InvalidRequestError, match="System role not supported"):
         _ = ChatTemplate(GEMMA).system_prompt
+
+
+SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+def test_special_tokens_are_texts() -> None:
+    """A template writes them by their names, as in transformers."""
+    template = ChatTemplate("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", SPECIAL)
+    assert template.render(Conversation([HI])) == f"<s>{HI.content}</s>"
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ messages[0].content }}", "{{ bos_token }}{{ messages[0].content }}"]
+)
+def test_a_prompt_begins_with_bos_once(source: str) -> None:
+    """Whether the template writes it or not."""
+    template = ChatTemplate(source, SPECIAL, begins_with_bos=True)
+    assert template.render(Conversation([HI])) == f"<s>{HI.content}"
+    empty = Conversation([Turn("system", ""), HI])
+    assert template.render(empty).count("<s>") == 1

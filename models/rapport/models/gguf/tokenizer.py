@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from collections.abc import Iterator
 
-from rapport.models.errors import CorruptFileError, UnsupportedModelError
-from rapport.models.gguf.reader import CONTROL, USER_DEFINED, Vocabulary
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+
+from rapport.models.errors import CorruptFileError
+from rapport.models.gguf.pre_tokenizers import BPE_PRE_TOKENIZERS
+from rapport.models.gguf.vocabulary import (
+    BYTE,
+    BYTE_LEVEL,
+    CONTROL,
+    UNKNOWN,
+    USER_DEFINED,
+    Vocabulary,
+)
+
+SPACE = "▁"  # stands for a space in the tokens of SentencePiece
 
 
 def tokenizer_from(vocabulary: Vocabulary) -> Tokenizer:
@@ -13,24 +25,14 @@ def tokenizer_from(vocabulary: Vocabulary) -> Tokenizer:
 
     Raises:
         CorruptFileError: tokens and merges do not fit together.
-        UnsupportedModelError: the pre-tokenizer is not known.
     """
-    tokenizer = Tokenizer(_byte_pairs(vocabulary))
-    tokenizer.pre_tokenizer = pre_tokenizer(vocabulary.pre)
-    tokenizer.decoder = decoders.ByteLevel()
+    build = _byte_level if vocabulary.model == BYTE_LEVEL else _sentence_piece
+    tokenizer = build(vocabulary)
     typed = list(zip(vocabulary.tokens, vocabulary.types, strict=True))
-    tokenizer.add_special_tokens([_added(token) for token, type_ in typed if type_ == CONTROL])
+    special = [_added(token) for token, type_ in typed if type_ in (CONTROL, UNKNOWN)]
+    tokenizer.add_special_tokens(special)
     tokenizer.add_tokens([_added(token) for token, type_ in typed if type_ == USER_DEFINED])
     return tokenizer
-
-
-def _byte_pairs(vocabulary: Vocabulary) -> models.BPE:
-    ids = {token: id_ for id_, token in enumerate(vocabulary.tokens)}
-    merges = [merge.partition(" ")[::2] for merge in vocabulary.merges]
-    try:
-        return models.BPE(vocab=ids, merges=merges)
-    except Exception as error:  # the library raises nothing narrower
-        raise CorruptFileError(f"the merges do not fit the tokens: {error}") from error
 
 
 def _added(token: str) -> AddedToken:
@@ -38,12 +40,63 @@ def _added(token: str) -> AddedToken:
     return AddedToken(token, normalized=False)
 
 
-def pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
-    """The pre-tokenizer that `tokenizer.ggml.pre` of a GGUF file names."""
-    words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    if name == "gpt-2":
-        return words
-    if name == "smollm":
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        return pre_tokenizers.Sequence([digits, words])
-    raise UnsupportedModelError(f"pre-tokenizer {name} is not supported; known: gpt-2, smollm")
+def _ids(vocabulary: Vocabulary) -> dict[str, int]:
+    return {token: id_ for id_, token in enumerate(vocabulary.tokens)}
+
+
+def _byte_level(vocabulary: Vocabulary) -> Tokenizer:
+    """The tokens of GPT-2's kind, in which each byte has a letter."""
+    pre_tokenizer = BPE_PRE_TOKENIZERS[vocabulary.pre]
+    merges = [merge.partition(" ")[::2] for merge in vocabulary.merges]
+    try:
+        model = models.BPE(
+            vocab=_ids(vocabulary), merges=merges, ignore_merges=pre_tokenizer.whole_words
+        )
+    except Exception as error:  # the library raises nothing narrower
+        raise CorruptFileError(f"the merges do not fit the tokens: {error}") from error
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizer.build()
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _sentence_piece(vocabulary: Vocabulary) -> Tokenizer:
+    """Pieces of SentencePiece, and bytes for what no piece has.
+
+    SentencePiece joins the two neighbors that make the piece of the highest score. So each way to
+    split a piece in two is a merge, ranked by the score of the whole.
+
+    Raises:
+        CorruptFileError: it lacks a byte.
+    """
+    ids = _ids(vocabulary)
+    if missing := [byte for byte in range(256) if f"<0x{byte:02X}>" not in ids]:
+        raise CorruptFileError(f"the vocabulary has no token for byte {missing[0]}")
+    ranked = sorted(_splits(vocabulary, ids))
+    merges = [(vocabulary.tokens[left], vocabulary.tokens[right]) for _, left, right in ranked]
+    unknown = next(
+        (token for token, type_ in zip(ids, vocabulary.types, strict=True) if type_ == UNKNOWN),
+        None,
+    )
+    tokenizer = Tokenizer(
+        models.BPE(vocab=ids, merges=merges, unk_token=unknown, byte_fallback=True, fuse_unk=True)
+    )
+    spaces = normalizers.Replace(" ", SPACE)
+    prefixed = normalizers.Sequence([normalizers.Prepend(SPACE), spaces])
+    tokenizer.normalizer = prefixed if vocabulary.space_prefix else spaces
+    decoding = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if vocabulary.space_prefix:
+        decoding.append(decoders.Strip(" ", 1, 0))
+    tokenizer.decoder = decoders.Sequence(decoding)
+    return tokenizer
+
+
+def _splits(vocabulary: Vocabulary, ids: dict[str, int]) -> Iterator[tuple[float, int, int]]:
+    """Every split of a piece into two pieces: the negative score, and the ids of the two."""
+    skipped = (CONTROL, UNKNOWN, BYTE)
+    pieces = {token: id_ for token, id_ in ids.items() if vocabulary.types[id_] not in skipped}
+    for token, id_ in pieces.items():
+        for place in range(1, len(token)):
+            left, right = pieces.get(token[:place]), pieces.get(token[place:])
+            if left is not None and right is not None:
+                yield -vocabulary.scores[id_], left, right

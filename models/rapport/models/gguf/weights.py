@@ -1,12 +1,12 @@
-"""Converts quantised matrices from the blocks of a GGUF file to the tensors of ONNX Runtime.
+"""Converts matrices from the blocks of a GGUF file to the tensors of ONNX Runtime.
 
-A GGUF block has 32 weights of one row, with their scale. ONNX Runtime's MatMulNBits takes two
+A GGUF block has weights of one row, with their scales. ONNX Runtime's MatMulNBits takes two
 tensors instead: all quants, and all scales.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,29 +14,28 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+from rapport.models.gguf.blocks import FORMATS, Bytes, Floats, half
 
-BLOCK = 32
 # Has half as many scales to multiply by as GGUF's blocks. With 128 the error of the activations,
 # which are rounded in blocks of the same size, exceeds what a model may lose
 # (docs/notes/performance.md).
 WIDE_BLOCK = 64
 MAX_UINT8 = 255
+# Matrices are converted in parts of so many weights, so that what that takes is bounded.
+PART_WEIGHTS = 1 << 22
 F32 = GGMLQuantizationType.F32
 F16 = GGMLQuantizationType.F16
-Q4_0 = GGMLQuantizationType.Q4_0
-Q4_1 = GGMLQuantizationType.Q4_1
-Q8_0 = GGMLQuantizationType.Q8_0
-FLOATS = (F32, F16)
-SUPPORTED = (*FLOATS, Q4_0, Q4_1, Q8_0)
+BF16 = GGMLQuantizationType.BF16
+FLOATS = (F32, F16, BF16)
+SUPPORTED = (*FLOATS, *FORMATS)
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """A weight matrix [outputs, inputs] in the format of the file.
 
-    `rows` is [outputs, bytes of a row] uint8 for a quantised kind, else [outputs, inputs] floats.
+    `rows` is [outputs, bytes of a row] uint8 for a quantised kind and BF16, else
+    [outputs, inputs] floats.
     """
 
     kind: GGMLQuantizationType
@@ -55,17 +54,14 @@ class Matrix:
     def finite(self) -> bool:
         """Whether every weight is a finite number."""
         if self.kind in FLOATS:
-            return bool(np.isfinite(self.rows).all())
+            return all(np.isfinite(part.floats()).all() for part in self.parts())
         blocks = self.blocks
-        parts = (
-            [_halves(blocks, 0), _halves(blocks, 2)] if self.kind == Q4_1 else [_halves(blocks, 0)]
-        )
-        return all(np.isfinite(part).all() for part in parts)
+        return all(np.isfinite(half(blocks, place)).all() for place in FORMATS[self.kind].halves)
 
     @property
     def blocks(self) -> Bytes:
-        """The rows of a quantised kind as [outputs, blocks, bytes of a block]."""
-        return self.rows.view(np.uint8).reshape(self.outputs, self.inputs // BLOCK, -1)
+        """The blocks of a quantised kind, row by row: [blocks, bytes of a block]."""
+        return self.rows.view(np.uint8).reshape(-1, GGML_QUANT_SIZES[self.kind][1])
 
     def floats(self) -> Floats:
         """The weights as float32 [outputs, inputs]."""
@@ -74,6 +70,20 @@ class Matrix:
     def reordered(self, order: NDArray[np.intp]) -> Matrix:
         return Matrix(self.kind, self.rows[order])
 
+    def parts(self) -> Iterator[Matrix]:
+        """The matrix in parts of some rows."""
+        rows = max(1, PART_WEIGHTS // self.inputs)
+        for start in range(0, self.outputs, rows):
+            yield Matrix(self.kind, self.rows[start : start + rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A linear layer: x @ matrix.T + bias [outputs]."""
+
+    matrix: Matrix
+    bias: Floats | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
@@ -81,38 +91,59 @@ class Quantised:
 
     `quants` is [outputs, blocks, block * bits / 8] uint8; `scales` and `zero_points` are
     [outputs, blocks]. Without `zero_points`, all of them are 2 ** (bits - 1). `offsets`
-    [blocks, outputs] is added to every weight of a block.
+    [blocks, outputs] is added to every weight of a block. `inputs` is without padding.
     """
 
     bits: int
+    block: int
+    inputs: int
     quants: Bytes
     scales: Floats
     offsets: Floats | None = None
-    block: int = BLOCK
     zero_points: Bytes | None = None
 
-
-def stacked(matrices: Sequence[Matrix]) -> Matrix:
-    """One matrix with the outputs of all, in order; in float32 if their kinds differ."""
-    kinds = {matrix.kind for matrix in matrices}
-    if len(kinds) == 1:
-        return Matrix(kinds.pop(), np.concatenate([matrix.rows for matrix in matrices]))
-    return Matrix(F32, np.concatenate([matrix.floats() for matrix in matrices]))
+    @property
+    def outputs(self) -> int:
+        return int(self.quants.shape[0])
 
 
-def quantised(matrix: Matrix) -> Quantised | None:
-    """The matrix for MatMulNBits with its values unchanged, or None if they are floats."""
-    if matrix.kind not in (Q4_0, Q4_1, Q8_0):
-        return None
-    blocks = matrix.blocks
-    scales = _halves(blocks, 0)
-    if matrix.kind == Q8_0:
-        return Quantised(8, blocks[:, :, 2:] ^ np.uint8(0x80), scales)
-    if matrix.kind == Q4_0:
-        return Quantised(4, _interleaved(blocks[:, :, 2:]), scales)
-    # Q4_1 is scale * quant + minimum. An integer zero point cannot hold minimum / scale.
-    offsets = np.ascontiguousarray((_halves(blocks, 2) + 8 * scales).T)
-    return Quantised(4, _interleaved(blocks[:, :, 4:]), scales, offsets)
+def joined(parts: Sequence[Quantised]) -> Quantised:
+    """One matrix with the outputs of all, in order. They must have the same form."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    offsets = [part.offsets for part in parts if part.offsets is not None]
+    zero_points = [part.zero_points for part in parts if part.zero_points is not None]
+    return Quantised(
+        first.bits,
+        first.block,
+        first.inputs,
+        np.concatenate([part.quants for part in parts]),
+        np.concatenate([part.scales for part in parts]),
+        np.concatenate(offsets, axis=1) if offsets else None,
+        np.concatenate(zero_points) if zero_points else None,
+    )
+
+
+def quantised(matrix: Matrix) -> Quantised:
+    """The matrix of a quantised kind for MatMulNBits with its values unchanged."""
+    return joined([_exact(part) for part in matrix.parts()])
+
+
+def _exact(matrix: Matrix) -> Quantised:
+    format_ = FORMATS[matrix.kind]
+    unpacked = format_.unpack(matrix.blocks)
+    shape = matrix.outputs, matrix.inputs // format_.group
+    quants = unpacked.quants.reshape(*shape, format_.group)
+    offsets = unpacked.offsets
+    return Quantised(
+        format_.bits,
+        format_.group,
+        matrix.inputs,
+        _in_pairs(quants) if format_.bits == 4 else quants,  # noqa: PLR2004
+        unpacked.scales.reshape(shape),
+        None if offsets is None else np.ascontiguousarray(offsets.reshape(shape).T),
+    )
 
 
 def widened(matrix: Matrix) -> Quantised:
@@ -120,6 +151,10 @@ def widened(matrix: Matrix) -> Quantised:
 
     A range includes 0, which is represented exactly. The last block is padded with zeros.
     """
+    return joined([_widened(part) for part in matrix.parts()])
+
+
+def _widened(matrix: Matrix) -> Quantised:
     blocks = -(-matrix.inputs // WIDE_BLOCK)
     padding = blocks * WIDE_BLOCK - matrix.inputs
     filled = np.pad(matrix.floats(), ((0, 0), (0, padding)))
@@ -131,20 +166,10 @@ def widened(matrix: Matrix) -> Quantised:
     quants = np.rint(weights / scales[:, :, None]) + zero_points[:, :, None]
     # Both ends of the range are rounded, so a quant may be one step outside.
     quants = quants.clip(0, MAX_UINT8).astype(np.uint8)
-    return Quantised(8, quants, scales, block=WIDE_BLOCK, zero_points=zero_points.astype(np.uint8))
+    zero_points = zero_points.astype(np.uint8)
+    return Quantised(8, WIDE_BLOCK, matrix.inputs, quants, scales, zero_points=zero_points)
 
 
-def _halves(blocks: Bytes, start: int) -> Floats:
-    """The float16 at byte `start` of every block."""
-    half = np.ascontiguousarray(blocks[:, :, start : start + 2]).view(np.float16)
-    return half[:, :, 0].astype(np.float32)
-
-
-def _interleaved(nibbles: Bytes) -> Bytes:
-    """Reorders the 4-bit quants of blocks, [..., 16] bytes.
-
-    In GGUF, byte i has weight i in its low half and weight i + 16 in its high half; in ONNX
-    Runtime it has weights 2 i and 2 i + 1.
-    """
-    quants = np.concatenate([nibbles & 0x0F, nibbles >> 4], axis=-1)
+def _in_pairs(quants: Bytes) -> Bytes:
+    """4-bit quants [..., n] in bytes [..., n / 2], each with two of them, the lower bits first."""
     return np.asarray(quants[..., 0::2] | quants[..., 1::2] << 4, dtype=np.uint8)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from rapport.models.gguf.weights import Matrix, Quantised, quantised
-from rapport.models.onnx.linear import Linears
+from rapport.models.gguf.weights import FLOATS, Matrix
+from rapport.models.onnx.linear import WIDE, Linears
 
 
 class FloatTable:
@@ -14,7 +14,7 @@ class FloatTable:
 
     def __init__(self, linears: Linears, matrix: Matrix) -> None:
         self.linears = linears
-        self.weights = linears.weights(matrix)
+        self.weights = linears.onnx.constant(linears.converted(matrix))
 
     def vectors(self, tokens: str) -> str:
         """The vectors [tokens, hidden] of token ids [tokens]."""
@@ -26,33 +26,54 @@ class FloatTable:
 
 
 class QuantisedTable:
-    """Token vectors in 8-bit blocks. The graph converts the rows that it looks up to floats."""
+    """Token vectors in 8-bit blocks. The graph converts the rows that it looks up to floats.
 
-    def __init__(self, linears: Linears, matrix: Matrix, packed: Quantised) -> None:
+    What the file has in 8 bits without offsets is exact; all else is converted as for int8.
+    """
+
+    def __init__(self, linears: Linears, matrix: Matrix) -> None:
         self.linears = linears
-        self.matrix = matrix
-        self.packed = packed
-        self.quants = linears.onnx.constant(packed.quants)
-        self.scales = linears.onnx.constant(packed.scales)
+        form = linears.form(matrix.kind) or WIDE
+        bits, _, has_offsets = form
+        self.packed = linears.pack(matrix, WIDE if has_offsets or bits != 8 else form)  # noqa: PLR2004
+        constant, zero_points = linears.onnx.constant, self.packed.zero_points
+        self.quants = constant(self.packed.quants)
+        self.scales = constant(self.packed.scales)
+        self.zero_points = "" if zero_points is None else constant(zero_points)
 
     def vectors(self, tokens: str) -> str:
-        onnx = self.linears.onnx
-        quants = onnx.node("Gather", self.quants, tokens)  # [tokens, blocks, 32]
+        onnx, constant = self.linears.onnx, self.linears.onnx.constant
+        quants = onnx.node("Gather", self.quants, tokens)  # [tokens, blocks, block]
         scales = onnx.node("Gather", self.scales, tokens)  # [tokens, blocks]
-        zero = onnx.constant(np.array(128, self.linears.element))
-        floats = onnx.node("Sub", onnx.node("Cast", quants, to=TensorProto.FLOAT), zero)
-        columns = onnx.node("Unsqueeze", scales, onnx.constant(np.array([-1])))
+        floats = onnx.node("Sub", self._cast(quants), self._zero(tokens))
+        columns = onnx.node("Unsqueeze", scales, constant(np.array([-1])))
         scaled = onnx.node("Mul", floats, columns)
-        return onnx.node("Reshape", scaled, onnx.constant(np.array([-1, self.matrix.inputs])))
+        width = self.packed.scales.shape[1] * self.packed.block
+        vectors = onnx.node("Reshape", scaled, constant(np.array([-1, width])))
+        if width == self.packed.inputs:
+            return vectors
+        ends = (constant(np.array([each])) for each in (0, self.packed.inputs, 1))
+        return onnx.node("Slice", vectors, *ends)
+
+    def _cast(self, quants: str) -> str:
+        return self.linears.onnx.node("Cast", quants, to=TensorProto.FLOAT)
+
+    def _zero(self, tokens: str) -> str:
+        onnx = self.linears.onnx
+        if not self.zero_points:
+            return onnx.constant(np.array(128, self.linears.element))
+        zeros = self._cast(onnx.node("Gather", self.zero_points, tokens))
+        return onnx.node("Unsqueeze", zeros, onnx.constant(np.array([-1])))
 
     def scores(self, x: str) -> str:
-        return self.linears.packed(x, self.matrix, self.packed, self.quants, self.scales)
+        return self.linears.packed(
+            x, self.packed, self.quants, self.scales, zero_points=self.zero_points
+        )
 
 
 def token_table(
     linears: Linears, matrix: Matrix, *, exact_floats: bool
 ) -> FloatTable | QuantisedTable:
-    packed = None if exact_floats else quantised(matrix)
-    if packed is None or packed.bits != 8:  # noqa: PLR2004
+    if exact_floats or matrix.kind in FLOATS:
         return FloatTable(linears, matrix)
-    return QuantisedTable(linears, matrix, packed)
+    return QuantisedTable(linears, matrix)

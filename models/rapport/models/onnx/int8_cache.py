@@ -14,9 +14,9 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
 from rapport.models.errors import UnsupportedModelError
-from rapport.models.gguf.reader import Architecture
-from rapport.models.gguf.weights import Floats
-from rapport.models.onnx.graph import INPUTS, OUTPUTS
+from rapport.models.gguf.architecture import Architecture
+from rapport.models.gguf.blocks import Floats
+from rapport.models.onnx.names import INPUTS, OUTPUTS
 
 CALIBRATION_TEXT = Path(__file__).with_name("calibration.txt")
 MAX_INT8 = 127

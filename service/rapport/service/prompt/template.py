@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Never
 
 from jinja2 import TemplateError, meta
 
+from rapport.common.model_spec import ModelSpec
 from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.prompt import render_budget
 from rapport.service.prompt.sandbox import Sandbox
@@ -26,8 +27,20 @@ RENDERED_PROBE = re.compile(rf'<tool_call>\s*\{{"name":\s*"{PROBE}",\s*"argument
 class ChatTemplate:
     """A Jinja template in the form of Hugging Face's models. It is not trusted."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(
+        self,
+        source: str,
+        special_tokens: Mapping[str, str] | None = None,
+        *,
+        begins_with_bos: bool = False,
+    ) -> None:
         """Reads a template.
+
+        Args:
+            source: The template.
+            special_tokens: Those that it can write, by their names, such as `bos_token`.
+            begins_with_bos: Whether a prompt begins with `bos_token`, which the template may leave
+                out.
 
         Raises:
             ValueError: it is too long, or not a valid template.
@@ -36,12 +49,16 @@ class ChatTemplate:
         sandbox.globals["raise_exception"] = _raise_exception
         sandbox.globals["strftime_now"] = _strftime_now
         self._template = sandbox.read(source)
+        self._special_tokens = dict(special_tokens or {})
+        self._opening = self._special_tokens["bos_token"] if begins_with_bos else ""
         self._variables = meta.find_undeclared_variables(sandbox.parse(source))
 
     @classmethod
     def read(cls, folder: Path) -> ChatTemplate:
-        """Reads `chat_template.jinja` of a model folder."""
-        return cls((folder / "chat_template.jinja").read_text(encoding="utf-8"))
+        """Reads `chat_template.jinja` of a model folder, and what its special tokens are."""
+        source = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        spec = ModelSpec.read(folder)
+        return cls(source, spec.special_tokens, begins_with_bos=spec.begins_with_bos)
 
     def render(self, conversation: Conversation) -> str:
         """The conversation up to where the model's answer begins.
@@ -55,9 +72,9 @@ class ChatTemplate:
         """
         turns, tools = conversation.turns, conversation.tools
         text = self._render(_messages(turns), tools)
-        if tools or turns[0] != Turn("system", ""):
-            return text
-        return text.removeprefix(self._render(_messages(turns[:1]), (), answer=False))
+        if not tools and turns[0] == Turn("system", ""):
+            text = text.removeprefix(self._render(_messages(turns[:1]), (), answer=False))
+        return text if text.startswith(self._opening) else self._opening + text
 
     @cached_property
     def takes_tools(self) -> bool:
@@ -101,7 +118,10 @@ class ChatTemplate:
         try:
             render_budget.begin([messages, tools_or_none])
             text = self._template.render(
-                messages=messages, tools=tools_or_none, add_generation_prompt=answer
+                messages=messages,
+                tools=tools_or_none,
+                add_generation_prompt=answer,
+                **self._special_tokens,
             )
             text.encode()
         # A template may raise any error: on purpose, by a mistake, or by exceeding the budget.

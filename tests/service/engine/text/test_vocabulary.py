@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.decoders import ByteFallback, Fuse
+from tokenizers.decoders import Replace as ReplaceBack
+from tokenizers.decoders import Sequence as Decoders
+from tokenizers.models import BPE
+from tokenizers.normalizers import Prepend, Replace
+from tokenizers.normalizers import Sequence as Normalizers
 
 from rapport.service.engine.text.vocabulary import Vocabulary
 
@@ -50,3 +57,37 @@ def test_special_tokens_are_special_only_where_allowed(vocabulary: Vocabulary) -
     plain = vocabulary.encode_text("<|im_end|>")
     assert not set(plain) & set(vocabulary.special_tokens.values())
     assert vocabulary.decode(plain) == "<|im_end|>"
+
+
+PIECES = ["<s>", "▁", "▁the", "t", "h", "e", "é", *(f"<0x{byte:02X}>" for byte in range(256))]
+
+
+def pieces(*, more: Sequence[str] = (), prefix: bool = False) -> Vocabulary:
+    """A vocabulary in the way of SentencePiece. `<s>` is special."""
+    ids = {token: id_ for id_, token in enumerate((*PIECES, *more))}
+    tokenizer = Tokenizer(BPE(vocab=ids, merges=[], byte_fallback=True, fuse_unk=True))
+    spaces = Replace(" ", "▁")
+    tokenizer.normalizer = Normalizers([Prepend("▁"), spaces]) if prefix else spaces
+    tokenizer.decoder = Decoders([ReplaceBack("▁", " "), ByteFallback(), Fuse()])
+    tokenizer.add_special_tokens([AddedToken("<s>", normalized=False)])
+    return Vocabulary(tokenizer.to_str(), len(ids))
+
+
+def test_pieces_and_bytes_of_sentence_piece() -> None:
+    """A piece's mark is a space, and characters that no piece has are spelled byte by byte."""
+    vocabulary = pieces()
+    table = dict(zip(PIECES, vocabulary.token_bytes, strict=True))
+    assert [table[piece] for piece in ("▁the", "é", "<0xE6>", "<s>")] == [
+        *(b" the", "é".encode(), b"\xe6", b"")
+    ]
+    tokens = vocabulary.encode_text(" thé 東<s>")
+    assert vocabulary.decode(tokens) == " thé 東<s>"
+    assert vocabulary.spell(vocabulary.encode("<s>the")) == "<s>the"
+
+
+def test_texts_in_pieces_may_be_cut_where_no_piece_goes_on() -> None:
+    """Before a space behind a letter, unless a piece has one inside, or each text gets one."""
+    assert pieces().is_cuttable
+    assert pieces(more=["▁▁"]).is_cuttable
+    assert not pieces(more=["t▁h"]).is_cuttable
+    assert not pieces(prefix=True).is_cuttable

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.decoders import ByteLevel
+
+SPACE = "▁"  # stands for a space in the tokens of SentencePiece
+BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
+SPACE_INSIDE = re.compile(f"[^{SPACE}]{SPACE}")
 
 
 class Vocabulary:
-    """A byte-level tokenizer: each token that is not special stands for some bytes.
+    """A tokenizer each of whose tokens stands for some bytes, unless it is special.
 
+    It is byte-level, as GPT-2's, or has pieces as SentencePiece, and tokens for single bytes.
     `size` is that of the model's vocabulary, which may be padded beyond the tokenizer's.
     """
 
@@ -29,27 +36,44 @@ class Vocabulary:
     @cached_property
     def special_tokens(self) -> Mapping[str, int]:
         """The special tokens, such as the end of a turn, by name."""
-        added = self._tokenizer.get_added_tokens_decoder()
-        return {token.content: id_ for id_, token in added.items() if token.special}
+        return {token.content: id_ for id_, token in self._added.items() if token.special}
 
     @cached_property
     def token_bytes(self) -> Sequence[bytes]:
         """The bytes that each token adds to the text, by id; empty for a special token."""
         table = [b""] * self.size
+        bytes_of = _letters_to_bytes if self._is_byte_level else _piece_to_bytes
         for token, id_ in self._tokenizer.get_vocab(with_added_tokens=False).items():
-            table[id_] = bytes(BYTE_OF[character] for character in token)
-        for id_, added in self._tokenizer.get_added_tokens_decoder().items():
-            table[id_] = b"" if added.special else added.content.encode()
+            if id_ not in self._added:
+                table[id_] = bytes_of(token)
+        for id_, added in self._added.items():
+            text = added.content if self._is_byte_level else added.content.replace(SPACE, " ")
+            table[id_] = b"" if added.special else text.encode()
         return table
+
+    @cached_property
+    def _added(self) -> Mapping[int, AddedToken]:
+        return self._tokenizer.get_added_tokens_decoder()
+
+    @property
+    def _is_byte_level(self) -> bool:
+        return isinstance(self._tokenizer.decoder, ByteLevel)
 
     @cached_property
     def is_cuttable(self) -> bool:
         """Whether a text may be cut before a special token, or before a space behind a letter.
 
-        It may not where a token that was added to the vocabulary depends on its neighbors.
+        It may not where a token that was added to the vocabulary depends on its neighbors, where
+        texts are begun with a space, or where a piece has a space behind another character.
         """
-        added = self._tokenizer.get_added_tokens_decoder().values()
-        return not any(each.lstrip or each.single_word or " " in each.content for each in added)
+        added = self._added.values()
+        if any(each.lstrip or each.single_word or " " in each.content for each in added):
+            return False
+        if self._is_byte_level:
+            return True
+        begun = self._tokenizer.normalizer.normalize_str("a") != "a"
+        pieces = self._tokenizer.get_vocab(with_added_tokens=False)
+        return not begun and not any(map(SPACE_INSIDE.search, pieces))
 
     def encode(self, text: str) -> list[int]:
         """Encodes a text; the names of special tokens in it become special tokens."""
@@ -97,3 +121,13 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 BYTE_OF = _byte_alphabet()
+
+
+def _letters_to_bytes(token: str) -> bytes:
+    return bytes(BYTE_OF[letter] for letter in token)
+
+
+def _piece_to_bytes(token: str) -> bytes:
+    if byte := BYTE_TOKEN.fullmatch(token):
+        return bytes.fromhex(byte[1])
+    return token.replace(SPACE, " ").encode()
