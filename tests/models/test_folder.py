@@ -34,6 +34,7 @@ def test_description(folder: Path) -> None:
     about = json.loads((folder / "model.json").read_text())
     assert abs(time.time() - about.pop("created")) < 60
     assert about.pop("sizes") == file_sizes(folder)
+    assert about.pop("sha256").keys() == set(FILES) - {"model.json"}
     assert about == {
         "format": 1,
         "id": "tiny",

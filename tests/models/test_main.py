@@ -90,3 +90,84 @@ def test_runs_as_a_module() -> None:
         [sys.executable, "-m", "rapport.models", "list"], check=True, capture_output=True, text=True
     )
     assert done.stdout == f"{DEFAULT_MODEL}  not in the cache\n"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """The status of a command, its output and what it says beside it."""
+    capsys.readouterr()
+    status = main([str(argument) for argument in arguments])
+    return status, *capsys.readouterr()
+
+
+def test_add_says_what_it_will_do(
+    cache: Path, tiny_gguf: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plan comes first: what the model is, what becomes of its weights, how large it is."""
+    gguf = tiny_gguf(kind="Q5_0")
+    status, out, _ = run(capsys, "add", gguf, "--name", "Mine", "--precision", "int4")
+    assert status == 0
+    first, *fates, size, folder = out.splitlines()
+    assert first == "mine: llama, 2 layers, 0 million weights, context of 128 tokens"
+    assert fates == [
+        "  14 matrices of Q5_0: kept exactly, in 8 bits",
+        "  1 matrices of Q8_0: kept exactly, in 8 bits",
+    ]
+    assert size.startswith("  about 0 MiB on disk and in memory in int4 (0 MiB in int8, ")
+    assert folder == f"{cache}/models/mine/int4"
+
+
+@pytest.mark.usefixtures("cache")
+def test_add_without_a_template(
+    tiny_gguf: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A base model needs a template, which is served as it is given."""
+    gguf, template = tiny_gguf(template=None), tmp_path / "template.jinja"
+    status, out, err = run(capsys, "add", gguf)
+    assert (status, out) == (1, "")
+    assert "no chat template" in err
+    status, _, err = run(capsys, "add", gguf, "--chat-template", template)
+    assert (status, err.count("\n")) == (1, 1)
+    template.write_text("{{ messages[0].content }}")
+    status, out, _ = run(capsys, "add", gguf, "--chat-template", template)
+    assert status == 0
+    written = Path(out.splitlines()[-1]) / "chat_template.jinja"
+    assert written.read_text() == template.read_text()
+
+
+@pytest.mark.usefixtures("cache")
+def test_show_verify_and_remove(
+    tiny_gguf: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model is shown, its damage found, and it is removed."""
+    for precision in ("int4", "float32"):
+        main(["add", str(tiny_gguf()), "--precision", precision])
+    folder = cache_root() / "models" / "tiny" / "int4"
+    status, out, _ = run(capsys, "show", "tiny")
+    assert status == 0
+    assert f"tiny int4: 0 MiB in {folder}\n  2 layers, a context of 128 tokens\n  file: " in out
+    assert "tiny float32" in out
+    assert run(capsys, "verify", "tiny", "--precision", "int4") == (0, f"{folder} is sound\n", "")
+    weights = folder / "model.onnx.data"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    status, _, err = run(capsys, "verify", "tiny")
+    assert status == 1
+    assert f"{folder}: damaged: model.onnx.data" in err
+    assert run(capsys, "remove", "tiny", "--precision", "int4")[:2] == (0, f"removed {folder}\n")
+    assert not folder.exists()
+    assert run(capsys, "remove", "tiny")[0] == 0
+    for command_ in ("show", "verify", "remove"):
+        status, _, err = run(capsys, command_, "tiny")
+        assert (status, err.startswith("rapport models: there is no model 'tiny'")) == (1, True)
+
+
+def test_what_cannot_be_shown_says_so(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of another version."""
+    folder = cache / "models" / "old" / "int4"
+    folder.mkdir(parents=True)
+    (folder / "model.json").write_text("{}")
+    for command_ in ("show", "verify"):
+        status, _, err = run(capsys, command_, "old")
+        assert status == 1
+        assert "another version" in err

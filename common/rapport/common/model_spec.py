@@ -59,6 +59,8 @@ class ModelSpec(BaseModel):
     """Where the GGUF file came from."""
     sizes: dict[str, int] = Field(default_factory=dict)
     """Sizes of the folder's other files by name, in bytes. The engine does not need them."""
+    sha256: dict[str, str] = Field(default_factory=dict)
+    """Their hashes, which `rapport models verify` checks."""
 
     @classmethod
     def read(cls, folder: Path) -> ModelSpec:

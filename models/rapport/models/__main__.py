@@ -1,18 +1,25 @@
-"""rapport models: import models into the cache, list them, print their paths."""
+"""rapport models: add models to the cache, list, show, verify and remove them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from rapport.common.model_spec import ModelSpec
 from rapport.models.cache import store
 from rapport.models.cache.catalog import DEFAULT_MODEL, KNOWN_MODELS
-from rapport.models.errors import ModelError, UnknownModelError, UnsupportedModelError
-from rapport.models.folder import is_current
-from rapport.models.importer import ensure, import_file, pinned
+from rapport.models.errors import (
+    CorruptFileError,
+    ModelError,
+    UnknownModelError,
+    UnsupportedModelError,
+)
+from rapport.models.folder import damaged_files, is_current
+from rapport.models.importer import ensure, import_file, pinned, remove
 from rapport.models.onnx.precision import PRECISIONS, cpu_precision
+from rapport.models.plan import MIB
 from rapport.models.progress import shown
 
 TEMPLATE_HELP = "a Jinja chat template, instead of that of the GGUF file"
@@ -34,16 +41,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="rapport models", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    fetching = commands.add_parser("import", help="put a model into the cache")
-    fetching.set_defaults(command=_import_model)
-    fetching.add_argument("--chat-template", type=Path, metavar="FILE", help=TEMPLATE_HELP)
-    locating = commands.add_parser("path", help="print the folder of a model in the cache")
-    locating.set_defaults(command=_locate)
-    listing = commands.add_parser("list", help="list the models that are known or in the cache")
-    listing.set_defaults(command=_list_models)
-    for command in (fetching, locating):
-        command.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL")
-        command.add_argument("--precision", choices=PRECISIONS, default=cpu_precision())
+
+    def command(
+        name: str, function: Callable[[argparse.Namespace], Iterator[str]], summary: str
+    ) -> argparse.ArgumentParser:
+        parser = commands.add_parser(name, help=summary)
+        parser.set_defaults(command=function)
+        return parser
+
+    fetching = command("import", _import_model, "put a model into the cache")
+    adding = command("add", _add, "say what a GGUF file will become, and put it into the cache")
+    adding.add_argument("model", type=Path, metavar="FILE", help="one of its files if it is split")
+    adding.add_argument("--name", help="the model's id; by default the file's name")
+    locating = command("path", _locate, "print the folder of a model in the cache")
+    command("list", _list_models, "list the models that are known or in the cache")
+    for parser in (fetching, adding):
+        parser.add_argument("--chat-template", type=Path, metavar="FILE", help=TEMPLATE_HELP)
+    for parser in (fetching, locating):
+        parser.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL")
+    for parser in (fetching, locating, adding):
+        parser.add_argument("--precision", choices=PRECISIONS, default=cpu_precision())
+    showing = command("show", _show, "say what a model in the cache is")
+    verifying = command("verify", _verify, "check the files of a model in the cache")
+    removing = command("remove", _remove, "remove a model from the cache")
+    for parser in (showing, verifying, removing):
+        parser.add_argument("model", metavar="MODEL")
+        parser.add_argument("--precision", choices=PRECISIONS, help="by default all of them")
     return top
 
 
@@ -56,6 +79,70 @@ def _import_model(options: argparse.Namespace) -> Iterator[str]:
         else:
             folder = ensure(options.model, options.precision, progress)
     yield str(folder)
+
+
+def _add(options: argparse.Namespace) -> Iterator[str]:
+    with shown() as progress:
+        folder = import_file(
+            options.model,
+            options.precision,
+            progress,
+            name=options.name,
+            chat_template=_template(options.chat_template),
+            announce=_announce,
+        )
+    yield str(folder)
+
+
+def _announce(line: str) -> None:
+    """Prints a line before the work that it announces is done."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _show(options: argparse.Namespace) -> Iterator[str]:
+    for folder in _present(options):
+        spec = _spec_of(folder)
+        size = sum(spec.sizes.values()) / MIB
+        yield f"{spec.id} {spec.precision}: {size:,.0f} MiB in {folder}"
+        yield f"  {spec.layers} layers, a context of {spec.context_length:,} tokens"
+        yield from (f"  {key}: {value}" for key, value in spec.source.items())
+
+
+def _verify(options: argparse.Namespace) -> Iterator[str]:
+    for folder in _present(options):
+        if damaged := damaged_files(folder, _spec_of(folder)):
+            raise CorruptFileError(f"{folder}: damaged: {', '.join(damaged)}; import it again")
+        yield f"{folder} is sound"
+
+
+def _remove(options: argparse.Namespace) -> Iterator[str]:
+    yield from (f"removed {folder}" for folder in remove(options.model, _precisions(options)))
+
+
+def _precisions(options: argparse.Namespace) -> list[str]:
+    return list(PRECISIONS) if options.precision is None else [options.precision]
+
+
+def _present(options: argparse.Namespace) -> list[Path]:
+    """The folders of a model in the cache, in the precisions that are asked for.
+
+    Raises:
+        UnknownModelError: there is none.
+    """
+    folders = [store.model_folder(options.model, each) for each in _precisions(options)]
+    present = [folder for folder in folders if folder.is_dir()]
+    if not present:
+        raise UnknownModelError(f"there is no model {options.model!r} in {store.cache_root()}")
+    return present
+
+
+def _spec_of(folder: Path) -> ModelSpec:
+    try:
+        return ModelSpec.read(folder)
+    except (OSError, ValueError) as error:
+        reason = "its model.json cannot be read, or is of another version"
+        raise CorruptFileError(f"{folder}: {reason}; import it again") from error
 
 
 def _template(file: Path | None) -> str | None:

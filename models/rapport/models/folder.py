@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from rapport.common.model_spec import FILE_NAME, FORMAT, ModelSpec
 from rapport.models.cache import store
+from rapport.models.cache.fetch import sha256_of
 from rapport.models.gguf.architecture import Architecture
 from rapport.models.gguf.model import GgufModel
 from rapport.models.gguf.tokenizer import tokenizer_from
@@ -61,6 +62,21 @@ def is_current(folder: Path, gguf_sha256: str | None = None) -> bool:
     return same_source and complete
 
 
+def damaged_files(folder: Path, spec: ModelSpec) -> list[str]:
+    """The names of a folder's files that are not as they were written.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    return [
+        name
+        for name, size in spec.sizes.items()
+        if not (folder / name).is_file()
+        or (folder / name).stat().st_size != size
+        or spec.sha256.get(name) not in (None, sha256_of(folder / name))
+    ]
+
+
 def write_folder(origin: Origin, precision: str, final: Path, progress: Progress) -> None:
     """Writes the model folder of a GGUF file, whole or not at all.
 
@@ -80,7 +96,7 @@ def write_folder(origin: Origin, precision: str, final: Path, progress: Progress
             _quantise_cache(partial / GRAPH, tokenizer, model.architecture)
         (partial / TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
         (partial / TEMPLATE).write_text(model.chat_template, encoding="utf-8")
-        _describe(model, origin, precision, file_sizes(partial)).write(partial)
+        _describe(model, origin, precision, partial).write(partial)
         progress("writing to disk", 1.0)
         store.publish(partial, final)
 
@@ -111,7 +127,7 @@ def file_sizes(folder: Path) -> dict[str, int]:
     return {name: (folder / name).stat().st_size for name in FILES if name != FILE_NAME}
 
 
-def _describe(model: GgufModel, origin: Origin, precision: str, sizes: dict[str, int]) -> ModelSpec:
+def _describe(model: GgufModel, origin: Origin, precision: str, folder: Path) -> ModelSpec:
     architecture, weights = model.architecture, PRECISIONS[precision]
     tokens = model.vocabulary.tokens
     special = {name: tokens[id_] for name, id_ in model.special_tokens.items()}
@@ -135,6 +151,7 @@ def _describe(model: GgufModel, origin: Origin, precision: str, sizes: dict[str,
             "inputs": INPUTS,
             "outputs": OUTPUTS,
             "source": origin.source,
-            "sizes": sizes,
+            "sizes": file_sizes(folder),
+            "sha256": {name: sha256_of(folder / name) for name in FILES if name != FILE_NAME},
         }
     )

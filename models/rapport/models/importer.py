@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +20,14 @@ from rapport.models.errors import (
 )
 from rapport.models.folder import Origin, is_current, write_folder
 from rapport.models.gguf.model import GgufModel
+from rapport.models.gguf.shards import model_name, shards_of
 from rapport.models.onnx.precision import PRECISIONS
+from rapport.models.plan import plan_lines
 from rapport.models.progress import Progress, silent
 
 logger = logging.getLogger("rapport.models")
+
+Announce = Callable[[str], None]
 
 
 def ensure_any(model_id: str, precisions: Sequence[str], progress: Progress = silent) -> Path:
@@ -82,25 +86,35 @@ def import_file(
     precision: str,
     progress: Progress = silent,
     *,
+    name: str | None = None,
     chat_template: str | None = None,
+    announce: Announce = lambda _: None,
 ) -> Path:
-    """Imports a user's own GGUF file, with the file's name in lower case as the model's id.
+    """Imports a user's own GGUF file, of which one of several files may be given.
 
     Returns the model folder, which replaces one that was there. What the file's header shows to be
     damaged or not supported is refused within a second or two, before anything is written.
+
+    Args:
+        gguf: The file.
+        precision: That of the model folder.
+        progress: Is told how far it is.
+        name: The model's id; the file's name in lower case if it is not given.
+        chat_template: Replaces that of the file.
+        announce: Gets the lines that say what will be made.
 
     Raises:
         ModelError: the file could not be imported.
     """
     _check_precision(precision)
-    if not gguf.is_file():
-        raise UnknownModelError(f"there is no file {gguf}")
-    model_id = _id_of(gguf)
+    shards = shards_of(gguf)
+    model_id = _id_of(gguf, name or model_name(gguf))
     folder = store.model_folder(model_id, precision)
     with _explained(f"{gguf} --precision {precision}"):
-        GgufModel(gguf, chat_template)
+        for line in plan_lines(model_id, GgufModel(gguf, chat_template), precision):
+            announce(line)
     with _explained(f"{gguf} --precision {precision}"), store.writing(progress):
-        sha256 = sha256_of(gguf)
+        sha256 = sha256_of(*shards)
         source = {"file": str(gguf.resolve()), "gguf_sha256": sha256}
         if pinned(model_id) not in (None, sha256):
             raise UnsupportedModelError(f"{gguf}: {model_id} is another model: rename the file")
@@ -109,8 +123,25 @@ def import_file(
     return folder
 
 
-def _id_of(gguf: Path) -> str:
-    model_id = re.sub(r"[^a-z0-9._-]+", "-", gguf.stem.lower()).lstrip(".")
+def remove(model_id: str, precisions: Sequence[str], progress: Progress = silent) -> list[Path]:
+    """Removes a model's folders of these precisions from the cache. Returns those removed.
+
+    Raises:
+        UnknownModelError: there is none.
+        CacheError: the cache cannot be written.
+    """
+    with _explained(model_id), store.writing(progress):
+        folders = [store.model_folder(model_id, precision) for precision in precisions]
+        present = [folder for folder in folders if folder.is_dir()]
+        if not present:
+            raise UnknownModelError(f"there is no model {model_id!r} in {store.cache_root()}")
+        for folder in present:
+            store.remove(folder)
+    return present
+
+
+def _id_of(gguf: Path, name: str) -> str:
+    model_id = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).lstrip(".")
     if not re.search("[a-z0-9]", model_id):
         raise UnsupportedModelError(f"{gguf}: no letter or digit for an id: rename the file")
     return model_id

@@ -54,6 +54,8 @@ def with_long(use: str) -> str:
         (with_long("{% set b %}{{ a }}{% endset %}" * 5), MUCH),
         ("{{ 'a\nb' | indent(10**9) }}", MUCH),
         ("{{ [1] | tojson(indent=10**9) }}", "indents too far"),
+        ("{{ [1] | tojson(indent=' ' * 17) }}", "indents too far"),
+        ("{{ range(9999) | list | tojson(separators=(',' * 9999, ':')) }}", MUCH),
         # Formatting.
         ("{{ '%999999999d' % 1 }}", "formats text with '%'"),
         ("{{ '{:>999999999}'.format(1) }}", UNSAFE),

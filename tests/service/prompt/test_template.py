@@ -82,6 +82,7 @@ def test_sandbox(source: str) -> None:
         ("{% if true %}\n  {% if true %}x{% endif %}\n{% endif %}", "x"),
         ("{{ {'a': '<é>'} | tojson }}", '{"a": "<é>"}'),
         ("{% for m in [1, 2] %}{% break %}{% endfor %}", ""),
+        ("{% generation %}{% set x = 'said' %}{{ x }}{% endgeneration %}", "said"),
         ("{{ strftime_now('%Y') }}", str(datetime.now().astimezone().year)),
         ("{{ bos_token }}{{ messages[0].content }}", "Hi"),
     ],

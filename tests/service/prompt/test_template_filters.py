@@ -19,6 +19,10 @@ HI = Conversation([Turn("user", "Hi")])
         ("{{ 'aXbX' | replace('X', '-') }}{{ 'aXbX'.replace('X', '-', 1) }}", "a-b-a-bX"),
         ("{{ 'a\nb' | indent(2) }}{{ 'a' | indent('>', true) }}", "a\n  b>a"),
         ("{{ {'a': [1]} | tojson(indent=2) }}", '{\n  "a": [\n    1\n  ]\n}'),
+        ("{{ {'b': 1, 'a': 'é'} | tojson(sort_keys=true) }}", '{"a": "é", "b": 1}'),
+        ("{{ {'a': ['é']} | tojson(ensure_ascii=true) }}", '{"a": ["\\u00e9"]}'),
+        ("{{ {'a': [1, 2]} | tojson(separators=(',', ':')) }}", '{"a":[1,2]}'),
+        ("{{ [1] | tojson(indent='-') }}", "[\n-1\n]"),
         ("{{ x | default('y') }}{{ '' | d('z', true) }}{{ 1 | d(2) }}", "yz1"),
     ],
 )

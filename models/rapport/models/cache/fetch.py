@@ -50,9 +50,14 @@ def fetch(model: KnownModel, progress: Progress) -> Path:
     return final
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of(*paths: Path) -> str:
+    """The hash of the contents of files, one behind the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _download(model: KnownModel, folder: Path, progress: Progress) -> Path:

@@ -106,6 +106,17 @@ def publish(partial: Path, final: Path) -> None:
     _flush(final.parent)
 
 
+def remove(folder: Path) -> None:
+    """Removes a finished folder, whole or not at all; the caller holds the lock.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    old = _partial_name(folder)
+    folder.rename(old)
+    discard(old)
+
+
 def _partial_name(final: Path) -> Path:
     return final.with_name(f".{final.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from rapport.models.errors import CorruptFileError, UnsupportedModelError
-from rapport.models.gguf.blocks import Floats
+from rapport.models.gguf.blocks import Bytes, Floats
 from rapport.models.gguf.header import Header, TensorInfo, read_header
+from rapport.models.gguf.shards import shards_of
 from rapport.models.gguf.weights import F16, F32, Matrix
 
 # Larger than any dimension or count of a real model.
@@ -20,33 +22,62 @@ MAX_DIMENSION = 1 << 24
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of the files of a model, mapped into memory."""
+
+    path: Path
+    data: memoryview
+    header: Header
+
+    @classmethod
+    def read(cls, path: Path) -> _Part:
+        data = memoryview(_mapped(path))
+        try:
+            header = read_header(data)
+        except CorruptFileError as error:
+            raise CorruptFileError(f"{path} is not a readable GGUF file: {error}") from error
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{path}: {error}") from error
+        size = max((each.offset + each.size_bytes for each in header.tensors.values()), default=0)
+        missing = header.data_start + size - len(data)
+        if header.tensors and missing > 0:
+            raise CorruptFileError(
+                f"{path}: it is cut off: {missing} bytes of its tensors are missing"
+            )
+        return cls(path, data, header)
+
+    def bytes_of(self, tensor: TensorInfo) -> Bytes:
+        start = self.header.data_start + tensor.offset
+        return np.frombuffer(self.data, np.uint8, tensor.size_bytes, start)
+
+
 class GgufFile:
-    """A GGUF file, mapped into memory. Tensors are read on access.
+    """A model in a GGUF file or in several, mapped into memory. Tensors are read on access.
+
+    `path` is any of the files.
 
     Raises:
-        CorruptFileError: the file is damaged. Also raised on access.
+        CorruptFileError: a file is damaged. Also raised on access.
         UnsupportedModelError: it is of another version, or has unknown types. Likewise.
+        UnknownModelError: there is no such file.
         OSError: it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._data = memoryview(_mapped(path))
-        self._header = self._read_header()
-        self.tensors = self._header.tensors
+        self.parts = [_Part.read(shard) for shard in shards_of(path)]
+        self._keys = self.parts[0].header.keys
+        self._places: dict[str, _Part] = {}
+        for part in self.parts:
+            for name in part.header.tensors:
+                if name in self._places:
+                    raise self.corrupt(f"tensor {name} is also in {self._places[name].path}")
+                self._places[name] = part
+        self.tensors = {name: part.header.tensors[name] for name, part in self._places.items()}
+        if (count := self.value("split.count", int, 1)) != len(self.parts):
+            raise self.corrupt(f"it is one of {count} files, but named as one of {len(self.parts)}")
         self.architecture_name = self.value("general.architecture", str)
-
-    def _read_header(self) -> Header:
-        try:
-            header = read_header(self._data)
-        except CorruptFileError as error:
-            raise CorruptFileError(f"{self.path} is not a readable GGUF file: {error}") from error
-        except UnsupportedModelError as error:
-            raise UnsupportedModelError(f"{self.path}: {error}") from error
-        size = max((each.offset + each.size_bytes for each in header.tensors.values()), default=0)
-        if header.tensors and (missing := header.data_start + size - len(self._data)) > 0:
-            raise self.corrupt(f"it is cut off: {missing} bytes of its tensors are missing")
-        return header
 
     def unsupported(self, what: str, known: str | Collection[str]) -> UnsupportedModelError:
         """An error that names what is not supported, and what is."""
@@ -58,7 +89,7 @@ class GgufFile:
 
     def value(self, key: str, kind: type[T], default: T | None = None) -> T:
         """The value of a key, of the given type."""
-        value = self._header.keys.get(key, default)
+        value = self._keys.get(key, default)
         if value is None:
             raise CorruptFileError(f"{self.path} does not say its {key}")
         if not isinstance(value, kind):
@@ -73,7 +104,7 @@ class GgufFile:
         return found
 
     def has(self, key: str) -> bool:
-        return key in self._header.keys
+        return key in self._keys
 
     # What follows reads the keys of the file's architecture, such as "llama.block_count".
 
@@ -104,8 +135,7 @@ class GgufFile:
     def matrix(self, name: str) -> Matrix:
         """A tensor as a matrix [outputs, inputs]; a vector is a matrix of one row."""
         tensor = self.tensor(name)
-        start = self._header.data_start + tensor.offset
-        raw = np.frombuffer(self._data, np.uint8, tensor.size_bytes, start)
+        raw = self._places[name].bytes_of(tensor)
         element = {F32: np.float32, F16: np.float16}.get(tensor.kind)
         rows = raw if element is None else raw.view(element)
         matrix = Matrix(tensor.kind, rows.reshape(tensor.outputs, -1))

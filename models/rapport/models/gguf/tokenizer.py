@@ -9,9 +9,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from rapport.models.errors import CorruptFileError
 from rapport.models.gguf.pre_tokenizers import BPE_PRE_TOKENIZERS
 from rapport.models.gguf.vocabulary import (
-    BYTE,
     BYTE_LEVEL,
     CONTROL,
+    NORMAL,
     UNKNOWN,
     USER_DEFINED,
     Vocabulary,
@@ -92,11 +92,11 @@ def _sentence_piece(vocabulary: Vocabulary) -> Tokenizer:
 
 
 def _splits(vocabulary: Vocabulary, ids: dict[str, int]) -> Iterator[tuple[float, int, int]]:
-    """Every split of a piece into two pieces: the negative score, and the ids of the two."""
-    skipped = (CONTROL, UNKNOWN, BYTE)
-    pieces = {token: id_ for token, id_ in ids.items() if vocabulary.types[id_] not in skipped}
-    for token, id_ in pieces.items():
+    """Every split of a piece into two tokens: the negative score, and the ids of the two."""
+    for token, id_ in ids.items():
+        if vocabulary.types[id_] != NORMAL:
+            continue
         for place in range(1, len(token)):
-            left, right = pieces.get(token[:place]), pieces.get(token[place:])
+            left, right = ids.get(token[:place]), ids.get(token[place:])
             if left is not None and right is not None:
                 yield -vocabulary.scores[id_], left, right

@@ -8,7 +8,7 @@ from rapport.models.gguf.pre_tokenizers import BPE_PRE_TOKENIZERS
 from rapport.models.gguf.reader import GgufFile
 
 BYTE_LEVEL, SENTENCE_PIECE = "gpt2", "llama"  # values of tokenizer.ggml.model
-UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 2, 3, 4, 5, 6  # token types
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4  # token types
 # What templates call them, and the keys of their ids.
 SPECIAL_TOKENS = {
     "bos_token": "tokenizer.ggml.bos_token_id",

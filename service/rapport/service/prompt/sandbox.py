@@ -11,7 +11,8 @@ from types import BuiltinMethodType
 from typing import Any
 
 from jinja2 import Template, TemplateSyntaxError, nodes, pass_context
-from jinja2.ext import loopcontrols
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -74,6 +75,17 @@ SAFE_METHODS = frozenset(
 STEP, CHARGE, CONCATENATE = "_step", "_charged", "_concatenated"
 
 
+class GenerationTag(Extension):
+    """`{% generation %}` marks what the assistant says, for training. Its body is rendered."""
+
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 has it
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
     """jinja2's environment without what makes large values of small ones."""
 
@@ -83,7 +95,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
-            extensions=[loopcontrols],
+            extensions=[loopcontrols, GenerationTag],
             finalize=_finalize,
             # Otherwise constant expressions would be computed when a template is compiled.
             optimized=False,

@@ -90,15 +90,24 @@ def _of_text(function: Callable[..., Any]) -> Callable[..., Any]:
     return charging
 
 
-def tojson(value: Any, indent: int | None = None) -> str:
+def tojson(
+    value: Any,
+    ensure_ascii: bool = False,  # noqa: FBT001, FBT002 - as transformers has it
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,  # noqa: FBT001, FBT002
+) -> str:
     """JSON without the escapes for HTML that jinja2's own filter adds."""
     spend(measure(value))
-    if indent is None:
-        return json.dumps(value, ensure_ascii=False)
-    if indent > MAX_INDENT:
+    if (len(indent) if isinstance(indent, str) else indent or 0) > MAX_INDENT:
         raise RenderBudgetExceededError("it indents too far")
+    encoder = json.JSONEncoder(
+        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+    if indent is None and separators is None and not ensure_ascii:
+        return encoder.encode(value)
     chunks = []
-    for chunk in json.JSONEncoder(ensure_ascii=False, indent=indent).iterencode(value):
+    for chunk in encoder.iterencode(value):
         spend(len(chunk))
         chunks.append(chunk)
     return "".join(chunks)

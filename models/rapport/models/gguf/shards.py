@@ -1,0 +1,38 @@
+"""The files that a model is split into: NAME-00001-of-00003.gguf and so on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rapport.models.errors import CorruptFileError, UnknownModelError
+
+SHARD = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})")
+
+
+def model_name(gguf: Path) -> str:
+    """The name of a model's file without its ending, and without the number of the shard."""
+    shard = SHARD.fullmatch(gguf.stem)
+    return shard["name"] if shard else gguf.stem
+
+
+def shards_of(gguf: Path) -> list[Path]:
+    """All files of a model of which one is given, in order; that file alone if it is not split.
+
+    Raises:
+        UnknownModelError: one of them is not there.
+        CorruptFileError: the name has a number that cannot be.
+    """
+    shard = SHARD.fullmatch(gguf.stem)
+    if shard is None:
+        paths = [gguf]
+    else:
+        count = int(shard["count"])
+        if not 1 <= int(shard["number"]) <= count:
+            raise CorruptFileError(f"{gguf} is not one of {count} files")
+        names = (f"{shard['name']}-{place:05}-of-{count:05}" for place in range(1, count + 1))
+        paths = [gguf.with_name(f"{name}.gguf") for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise UnknownModelError(f"there is no file {path}")
+    return paths

@@ -1,0 +1,75 @@
+"""What an import will make of a GGUF file: said before it is done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from gguf import GGMLQuantizationType
+
+from rapport.models.gguf.blocks import FORMATS
+from rapport.models.gguf.model import GgufModel
+from rapport.models.gguf.weights import FLOATS, WIDE_BLOCK
+from rapport.models.onnx.precision import PRECISIONS, Precision
+
+MIB = 1 << 20
+SCALE_BYTES = 4
+
+
+def plan_lines(model_id: str, model: GgufModel, precision: str) -> Iterator[str]:
+    """What the model is, what becomes of its weights, and how large it will be."""
+    architecture, tensors = model.architecture, model.file.tensors.values()
+    weights = sum(tensor.inputs * tensor.outputs for tensor in tensors)
+    yield (
+        f"{model_id}: {model.file.architecture_name}, {architecture.layers} layers, "
+        f"{weights / 1e6:,.0f} million weights, context of {architecture.context_length:,} tokens"
+    )
+    chosen = PRECISIONS[precision]
+    for kind, count in _matrix_kinds(model).most_common():
+        yield f"  {count} matrices of {kind.name}: {_fate(kind, chosen)}"
+    size = _size_bytes(model, chosen) / MIB
+    others = ", ".join(
+        f"{_size_bytes(model, other) / MIB:,.0f} MiB in {name}"
+        for name, other in PRECISIONS.items()
+        if name in ("int4", "int8", "float32") and name != precision
+    )
+    yield f"  about {size:,.0f} MiB on disk and in memory in {precision} ({others})"
+
+
+def _matrix_kinds(model: GgufModel) -> Counter[GGMLQuantizationType]:
+    return Counter(tensor.kind for tensor in model.file.tensors.values() if len(tensor.shape) > 1)
+
+
+def _fate(kind: GGMLQuantizationType, precision: Precision) -> str:
+    if precision.weights == "floats":
+        return f"converted to {precision.element}"
+    if kind in FLOATS:
+        return f"kept as {precision.element}"
+    if _is_widened(kind, precision):
+        return f"converted to 8 bits in blocks of {WIDE_BLOCK}"
+    return f"kept exactly, in {FORMATS[kind].bits} bits"
+
+
+def _is_widened(kind: GGMLQuantizationType, precision: Precision) -> bool:
+    return precision.weights == "int8" and kind != GGMLQuantizationType.Q8_0
+
+
+def _size_bytes(model: GgufModel, precision: Precision) -> int:
+    """About how many bytes the weights take; matrices that are merged may take others."""
+    return round(
+        sum(
+            tensor.inputs * tensor.outputs * _bytes_per_weight(tensor.kind, precision)
+            for tensor in model.file.tensors.values()
+        )
+    )
+
+
+def _bytes_per_weight(kind: GGMLQuantizationType, precision: Precision) -> float:
+    if precision.weights == "floats" or kind in FLOATS:
+        return np.dtype(precision.element).itemsize
+    if _is_widened(kind, precision):
+        return 1 + (SCALE_BYTES + 1) / WIDE_BLOCK  # with a zero point of a byte
+    format_ = FORMATS[kind]
+    scales = SCALE_BYTES * (2 if format_.has_offsets else 1)
+    return format_.bits / 8 + scales / format_.group
