@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,3 +199,42 @@ def tensors(tiny: Tiny, vocabulary: int) -> Iterator[tuple[str, tuple[int, ...],
             name = f"blk.{layer}.{part}"
             if name not in tiny.left_out:
                 yield name, shape, "F32" if len(shape) == 1 else kind
+
+
+# What departs from the usual file in each of the models whose logits are compared.
+LINEAR = (("rope.scaling.type", "linear"), ("rope.scaling.factor", 8.0))
+YARN = (
+    *(("rope.scaling.type", "yarn"), ("rope.scaling.factor", 4.0)),
+    ("rope.scaling.original_context_length", 32),
+)
+LONGROPE = (
+    ("rope.scaling.original_context_length", 32),
+    ("rope.scaling.attn_factor", math.sqrt(1 + math.log(CONTEXT / 32) / math.log(32))),
+)
+LONGROPE_FACTORS = (("rope_factors_long.weight", (8,)), ("rope_factors_short.weight", (8,)))
+WINDOW = ("attention.sliding_window", 8)
+BIASES = (("attn_q", 64), ("attn_k", 32), ("attn_output", 64), ("ffn_up", 96))
+MODELS: dict[str, dict[str, Any]] = {
+    "qwen2": {"architecture": "qwen2"},
+    "qwen3": {"architecture": "qwen3"},
+    "phi3": {"architecture": "phi3"},
+    "phi3 with LongRoPE": {"architecture": "phi3", "keys": LONGROPE, "extra": LONGROPE_FACTORS},
+    "gemma2": {"architecture": "gemma2"},
+    "gemma3": {"architecture": "gemma3"},
+    "gemma3 with linear scaling": {"architecture": "gemma3", "keys": LINEAR},
+    "granite": {"architecture": "granite"},
+    "smollm3": {"architecture": "smollm3"},
+    "olmo2": {"architecture": "olmo2"},
+    "olmo2 with a window": {"architecture": "olmo2", "keys": (WINDOW, *YARN)},
+    "llama with a window": {"keys": (WINDOW,)},
+    "llama with linear scaling": {"keys": LINEAR},
+    "llama with YaRN": {"keys": YARN},
+    "llama with factors": {"extra": (("rope_freqs.weight", (8,)),)},
+    "llama with biases": {
+        "extra": tuple(
+            (f"blk.{layer}.{part}.bias", (size,)) for layer in range(2) for part, size in BIASES
+        )
+    },
+}
+# A prompt longer than any window.
+LONG = [1, *(int(id_) for id_ in np.random.default_rng(3).integers(2, 258, 99))]

@@ -15,7 +15,9 @@ from rapport.models.onnx.precision import PRECISIONS
 from rapport.models.progress import silent
 from tests.models.conftest import Decoder
 from tests.models.reference import Reference
+from tests.models.tiny import LONG, MODELS
 
+TRANSFORMERS_LOGITS = Path(__file__).parents[1] / "transformers_logits.npz"
 PROMPT = [1, 60, 70, 80, 90, 100, 2, 7, 7, 7, 200, 31]
 
 
@@ -165,43 +167,6 @@ def test_tied_table_is_stored_once(cache: Path, built: Callable[..., object]) ->
         assert sum(np.prod(tensor.dims) == table for tensor in weights) == 1
 
 
-LINEAR = (("rope.scaling.type", "linear"), ("rope.scaling.factor", 8.0))
-YARN = (
-    *(("rope.scaling.type", "yarn"), ("rope.scaling.factor", 4.0)),
-    ("rope.scaling.original_context_length", 32),
-)
-LONGROPE = (
-    ("rope.scaling.original_context_length", 32),
-    ("rope.scaling.attn_factor", 1.2),
-)
-LONGROPE_FACTORS = (("rope_factors_long.weight", (8,)), ("rope_factors_short.weight", (8,)))
-WINDOW = ("attention.sliding_window", 8)
-BIASES = (("attn_q", 64), ("attn_k", 32), ("attn_output", 64), ("ffn_up", 96))
-MODELS: dict[str, dict[str, Any]] = {
-    "qwen2": {"architecture": "qwen2"},
-    "qwen3": {"architecture": "qwen3"},
-    "phi3": {"architecture": "phi3"},
-    "phi3 with LongRoPE": {"architecture": "phi3", "keys": LONGROPE, "extra": LONGROPE_FACTORS},
-    "gemma2": {"architecture": "gemma2"},
-    "gemma3": {"architecture": "gemma3"},
-    "gemma3 with linear scaling": {"architecture": "gemma3", "keys": LINEAR},
-    "granite": {"architecture": "granite"},
-    "smollm3": {"architecture": "smollm3"},
-    "olmo2": {"architecture": "olmo2"},
-    "olmo2 with a window": {"architecture": "olmo2", "keys": (WINDOW, *YARN)},
-    "llama with a window": {"keys": (WINDOW,)},
-    "llama with linear scaling": {"keys": LINEAR},
-    "llama with YaRN": {"keys": YARN},
-    "llama with factors": {"extra": (("rope_freqs.weight", (8,)),)},
-    "llama with biases": {
-        "extra": tuple(
-            (f"blk.{layer}.{part}.bias", (size,)) for layer in range(2) for part, size in BIASES
-        )
-    },
-}
-LONG = [1, *(int(id_) for id_ in np.random.default_rng(3).integers(2, 258, 99))]
-
-
 @pytest.mark.parametrize("departures", MODELS.values(), ids=MODELS.keys())
 def test_logits_are_those_of_the_architecture(
     built: Callable[..., tuple[Decoder, Reference]], departures: dict[str, Any]
@@ -212,6 +177,18 @@ def test_logits_are_those_of_the_architecture(
     for start, end in ((0, 40), (40, 90), *((place, place + 1) for place in range(90, 100))):
         logits = graph.run([LONG[start:end]], [start], rows=range(end - start))
         np.testing.assert_allclose(logits, expected[start:end], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_are_those_of_transformers(
+    built: Callable[..., tuple[Decoder, Reference]], name: str
+) -> None:
+    """tools/transformers_logits.py has recorded what transformers makes of the same weights."""
+    graph, _ = built("float32", kind="F32", embedding="F32", **MODELS[name])
+    expected = np.load(TRANSFORMERS_LOGITS)
+    rows = expected["rows"]
+    logits = graph.run([LONG], [0], rows=rows)
+    np.testing.assert_allclose(logits, expected[name], atol=1e-5)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("int4", 0.15), ("int8-kv8", 0.3)])
