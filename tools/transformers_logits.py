@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import transformers
 from gguf import GGUFReader
+from numpy.typing import NDArray
 
 from tests.models.tiny import (
     CONTEXT,
@@ -114,18 +115,18 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    logits = {name: logits_of(name, departures) for name, departures in MODELS.items()}
-    np.savez_compressed(FILE, rows=ROWS, **logits)
-    sys.stdout.write(f"{FILE}: {len(logits)} models, {FILE.stat().st_size} bytes\n")
+    arrays: dict[str, Any] = {name: logits_of(name, model) for name, model in MODELS.items()}
+    np.savez_compressed(FILE, rows=ROWS, **arrays)
+    sys.stdout.write(f"{FILE}: {len(arrays)} models, {FILE.stat().st_size} bytes\n")
 
 
-def logits_of(name: str, departures: dict[str, Any]) -> np.ndarray:
+def logits_of(name: str, departures: dict[str, Any]) -> NDArray[np.float32]:
     """The logits of transformers for some rows of the prompt."""
     tiny = replace(Tiny(kind="F32", embedding="F32"), **departures)
     with tempfile.TemporaryDirectory() as folder:
         reader = GGUFReader(write_tiny(Path(folder, "tiny.gguf"), tiny))
         tensors = {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
-        layers = reader.get_field(f"{tiny.architecture}.block_count").contents()
+        layers = reader.fields[f"{tiny.architecture}.block_count"].contents()
     model = model_of(name, tiny.architecture, layers, len(tensors["token_embd.weight"]), tensors)
     state = {key: torch.zeros_like(value) for key, value in model.state_dict().items()}
     for tensor, values in tensors.items():
@@ -137,11 +138,16 @@ def logits_of(name: str, departures: dict[str, Any]) -> np.ndarray:
     if "rope_freqs.weight" in tensors:
         model.model.rotary_emb.inv_freq /= torch.tensor(tensors["rope_freqs.weight"])
     with torch.no_grad():
-        return model(torch.tensor([LONG])).logits[0, ROWS].numpy()
+        logits: NDArray[np.float32] = model(torch.tensor([LONG])).logits[0, ROWS].numpy()
+    return logits
 
 
 def model_of(
-    name: str, architecture: str, layers: int, vocab_size: int, tensors: dict[str, np.ndarray]
+    name: str,
+    architecture: str,
+    layers: int,
+    vocab_size: int,
+    tensors: dict[str, NDArray[np.float32]],
 ) -> Any:
     options = {"rope_parameters": PLAIN, **CONFIGURATIONS.get(name, {})}
     if name == "phi3 with LongRoPE":
@@ -187,7 +193,7 @@ def key_of(tensor: str, architecture: str) -> str:
     return f"model.layers.{layer}.{name}.{suffix}"
 
 
-def in_order(tensor: str, values: np.ndarray, architecture: str) -> np.ndarray:
+def in_order(tensor: str, values: NDArray[np.float32], architecture: str) -> NDArray[np.float32]:
     """The values as transformers has them: Gemma's norms are off by one, and rows by llama.cpp."""
     if architecture.startswith("gemma") and "norm" in tensor:
         return values - 1
