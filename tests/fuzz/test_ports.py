@@ -35,13 +35,6 @@ ZIPPED = frame(HEADERS, END_HEADERS, 1, http2.call(grpc_encoding="gzip"))
 BOMB = http2.message(gzip.compress(bytes(1 << 28)), compressed=True)
 
 
-def resets() -> Iterator[bytes]:
-    """Calls that are ended as soon as they are begun."""
-    for stream in range(1, 2 * RESETS, 2):
-        end = frame(http2.RST_STREAM, 0, stream, (8).to_bytes(4, "big"))
-        yield frame(HEADERS, END_HEADERS, stream, http2.call()) + end
-
-
 def noise(length: int) -> bytes:
     return random.Random(length).randbytes(length)  # noqa: S311 - the same every time
 
@@ -62,7 +55,7 @@ GRPC_ATTACKS = {
         *[frame(CONTINUATION, 0, 1) * 1000] * 50,
     ],
     "too many headers": [OPENING, frame(HEADERS, END_HEADERS, 1, http2.call() + FILLER * 75)],
-    "rapid resets": [OPENING, *resets()],
+    "rapid resets": [OPENING, *map(http2.reset_call, range(1, 2 * RESETS, 2))],
     "settings": [OPENING, *[frame(http2.SETTINGS, 0, 0) * 1000] * 20],
     "a message that claims 4 GiB": [
         OPENING,
