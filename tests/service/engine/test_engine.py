@@ -89,6 +89,15 @@ async def test_choices_share_one_computed_prompt(n: int, max_tokens: int) -> Non
     assert sum(runner.slices) == len("a longer prompt")
 
 
+async def test_each_choice_has_logits_of_its_own() -> None:
+    """The bias is added once for each choice, not again to what another choice has changed."""
+    biased = SamplingParams(temperature=0, logit_bias={ord("~"): 6})  # the fake's best has 10
+    request = GenerationRequest(tuple(b"a prompt"), 1, n=4, sampling=biased)
+    async with running(FakeRunner()) as engine:
+        texts = await collect(engine.submit(request))
+    assert texts == dict.fromkeys(range(4), text("a prompt", 1))
+
+
 async def test_many_choices_do_not_hold_up_another_request() -> None:
     """A request behind one with 128 choices is done long before those are."""
     async with running(FakeRunner()) as engine:
