@@ -12,6 +12,7 @@ from bench.server import Target, rapport
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision, cpu_precisions
 from tests.certificates import Authority
+from tests.tiny import write_tiny_folder
 
 HERE = Path(__file__).parent
 MODEL = "smollm2-135m-instruct"
@@ -83,6 +84,15 @@ def prefill_folder() -> Path:
 def float16_folder() -> Path:
     """The default model as it is served on a GPU."""
     return ensure(MODEL, "float16")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model under the default model's name, for tests of all but what a model says.
+
+    It starts faster and computes next to nothing.
+    """
+    return write_tiny_folder(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture
