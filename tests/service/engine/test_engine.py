@@ -24,6 +24,7 @@ from rapport.service.engine.request import (
 from tests.service.engine.fake import (
     CONTEXT,
     END,
+    EndingRunner,
     FakeRunner,
     Gate,
     ShortSlices,
@@ -129,6 +130,16 @@ async def test_a_stop_string_ends_the_text(*, inclusive: bool) -> None:
     request = greedy("stop here", 30, stop=(stop, "never"), stop_in_output=inclusive)
     async with running(FakeRunner()) as engine:
         assert await collect(engine.submit(request)) == {0: whole[:end]}
+
+
+@pytest.mark.parametrize("runner", [FakeRunner(), EndingRunner(len("stop here") + 9)])
+async def test_a_stop_string_that_never_comes(runner: FakeRunner) -> None:
+    """Text that may begin a stop string is held back until the end, however that comes."""
+    whole = text("stop here", 9)
+    count = 9 + isinstance(runner, EndingRunner)
+    request = greedy("stop here", count, stop=(whole[-2:] + "~",), stop_in_output=False)
+    async with running(runner) as engine:
+        assert await collect(engine.submit(request)) == {0: whole}
 
 
 async def test_cancelled_while_queued() -> None:
