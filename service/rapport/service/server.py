@@ -128,7 +128,7 @@ class Server:
 
     def _build(self, interceptors: Sequence[ScopeInterceptor]) -> grpc.aio.Server:
         options = [
-            *_transport_options(self._settings.max_message_bytes, _places(self._settings)),
+            *_transport_options(self._settings.max_message_bytes, 2 * _places(self._settings)),
             ("grpc.enable_channelz", int(self._settings.channelz)),
         ]
         with surviving_undecodable_paths():
@@ -173,7 +173,8 @@ def _transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[s
         # the files that the process needs to read keys and to answer scrapes.
         ("grpc.max_allowed_incoming_connections", max_connections()),
         # Per connection. It is more than are served at once, so that the excess is refused with a
-        # status. It is bounded, so that streams which are reset at once cannot hold up others.
+        # status, also where calls that were just cancelled still count. It is bounded, so that
+        # streams which are reset at once cannot hold up others.
         ("grpc.max_concurrent_streams", max_streams),
         # With it a second server could share the port and take half of the calls.
         ("grpc.so_reuseport", 0),
