@@ -11,10 +11,12 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 from tokenizers.pre_tokenizers import ByteLevel
 
-from rapport.models.cache.catalog import DEFAULT_MODEL
+from rapport.common.model_spec import ModelSpec
+from rapport.models.cache.catalog import DEFAULT_MODEL, known_model
 from rapport.models.folder import Origin
 from rapport.models.folder_writer import write_folder
 from rapport.models.progress import silent
+from tests.recorded.tiny import write_gguf
 
 LAYERS, HIDDEN, HEADS, KV_HEADS, FEED_FORWARD = 2, 64, 4, 2, 96
 # Of a model that is served: more than any test's stream takes.
@@ -106,6 +108,18 @@ def tensors(tiny: Tiny, vocabulary: int) -> Iterator[tuple[str, tuple[int, ...],
 def write_tiny_folder(place: Path) -> Path:
     """Makes a model folder in `place`. Served, it answers requests for the default model."""
     gguf = write_tiny(place / "tiny.gguf", Tiny(context=SERVED_CONTEXT, template=CHATML))
-    origin = Origin(DEFAULT_MODEL, "tests", gguf, {"file": gguf.name})
-    write_folder(origin, "int4", place / "int4", silent)
-    return place / "int4"
+    return _folder_of(gguf, "int4")
+
+
+def write_small_folder(place: Path, real: Path) -> Path:
+    """The same, with tokenizer, template and context length of the default model's folder."""
+    context = ModelSpec.read(real).context_length
+    return _folder_of(write_gguf(place / "small.gguf", real, context=context), "float32")
+
+
+def _folder_of(gguf: Path, precision: str) -> Path:
+    folder = gguf.with_name(precision)
+    owner = known_model(DEFAULT_MODEL).owned_by
+    origin = Origin(DEFAULT_MODEL, owner, gguf, {"file": gguf.name})
+    write_folder(origin, precision, folder, silent)
+    return folder

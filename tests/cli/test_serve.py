@@ -29,6 +29,7 @@ from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.message_pb2 import ROLE_USER, ChatContent, ChatMessage
 from tests.conftest import MODEL
+from tests.plain_http import NO_CERTIFICATES
 
 # A tiny model at a pace that lets streams be under way.
 PACE = {"inject_faults": True, "faults": "decode:delay=0.01"}
@@ -64,7 +65,9 @@ def gone(processes: list[psutil.Process], within: float) -> bool:
 
 
 def stream_text(target: Target) -> str:
-    return httpx.post(f"{target.rest}/v1/chat/completions", json=STREAM, timeout=60).text
+    return httpx.post(
+        f"{target.rest}/v1/chat/completions", json=STREAM, timeout=60, verify=NO_CERTIFICATES
+    ).text
 
 
 def test_one_signal_ends_both_parts_at_once(started: Running) -> None:
@@ -85,7 +88,7 @@ def test_running_streams_finish(started: Running) -> None:
     """A stream under way when the signal comes gets its end and [DONE]."""
     server, target = started
     url = f"{target.rest}/v1/chat/completions"
-    with httpx.stream("POST", url, json=STREAM, timeout=60) as response:
+    with httpx.stream("POST", url, json=STREAM, timeout=60, verify=NO_CERTIFICATES) as response:
         pieces = response.iter_text()
         next(pieces)
         os.kill(server.pid, signal.SIGINT)
@@ -119,7 +122,7 @@ def refusals(url: str, done: threading.Event) -> list[int]:
     statuses: list[int] = []
     while not done.is_set():
         try:
-            status = httpx.get(url, timeout=20).status_code
+            status = httpx.get(url, timeout=20, verify=NO_CERTIFICATES).status_code
         except httpx.TransportError:
             assert done.wait(5), "the gateway has ended before the service"
             break
@@ -133,7 +136,9 @@ def test_a_stream_that_outlasts_the_grace_gets_an_error(tiny_folder: Path) -> No
     request = {**STREAM, "max_tokens": 8000}
     with rapport(model_folder=tiny_folder, shutdown_grace=1, **PACE) as (server, target):
         url = f"{target.rest}/v1/chat/completions"
-        with httpx.stream("POST", url, json=request, timeout=60) as response:
+        with httpx.stream(
+            "POST", url, json=request, timeout=60, verify=NO_CERTIFICATES
+        ) as response:
             said = response.iter_text()
             texts = [next(said)]
             os.kill(server.pid, signal.SIGTERM)
@@ -150,7 +155,7 @@ def test_a_second_signal_ends_what_runs(started: Running) -> None:
     server, target = started
     request = {**STREAM, "max_tokens": 8000}
     url = f"{target.rest}/v1/chat/completions"
-    with httpx.stream("POST", url, json=request, timeout=60) as response:
+    with httpx.stream("POST", url, json=request, timeout=60, verify=NO_CERTIFICATES) as response:
         pieces = response.iter_bytes()  # kept, or the stream would be left at once
         next(pieces)
         family = parts(server)
@@ -165,7 +170,7 @@ def until_healthy(target: Target) -> None:
     ends = time.monotonic() + 30
     while time.monotonic() < ends:
         with suppress(httpx.TransportError):
-            if httpx.get(f"{target.rest}/health").status_code == 200:
+            if httpx.get(f"{target.rest}/health", verify=NO_CERTIFICATES).status_code == 200:
                 return
         time.sleep(0.1)
     raise AssertionError("not healthy again")
@@ -181,7 +186,7 @@ def test_a_killed_part_is_back(started: Running, monkeypatch: pytest.MonkeyPatch
     os.kill(server.pid, signal.SIGUSR1)
     time.sleep(0.5)
     part(server, "service").kill()
-    refusal = httpx.get(f"{target.rest}/v1/models")
+    refusal = httpx.get(f"{target.rest}/v1/models", verify=NO_CERTIFICATES)
     assert (refusal.status_code, refusal.headers["retry-after"]) == (503, "1")
     until_healthy(target)
     assert stream_text(target).endswith("data: [DONE]\n\n")
@@ -277,7 +282,9 @@ def test_a_later_start(cpu_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         patch.setattr(httpx.Client, "get", recorder(httpx.Client.get, seen))
         with rapport() as (server, target):
             assert server.ready_after < 30
-            assert httpx.get(f"{target.rest}/health").json() == {"status": "ok"}
+            assert httpx.get(f"{target.rest}/health", verify=NO_CERTIFICATES).json() == {
+                "status": "ok"
+            }
     assert 503 in seen
     assert seen[-1] == 200
 

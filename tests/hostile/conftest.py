@@ -25,9 +25,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def serve(cpu_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Serve:
+def serve(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Serve:
     """Starts `rapport serve` with keys and small settings, which the caller may change."""
-    return partial(serving, cpu_folder, tmp_path_factory.mktemp("keys"))
+    return partial(serving, small_folder, tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ from rapport.service.lifecycle import Lifecycle
 from rapport.service.process import EXIT_ENGINE_DIED, drain, serve_until_stopped
 from rapport.v1.chat_pb2 import FinishReason
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from tests.plain_http import NO_CERTIFICATES
 from tests.service.fakes import ScriptedEngine, ends, says, served
 from tests.service.requests import MODEL, chat, health
 
@@ -58,6 +59,7 @@ HANG = FAULT.format(fault="time.sleep(600)")
 # The clock is set by a day, forward and back, at each look at it.
 JUMPS = """
 import itertools, time
+from tests.plain_http import NO_CERTIFICATES
 now, days = time.time, itertools.cycle((86400, -86400))
 time.time = lambda: now() + next(days)
 """
@@ -374,7 +376,7 @@ def test_signal_while_loading(start: Start, number: int) -> None:
     service = start(fault=SLOW_LOAD)
     service.wait_for(r"(gRPC on)")
     url = service.wait_for(r"metrics on (http://127\.0\.0\.1:\d+/metrics)$")
-    assert "rapport_up" in httpx.get(url, trust_env=False).text
+    assert "rapport_up" in httpx.get(url, trust_env=False, verify=NO_CERTIFICATES).text
     service.process.send_signal(number)
     assert service.end(within=5) == 0
     assert service.log.endswith("stopped while the model was loading\n")
