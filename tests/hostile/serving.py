@@ -26,9 +26,6 @@ SETTINGS: dict[str, object] = {
     "read_timeout": 3,
     "reader_timeout": 3,
     "prefix_cache": "64MiB",
-    # A model that computes next to nothing, at the pace of a real one: its time is others'.
-    "inject_faults": True,
-    "faults": "decode:delay=0.02",
 }
 
 
