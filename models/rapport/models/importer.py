@@ -19,10 +19,8 @@ from rapport.models.errors import (
     UnsupportedModelError,
 )
 from rapport.models.folder import Origin, is_current
-from rapport.models.gguf.model import GgufModel
 from rapport.models.gguf.shards import model_name, shards_of
 from rapport.models.onnx.precision import PRECISIONS
-from rapport.models.plan import plan_lines
 from rapport.models.progress import Progress, silent
 
 logger = logging.getLogger("rapport.models")
@@ -111,7 +109,7 @@ def import_file(
     model_id = _id_of(gguf, name or model_name(gguf))
     folder = store.model_folder(model_id, precision)
     with _explained(f"{gguf} --precision {precision}"):
-        for line in plan_lines(model_id, GgufModel(gguf, chat_template), precision):
+        for line in _plan(model_id, gguf, chat_template, precision):
             announce(line)
     with _explained(f"{gguf} --precision {precision}"), store.writing(progress):
         sha256 = sha256_of(*shards)
@@ -123,9 +121,18 @@ def import_file(
     return folder
 
 
+# What these two import takes half a second. A start that finds its model in the cache is spared it.
+
+
+def _plan(model_id: str, gguf: Path, chat_template: str | None, precision: str) -> Iterator[str]:
+    from rapport.models.gguf.model import GgufModel  # noqa: PLC0415 - see above
+    from rapport.models.plan import plan_lines  # noqa: PLC0415
+
+    return plan_lines(model_id, GgufModel(gguf, chat_template), precision)
+
+
 def _write_folder(origin: Origin, precision: str, folder: Path, progress: Progress) -> None:
-    # Its imports take half a second, which a start that finds the model in the cache is spared.
-    from rapport.models.folder_writer import write_folder  # noqa: PLC0415 - see above
+    from rapport.models.folder_writer import write_folder  # noqa: PLC0415
 
     write_folder(origin, precision, folder, progress)
 
