@@ -66,6 +66,7 @@ def test_the_folder_says_int8(folders: dict[str, Path]) -> None:
         "kv_type": "int8",
         "created": small["created"],
         "sizes": small["sizes"],
+        "sha256": small["sha256"],
     }
 
 
