@@ -5,6 +5,7 @@ EngineError
 ├── EngineUnavailableError       not started, draining, stopped or dead
 ├── UnserviceableRequestError    the request can never fit this engine
 ├── StepFailedError              the runtime failed while it ran this request
+├── InvalidLogitsError           the model computed no finite logits for this request
 ├── OutOfMemoryError             the runtime found no memory for this request; try again later
 ├── ConstraintFailedError        the grammar of this request cannot be followed
 └── RequestCancelledError        the caller disconnected, or its deadline expired
@@ -53,6 +54,13 @@ class UnserviceableRequestError(EngineError):
 
 class StepFailedError(EngineError):
     """The runtime failed in a step that the request was part of."""
+
+
+class InvalidLogitsError(EngineError):
+    """The model computed no finite logits for the request: its numbers have overflowed."""
+
+    def __init__(self) -> None:
+        super().__init__("the model computed no finite logits")
 
 
 class OutOfMemoryError(EngineError):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rapport.service.engine.errors import (
     ConstraintFailedError,
     EngineError,
+    InvalidLogitsError,
     OutOfMemoryError,
     StepFailedError,
 )
@@ -175,6 +176,14 @@ def test_log_probabilities_are_the_models_own() -> None:
         observe(plain, 1, 2),
         observe(plain, 3, 0),
     ]
+
+
+def test_no_log_probability_is_reported_of_logits_that_are_not_finite() -> None:
+    """Not of a row either whose grammar leaves a token with a finite logit."""
+    rows = np.array([[0, 1, 2, 3], [np.nan, 1, 2, 3]], np.float32)
+    drawn, failure = draw(rows, [sequence(logprobs=1), sequence(Among(1), 1)], masks())
+    assert isinstance(drawn, DrawnToken)
+    assert isinstance(failure, InvalidLogitsError)
 
 
 def test_a_token_that_is_not_wanted_comes_where_no_other_can() -> None:

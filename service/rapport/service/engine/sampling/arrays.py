@@ -9,11 +9,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from rapport.service.engine.errors import InvalidLogitsError
+
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 # Weights that are summed in single precision, before these sums are added in double precision.
 STRIDE = 256
+
+
+def checked(highest: np.floating) -> np.floating:
+    """The largest logit of a row, which is no number if any of the row is none.
+
+    Raises:
+        InvalidLogitsError: it is not finite.
+    """
+    if not np.isfinite(highest):
+        raise InvalidLogitsError
+    return highest
 
 
 def draw_index(weights: Floats, random: np.random.Generator) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling.adjustments import LogitAdjustments
-from rapport.service.engine.sampling.arrays import Floats, draw_index, total_of
+from rapport.service.engine.sampling.arrays import Floats, checked, draw_index, total_of
 from rapport.service.engine.sampling.candidates import candidates, narrows
 
 log = logging.getLogger(__name__)
@@ -41,16 +41,20 @@ class Sampler:
         """Whether it takes the largest logit, and counts nothing."""
 
     def draw(self, logits: Floats) -> int:
-        """Draws from `logits` [vocabulary], which it may overwrite."""
+        """Draws from `logits` [vocabulary], which it may overwrite.
+
+        Raises:
+            InvalidLogitsError: they are not finite.
+        """
         self._adjustments.apply(logits)
-        token = int(logits.argmax()) if self._greedy else self._draw_random(logits)
+        token = _most_probable(logits) if self._greedy else self._draw_random(logits)
         self._adjustments.count(token)
         return token
 
     def _draw_random(self, logits: Floats) -> int:
         sampling = self._sampling
         # Divided after the maximum is taken off: a tiny temperature must not overflow.
-        logits -= logits.max()
+        logits -= checked(logits.max())
         if sampling.temperature != 1:
             with np.errstate(over="ignore"):
                 logits /= np.float32(max(sampling.temperature, 1e-6))
@@ -78,14 +82,21 @@ class Sampler:
         return token
 
 
+def _most_probable(logits: Floats) -> int:
+    token = int(logits.argmax())
+    checked(logits[token])
+    return token
+
+
 def draw_all(logits: Floats, samplers: Sequence[Sampler]) -> list[int | Exception]:
     """Draws a token for each row of `logits` [rows, vocabulary], which it may overwrite.
 
     Where that fails there is the error in its place, which is no other row's.
     """
     if all(sampler.plain for sampler in samplers):
-        best: list[int | Exception] = logits.argmax(axis=1).tolist()
-        return best
+        best = logits.argmax(axis=1)
+        if np.isfinite(logits[np.arange(len(best)), best]).all():
+            return [*best.tolist()]
     return [drawn(row, sampler) for row, sampler in zip(logits, samplers, strict=True)]
 
 
