@@ -71,7 +71,7 @@ class FakeRunner:
     def prefill(self, slot: int, tokens: Sequence[int], past: int) -> NDArray[np.float32]:
         self.before("prefill")
         self.slices.append(len(tokens))
-        return self._append(slot, tokens, past)
+        return self._append(slot, tokens, past)[None]
 
     def verify(self, slot: int, tokens: Sequence[int], past: int) -> NDArray[np.float32]:
         self.before("verify")

@@ -35,7 +35,7 @@ class SequenceGroup:
         self.preempted: list[SequenceState] = []
         """Choices that lost their slot to another tenant and will resume."""
         self.prompt_logits: Floats | None = None
-        """Logits after the prompt, kept while choices wait that need them."""
+        """Logits after the prompt [1, vocabulary], kept while choices wait that need them."""
 
     def new_constraint(self) -> BackgroundConstraint | None:
         """The constraint of a choice. All choices have one budget."""

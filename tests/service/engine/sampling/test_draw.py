@@ -21,10 +21,13 @@ from rapport.service.engine.errors import (
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling import draw as module
 from rapport.service.engine.sampling.draw import DrawnToken, draw
+from rapport.service.engine.sampling.logits import DeviceLogits
 from rapport.service.engine.sampling.logprobs import observe
+from rapport.service.engine.sampling.row_candidates import RowCandidates
 from rapport.service.engine.sampling.sampler import Sampler
 from rapport.service.engine.sequences import SequenceState
 from rapport.service.engine.stats import MASK_BOUNDS, Histogram
+from tests.service.engine.sampling.test_row_candidates import candidates_of
 
 Floats = NDArray[np.float32]
 ALTERNATIVES = 4
@@ -184,6 +187,74 @@ def test_no_log_probability_is_reported_of_logits_that_are_not_finite() -> None:
     drawn, failure = draw(rows, [sequence(logprobs=1), sequence(Among(1), 1)], masks())
     assert isinstance(drawn, DrawnToken)
     assert isinstance(failure, InvalidLogitsError)
+
+
+class Selector:
+    """Candidates of `logits()`, as many as there are, and whole rows; both can be made to fail."""
+
+    def __init__(self, count: int, error: Exception | None = None) -> None:
+        self.count = count
+        self.error = error
+        self.fetched: list[int] = []
+        self.asked: list[bool] = []
+
+    def select(self, first: int, settings: Any) -> list[RowCandidates | None]:
+        if self.error:
+            raise self.error
+        self.asked = [each is not None for each in settings]
+        rows = zip(logits()[first:], settings, strict=True)
+        return [each and candidates_of(row, self.count) for row, each in rows]
+
+    def rows(self, places: list[int]) -> Floats:
+        self.fetched += places
+        return logits()[places]
+
+
+def on_device(selector: Any) -> DeviceLogits:
+    return DeviceLogits(selector, 0, len(logits()))
+
+
+def test_rows_of_a_device_come_to_the_host_only_where_they_must() -> None:
+    """Those of a grammar, and those whose candidates are too few."""
+    selector = Selector(count=2)
+    rows = [sequence(logprobs=1), sequence(Among(1)), sequence(temperature=1, top_k=3, seed=1)]
+    wanted = draw(logits(), rows, masks())
+    rows = [sequence(logprobs=1), sequence(Among(1)), sequence(temperature=1, top_k=3, seed=1)]
+    drawn = draw(on_device(selector), rows, masks())
+    assert [d and d.token for d in drawn] == [w and w.token for w in wanted]
+    assert selector.asked == [True, False, True]
+    assert selector.fetched == [1, 2]
+
+
+def test_no_candidates_are_looked_for_where_none_are_wanted() -> None:
+    selector = Selector(count=2, error=AssertionError())
+    rows = [sequence(Among(token)) for token in range(3)]
+    drawn = draw(on_device(selector), rows, masks())
+    assert drawn == [DrawnToken(token, None) for token in range(3)]
+
+
+def test_a_mask_that_is_not_ready_asks_a_device_for_nothing() -> None:
+    selector = Selector(count=2)
+    slow = sequence(Mock(late=True, skipped=False))
+    slow.ready = False  # type: ignore[misc]
+    drawn = draw(on_device(selector), [sequence(), slow, sequence()], masks())
+    assert drawn == [DrawnToken(3, None), None, DrawnToken(3, None)]
+    assert (selector.asked, selector.fetched) == ([True, False, True], [])
+
+
+def test_a_device_that_fails_gives_every_row_its_error() -> None:
+    """And no exception, which would end the engine's thread."""
+    selector = Selector(count=2, error=RuntimeError("Failed to allocate memory"))
+    drawn = draw(on_device(selector), [sequence(), sequence(), sequence()], masks())
+    assert [type(each) for each in drawn] == [OutOfMemoryError] * 3
+
+
+def test_candidates_that_are_not_finite_fail_their_own_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = sequence()
+    monkeypatch.setattr(failing.sampler, "draw_among", Mock(side_effect=InvalidLogitsError))
+    drawn = draw(on_device(Selector(count=2)), [sequence(), failing, sequence()], masks())
+    assert drawn[0] == drawn[2] == DrawnToken(3, None)
+    assert isinstance(drawn[1], InvalidLogitsError)
 
 
 def test_a_token_that_is_not_wanted_comes_where_no_other_can() -> None:

@@ -17,6 +17,7 @@ from rapport.service.engine.kv.host import HostKeyValues, KeyValues
 from rapport.service.engine.kv.prefix_store import SlotMemory
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.logits import Logits
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
 # The longest slice of a prompt that runs in one step: longer ones are no faster per token.
@@ -30,20 +31,20 @@ class Runner(Protocol):
     memory: SlotMemory | None
     """The slots' contents, if the host can reach them."""
 
-    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:
+    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Logits:
         """Runs one token in each of the slots 0 to n - 1, n from 1 to `slots` + 1.
 
         `pasts` says how many tokens each slot holds; each then holds one more. Returns
         logits [n, vocabulary], valid until the next call.
         """
 
-    def prefill(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
+    def prefill(self, slot: int, tokens: Sequence[int], past: int) -> Logits:
         """Runs up to `MAX_SLICE_TOKENS` tokens in one slot that holds `past`.
 
-        Returns the last token's logits [vocabulary], valid until the next call.
+        Returns the last token's logits [1, vocabulary], valid until the next call.
         """
 
-    def verify(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
+    def verify(self, slot: int, tokens: Sequence[int], past: int) -> Logits:
         """Runs up to `MAX_DRAFT_TOKENS` + 1 tokens in one slot that holds `past`.
 
         Returns the logits after each of them [tokens, vocabulary], valid until the next call.
@@ -118,8 +119,7 @@ class OnnxRunner:
         _bind(binding, self._inputs.input_ids, self._tokens[:count].reshape(1, count))
         _bind(binding, self._inputs.logit_rows, self._rows[count - 1 : count])
         self._prefill_session.run_with_iobinding(binding)
-        logits: Floats = self._logits[0]
-        return logits
+        return self._logits[:1]
 
     def verify(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
         count = len(tokens)
