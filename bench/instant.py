@@ -31,6 +31,7 @@ class InstantRunner:
 
     def __init__(self, slots: int, vocabulary: int, step: float) -> None:
         self.slots = slots
+        self.slot_tokens = sys.maxsize
         self.memory: SlotMemory | None = None
         self._step = step
         self._logits = np.zeros((slots, vocabulary), np.float32)

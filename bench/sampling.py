@@ -18,8 +18,8 @@ from rapport.models.cache.catalog import DEFAULT_MODEL
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
 from rapport.service.engine.request import SamplingParams
+from rapport.service.engine.runtime.load import load_runner
 from rapport.service.engine.runtime.providers import CPU
-from rapport.service.engine.runtime.runner import load_runner
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.logits import copied
 from rapport.service.engine.sampling.logprobs import observe

@@ -12,6 +12,7 @@ from bench.server import Target, rapport
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision, cpu_precisions
 from tests.certificates import Authority
+from tests.support.cuda_stub import isolation
 
 HERE = Path(__file__).parent
 MODEL = "smollm2-135m-instruct"
@@ -41,6 +42,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the longest files; the order within a file and of the others stays."""
     ranks = {HERE / name: rank for rank, name in enumerate(LONGEST_FILES)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    isolation.configure(config)
+
+
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """Tests that are marked `cuda_stub` run in a process of their own."""
+    return isolation.run_isolated(item) or None
 
 
 @pytest.fixture(scope="session")

@@ -351,7 +351,7 @@ def test_what_is_for_the_cpu_is_refused_elsewhere(
     flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where CUDA would run, int8 and int4 are refused with what to do instead."""
-    monkeypatch.setattr(serve, "choose_provider", lambda _: CUDA)
+    monkeypatch.setattr(serve, "choose_provider", lambda *_: CUDA)
     settings = load(serve.ServeSettings, flags)
     with pytest.raises(ProviderError, match="set provider to cpu"):
         serve.prepare(settings)
@@ -384,7 +384,7 @@ def test_what_cannot_be_served_is_one_clear_line(
 ) -> None:
     """Wrong settings, a missing GPU and an unknown model each end with one line."""
     monkeypatch.setattr(
-        "rapport.service.engine.runtime.providers.cuda_obstacle", lambda: "no GPU was found"
+        "rapport.service.engine.runtime.providers.cuda_obstacles", lambda _: ["no GPU was found"]
     )
     monkeypatch.setattr("rapport.cli.serve.set_up", lambda _: None)
     assert serve.main(flags) == status

@@ -148,7 +148,7 @@ def private_socket(settings: ServeSettings) -> Iterator[dict[str, str]]:
 
 def prepare(settings: ServeSettings) -> Path:
     """The folder of the model, in the precision that suits the provider."""
-    provider = choose_provider(settings.provider)
+    provider = choose_provider(settings.provider, settings.device_id)
     if provider.name == "cpu":
         precisions = cpu_precisions(settings.weights, int8_cache=settings.kv_type == "int8")
     else:

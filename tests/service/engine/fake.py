@@ -54,6 +54,7 @@ class FakeRunner:
 
     def __init__(self, slots: int = 4) -> None:
         self.slots = slots
+        self.slot_tokens = CONTEXT
         self.memory: SlotMemory | None = self
         self.contents: list[list[int]] = [[] for _ in range(slots + 1)]
         self.before: Callable[[str], None] = lambda _: None

@@ -25,8 +25,9 @@ from rapport.service.engine.kv.prefix_store import PrefixStore
 from rapport.service.engine.messages import AbortRequest, AddRequest, Event, Stop, dispatch
 from rapport.service.engine.request import GenerationRequest, Tenant
 from rapport.service.engine.runtime.faults import FaultyRunner, inject_text_faults
+from rapport.service.engine.runtime.load import load_runner
 from rapport.service.engine.runtime.providers import Provider
-from rapport.service.engine.runtime.runner import Runner, load_runner
+from rapport.service.engine.runtime.runner import Runner
 from rapport.service.engine.scheduling.admission import Admission
 from rapport.service.engine.scheduling.latency_model import LatencyModel
 from rapport.service.engine.scheduling.load import Demand, EngineLoad
@@ -67,7 +68,7 @@ class Engine:
         self.vocabulary = vocabulary
         self.provider = provider
         budget = config.kv_budget_bytes // bytes_per_token(spec)
-        self.context_length = min(spec.context_length, budget)
+        self.context_length = min(spec.context_length, runner.slot_tokens, budget)
         """Tokens that prompt and completion may have together."""
         self.counters = Counters()
         self._scheduler = Scheduler(runner, vocabulary, set(spec.eos_token_ids), budget)
@@ -109,8 +110,14 @@ class Engine:
         """
         spec = ModelSpec.read(folder)
         vocabulary = Vocabulary.read(folder, spec.vocab_size)
-        runner: Runner = load_runner(
-            folder, spec, provider, config.slots, config.threads, prefill_folder=prefill_folder
+        runner = load_runner(
+            folder,
+            spec,
+            provider,
+            config.slots,
+            config.threads,
+            prefill_folder=prefill_folder,
+            limits=config.memory,
         )
         if config.faults:
             runner = FaultyRunner(runner, config.faults)

@@ -78,8 +78,13 @@ class RequestCancelledError(EngineError):
     """The caller disconnected, or its deadline expired."""
 
 
-# ONNX Runtime has no exception type for this; these are the messages of its two allocators.
-_OUT_OF_MEMORY_TEXTS = ("Failed to allocate memory", "bad_alloc")
+# ONNX Runtime has no exception type for this; these are the messages of its allocators and of CUDA.
+_OUT_OF_MEMORY_TEXTS = (
+    "Failed to allocate memory",
+    "bad_alloc",
+    "smaller than requested bytes",
+    "CUDA failure 2:",
+)
 
 
 def failure_of(error: BaseException) -> EngineError:

@@ -6,19 +6,23 @@ import numpy as np
 import pytest
 
 from rapport.common.model_spec import ModelSpec
-from rapport.service.engine.runtime.providers import CPU, CUDA, cuda_obstacle
-from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, OnnxRunner, load_runner
+from rapport.service.engine.runtime.cuda import cuda_obstacles
+from rapport.service.engine.runtime.load import load_runner
+from rapport.service.engine.runtime.providers import CPU, CUDA
+from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, OnnxRunner
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.text.vocabulary import Vocabulary
 
 VOCABULARY = 49152
 
-needs_gpu = pytest.mark.skipif(cuda_obstacle() is not None, reason=str(cuda_obstacle()))
+needs_gpu = pytest.mark.skipif(bool(cuda_obstacles()), reason="; ".join(cuda_obstacles()))
 
 
 @pytest.fixture(scope="module")
 def runner(cpu_folder: Path) -> OnnxRunner:
-    return load_runner(cpu_folder, ModelSpec.read(cpu_folder), CPU, slots=4, threads=0)
+    runner = load_runner(cpu_folder, ModelSpec.read(cpu_folder), CPU, slots=4, threads=0)
+    assert isinstance(runner, OnnxRunner)
+    return runner
 
 
 @pytest.fixture(scope="module")

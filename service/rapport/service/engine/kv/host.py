@@ -28,13 +28,19 @@ KV_TYPES = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
 
 
 class KeyValues(ABC):
-    """Slots 0 to `slots` - 1, and the spare one after them."""
+    """Slots 0 to `slots` - 1, the spare one after them, and `kept` others.
 
-    def __init__(self, spec: ModelSpec, slots: int) -> None:
+    Each holds up to `capacity` tokens, by default as many as the model's context has.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, slots: int, capacity: int | None = None, kept: int = 0
+    ) -> None:
         self.spec = spec
         self.slots = slots
+        self.capacity = capacity or spec.context_length
         self.type = KV_TYPES[spec.kv_type]
-        self.shape = (slots + 1, spec.kv_heads, spec.context_length, spec.head_size)
+        self.shape = (slots + 1 + kept, spec.kv_heads, self.capacity, spec.head_size)
         layers = range(spec.layers)
         past, present = spec.inputs, spec.outputs
         self.past_names = [past.past_key.format(layer=layer) for layer in layers]

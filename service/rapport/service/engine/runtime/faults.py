@@ -109,6 +109,7 @@ class FaultyRunner:
     def __init__(self, runner: Runner, faults: Iterable[Fault]) -> None:
         faults = tuple(faults)
         self.slots = runner.slots
+        self.slot_tokens = runner.slot_tokens
         memory = runner.memory
         self.memory: SlotMemory | None = None if memory is None else FaultyMemory(memory, faults)
         self.decode = with_faults(runner.decode, "decode", faults)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from rapport.common.model_spec import ModelSpec
-from rapport.service.engine.kv.device import DeviceKeyValues
-from rapport.service.engine.kv.host import HostKeyValues, KeyValues
+from rapport.service.engine.kv.host import HostKeyValues
 from rapport.service.engine.kv.prefix_store import SlotMemory
-from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.logits import Logits
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
@@ -28,6 +24,8 @@ class Runner(Protocol):
     """What the engine needs from a model."""
 
     slots: int
+    slot_tokens: int
+    """Tokens that a slot holds at most."""
     memory: SlotMemory | None
     """The slots' contents, if the host can reach them."""
 
@@ -64,7 +62,7 @@ class Runner(Protocol):
 
 
 class OnnxRunner:
-    """Runs a model folder with ONNX Runtime. For one thread.
+    """Runs a model folder with ONNX Runtime on the CPU. For one thread.
 
     Bindings are made once for each set of slots; a step then only writes into the input
     buffers that they hold. Prompts run in `prefill_session` if it is given; it must have the
@@ -74,14 +72,13 @@ class OnnxRunner:
     def __init__(
         self,
         session: ort.InferenceSession,
-        key_values: KeyValues,
+        key_values: HostKeyValues,
         prefill_session: ort.InferenceSession | None = None,
     ) -> None:
         spec = key_values.spec
         self.slots = key_values.slots
-        self.memory: SlotMemory | None = (
-            key_values if isinstance(key_values, HostKeyValues) else None
-        )
+        self.slot_tokens = key_values.capacity
+        self.memory: SlotMemory | None = key_values
         self.copy = key_values.copy
         self.exchange = key_values.exchange
         self.release = key_values.release
@@ -163,60 +160,3 @@ class OnnxRunner:
 def _bind(binding: ort.IOBinding, name: str, array: NDArray[Any]) -> None:
     """Binds an array as an input, without a copy: a run reads what the array holds by then."""
     binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
-
-
-def load_runner(
-    folder: Path,
-    spec: ModelSpec,
-    provider: Provider,
-    slots: int,
-    threads: int,
-    *,
-    prefill_folder: Path | None = None,
-) -> OnnxRunner:
-    """Opens the graph of a model folder. Takes seconds.
-
-    Args:
-        folder: the model folder.
-        spec: its `model.json`.
-        provider: where to run.
-        slots: how many sequences can run at once.
-        threads: how many to compute with; 0 means one for each core.
-        prefill_folder: the same model with other weights, for prompts.
-
-    Raises:
-        ValueError: the two models cannot share keys and values.
-    """
-    prefill_session = None
-    if prefill_folder is not None:
-        _check_compatible(spec, ModelSpec.read(prefill_folder))
-        prefill_session = _open_session(prefill_folder, provider, threads)
-    session = _open_session(folder, provider, threads)
-    on_device = provider.name == "cuda"
-    key_values = DeviceKeyValues(spec, slots) if on_device else HostKeyValues(spec, slots)
-    return OnnxRunner(session, key_values, prefill_session)
-
-
-def _check_compatible(spec: ModelSpec, other: ModelSpec) -> None:
-    """Raises ValueError unless both models can share keys and values."""
-    may_differ = {"precision", "created", "source", "sizes"}
-    one, two = (each.model_dump(exclude=may_differ) for each in (spec, other))
-    if one != two or spec.source.get("gguf_sha256") != other.source.get("gguf_sha256"):
-        raise ValueError(
-            f"{other.id} ({other.precision}) cannot compute the prompts of "
-            f"{spec.id} ({spec.precision}): their keys and values differ"
-        )
-
-
-def _open_session(folder: Path, provider: Provider, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4  # fatal only: errors are raised too, and would break a JSON log
-    options.enable_mem_pattern = False  # shapes change from step to step
-    # Threads that spin while they wait would take CPU time that gRPC and the gateway need.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    return ort.InferenceSession(
-        folder / "model.onnx", options, providers=provider.session_providers
-    )

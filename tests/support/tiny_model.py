@@ -1,0 +1,17 @@
+"""A tiny model as it is served on a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rapport.models.folder import Origin, write_folder
+from rapport.models.progress import silent
+from tests.models.conftest import Tiny, write_tiny
+
+
+def tiny_folder(root: Path) -> Path:
+    """A model folder in float16: two layers, 128 tokens of context, 261 tokens to choose from."""
+    folder = root / "tiny"
+    gguf = write_tiny(root / "tiny.gguf", Tiny())
+    write_folder(Origin("tiny", "tests", gguf, {}), "float16", folder, silent)
+    return folder
