@@ -39,18 +39,17 @@ settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the longest files; the order within a file and of the others stays."""
+    """Begins with the longest files; the order within a file and of the others stays.
+
+    Tests that are marked `cuda_stub` run in a process of their own.
+    """
+    isolation.isolate(items)
     ranks = {HERE / name: rank for rank, name in enumerate(LONGEST_FILES)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     isolation.configure(config)
-
-
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
-    """Tests that are marked `cuda_stub` run in a process of their own."""
-    return isolation.run_isolated(item) or None
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,14 @@ from tests.support.tiny_model import tiny_folder
 
 pytestmark = pytest.mark.skipif(build.obstacle() is not None, reason=str(build.obstacle()))
 
-QUESTION = {"model": "tiny", "messages": [{"role": "user", "content": "the"}], "max_tokens": 5}
+# Kernels do nothing, so all logits are 0. Candidates chosen on the device would be none: typical_p
+# has whole rows brought to the host.
+QUESTION = {
+    "model": "tiny",
+    "messages": [{"role": "user", "content": "the"}],
+    "max_tokens": 5,
+    "typical_p": 0.5,
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,22 +36,6 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name, value in isolation.environment(fill=0).items():
         monkeypatch.setenv(name, value)
     return monkeypatch
-
-
-def test_a_chat_is_answered_on_the_gpu(folder: Path, stub: pytest.MonkeyPatch) -> None:
-    """With `--provider cuda` the service says so, and answers requests at the same time."""
-    del stub
-    with rapport(model_folder=folder, provider="cuda", slots=4) as (server, target):
-        with httpx.Client(base_url=str(target.rest), trust_env=False) as client:
-            answers = [
-                client.post("/v1/chat/completions", json={**QUESTION, "seed": seed, "n": 3})
-                for seed in range(3)
-            ]
-        assert [answer.status_code for answer in answers] == [200] * 3
-        assert all(len(answer.json()["choices"]) == 3 for answer in answers)
-        log = server.log()
-    assert "serving tiny (float16) on cuda" in log
-    assert "GPU memory: 4 slots of 128 tokens" in log
 
 
 def test_a_gpu_that_does_not_do_is_refused_in_so_many_lines(
@@ -68,23 +59,27 @@ def test_a_gpu_that_does_not_do_is_refused_in_so_many_lines(
     assert last.endswith("provider cuda cannot run here, for 2 reasons")
 
 
-def test_a_lost_device_ends_the_service_and_it_starts_again(
+def test_chats_are_answered_on_the_gpu_and_again_when_it_was_lost(
     folder: Path, stub: pytest.MonkeyPatch
 ) -> None:
-    """After an error that sticks, callers may try again, and a new start helps."""
-    stub.setenv("CUDA_STUB_FAIL", "graph_launch:700@20")
+    """The service runs on the GPU; after an error that sticks it ends, and starts again."""
+    stub.setenv("CUDA_STUB_FAIL", "graph_launch:700@30")
     url = "/v1/chat/completions"
     with rapport(model_folder=folder, provider="cuda", slots=4) as (server, target):
         with httpx.Client(base_url=str(target.rest), trust_env=False, timeout=30) as client:
-            statuses = []
+            first = client.post(url, json={**QUESTION, "n": 3})
+            assert (first.status_code, len(first.json()["choices"])) == (200, 3)
+            statuses = set()
             while 503 not in statuses:
-                statuses.append(client.post(url, json=QUESTION).status_code)
-            assert set(statuses) <= {200, 503}
+                statuses.add(client.post(url, json=QUESTION).status_code)
+            assert statuses <= {200, 503}
             while client.get("/health").status_code != 200:
                 pass
             assert client.post(url, json=QUESTION).status_code == 200
         log = server.log()
+    assert "serving tiny (float16) on cuda" in log
+    assert "GPU memory: 4 slots of 128 tokens" in log
     assert "the GPU is lost: " in log
     assert "an illegal memory access was encountered" in log
-    assert "onnxruntime:" not in log, "ONNX Runtime writes to the log by itself"
     assert "it starts again" in log
+    assert "onnxruntime:" not in log, "ONNX Runtime writes to the log by itself"

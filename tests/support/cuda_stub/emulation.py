@@ -78,7 +78,7 @@ class EmulatedRunner(DeviceRunner):
         self.resumed = 0
         """How many times a slot was filled from the host."""
 
-    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:
+    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:  # type: ignore[override] - on the host
         super().decode(tokens, pasts)
         seen = self.observed.seen
         count = len(tokens)
@@ -87,13 +87,12 @@ class EmulatedRunner(DeviceRunner):
         assert seen["logit_rows"].tolist() == list(range(len(seen["input_ids"])))
         return self._logits_of(range(len(seen["input_ids"])))[:count]
 
-    def prefill(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
+    def prefill(self, slot: int, tokens: Sequence[int], past: int) -> Floats:  # type: ignore[override] - on the host
         super().prefill(slot, tokens, past)
         self._check_slice(tokens, past, [len(tokens) - 1])
-        logits: Floats = self._logits_of([slot])[0]
-        return logits
+        return self._logits_of([slot])
 
-    def verify(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
+    def verify(self, slot: int, tokens: Sequence[int], past: int) -> Floats:  # type: ignore[override] - on the host
         super().verify(slot, tokens, past)
         self._check_slice(tokens, past, list(range(len(tokens))))
         self._logits_of([slot])

@@ -1,8 +1,7 @@
 """Runs the tests that are marked `cuda_stub` in a process of their own, over the stub.
 
 ONNX Runtime loads CUDA's libraries by name, so their folder must be known when a process starts.
-All tests of a file run in one child process, which writes its reports down; they are then reported
-here as if they had run here.
+All tests of a file run in one child process, which writes its reports down.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import sys
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -47,19 +47,51 @@ def configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Recorder(config, Path(path)))
 
 
-def run_isolated(item: pytest.Item) -> bool:
-    """Reports a marked test from a child process; returns False if it is to run here."""
-    if item.get_closest_marker(MARKER) is None or REPORTS in os.environ:
-        return False
-    if (reason := obstacle()) is not None:
-        item.add_marker(pytest.mark.skip(reason=reason))
-        return False
-    hook = item.ihook
-    hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in _reports_of(item):
-        hook.pytest_runtest_logreport(report=report)
-    hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
+def isolate(items: list[pytest.Item]) -> None:
+    """Replaces marked tests by ones that run in a child process, unless this is one."""
+    if REPORTS in os.environ:
+        return
+    for place, item in enumerate(items):
+        if item.get_closest_marker(MARKER) is not None:
+            items[place] = IsolatedTest.of(item)
+
+
+class IsolatedError(Exception):
+    """A test has failed in the child process; the text is what was reported there."""
+
+
+class IsolatedTest(pytest.Item):
+    """A test that runs in the child process of its file."""
+
+    line = 0
+
+    @classmethod
+    def of(cls, item: pytest.Item) -> IsolatedTest:
+        test: IsolatedTest = cls.from_parent(item.parent, name=item.name)
+        test.own_markers.extend(item.own_markers)
+        test.line = item.reportinfo()[1] or 0
+        return test
+
+    def runtest(self) -> None:
+        if (reason := obstacle()) is not None:
+            pytest.skip(reason)
+        nodes = [each.nodeid for each in self.session.items if each.path == self.path]
+        reports, output = _run(self.config, tuple(nodes))
+        own = [report for report in reports if report.nodeid == self.nodeid]
+        for report in own:
+            if report.skipped:
+                pytest.skip(report.longreprtext)
+            if report.failed:
+                raise IsolatedError(report.longreprtext)
+        if not any(report.when == "teardown" for report in own):
+            raise IsolatedError(f"the child process ended in this test or before it:\n{output}")
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+        error = excinfo.value
+        return str(error) if isinstance(error, IsolatedError) else super().repr_failure(excinfo)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, self.line, self.name
 
 
 def stub_folder() -> Path:
@@ -81,21 +113,8 @@ def _built() -> TemporaryDirectory[str]:
     return folder
 
 
-def _reports_of(item: pytest.Item) -> list[pytest.TestReport]:
-    nodes = [other.nodeid for other in item.session.items if other.path == item.path]
-    reports, output = _run(item.config, item.config.rootpath, tuple(nodes))
-    own = [report for report in reports if report.nodeid == item.nodeid]
-    if any(report.when == "teardown" for report in own):
-        return own
-    text = f"the process over the stub ended in this test or before it:\n{output}"
-    crashed = pytest.TestReport(item.nodeid, item.location, {}, "failed", text, "call")
-    return [*own, crashed]
-
-
 @cache
-def _run(
-    config: pytest.Config, root: Path, nodes: tuple[str, ...]
-) -> tuple[list[pytest.TestReport], str]:
+def _run(config: pytest.Config, nodes: tuple[str, ...]) -> tuple[list[pytest.TestReport], str]:
     """Runs tests in a child process. Returns their reports, and the end of what it printed."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "reports"
@@ -105,7 +124,7 @@ def _run(
         try:
             run = subprocess.run(
                 [sys.executable, "-m", "pytest", *options, *nodes],
-                cwd=root,
+                cwd=config.rootpath,
                 env=environment() | {REPORTS: str(path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -65,15 +65,13 @@ def test_buckets_are_powers_of_two_and_all_rows() -> None:
 @pytest.mark.parametrize("rows", [1, 3, 4])
 def test_a_decode_step_is_one_upload_and_one_graph(runner: DeviceRunner, rows: int) -> None:
     """No kernel is launched by itself, nothing is captured again, and nothing else crosses."""
-    size = min(size for size in bucket_sizes(SLOTS + 1) if size >= rows)
     for step in range(5):
         stub.reset()
         runner.decode([step] * rows, [step] * rows)
         counters = stub.counters()
         assert (counters.uploads, counters.upload_bytes) == (1, 3 * 256)
         assert (counters.graph_launches, counters.launches, counters.captures) == (1, 0, 0)
-        assert (counters.downloads, counters.download_bytes) == (1, size * 261 * 4)
-        assert counters.mallocs == 0
+        assert (counters.downloads, counters.mallocs) == (0, 0)
 
 
 def test_a_prompt_is_never_captured(runner: DeviceRunner) -> None:

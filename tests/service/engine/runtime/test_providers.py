@@ -76,4 +76,4 @@ def test_a_machine_without_a_driver_is_told_so(monkeypatch: pytest.MonkeyPatch) 
         raise OSError
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    assert cuda.driver_obstacles() == ["no NVIDIA driver was found"]
+    assert cuda.cuda_obstacles() == ["no NVIDIA driver was found"]

@@ -20,6 +20,10 @@ KERNEL_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (12, 0))
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 
 
+class _NoGpuError(Exception):
+    """There is nothing to run on, whatever else may be missing."""
+
+
 class DeviceMemory(NamedTuple):
     """Memory of a device in bytes."""
 
@@ -35,22 +39,12 @@ def cuda_obstacles(device_id: int = 0) -> list[str]:
     """
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return ["this build of ONNX Runtime has no CUDA provider"]
-    return [*driver_obstacles(device_id), *_library_obstacles()]
-
-
-def driver_obstacles(device_id: int = 0) -> list[str]:
-    """Why the NVIDIA driver cannot be used, or cannot use a device."""
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return ["no NVIDIA driver was found"]
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return ["the NVIDIA driver does not start"]
-    if count.value == 0:
-        return ["no GPU was found"]
-    obstacles = [_version_obstacle(driver), _capability_obstacle(driver, device_id, count.value)]
-    return [obstacle for obstacle in obstacles if obstacle is not None]
+        driver, count = _open_driver()
+    except _NoGpuError as error:
+        return [str(error)]
+    checks = (_version_obstacle(driver), _device_obstacle(driver, device_id, count))
+    return [*(obstacle for obstacle in checks if obstacle is not None), *_library_obstacles()]
 
 
 def device_memory(device_id: int) -> DeviceMemory:
@@ -68,6 +62,20 @@ def device_memory(device_id: int) -> DeviceMemory:
     return DeviceMemory(free.value, total.value)
 
 
+def _open_driver() -> tuple[ctypes.CDLL, int]:
+    """The driver, and how many devices it has."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        raise _NoGpuError("no NVIDIA driver was found") from None
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        raise _NoGpuError("the NVIDIA driver does not start")
+    if count.value == 0:
+        raise _NoGpuError("no GPU was found")
+    return driver, count.value
+
+
 def _cuda_major() -> int:
     """The version of CUDA that the wheel is built for."""
     return int(ort.cuda_version.split(".")[0])
@@ -82,7 +90,7 @@ def _version_obstacle(driver: ctypes.CDLL) -> str | None:
     return f"the NVIDIA driver is for CUDA {major}.{minor}, ONNX Runtime needs {_cuda_major()}"
 
 
-def _capability_obstacle(driver: ctypes.CDLL, device_id: int, count: int) -> str | None:
+def _device_obstacle(driver: ctypes.CDLL, device_id: int, count: int) -> str | None:
     if device_id >= count:
         return f"there is no device {device_id}: {count} found, counted from 0"
     major, minor = (

@@ -1,6 +1,7 @@
 """Runs the model on a GPU. Keys, values and inputs stay in its memory.
 
-What a step reads lies at addresses that never change, and one upload brings it there. A decode step
+What a step reads lies at addresses that never change, and one upload brings it there. Its logits
+stay on the device too. A decode step
 runs a bucket of rows, whose work is captured once as a graph and then replayed: the rows that are
 too many are those of slots that do not decode, and write behind what these hold.
 """
@@ -22,7 +23,8 @@ from rapport.service.engine.kv.prefix_store import SlotMemory
 from rapport.service.engine.runtime.device import device_zeros, run_on_device, run_options
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS
-from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.candidate_selector import CandidateSelector, DeviceBuffer
+from rapport.service.engine.sampling.logits import DeviceLogits
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
 # Kernels may read several values at once, from addresses that are multiples of this.
@@ -75,10 +77,9 @@ class StepInputs:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Decode steps of up to so many rows: their inputs, logits and binding."""
+    """Decode steps of up to so many rows: their inputs, and what they run with."""
 
     inputs: StepInputs
-    logits: ort.OrtValue
     binding: ort.IOBinding
     options: ort.RunOptions
 
@@ -110,7 +111,10 @@ class DeviceRunner:
         self._sizes = bucket_sizes(rows)
         self._bucket = cache(self._new_bucket)
         self._slice = StepInputs(1, MAX_SLICE_TOKENS, MAX_DRAFT_TOKENS + 1, provider)
-        self._logits = np.zeros((MAX_DRAFT_TOKENS + 1, self._spec.vocab_size), np.float32)
+        shape = max(rows, MAX_DRAFT_TOKENS + 1), self._spec.vocab_size
+        logits = device_zeros(shape, np.float32, provider)
+        self._logits = DeviceBuffer(logits, *shape, *provider.device)
+        self._selector = CandidateSelector(self._logits, provider.session_providers)
         self._no_graph = run_options()
 
     def capture(self) -> None:
@@ -121,7 +125,7 @@ class DeviceRunner:
             self.decode([0] * size, [0] * size)
         self._held = [0] * len(self._held)
 
-    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:
+    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceLogits:
         count = len(tokens)
         if count == 0:
             raise ValueError("a decode step needs at least one row")
@@ -133,14 +137,12 @@ class DeviceRunner:
         inputs.upload()
         run_on_device(self._session, bucket.binding, bucket.options)
         self._held[:count] = [past + 1 for past in pasts]
-        logits: Floats = bucket.logits.numpy()[:count]
-        return logits
+        return DeviceLogits(self._selector, 0, count)
 
-    def prefill(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
-        logits: Floats = self._run_slice(slot, tokens, past, [len(tokens) - 1], prompt=True)[0]
-        return logits
+    def prefill(self, slot: int, tokens: Sequence[int], past: int) -> DeviceLogits:
+        return self._run_slice(slot, tokens, past, [len(tokens) - 1], prompt=True)
 
-    def verify(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
+    def verify(self, slot: int, tokens: Sequence[int], past: int) -> DeviceLogits:
         return self._run_slice(slot, tokens, past, range(len(tokens)))
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -170,7 +172,7 @@ class DeviceRunner:
         rows: Sequence[int],
         *,
         prompt: bool = False,
-    ) -> Floats:
+    ) -> DeviceLogits:
         """Runs tokens in one slot. Returns the logits after those in `rows`."""
         session = self._prefill_session if prompt else self._session
         inputs, count, end = self._slice, len(tokens), past + len(tokens)
@@ -180,12 +182,9 @@ class DeviceRunner:
         inputs.total[...] = end
         inputs.upload()
         binding = self._new_binding(session, inputs, slot, (1, count), len(rows))
-        host = self._logits[: len(rows)]
-        logits = ort.OrtValue.ortvalue_from_numpy(host)
-        binding.bind_ortvalue_output(self._spec.outputs.logits, logits)
         run_on_device(session, binding, self._no_graph)
         self._held[slot] = end
-        return host
+        return DeviceLogits(self._selector, 0, len(rows))
 
     def _new_bucket(self, size: int) -> Bucket:
         inputs = StepInputs(size, 1, size, self._provider)
@@ -193,9 +192,7 @@ class DeviceRunner:
         # A graph keeps what it was captured with: this must do for all lengths.
         inputs.total[...] = self.slot_tokens
         binding = self._new_binding(self._session, inputs, 0, (size, 1), size)
-        logits = device_zeros((size, self._spec.vocab_size), np.float32, self._provider)
-        binding.bind_ortvalue_output(self._spec.outputs.logits, logits)
-        return Bucket(inputs, logits, binding, run_options(graph=size))
+        return Bucket(inputs, binding, run_options(graph=size))
 
     def _new_binding(
         self,
@@ -209,6 +206,9 @@ class DeviceRunner:
         binding = session.io_binding()
         inputs.bind(binding, self._spec, shape, rows)
         self._key_values.bind(binding, slot, shape[0])
+        start, shape = self._logits.value.data_ptr(), (rows, self._spec.vocab_size)
+        name, device = self._spec.outputs.logits, self._provider.device
+        binding.bind_output(name, *device, np.float32, shape, start)
         return binding
 
 

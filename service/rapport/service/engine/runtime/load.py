@@ -49,7 +49,7 @@ def load_runner(
     if prefill_folder is not None:
         _check_compatible(spec, ModelSpec.read(prefill_folder))
         prefill_session = open_session(prefill_folder / GRAPH_FILE, provider, threads)
-    session = open_session(folder / GRAPH_FILE, provider, threads)
+    session = open_session(folder / GRAPH_FILE, provider, threads, captures=True)
     if provider.name == "cuda":
         key_values = _slots_on_device(spec, provider, slots, limits or MemoryLimits())
         runner = DeviceRunner(session, key_values, provider, prefill_session)

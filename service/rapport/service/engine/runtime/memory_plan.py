@@ -8,14 +8,15 @@ from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.kv.host import bytes_per_token
 from rapport.service.engine.runtime.cuda import DeviceMemory
 from rapport.service.engine.runtime.providers import ProviderError
+from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
 # A slot with fewer tokens is of no use, unless the model has no more.
 MIN_SLOT_TOKENS = 256
 # What a step needs, estimated: of 16 bits each, up to this many values for each token and hidden
-# unit (queries, keys and values, the feed-forward layer and its products), and logits in float32
-# and in float16; and for all of it, workspaces of libraries and captured graphs.
+# unit (queries, keys and values, the feed-forward layer and its products); logits in float16 and
+# float32, and copies of them while candidates are chosen; workspaces of libraries and graphs.
 VALUES_PER_HIDDEN = 32
-LOGIT_BYTES = 4 + 2
+LOGIT_BYTES = 2 + 4 * 6
 BASE_WORKSPACE_BYTES = 96 * 2**20
 
 
@@ -69,8 +70,7 @@ def workspace_bytes(spec: ModelSpec, rows: int, slice_tokens: int) -> int:
     """Memory that steps of up to `rows` sequences or `slice_tokens` tokens need, in bytes."""
     hidden = spec.heads * spec.head_size
     activations = max(rows, slice_tokens) * hidden * VALUES_PER_HIDDEN * 2
-    # Buckets of rows keep logits each; all of them have fewer than three times the rows.
-    logits = 3 * rows * spec.vocab_size * LOGIT_BYTES
+    logits = max(rows, MAX_DRAFT_TOKENS + 1) * spec.vocab_size * LOGIT_BYTES
     return BASE_WORKSPACE_BYTES + activations + logits
 
 

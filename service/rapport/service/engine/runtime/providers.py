@@ -15,7 +15,6 @@ ProviderName = Literal["cpu", "cuda"]
 CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 CUDA_OPTIONS = {
     "arena_extend_strategy": "kSameAsRequested",
-    "enable_cuda_graph": "1",
     # Flash and memory-efficient attention. cuDNN's would keep a plan for each length, without a
     # bound.
     "sdpa_kernel": "3",

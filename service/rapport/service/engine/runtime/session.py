@@ -6,14 +6,27 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from rapport.service.engine.runtime.providers import CPU_PROVIDER, Provider, ProviderError
+from rapport.service.engine.runtime.providers import (
+    CPU_PROVIDER,
+    CUDA_PROVIDER,
+    Provider,
+    ProviderError,
+)
 
 # The least that ONNX Runtime logs: errors are raised too, and would break a JSON log.
 FATAL = 4
 
 
-def open_session(graph: Path | bytes, provider: Provider, threads: int = 0) -> ort.InferenceSession:
-    """Opens a graph, from a file or serialised, to compute with so many threads; 0: one per core.
+def open_session(
+    graph: Path | bytes, provider: Provider, threads: int = 0, *, captures: bool = False
+) -> ort.InferenceSession:
+    """Opens a graph.
+
+    Args:
+        graph: a file, or the graph serialised.
+        provider: where to run.
+        threads: how many to compute with on the CPU; 0 means one for each core.
+        captures: whether runs on a GPU are captured as CUDA graphs, unless their options forbid it.
 
     Raises:
         ProviderError: the provider does not run the graph.
@@ -32,11 +45,12 @@ def open_session(graph: Path | bytes, provider: Provider, threads: int = 0) -> o
     ort.set_default_logger_severity(FATAL)  # it warns that the provider is no plug-in
     # Weights take as much of the device's memory as they have.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    providers = provider.session_providers
+    if captures:
+        providers[0] = (CUDA_PROVIDER, providers[0][1] | {"enable_cuda_graph": "1"})
     try:
         # A fallback would be announced on stdout, and nowhere else.
-        session = ort.InferenceSession(
-            graph, options, providers=provider.session_providers, enable_fallback=0
-        )
+        session = ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:
         raise ProviderError(f"provider cuda cannot run here: {_first_line(error)}") from error
     if session.get_providers()[0] == CPU_PROVIDER:
