@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import TensorProto
+from onnx.helper import np_dtype_to_tensor_dtype as element_type
 
 from rapport.models.gguf.weights import Matrix, Quantised, quantised
 from rapport.models.onnx.linear import Linears
@@ -33,14 +33,16 @@ class QuantisedTable:
         self.matrix = matrix
         self.packed = packed
         self.quants = linears.onnx.constant(packed.quants)
-        self.scales = linears.onnx.constant(packed.scales)
+        self.scales = linears.constant(packed.scales)
 
     def vectors(self, tokens: str) -> str:
         onnx = self.linears.onnx
         quants = onnx.node("Gather", self.quants, tokens)  # [tokens, blocks, 32]
         scales = onnx.node("Gather", self.scales, tokens)  # [tokens, blocks]
+        # Quants and their differences are exact in 16 bits as well.
+        element = element_type(self.linears.element)
         zero = onnx.constant(np.array(128, self.linears.element))
-        floats = onnx.node("Sub", onnx.node("Cast", quants, to=TensorProto.FLOAT), zero)
+        floats = onnx.node("Sub", onnx.node("Cast", quants, to=element), zero)
         columns = onnx.node("Unsqueeze", scales, onnx.constant(np.array([-1])))
         scaled = onnx.node("Mul", floats, columns)
         return onnx.node("Reshape", scaled, onnx.constant(np.array([-1, self.matrix.inputs])))

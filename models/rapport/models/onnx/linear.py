@@ -5,9 +5,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rapport.models.gguf.weights import BLOCK, Q4_0, Q4_1, Matrix, Quantised, quantised, widened
+from rapport.models.gguf.weights import (
+    BLOCK,
+    Q4_0,
+    Q4_1,
+    Floats,
+    Matrix,
+    Quantised,
+    quantised,
+    widened,
+)
 from rapport.models.onnx.file import OnnxWriter
 from rapport.models.onnx.precision import Weights
+
+# For the CPU's kernels. CUDA's compute in the type of the activations.
+INT8_ACTIVATIONS = {"accuracy_level": 4}
 
 
 class Linears:
@@ -27,7 +39,7 @@ class Linears:
         if packed is None:
             return self.floats(x, self.weights(matrix))
         quants = self.onnx.constant(packed.quants)
-        scales = self.onnx.constant(packed.scales)
+        scales = self.constant(packed.scales)
         return self.packed(x, matrix, packed, quants, scales)
 
     def pack(self, matrix: Matrix) -> Quantised | None:
@@ -38,7 +50,11 @@ class Linears:
         return quantised(matrix)
 
     def weights(self, matrix: Matrix) -> str:
-        return self.onnx.constant(matrix.floats().astype(self.element, copy=False))
+        return self.constant(matrix.floats())
+
+    def constant(self, floats: Floats) -> str:
+        """Adds floats to the graph, in the type of its activations."""
+        return self.onnx.constant(floats.astype(self.element, copy=False))
 
     def floats(self, x: str, weights: str) -> str:
         return self.onnx.node("Gemm", x, weights, transB=1)
@@ -55,13 +71,13 @@ class Linears:
             N=matrix.outputs,
             bits=packed.bits,
             block_size=packed.block,
-            accuracy_level=4,  # int8 activations
+            **INT8_ACTIVATIONS if self.element == np.float32 else {},
         )
         if packed.offsets is None:
             return y
         # sum(x * (w + offset)) = sum(x * w) + sum(x) * offset, block by block.
         sums = self.onnx.node("MatMul", x, self._indicator(matrix.inputs))
-        return self.onnx.node("Gemm", sums, self.onnx.constant(packed.offsets), y)
+        return self.onnx.node("Gemm", sums, self.constant(packed.offsets), y)
 
     def _indicator(self, inputs: int) -> str:
         """A matrix [inputs, blocks] with 1 where the input is in the block: it sums x by block."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from onnx import TensorProto, helper
 
 Weights = Literal["stored", "int8", "floats"]
 CpuWeights = Literal["auto", "int4", "int8"]
@@ -13,6 +16,14 @@ CPU_FEATURES = Path("/proc/cpuinfo")
 # Instructions that multiply bytes and add up four products at once. With them the runtime's kernel
 # for 8-bit weights is faster than that for 4-bit ones; with AVX2 alone it takes 1.5 times as long.
 VNNI = "avx512_vnni"
+
+
+Element = Literal["float32", "float16", "bfloat16"]
+ELEMENTS: dict[Element, int] = {
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +37,7 @@ class Precision:
     looks up few of them and needs the logits of one token, so floats would only take memory.
     """
 
-    element: str
+    element: Element
     weights: Weights
     int8_cache: bool = False
     small_table: bool = False
@@ -39,10 +50,19 @@ PRECISIONS = {
     "int8-kv8": Precision("float32", "int8", int8_cache=True),
     "float32": Precision("float32", "floats"),
     "float16": Precision("float16", "floats"),
+    "bfloat16": Precision("bfloat16", "floats"),
+    "int4-float16": Precision("float16", "stored"),
+    "int8-float16": Precision("float16", "int8"),
     "prefill": Precision("float32", "floats", small_table=True),
 }
 
 CUDA_PRECISION = "float16"
+CUDA_PRECISIONS = ("float16", "bfloat16", "int4-float16", "int8-float16")
+
+
+def element_dtype(element: Element) -> np.dtype[Any]:
+    """Its type in arrays. NumPy has none for bfloat16, but the package onnx has."""
+    return helper.tensor_dtype_to_np_dtype(ELEMENTS[element])
 
 
 def cpu_precision() -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
@@ -24,7 +25,19 @@ from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 # kernel zeroes first, cost three times as much as copying a prefix into them.
 MAX_LAZY_BYTES = 96 * 2**20
 
-KV_TYPES = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
+# NumPy has no bfloat16: arrays hold its bits.
+KV_TYPES: dict[str, type[Any]] = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": np.uint16,
+    "int8": np.int8,
+}
+KV_ELEMENTS = {
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+    "int8": TensorProto.INT8,
+}
 
 
 class KeyValues(ABC):
@@ -40,6 +53,8 @@ class KeyValues(ABC):
         self.slots = slots
         self.capacity = capacity or spec.context_length
         self.type = KV_TYPES[spec.kv_type]
+        self.element: int = KV_ELEMENTS[spec.kv_type]
+        """The type by which graphs take keys and values."""
         self.shape = (slots + 1 + kept, spec.kv_heads, self.capacity, spec.head_size)
         layers = range(spec.layers)
         past, present = spec.inputs, spec.outputs
