@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 Weights = Literal["stored", "int8", "floats"]
-CpuWeights = Literal["auto", "int4", "int8"]
+WeightChoice = Literal["auto", "int4", "int8"]
 
 CPU_FEATURES = Path("/proc/cpuinfo")
 # Instructions that multiply bytes and add up four products at once. With them the runtime's kernel
@@ -56,7 +56,6 @@ PRECISIONS = {
     "prefill": Precision("float32", "floats", small_table=True),
 }
 
-CUDA_PRECISION = "float16"
 CUDA_PRECISIONS = ("float16", "bfloat16", "int4-float16", "int8-float16")
 
 
@@ -65,12 +64,17 @@ def element_dtype(element: Element) -> np.dtype[Any]:
     return helper.tensor_dtype_to_np_dtype(ELEMENTS[element])
 
 
+def cuda_precision(weights: WeightChoice = "auto") -> str:
+    """The precision that is served on a GPU."""
+    return "float16" if weights == "auto" else f"{weights}-float16"
+
+
 def cpu_precision() -> str:
     """The default precision on this machine's CPU."""
     return cpu_precisions()[0]
 
 
-def cpu_precisions(weights: CpuWeights = "auto", *, int8_cache: bool = False) -> list[str]:
+def cpu_precisions(weights: WeightChoice = "auto", *, int8_cache: bool = False) -> list[str]:
     """The precisions that can be served on this machine's CPU, fastest first."""
     if weights != "auto":
         kinds = [weights]

@@ -50,8 +50,8 @@ class DeviceKeyValues(KeyValues):
         names = zip(self.past_names, self.present_names, self._values, strict=True)
         for past, present, value in names:
             window = value.data_ptr() + first * self._slot_bytes
-            binding.bind_input(past, *device, self.type, shape, window)
-            binding.bind_output(present, *device, self.type, shape, window)
+            binding.bind_input(past, *device, self.element, shape, window)
+            binding.bind_output(present, *device, self.element, shape, window)
 
     def copy(self, source: int, target: int, length: int) -> None:
         self.copy_part(source, target, 0, length)
