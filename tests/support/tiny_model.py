@@ -9,9 +9,9 @@ from rapport.models.progress import silent
 from tests.models.conftest import Tiny, write_tiny
 
 
-def tiny_folder(root: Path) -> Path:
-    """A model folder in float16: two layers, 128 tokens of context, 261 tokens to choose from."""
+def tiny_folder(root: Path, precision: str = "float16") -> Path:
+    """A model folder: two layers, 128 tokens of context, 261 tokens to choose from."""
     folder = root / "tiny"
     gguf = write_tiny(root / "tiny.gguf", Tiny())
-    write_folder(Origin("tiny", "tests", gguf, {}), "float16", folder, silent)
+    write_folder(Origin("tiny", "tests", gguf, {}), precision, folder, silent)
     return folder

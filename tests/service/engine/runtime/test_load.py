@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rapport.common.model_spec import ModelSpec
+from rapport.models.onnx.precision import CUDA_PRECISIONS
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.engine import Engine
@@ -40,6 +41,22 @@ def test_the_memory_that_is_taken_stays_within_the_plan(folder: Path) -> None:
     runner.prefill(0, [1] * 100, 0)
     runner.decode([1] * 16, [1] * 16)
     assert stub.counters().used_bytes - before == taken
+
+
+@pytest.mark.parametrize("precision", CUDA_PRECISIONS)
+def test_every_precision_for_a_gpu_runs(tmp_path: Path, precision: str) -> None:
+    """Prompts, decode steps and drafts; a slot goes to the host and back as it is."""
+    choose_provider("cuda")
+    folder = tiny_folder(tmp_path, precision)
+    runner = load_runner(folder, ModelSpec.read(folder), CUDA, 2, 0)
+    runner.prefill(0, [1, 2, 3], 0)
+    runner.decode([4, 5], [3, 0])
+    runner.verify(0, [6, 7], 4)
+    assert runner.memory is not None
+    bits = runner.memory.read(0, 0, 6)
+    bits[:] = 1
+    runner.memory.write(1, 0, bits, 6)
+    assert (runner.memory.read(1, 0, 6) == bits).all()
 
 
 def test_a_budget_bounds_what_a_slot_holds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
