@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -71,7 +72,9 @@ def test_every_node_of_a_model_runs_on_the_gpu(
 
 
 @pytest.mark.parametrize("tokens", VOCABULARIES)
-@pytest.mark.parametrize("graph_of", [candidate_graph, row_graph])
+@pytest.mark.parametrize(
+    "graph_of", [candidate_graph, partial(candidate_graph, masked=True), row_graph]
+)
 def test_every_node_of_a_graph_for_sampling_runs_on_the_gpu(
     tmp_path: Path, graph_of: Callable[[int], bytes], tokens: int
 ) -> None:

@@ -97,6 +97,24 @@ def test_a_seed_draws_the_same_tokens_as_from_whole_rows(
         assert [each for each, _ in seen.top] == [each for each, _ in true.top]
 
 
+@pytest.mark.parametrize("count", [1, 5, 700, 3000])
+@pytest.mark.parametrize("sampling", SAMPLINGS[:4])
+def test_a_grammar_leaves_the_same_tokens(sampling: SamplingParams, count: int) -> None:
+    """Beside rows without one; few allowed tokens are all candidates."""
+    tokens = VOCABULARIES[0]
+    rows, chance = random_rows(7, tokens), np.random.default_rng(count)
+    allowed = np.zeros(tokens, np.bool_)
+    allowed[chance.choice(tokens, count, replace=False)] = True
+    bits = np.append(np.packbits(allowed, bitorder="little"), np.uint8(255))  # a word has more
+    drawing, wanted = (samplers([sampling] * 2, 3, tokens) for _ in range(2))
+    settings = [drawing[0].settings(bits), drawing[1].settings()]
+    found = device_logits(rows[:2]).candidates(settings)
+    masked = np.where(allowed, rows[0], -np.inf).astype(np.float32)
+    for row, each, here, there in zip((masked, rows[1]), found, drawing, wanted, strict=True):
+        assert each is not None
+        assert here.draw_among(each) == there.draw(row.copy())
+
+
 def test_penalties_follow_what_is_drawn() -> None:
     """Over many tokens of one row, as on the host."""
     tokens = VOCABULARIES[0]

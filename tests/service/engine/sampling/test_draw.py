@@ -29,6 +29,7 @@ from rapport.service.engine.sequences import SequenceState
 from rapport.service.engine.stats import MASK_BOUNDS, Histogram
 from tests.service.engine.sampling.test_row_candidates import candidates_of
 
+Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 ALTERNATIVES = 4
 
@@ -44,6 +45,9 @@ class Broken:
     def mask(self, _: Floats) -> None:
         raise self.error
 
+    def allowed_bits(self) -> Bytes:
+        raise self.error
+
 
 class Among:
     """A constraint that allows some tokens."""
@@ -55,6 +59,9 @@ class Among:
 
     def mask(self, logits: Floats) -> None:
         logits[[token for token in range(len(logits)) if token not in self.tokens]] = -np.inf
+
+    def allowed_bits(self) -> Bytes:
+        return np.array([sum(1 << token for token in self.tokens)], np.uint8)
 
 
 def sequence(
@@ -203,11 +210,18 @@ class Selector:
             raise self.error
         self.asked = [each is not None for each in settings]
         rows = zip(logits()[first:], settings, strict=True)
-        return [each and candidates_of(row, self.count) for row, each in rows]
+        return [each and candidates_of(masked(row, each.allowed), self.count) for row, each in rows]
 
     def rows(self, places: list[int]) -> Floats:
         self.fetched += places
         return logits()[places]
+
+
+def masked(row: Floats, allowed: Bytes | None) -> Floats:
+    if allowed is None:
+        return row
+    bits = np.unpackbits(allowed, count=len(row), bitorder="little")
+    return np.where(bits, row, -np.inf).astype(np.float32)
 
 
 def on_device(selector: Any) -> DeviceLogits:
@@ -215,22 +229,42 @@ def on_device(selector: Any) -> DeviceLogits:
 
 
 def test_rows_of_a_device_come_to_the_host_only_where_they_must() -> None:
-    """Those of a grammar, and those whose candidates are too few."""
-    selector = Selector(count=2)
-    rows = [sequence(logprobs=1), sequence(Among(1)), sequence(temperature=1, top_k=3, seed=1)]
-    wanted = draw(logits(), rows, masks())
-    rows = [sequence(logprobs=1), sequence(Among(1)), sequence(temperature=1, top_k=3, seed=1)]
-    drawn = draw(on_device(selector), rows, masks())
+    """Alternatives under a grammar may be refused; and candidates may be too few."""
+
+    def rows() -> list[SequenceState]:
+        top_k = sequence(temperature=1, top_k=3, seed=1)
+        return [sequence(logprobs=1), sequence(Among(1), logprobs=1), top_k]
+
+    selector, times = Selector(count=2), masks()
+    wanted = draw(logits(), rows(), masks())
+    drawn = draw(on_device(selector), rows(), times)
     assert [d and d.token for d in drawn] == [w and w.token for w in wanted]
     assert selector.asked == [True, False, True]
     assert selector.fetched == [1, 2]
+    assert sum(times.counts) == 1
+
+
+def test_a_device_leaves_what_a_grammar_allows() -> None:
+    """Without the tokens that are not wanted, unless no others can come; no row is fetched."""
+    selector, times = Selector(count=4), masks()
+    rows = [sequence(Among(*allowed), None, (2, 3)) for allowed in ((0, 1, 3), (1,), (2,))]
+    drawn = draw(on_device(selector), rows, times)
+    assert drawn == [DrawnToken(1, None), DrawnToken(1, None), DrawnToken(2, None)]
+    assert (selector.fetched, sum(times.counts)) == ([], 3)
+
+
+def test_a_grammar_that_fails_beside_a_device_costs_its_own_row() -> None:
+    rows = [sequence(), sequence(Broken(ConstraintFailedError("too much"))), sequence()]
+    first, failure, last = draw(on_device(Selector(count=4)), rows, masks())
+    assert first == last == DrawnToken(3, None)
+    assert isinstance(failure, ConstraintFailedError)
 
 
 def test_no_candidates_are_looked_for_where_none_are_wanted() -> None:
     selector = Selector(count=2, error=AssertionError())
-    rows = [sequence(Among(token)) for token in range(3)]
+    rows = [sequence(mirostat_target=5.0, temperature=1, seed=1) for _ in range(3)]
     drawn = draw(on_device(selector), rows, masks())
-    assert drawn == [DrawnToken(token, None) for token in range(3)]
+    assert all(isinstance(each, DrawnToken) for each in drawn)
 
 
 def test_a_mask_that_is_not_ready_asks_a_device_for_nothing() -> None:

@@ -90,6 +90,13 @@ def test_a_row_that_is_not_finite_is_refused(normaliser: float) -> None:
         row.check()
 
 
+def test_a_row_of_which_nothing_is_left_is_refused() -> None:
+    """All that a grammar allows may have no finite logit."""
+    row = candidates_of(np.zeros(4, np.float32), 4)
+    with pytest.raises(InvalidLogitsError):
+        row._replace(logits=np.full(4, -np.inf, np.float32)).check()
+
+
 def test_another_stride_than_the_devices_needs_the_row() -> None:
     """Its logits did not come along."""
     row = candidates_of(np.zeros(STRIDE, np.float32), 4, share=0.5)

@@ -13,6 +13,7 @@ from rapport.service.engine.errors import InvalidLogitsError
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
 
 # Weights that are summed in single precision, before these sums are added in double precision.
 STRIDE = 256

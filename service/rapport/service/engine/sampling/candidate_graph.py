@@ -4,6 +4,7 @@ Inputs, with R rows:
     logits      float32 [R, vocabulary]
     settings    float32 [R, 3, 1 + A]: temperature, share and 0 in the first column; in the others
                 ids, factors and what is added of A adjusted tokens, which may repeat
+    allowed     uint8 [R, vocabulary / 8], only if masked: a bit for each token, the lowest first
 Output:
     candidates  float32 [R, width], which `Layout` reads
 
@@ -19,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx.parser
+from onnx import numpy_helper
 
 from rapport.service.engine.sampling.arrays import STRIDE, Floats
 from rapport.service.engine.sampling.row_candidates import RowCandidates, RowSettings
@@ -30,7 +32,7 @@ MAX_CANDIDATES = HEAD_SIZES[-1]
 
 SOURCE = Template("""
 <ir_version: 10, opset_import: ["" : 21]>
-candidates (float[rows, $tokens] logits, float[rows, 3, columns] settings)
+candidates (float[rows, $tokens] logits, float[rows, 3, columns] settings $mask_input)
     => (float[rows, width] candidates)
 <int64[1] start = {0}, int64[1] second = {1}, int64[1] end = {2147483647},
  int64[1] axis = {1}, int64[1] within = {2}, int32 cumulated = {1}, float zero = {0},
@@ -56,7 +58,8 @@ candidates (float[rows, $tokens] logits, float[rows, 3, columns] settings)
     multiplied = Mul (before, factors)
     repeated = Where (positive, divided, multiplied)
     after = Add (repeated, added)
-    adjusted = ScatterElements <axis = 1> (logits, ids, after)
+    $adjusted = ScatterElements <axis = 1> (logits, ids, after)
+    $mask
     values, places = TopK <axis = 1> (adjusted, count)
     place_row = Cast <to = 1> (places)
 
@@ -91,6 +94,15 @@ candidates (float[rows, $tokens] logits, float[rows, 3, columns] settings)
         (largest, total, drawn_stride, sums, stride_logits, values, place_row, before)
 }
 """)
+# In the graph that is masked: what is added to the logits of 8 tokens for each value of a byte.
+MASK_INPUT = ", uint8[rows, bytes] allowed"
+MASK = """
+    allowed_bytes = Cast <to = 6> (allowed)
+    refused_in_bytes = Gather (refused_of_byte, allowed_bytes)
+    refused_and_rest = Reshape (refused_in_bytes, all_bits)
+    refused = Slice (refused_and_rest, start, tokens, axis)
+    adjusted = Add (before_mask, refused)
+"""
 
 
 class Layout(NamedTuple):
@@ -103,6 +115,10 @@ class Layout(NamedTuple):
         return -(-self.tokens // STRIDE)
 
     @property
+    def mask_bytes(self) -> int:
+        return -(-self.tokens // 8)
+
+    @property
     def candidates(self) -> int:
         return min(MAX_CANDIDATES, self.tokens)
 
@@ -112,23 +128,25 @@ class Layout(NamedTuple):
 
     def read(self, row: Floats, settings: RowSettings) -> RowCandidates:
         """What a row of the output says, that was computed with these settings."""
-        sizes = (self.strides, STRIDE, self.candidates, self.candidates)
-        sums, stride_logits, logits, ids, adjusted = np.split(row[3:], np.cumsum(sizes))
         largest, total, stride = row[:3].tolist()
+        stride_logits = 3 + self.strides
+        logits = stride_logits + STRIDE
+        ids = logits + self.candidates
+        adjusted = ids + self.candidates
         return RowCandidates(
             settings,
             normaliser=largest + (math.log(total) if total > 0 else math.nan),
-            adjusted=adjusted[: settings.adjustments.shape[1]],
-            logits=logits,
-            ids=ids.astype(np.int64),
+            adjusted=row[adjusted : adjusted + settings.adjustments.shape[1]],
+            logits=row[logits:ids],
+            ids=row[ids:adjusted].astype(np.int64),
             size=self.tokens,
-            sums=sums,
+            sums=row[3:stride_logits],
             stride=int(stride),
-            stride_logits=stride_logits,
+            stride_logits=row[stride_logits:logits],
         )
 
 
-def candidate_graph(tokens: int) -> bytes:
+def candidate_graph(tokens: int, *, masked: bool = False) -> bytes:
     """The serialised graph for a vocabulary of `tokens`.
 
     Raises:
@@ -145,8 +163,26 @@ def candidate_graph(tokens: int) -> bytes:
         last=layout.strides - 1,
         filling=layout.strides * STRIDE - tokens,
         offsets=", ".join(map(str, range(STRIDE))),
+        adjusted="before_mask" if masked else "adjusted",
+        mask_input=MASK_INPUT if masked else "",
+        mask=MASK if masked else "",
     )
-    return bytes(onnx.parser.parse_model(text).SerializeToString())
+    model = onnx.parser.parse_model(text)
+    if masked:
+        _add_mask_constants(model, tokens)
+    return bytes(model.SerializeToString())
+
+
+def _add_mask_constants(model: onnx.ModelProto, tokens: int) -> None:
+    """Adds what the language of `SOURCE` has no numbers for, or only a mask needs."""
+    allowed = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+    constants = {
+        "refused_of_byte": np.where(allowed, 0, -np.inf).astype(np.float32),
+        "all_bits": np.array([0, -1]),
+        "tokens": np.array([tokens]),
+    }
+    for name, array in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
 
 
 def row_graph(tokens: int) -> bytes:

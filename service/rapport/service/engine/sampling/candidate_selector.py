@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from rapport.service.engine.sampling.adjustments import NEUTRAL
-from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.arrays import Bytes, Floats
 from rapport.service.engine.sampling.candidate_graph import Layout, candidate_graph, row_graph
 from rapport.service.engine.sampling.row_candidates import RowCandidates, RowSettings
 
@@ -18,6 +19,7 @@ from rapport.service.engine.sampling.row_candidates import RowCandidates, RowSet
 UNUSED = RowSettings(np.float32(1), 0.0, NEUTRAL)
 # Room for adjusted tokens comes in sizes that grow by this factor, room for rows doubles.
 ROOM_FACTOR = 4
+ALL_ALLOWED = np.uint8(255)
 
 
 class DeviceBuffer(NamedTuple):
@@ -36,27 +38,40 @@ class DeviceBuffer(NamedTuple):
         binding.bind_input("logits", self.device, self.device_id, np.float32, shape, start)
 
 
+class Upload(NamedTuple):
+    """An array, and the device's copy of it."""
+
+    host: NDArray[Any]
+    device: ort.OrtValue
+
+    def send(self) -> None:
+        self.device.update_inplace(self.host)
+
+
 class Exchange(NamedTuple):
     """What one size of a call sends and gets back, and where that is bound."""
 
     binding: ort.IOBinding
-    settings: Floats
-    on_device: ort.OrtValue
-    """The settings on the device."""
+    settings: Upload
+    allowed: Upload | None
     candidates: Floats
 
 
 class CandidateSelector:
     """Runs the graph of candidates on a buffer of logits. For one thread.
 
-    A call uploads one array for all rows and brings one back. Sizes are rounded up, so that few
-    are bound. The graph of a vocabulary takes memory for some copies of the rows while it runs.
+    A call uploads one array for all rows, and one of masks if there are any, and brings one back.
+    Sizes are rounded up, so that few are bound. While a graph runs it takes memory for some copies
+    of the rows.
     """
 
     def __init__(self, logits: DeviceBuffer, providers: Sequence[Any]) -> None:
         self._logits = logits
         self._layout = Layout(logits.tokens)
-        self._session = _open_session(candidate_graph(logits.tokens), providers)
+        self._sessions = [
+            _open_session(candidate_graph(logits.tokens, masked=masked), providers)
+            for masked in (False, True)
+        ]
         self._row_session = _open_session(row_graph(logits.tokens), providers)
         self._exchange = cache(self._new_exchange)
 
@@ -70,12 +85,17 @@ class CandidateSelector:
         used = [each or UNUSED for each in settings]
         rows = min(_room(len(used), 2), self._logits.rows - first)
         room = _room(max(each.adjustments.shape[1] for each in used), ROOM_FACTOR)
-        exchange = self._exchange(rows, room)
+        masked = any(each.allowed is not None for each in used)
+        exchange = self._exchange(rows, room, masked=masked)
         for row, each in enumerate(used):
-            _write(exchange.settings[row], each)
-        exchange.on_device.update_inplace(exchange.settings)
+            _write(exchange.settings.host[row], each)
+        exchange.settings.send()
+        if exchange.allowed is not None:
+            for row, each in enumerate(used):
+                _write_mask(exchange.allowed.host[row], each)
+            exchange.allowed.send()
         self._logits.bind(exchange.binding, first, rows)
-        self._session.run_with_iobinding(exchange.binding)
+        self._sessions[masked].run_with_iobinding(exchange.binding)
         return [
             None if each is None else self._layout.read(exchange.candidates[row], each)
             for row, each in enumerate(settings)
@@ -92,18 +112,24 @@ class CandidateSelector:
             self._row_session.run_with_iobinding(binding)
         return rows
 
-    def _new_exchange(self, rows: int, room: int) -> Exchange:
-        settings = np.zeros((rows, 3, 1 + room), np.float32)
-        for row in settings:
+    def _new_exchange(self, rows: int, room: int, *, masked: bool) -> Exchange:
+        binding = self._sessions[masked].io_binding()
+        settings = self._upload(np.zeros((rows, 3, 1 + room), np.float32))
+        for row in settings.host:
             _write(row, UNUSED)
-        on_device = ort.OrtValue.ortvalue_from_shape_and_type(
-            settings.shape, np.float32, self._logits.device, self._logits.device_id
-        )
+        binding.bind_ortvalue_input("settings", settings.device)
+        allowed = None
+        if masked:
+            allowed = self._upload(np.zeros((rows, self._layout.mask_bytes), np.uint8))
+            binding.bind_ortvalue_input("allowed", allowed.device)
         candidates = np.empty((rows, self._layout.width(room)), np.float32)
-        binding = self._session.io_binding()
-        binding.bind_ortvalue_input("settings", on_device)
         binding.bind_ortvalue_output("candidates", ort.OrtValue.ortvalue_from_numpy(candidates))
-        return Exchange(binding, settings, on_device, candidates)
+        return Exchange(binding, settings, allowed, candidates)
+
+    def _upload(self, host: NDArray[Any]) -> Upload:
+        place = self._logits.device, self._logits.device_id
+        type_ = host.dtype.type
+        return Upload(host, ort.OrtValue.ortvalue_from_shape_and_type(host.shape, type_, *place))
 
 
 def _room(count: int, factor: int) -> int:
@@ -121,6 +147,11 @@ def _write(row: Floats, settings: RowSettings) -> None:
     row[:, 1 : 1 + count] = settings.adjustments
     # To adjust a token twice changes nothing: every time, its logit from before is taken.
     row[:, 1 + count :] = settings.adjustments[:, :1]
+
+
+def _write_mask(row: Bytes, settings: RowSettings) -> None:
+    """Writes allowed tokens into a row, which has no bytes behind those of the vocabulary."""
+    row[:] = ALL_ALLOWED if settings.allowed is None else settings.allowed[: len(row)]
 
 
 def _open_session(graph: bytes, providers: Sequence[Any]) -> ort.InferenceSession:

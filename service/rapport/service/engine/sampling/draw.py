@@ -7,14 +7,16 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from rapport.service.engine.errors import ConstraintFailedError, EngineError, failure_of
-from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.arrays import Bytes, Floats
 from rapport.service.engine.sampling.candidates import TooFewCandidatesError
 from rapport.service.engine.sampling.constraint import REFUSED
 from rapport.service.engine.sampling.logits import DeviceLogits, Logits, whole_rows
 from rapport.service.engine.sampling.logprobs import TokenLogprob, observe
 from rapport.service.engine.sampling.readiness import wait_for_masks
-from rapport.service.engine.sampling.row_candidates import RowCandidates
+from rapport.service.engine.sampling.row_candidates import RowCandidates, RowSettings
 from rapport.service.engine.sampling.sampler import draw_all
 from rapport.service.engine.sequences import SequenceState
 from rapport.service.engine.stats import Histogram
@@ -54,7 +56,7 @@ def draw(
     drawn: list[Outcome | None] = [None] * len(sequences)
     try:
         if isinstance(logits, DeviceLogits):
-            drawn = _draw_candidates(logits, sequences)
+            drawn = _draw_candidates(logits, sequences, masks)
         places = [at for at, each in enumerate(sequences) if each.ready and drawn[at] is None]
         rows = whole_rows(logits, places)
     except Exception as error:
@@ -70,15 +72,40 @@ def draw(
 
 
 def _draw_candidates(
-    logits: DeviceLogits, sequences: Sequence[SequenceState]
+    logits: DeviceLogits, sequences: Sequence[SequenceState], masks: Histogram
 ) -> list[Outcome | None]:
     """None where the whole row is needed, or no token is wanted."""
-    settings = [
-        each.sampler.settings() if each.ready and each.constraint is None else None
-        for each in sequences
-    ]
-    rows = zip(logits.candidates(settings), sequences, strict=True)
-    return [None if row is None else _draw_among(row, sequence) for row, sequence in rows]
+    rows = zip(logits.candidates([*map(_settings_of, sequences)]), sequences, strict=True)
+    drawn = [None if row is None else _draw_among(row, sequence) for row, sequence in rows]
+    for outcome, sequence in zip(drawn, sequences, strict=True):
+        if outcome is not None and sequence.constraint is not None:
+            masks.add(sequence.constraint.mask_s)
+    return drawn
+
+
+def _settings_of(sequence: SequenceState) -> RowSettings | None:
+    """Those of its next token; None if it needs the whole row, or wants no token."""
+    if not sequence.ready:
+        return None
+    if sequence.constraint is None:
+        return sequence.sampler.settings()
+    if sequence.group.request.logprobs is not None:
+        return None  # tokens that are refused may be among the alternatives
+    try:
+        allowed = sequence.constraint.allowed_bits()
+    except EngineError:
+        return None  # the mask of the whole row fails in the same way
+    return sequence.sampler.settings(without(allowed, sequence.suppressed_tokens))
+
+
+def without(allowed: Bytes, tokens: Sequence[int]) -> Bytes:
+    """The bits of allowed tokens without those of some, unless nothing else is left."""
+    if not tokens:
+        return allowed
+    left = allowed.copy()
+    for token in tokens:
+        left[token // 8] &= ~np.uint8(1 << token % 8)
+    return left if left.any() else allowed
 
 
 def _draw_among(row: RowCandidates, sequence: SequenceState) -> Outcome | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rapport.service.engine.sampling.arrays import (
     STRIDE,
+    Bytes,
     Floats,
     Ids,
     checked,
@@ -27,6 +28,8 @@ class RowSettings(NamedTuple):
     """Of all weights, from 0 to 1: it falls on the token that is drawn if no token is left out."""
     adjustments: Floats
     """What changes in logits first [3, tokens], as `LogitAdjustments.sparse` has it."""
+    allowed: Bytes | None = None
+    """The tokens that a grammar allows: a bit for each, the lowest first."""
 
 
 class RowCandidates(NamedTuple):
@@ -53,6 +56,7 @@ class RowCandidates(NamedTuple):
     def check(self) -> None:
         """Raises InvalidLogitsError unless the logits are finite."""
         checked(np.float64(self.normaliser))
+        checked(self.logits[0])
 
     def most_probable(self) -> int:
         """The token with the largest logit; the lowest id among equals."""
@@ -89,7 +93,10 @@ class RowCandidates(NamedTuple):
         return stride * STRIDE + draw_inside(np.exp(self._scaled(self.stride_logits)), rest)
 
     def observe(self, token: int, count: int) -> TokenLogprob:
-        """As `logprobs.observe`, of a token that was drawn from these candidates."""
+        """As `logprobs.observe`, of a token that was drawn from these candidates.
+
+        Nothing is known of tokens that a grammar refused, which may be among the alternatives.
+        """
         changed = self.settings.adjustments[0].astype(np.int64)
         same = ~np.isin(self.ids, changed)
         ids = np.append(self.ids[same], changed)

@@ -16,7 +16,7 @@ import numpy as np
 
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling.adjustments import LogitAdjustments
-from rapport.service.engine.sampling.arrays import Floats, checked, draw_index, total_of
+from rapport.service.engine.sampling.arrays import Bytes, Floats, checked, draw_index, total_of
 from rapport.service.engine.sampling.candidates import (
     TooFewCandidatesError,
     narrowed,
@@ -60,17 +60,17 @@ class Sampler:
         self._adjustments.apply(logits)
         return self._count(_most_probable(logits) if self._greedy else self._draw_random(logits))
 
-    def settings(self) -> RowSettings | None:
+    def settings(self, allowed: Bytes | None = None) -> RowSettings | None:
         """What a device has to know of the next token, to find the candidates for it.
 
-        None if the token depends on the whole row.
+        `allowed` has a bit for each token. None if the token depends on the whole row.
         """
         sampling = self._sampling
         adjustments = self._adjustments.sparse()
         typical = sampling.typical_p < 1 and sampling.top_k == 0
         if adjustments is None or typical or sampling.mirostat_target is not None:
             return None
-        return RowSettings(self._temperature, self._share, adjustments)
+        return RowSettings(self._temperature, self._share, adjustments, allowed)
 
     def draw_among(self, row: RowCandidates) -> int:
         """Draws among the candidates of a row, the token that `draw` would find in the whole row.
