@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnxruntime as ort
 
+from rapport.service.engine.runtime.providers import CPU
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.candidate_selector import CandidateSelector, DeviceBuffer
 from rapport.service.engine.sampling.logits import DeviceLogits
@@ -31,8 +32,8 @@ class DeviceFakeRunner(FakeRunner):
         super().__init__(slots)
         self._memory = np.full((max(slots, MAX_DRAFT_TOKENS) + 1, SIZE), np.nan, np.float32)
         value = ort.OrtValue.ortvalue_from_numpy(self._memory)
-        buffer = DeviceBuffer(value, *self._memory.shape, "cpu", 0)
-        self.selector = CountingSelector(buffer, ["CPUExecutionProvider"])
+        buffer = DeviceBuffer(value, *self._memory.shape, CPU)
+        self.selector = CountingSelector(buffer)
 
     def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceLogits:
         return self._kept(super().decode(tokens, pasts))

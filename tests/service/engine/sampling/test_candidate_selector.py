@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rapport.service.engine.request import SamplingParams
+from rapport.service.engine.runtime.providers import CPU
 from rapport.service.engine.sampling.adjustments import MAX_ADJUSTED_TOKENS
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.candidate_graph import (
@@ -52,8 +53,8 @@ SAMPLINGS = [
 def buffer(tokens: int) -> tuple[Floats, CandidateSelector]:
     """Memory for logits, and what selects from it."""
     rows = np.zeros((ROWS, tokens), np.float32)
-    logits = DeviceBuffer(ort.OrtValue.ortvalue_from_numpy(rows), ROWS, tokens, "cpu", 0)
-    return rows, CandidateSelector(logits, ["CPUExecutionProvider"])
+    logits = DeviceBuffer(ort.OrtValue.ortvalue_from_numpy(rows), ROWS, tokens, CPU)
+    return rows, CandidateSelector(logits)
 
 
 def device_logits(rows: Floats) -> DeviceLogits:

@@ -39,7 +39,7 @@ def candidates_of(row: Floats, count: int, share: float = 0.0) -> RowCandidates:
         normaliser=math.log(weights.sum(dtype=np.float64)) + float(row.max()),
         adjusted=row[:1],
         logits=row[order],
-        ids=order,
+        ids=order.astype(np.float32),
         size=len(row),
         sums=weights.reshape(1, -1).sum(1),
         stride=stride,

@@ -113,8 +113,8 @@ class DeviceRunner:
         self._slice = StepInputs(1, MAX_SLICE_TOKENS, MAX_DRAFT_TOKENS + 1, provider)
         shape = max(rows, MAX_DRAFT_TOKENS + 1), self._spec.vocab_size
         logits = device_zeros(shape, np.float32, provider)
-        self._logits = DeviceBuffer(logits, *shape, *provider.device)
-        self._selector = CandidateSelector(self._logits, provider.session_providers)
+        self._logits = DeviceBuffer(logits, *shape, provider)
+        self._selector = CandidateSelector(self._logits)
         self._no_graph = run_options()
 
     def capture(self) -> None:

@@ -9,7 +9,8 @@ Output:
     candidates  float32 [R, width], which `Layout` reads
 
 Numbers of tokens are in float32 too, which is exact up to `MAX_VOCABULARY_TOKENS`: so one array
-goes to the device and one comes back. All nodes have CUDA kernels.
+goes to the device and one comes back. All nodes have CUDA kernels without cuDNN, as ReduceMax and
+ReduceLogSumExp have not.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ candidates (float[rows, $tokens] logits, float[rows, 3, columns] settings $mask_
     place_row = Cast <to = 1> (places)
 
     filled = Pad (logits, filling, lowest)
-    largest = ReduceMax <keepdims = 1> (logits, axis)
+    largest, unused = TopK <axis = 1> (logits, second)
     distances = Sub (filled, largest)
     exponentials = Exp (distances)
     exponentials_in_strides = Reshape (exponentials, in_strides)
@@ -138,10 +139,10 @@ class Layout(NamedTuple):
             normaliser=largest + (math.log(total) if total > 0 else math.nan),
             adjusted=row[adjusted : adjusted + settings.adjustments.shape[1]],
             logits=row[logits:ids],
-            ids=row[ids:adjusted].astype(np.int64),
+            ids=row[ids:adjusted],
             size=self.tokens,
             sums=row[3:stride_logits],
-            stride=int(stride),
+            stride=stride,
             stride_logits=row[stride_logits:logits],
         )
 

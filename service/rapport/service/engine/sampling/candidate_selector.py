@@ -10,6 +10,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from rapport.service.engine.runtime.device import run_on_device, run_options
+from rapport.service.engine.runtime.providers import Provider
+from rapport.service.engine.runtime.session import open_session
 from rapport.service.engine.sampling.adjustments import NEUTRAL
 from rapport.service.engine.sampling.arrays import Bytes, Floats
 from rapport.service.engine.sampling.candidate_graph import Layout, candidate_graph, row_graph
@@ -28,14 +31,13 @@ class DeviceBuffer(NamedTuple):
     value: ort.OrtValue
     rows: int
     tokens: int
-    device: str
-    device_id: int
+    provider: Provider
 
     def bind(self, binding: ort.IOBinding, first: int, rows: int) -> None:
         """Binds some rows as the input `logits`."""
         start = self.value.data_ptr() + first * self.tokens * np.dtype(np.float32).itemsize
         shape = (rows, self.tokens)
-        binding.bind_input("logits", self.device, self.device_id, np.float32, shape, start)
+        binding.bind_input("logits", *self.provider.device, np.float32, shape, start)
 
 
 class Upload(NamedTuple):
@@ -65,14 +67,15 @@ class CandidateSelector:
     of the rows.
     """
 
-    def __init__(self, logits: DeviceBuffer, providers: Sequence[Any]) -> None:
+    def __init__(self, logits: DeviceBuffer) -> None:
         self._logits = logits
         self._layout = Layout(logits.tokens)
         self._sessions = [
-            _open_session(candidate_graph(logits.tokens, masked=masked), providers)
+            open_session(candidate_graph(logits.tokens, masked=masked), logits.provider)
             for masked in (False, True)
         ]
-        self._row_session = _open_session(row_graph(logits.tokens), providers)
+        self._row_session = open_session(row_graph(logits.tokens), logits.provider)
+        self._options = run_options()
         self._exchange = cache(self._new_exchange)
 
     def select(
@@ -95,7 +98,7 @@ class CandidateSelector:
                 _write_mask(exchange.allowed.host[row], each)
             exchange.allowed.send()
         self._logits.bind(exchange.binding, first, rows)
-        self._sessions[masked].run_with_iobinding(exchange.binding)
+        run_on_device(self._sessions[masked], exchange.binding, self._options)
         return [
             None if each is None else self._layout.read(exchange.candidates[row], each)
             for row, each in enumerate(settings)
@@ -109,7 +112,7 @@ class CandidateSelector:
             self._logits.bind(binding, place, 1)
             row = ort.OrtValue.ortvalue_from_numpy(rows[at : at + 1])
             binding.bind_ortvalue_output("row", row)
-            self._row_session.run_with_iobinding(binding)
+            run_on_device(self._row_session, binding, self._options)
         return rows
 
     def _new_exchange(self, rows: int, room: int, *, masked: bool) -> Exchange:
@@ -127,9 +130,8 @@ class CandidateSelector:
         return Exchange(binding, settings, allowed, candidates)
 
     def _upload(self, host: NDArray[Any]) -> Upload:
-        place = self._logits.device, self._logits.device_id
-        type_ = host.dtype.type
-        return Upload(host, ort.OrtValue.ortvalue_from_shape_and_type(host.shape, type_, *place))
+        type_, device = host.dtype.type, self._logits.provider.device
+        return Upload(host, ort.OrtValue.ortvalue_from_shape_and_type(host.shape, type_, *device))
 
 
 def _room(count: int, factor: int) -> int:
@@ -152,10 +154,3 @@ def _write(row: Floats, settings: RowSettings) -> None:
 def _write_mask(row: Bytes, settings: RowSettings) -> None:
     """Writes allowed tokens into a row, which has no bytes behind those of the vocabulary."""
     row[:] = ALL_ALLOWED if settings.allowed is None else settings.allowed[: len(row)]
-
-
-def _open_session(graph: bytes, providers: Sequence[Any]) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4  # fatal only, as that of the model
-    return ort.InferenceSession(graph, options, providers=providers)

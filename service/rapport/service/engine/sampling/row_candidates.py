@@ -11,7 +11,6 @@ from rapport.service.engine.sampling.arrays import (
     STRIDE,
     Bytes,
     Floats,
-    Ids,
     checked,
     draw_inside,
     draw_stride,
@@ -42,13 +41,13 @@ class RowCandidates(NamedTuple):
     """The logits of the adjusted tokens before the adjustments."""
     logits: Floats
     """The largest ones, falling."""
-    ids: Ids
+    ids: Floats
     """The tokens of these."""
     size: int
     """How many tokens the vocabulary has."""
     sums: Floats
     """The weights of each stride of the vocabulary, added up."""
-    stride: int
+    stride: float
     """The stride that the share falls on."""
     stride_logits: Floats
     """The logits in it."""
@@ -73,7 +72,7 @@ class RowCandidates(NamedTuple):
         known = len(self.logits)
         logits = self._scaled(self.logits[: count + 1])
         bound = -math.inf if known == self.size and count >= known else float(logits[-1])
-        ids = self.ids[: np.count_nonzero(logits > bound)]
+        ids = self.ids[: np.count_nonzero(logits > bound)].astype(np.int64)
         if not len(ids):
             raise TooFewCandidatesError
         order = ids.argsort()
@@ -98,8 +97,9 @@ class RowCandidates(NamedTuple):
         Nothing is known of tokens that a grammar refused, which may be among the alternatives.
         """
         changed = self.settings.adjustments[0].astype(np.int64)
-        same = ~np.isin(self.ids, changed)
-        ids = np.append(self.ids[same], changed)
+        known = self.ids.astype(np.int64)
+        same = ~np.isin(known, changed)
+        ids = np.append(known[same], changed)
         logits = np.append(self.logits[same], self.adjusted)
         best = np.lexsort((ids, -logits))[:count]
         places = np.flatnonzero(ids == token)
