@@ -32,6 +32,7 @@ class InstantRunner:
     def __init__(self, slots: int, vocabulary: int, step: float) -> None:
         self.slots = slots
         self.slot_tokens = sys.maxsize
+        self.kept_slots: range | None = None
         self.memory: SlotMemory | None = None
         self._step = step
         self._logits = np.zeros((slots, vocabulary), np.float32)
@@ -51,7 +52,7 @@ class InstantRunner:
         del slot
         return self.decode(tokens[-1:], [past])
 
-    def copy(self, source: int, target: int, length: int) -> None:
+    def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
         """Does nothing: slots are empty."""
 
     def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:

@@ -55,6 +55,7 @@ class FakeRunner:
     def __init__(self, slots: int = 4) -> None:
         self.slots = slots
         self.slot_tokens = CONTEXT
+        self.kept_slots: range | None = None
         self.memory: SlotMemory | None = self
         self.contents: list[list[int]] = [[] for _ in range(slots + 1)]
         self.before: Callable[[str], None] = lambda _: None
@@ -81,9 +82,11 @@ class FakeRunner:
         rows = [self._append(slot, [token], past + place) for place, token in enumerate(tokens)]
         return np.stack(rows)
 
-    def copy(self, source: int, target: int, length: int) -> None:
+    def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
         assert len(self.contents[source]) >= length
-        self.contents[target] = self.contents[source][:length]
+        assert len(self.contents[target]) >= start
+        kept = self.contents[target][:start]
+        self.contents[target] = kept + self.contents[source][start:length]
 
     def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:
         assert one != other

@@ -281,7 +281,15 @@ int cudaDeviceGetAttribute(int *out, int attribute, int id) {
     }
     return 0;
 }
-const char *cudaGetErrorName(int error) { return error ? "cudaErrorStub" : "cudaSuccess"; }
+const char *cudaGetErrorName(int error) {
+    switch (error) {
+        case 0: return "cudaSuccess";
+        case OUT_OF_MEMORY: return "cudaErrorMemoryAllocation";
+        case ILLEGAL_ADDRESS: return "cudaErrorIllegalAddress";
+        case LAUNCH_FAILURE: return "cudaErrorLaunchFailure";
+        default: return "cudaErrorUnknown";
+    }
+}
 const char *cudaGetErrorString(int error) {
     switch (error) {
         case 0: return "no error";

@@ -20,7 +20,8 @@ from rapport.service.engine.errors import (
 )
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.host import bytes_per_token
-from rapport.service.engine.kv.prefix_cache import PrefixCache
+from rapport.service.engine.kv.prefix_cache import PrefixCache, PromptCache
+from rapport.service.engine.kv.prefix_slots import PrefixSlots
 from rapport.service.engine.kv.prefix_store import PrefixStore
 from rapport.service.engine.messages import AbortRequest, AddRequest, Event, Stop, dispatch
 from rapport.service.engine.request import GenerationRequest, Tenant
@@ -76,7 +77,7 @@ class Engine:
         latency_model = LatencyModel(config.itl_target)
         served = self._scheduler.ledger.served
         self._admission = Admission(config.admission, runner.slots, latency_model, served)
-        self._prefixes = _prefix_cache(runner, config.prefix_bytes)
+        self._prefixes = _prefix_cache(runner, spec, config.prefix_bytes)
         self._worker = Worker(
             runner,
             self._scheduler,
@@ -286,8 +287,12 @@ class Engine:
             self._forget(generation)
 
 
-def _prefix_cache(runner: Runner, budget: int) -> PrefixCache | None:
-    """The prefix cache, or None if it is off or the slots are in a GPU's memory."""
+def _prefix_cache(runner: Runner, spec: ModelSpec, budget: int) -> PromptCache | None:
+    """The prefix cache: in slots of a GPU, or in the host's memory. None if it is off."""
+    if runner.kept_slots is not None:
+        token_bytes = bytes_per_token(spec)
+        kept = runner.kept_slots
+        return PrefixSlots(runner, kept, token_bytes, runner.slot_tokens) if kept else None
     if runner.memory is None or budget == 0:
         return None
     return PrefixCache(PrefixStore(budget), runner.memory)

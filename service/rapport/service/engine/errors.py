@@ -84,6 +84,7 @@ _OUT_OF_MEMORY_TEXTS = (
     "bad_alloc",
     "smaller than requested bytes",
     "CUDA failure 2:",
+    "cudaErrorMemoryAllocation",
 )
 
 

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from rapport.service.engine.emitter import Emitter
 from rapport.service.engine.errors import OutOfMemoryError
 from rapport.service.engine.generation import Generation
-from rapport.service.engine.kv.prefix_cache import PrefixCache, PrefixReuse
+from rapport.service.engine.kv.prefix_cache import PrefixReuse, PromptCache
 from rapport.service.engine.messages import (
     AbortRequest,
     AddRequest,
@@ -47,7 +47,7 @@ class Worker:
         runner: Runner,
         scheduler: Scheduler,
         latency_model: LatencyModel,
-        prefixes: PrefixCache | None,
+        prefixes: PromptCache | None,
         deliver: Callable[[list[Event]], None],
         *,
         deterministic: bool = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.engine import Engine
+from rapport.service.engine.errors import OutOfMemoryError, failure_of
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Tenant
 from rapport.service.engine.runtime import load
+from rapport.service.engine.runtime.device import DeviceLostError
 from rapport.service.engine.runtime.device_runner import DeviceRunner, bucket_sizes
 from rapport.service.engine.runtime.memory_plan import MemoryLimits
 from rapport.service.engine.runtime.providers import CUDA, choose_provider
@@ -27,7 +30,9 @@ pytestmark = pytest.mark.cuda_stub
 
 SLOTS = 4
 TOKENS = 128
-LIMITS = MemoryLimits(kv_bytes=1 << 30, prefix_bytes=1 << 20)
+TOKEN_BYTES = 2 * 2 * 2 * 16 * 2
+KEPT_SLOTS = 3
+LIMITS = MemoryLimits(kv_bytes=1 << 30, prefix_bytes=KEPT_SLOTS * TOKENS * TOKEN_BYTES)
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +110,48 @@ def test_only_the_tokens_that_are_held_are_copied(runner: DeviceRunner) -> None:
     """A slot with 12 tokens costs 12 tokens to copy, within the device."""
     runner.copy(0, 2, 12)
     counters = stub.counters()
-    token_bytes = 2 * runner._spec.layers * runner._spec.kv_heads * runner._spec.head_size * 2
-    assert counters.copy_bytes == 12 * token_bytes
+    assert counters.copy_bytes == 12 * TOKEN_BYTES
     assert (counters.uploads, counters.downloads) == (0, 0)
+
+
+@pytest.mark.parametrize("failing", ["launch:700@1", "launch:719@1", "upload:700@1", "copy:700@1"])
+def test_after_an_error_that_sticks_the_device_is_lost(
+    runner: DeviceRunner, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """Whatever comes first and after it ends the engine: no step catches the error."""
+    monkeypatch.setenv("CUDA_STUB_FAIL", failing)
+    calls: list[Callable[[], object]] = [
+        lambda: runner.copy(0, 1, 5),
+        lambda: runner.prefill(0, [1, 2], 0),
+        lambda: runner.decode([1], [1]),
+        lambda: runner.read(0, 0, 1),
+        lambda: runner.write(0, 0, np.zeros((4, 2, 1, 16), np.float16), 1),
+    ]
+    if not failing.startswith("copy"):
+        calls.pop(0)()
+    for call in calls:
+        with pytest.raises(DeviceLostError):
+            call()
+    stub.reset()  # another process, on this stub
+
+
+def test_a_step_without_memory_fails_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the error that fails one request, and the next step has the memory again."""
+    monkeypatch.setattr(DeviceRunner, "capture", lambda _: None)
+    runner = load.load_runner(folder, ModelSpec.read(folder), CUDA, SLOTS, 0, limits=LIMITS)
+    stub.reset()
+    monkeypatch.setenv("CUDA_STUB_FAIL", "malloc:2@1")
+    with pytest.raises(RuntimeError) as raised:
+        runner.prefill(0, [1] * 100, 0)
+    assert isinstance(failure_of(raised.value), OutOfMemoryError)
+    runner.prefill(0, [1] * 100, 0)
 
 
 def test_every_step_runs_what_it_was_asked(emulated: EmulatedRunner) -> None:
     """Over 1,000 random steps, the device's buffers hold the step's tokens and lengths.
 
-    Requests join, leave, fork, are preempted and guess ahead; each gets the tokens of the model,
-    which reads nothing but the device's memory. No step moves a buffer or captures a graph.
+    Requests join, leave, fork, are preempted, find prefixes and guess ahead; each gets the tokens
+    of the model, which reads nothing but the device's memory. No step captures a graph.
     """
     engine = by_hand(emulated)
     chance = random.Random(7)  # noqa: S311 - a test's course
@@ -129,6 +166,7 @@ def test_every_step_runs_what_it_was_asked(emulated: EmulatedRunner) -> None:
             engine._cancel(live[0][0])
         if live:
             engine._worker.step()
+        assert engine._worker.stats.failed_steps == 0
         for generation, right in [each for each in live if each[0].ended]:
             live.remove((generation, right))
             if generation.error is None:
@@ -142,12 +180,16 @@ def test_every_step_runs_what_it_was_asked(emulated: EmulatedRunner) -> None:
     assert counters.taken == counters.released
     assert engine._worker.stats.guessed.accepted > 0
     assert emulated.resumed > 0
+    prefixes = engine.prefix_stats
+    assert min(prefixes.hits, prefixes.misses, prefixes.evictions) > 0
+    assert prefixes.blocks == KEPT_SLOTS
+    assert prefixes.bytes <= prefixes.budget_bytes == LIMITS.prefix_bytes
     assert stub.counters().captures == captures
 
 
 def by_hand(runner: DeviceRunner) -> Engine:
     """An engine that is open, without a thread."""
-    config = EngineConfig(slots=SLOTS, max_waiting=20, max_ttft=0, prefix_bytes=0)
+    config = EngineConfig(slots=SLOTS, max_waiting=20, max_ttft=0)
     engine = Engine(runner, runner._spec, byte_vocabulary(), config, "cuda")
     engine._worker._executor._latency_model = ShortSlices()
     engine._loop = AtOnce()  # type: ignore[assignment] - what the engine needs of one
@@ -156,7 +198,8 @@ def by_hand(runner: DeviceRunner) -> Engine:
 
 
 def submit(engine: Engine, chance: random.Random) -> tuple[Generation, list[int]]:
-    prompt = "".join(chance.choices("ab", k=chance.randint(1, 60)))
+    stem = chance.choice(["", "one stem of several", "another of the stems"])
+    prompt = stem + "".join(chance.choices("ab", k=chance.randint(1, 40)))
     count, n = chance.randint(1, 30), chance.choice([1, 1, 1, 3])
     tenant = Tenant(chance.choice(["one", "two"]))
     right = expected(prompt.encode(), count)

@@ -12,7 +12,12 @@ from onnx import helper
 
 from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.kv.host import KeyValues
-from rapport.service.engine.runtime.device import device_zeros, run_on_device, run_options
+from rapport.service.engine.runtime.device import (
+    device_errors,
+    device_zeros,
+    run_on_device,
+    run_options,
+)
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.runtime.session import open_session
 
@@ -53,13 +58,9 @@ class DeviceKeyValues(KeyValues):
             binding.bind_input(past, *device, self.element, shape, window)
             binding.bind_output(present, *device, self.element, shape, window)
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        self.copy_part(source, target, 0, length)
-
-    def copy_part(self, source: int, target: int, start: int, stop: int) -> None:
-        """Copies the tokens of a slot from `start` to `stop` to the same places of another."""
-        if start < stop:
-            self._copy(self._places(source, start), self._places(target, start), stop - start)
+    def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
+        if start < length:
+            self._copy(self._places(source, start), self._places(target, start), length - start)
 
     def release(self, slot: int, length: int, kept: int = 0) -> None:
         """Does nothing: the memory stays allocated."""
@@ -71,7 +72,9 @@ class DeviceKeyValues(KeyValues):
         for done in range(0, count, STAGING_TOKENS):
             part = min(STAGING_TOKENS, count - done)
             self._copy(self._places(slot, start + done), self._staging_places, part)
-            staged = self._staging.numpy().reshape(self._rows, STAGING_TOKENS, size)
+            with device_errors():
+                staged = self._staging.numpy()
+            staged = staged.reshape(self._rows, STAGING_TOKENS, size)
             tokens[:, done : done + part] = staged[:, :part]
         return tokens.reshape(len(self._values), self.shape[1], count, size)
 
@@ -83,7 +86,8 @@ class DeviceKeyValues(KeyValues):
         for done in range(0, count, STAGING_TOKENS):
             part = min(STAGING_TOKENS, count - done)
             staged[:, :part] = rows[:, done : done + part]
-            self._staging.update_inplace(self._staging_host)
+            with device_errors():
+                self._staging.update_inplace(self._staging_host)
             self._copy(self._staging_places, self._places(slot, start + done), part)
 
     @property

@@ -68,8 +68,8 @@ class KeyValues(ABC):
         """Binds slots `first` to `first + count - 1` as past and present."""
 
     @abstractmethod
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Copies the first `length` tokens of a slot to another."""
+    def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
+        """Copies the tokens of a slot from `start` to `length` to another."""
 
     @abstractmethod
     def release(self, slot: int, length: int, kept: int = 0) -> None:
@@ -116,9 +116,9 @@ class HostKeyValues(KeyValues):
             binding.bind_ortvalue_input(past, window)
             binding.bind_ortvalue_output(present, window)
 
-    def copy(self, source: int, target: int, length: int) -> None:
+    def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
         for array in self._arrays:
-            array[target, :, :length] = array[source, :, :length]
+            array[target, :, start:length] = array[source, :, start:length]
 
     def read(self, slot: int, start: int, count: int) -> NDArray[Any]:
         """A copy of `count` tokens of a slot: [2 * layers, kv_heads, count, head_size]."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -14,9 +14,22 @@ from rapport.service.engine.runtime.providers import CUDA_PROVIDER, Provider
 
 log = logging.getLogger(__name__)
 
-# The errors of CUDA after which a process can do nothing more on its device.
-STICKY_ERRORS = frozenset({214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719})
-_CUDA_FAILURE = re.compile(r"CUDA failure (\d+)")
+# The errors of CUDA after which a process can do nothing more on its device, in the words of
+# cudaGetErrorString, which ONNX Runtime passes on in different forms.
+STICKY_ERRORS = (
+    "uncorrectable ECC error encountered",
+    "uncorrectable NVLink error detected",
+    "an illegal memory access was encountered",
+    "the launch timed out and was terminated",
+    "context is destroyed",
+    "device-side assert triggered",
+    "hardware stack error",
+    "an illegal instruction was encountered",
+    "misaligned address",
+    "operation not supported on global/shared address space",
+    "invalid program counter",
+    "unspecified launch failure",
+)
 # The run option that names the graph to capture or to replay, and its value for a run without one.
 GRAPH_ID = "gpu_graph_id"
 NO_GRAPH = -1
@@ -36,6 +49,22 @@ class DeviceLostError(BaseException):
     """
 
 
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """Tells errors that the device does not recover from apart from others.
+
+    Raises:
+        DeviceLostError: instead of such an error.
+    """
+    try:
+        yield
+    except Exception as error:
+        if any(text in str(error) for text in STICKY_ERRORS):
+            log.critical("the GPU is lost: %s", error)
+            raise DeviceLostError(str(error)) from error
+        raise
+
+
 def run_on_device(
     session: ort.InferenceSession, binding: ort.IOBinding, options: ort.RunOptions
 ) -> None:
@@ -44,19 +73,8 @@ def run_on_device(
     Raises:
         DeviceLostError: the device failed in a way that it does not recover from.
     """
-    try:
+    with device_errors():
         session.run_with_iobinding(binding, options)
-    except Exception as error:
-        raise_if_lost(error)
-        raise
-
-
-def raise_if_lost(error: Exception) -> None:
-    """Raises DeviceLostError if an error says that the device is lost."""
-    found = _CUDA_FAILURE.search(str(error))
-    if found and int(found[1]) in STICKY_ERRORS:
-        log.critical("the GPU is lost: %s", error)
-        raise DeviceLostError(str(error)) from error
 
 
 def run_options(graph: int = NO_GRAPH) -> ort.RunOptions:

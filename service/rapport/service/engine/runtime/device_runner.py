@@ -20,7 +20,12 @@ from numpy.typing import NDArray
 from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.kv.device import DeviceKeyValues
 from rapport.service.engine.kv.prefix_store import SlotMemory
-from rapport.service.engine.runtime.device import device_zeros, run_on_device, run_options
+from rapport.service.engine.runtime.device import (
+    device_errors,
+    device_zeros,
+    run_on_device,
+    run_options,
+)
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS
 from rapport.service.engine.sampling.candidate_selector import CandidateSelector, DeviceBuffer
@@ -72,7 +77,8 @@ class StepInputs:
 
     def upload(self) -> None:
         """Copies the inputs to the device."""
-        self._device.update_inplace(self._host)
+        with device_errors():
+            self._device.update_inplace(self._host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +106,14 @@ class DeviceRunner:
         self.slots = key_values.slots
         self.slot_tokens = key_values.capacity
         self.memory: SlotMemory | None = self
+        self.kept_slots: range | None = range(self.slots + 1, key_values.shape[0])
         self._session = session
         self._prefill_session = prefill_session or session
         self._key_values = key_values
         self._spec = key_values.spec
         self._provider = provider
         rows = self.slots + 1  # a decode step may include the spare slot
-        self._held = [0] * rows
+        self._held = [0] * key_values.shape[0]
         """Up to how many tokens each slot holds: a row that is too many writes behind them."""
         self._sizes = bucket_sizes(rows)
         self._bucket = cache(self._new_bucket)
@@ -145,8 +152,8 @@ class DeviceRunner:
     def verify(self, slot: int, tokens: Sequence[int], past: int) -> DeviceLogits:
         return self._run_slice(slot, tokens, past, range(len(tokens)))
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        self._key_values.copy(source, target, length)
+    def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
+        self._key_values.copy(source, target, length, start)
         self._held[target] = length
 
     def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:

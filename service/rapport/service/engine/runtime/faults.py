@@ -110,6 +110,7 @@ class FaultyRunner:
         faults = tuple(faults)
         self.slots = runner.slots
         self.slot_tokens = runner.slot_tokens
+        self.kept_slots = runner.kept_slots
         memory = runner.memory
         self.memory: SlotMemory | None = None if memory is None else FaultyMemory(memory, faults)
         self.decode = with_faults(runner.decode, "decode", faults)

@@ -29,6 +29,9 @@ class Runner(Protocol):
     memory: SlotMemory | None
     """The slots' contents, if the host can reach them."""
 
+    kept_slots: range | None
+    """Slots that no sequence uses, for prefixes; None where the host's memory is for them."""
+
     def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Logits:
         """Runs one token in each of the slots 0 to n - 1, n from 1 to `slots` + 1.
 
@@ -48,8 +51,8 @@ class Runner(Protocol):
         Returns the logits after each of them [tokens, vocabulary], valid until the next call.
         """
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Copies the first `length` tokens of a slot to another."""
+    def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
+        """Copies the tokens of a slot from `start` to `length` to another."""
 
     def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:
         """Exchanges the contents of two slots."""
@@ -79,6 +82,7 @@ class OnnxRunner:
         self.slots = key_values.slots
         self.slot_tokens = key_values.capacity
         self.memory: SlotMemory | None = key_values
+        self.kept_slots: range | None = None
         self.copy = key_values.copy
         self.exchange = key_values.exchange
         self.release = key_values.release
