@@ -14,17 +14,23 @@ from hypothesis import strategies as st
 
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.runtime.providers import CPU
+from rapport.service.engine.sampling import candidate_selector
 from rapport.service.engine.sampling.adjustments import MAX_ADJUSTED_TOKENS
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.candidate_graph import (
-    MAX_CANDIDATES,
     MAX_VOCABULARY_TOKENS,
     Layout,
     candidate_graph,
 )
-from rapport.service.engine.sampling.candidate_selector import CandidateSelector, DeviceBuffer
+from rapport.service.engine.sampling.candidate_selector import (
+    MAX_ROOM,
+    CandidateSelector,
+    DeviceBuffer,
+    batches,
+)
 from rapport.service.engine.sampling.logits import DeviceLogits, copied, whole_rows
 from rapport.service.engine.sampling.logprobs import observe
+from rapport.service.engine.sampling.row_candidates import RowSettings
 from rapport.service.engine.sampling.sampler import Sampler
 from tests.service.engine.softmax import softmax
 
@@ -150,8 +156,7 @@ def test_tokens_come_as_often_as_they_should(sampling: SamplingParams) -> None:
 @pytest.mark.parametrize("tokens", VOCABULARIES)
 def test_a_row_gives_back_few_bytes(tokens: int) -> None:
     """With as many adjusted tokens as can be."""
-    assert MAX_ADJUSTED_TOKENS + ALTERNATIVES <= MAX_CANDIDATES, "or alternatives may be missing"
-    assert Layout(tokens).width(MAX_CANDIDATES) * 4 <= MAX_ROW_BYTES
+    assert Layout(tokens).width(MAX_ADJUSTED_TOKENS) * 4 <= MAX_ROW_BYTES
 
 
 def test_what_needs_the_whole_row_has_no_settings() -> None:
@@ -161,9 +166,9 @@ def test_what_needs_the_whole_row_has_no_settings() -> None:
         SamplingParams(mirostat_target=5.0),
         SamplingParams(logit_bias=many),
     ):
-        assert Sampler(sampling, [], 0, 2000).settings() is None
+        assert Sampler(sampling, [], 0, 5000).settings() is None
     del many[0]
-    assert Sampler(SamplingParams(logit_bias=many), [], 0, 2000).settings() is not None
+    assert Sampler(SamplingParams(logit_bias=many), [], 0, 5000).settings() is not None
 
 
 def test_rows_come_whole_where_they_are_asked_for() -> None:
@@ -173,6 +178,49 @@ def test_rows_come_whole_where_they_are_asked_for() -> None:
     np.testing.assert_array_equal(copied(logits), rows)
     np.testing.assert_array_equal(whole_rows(logits[1:], [0, 2]), rows[[1, 3]])
     assert whole_rows(logits, []).shape == (0, VOCABULARIES[0])
+
+
+def test_alternatives_are_candidates_or_the_row_is_needed() -> None:
+    """Many tokens may have been raised over them, or a grammar may have refused them."""
+    for tokens, shown in ((1, True), (1019, True), (1020, False)):
+        bias = dict.fromkeys(range(tokens), 1.0)
+        settings = Sampler(SamplingParams(logit_bias=bias), [], 0, 5000).settings()
+        assert settings is not None
+        assert settings.shows(ALTERNATIVES) == shown
+    masked = Sampler(SamplingParams(), [], 0, 5000).settings(np.zeros(625, np.uint8))
+    assert masked is not None
+    assert not masked.shows(0)
+
+
+@given(st.lists(st.integers(1, MAX_ADJUSTED_TOKENS), min_size=1, max_size=70))
+def test_rows_with_many_adjusted_tokens_run_apart(counts: list[int]) -> None:
+    """Runs follow each other, and no run has more room than it may; few rows fit into one."""
+    rows = [RowSettings(np.float32(1), 0.0, np.zeros((3, count), np.float32)) for count in counts]
+    runs = list(batches(rows))
+    assert [place for run in runs for place in range(run.start, run.stop)] == [*range(len(rows))]
+    room = [(run.stop - run.start) * max(counts[run]) for run in runs]
+    assert max(room) <= MAX_ROOM
+    assert len(runs) == 1 or len(rows) * max(counts) > MAX_ROOM
+
+
+def test_all_rows_get_their_candidates_though_they_run_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(candidate_selector, "MAX_ROOM", 1000)
+    tokens = VOCABULARIES[0]
+    rows = random_rows(9, tokens)
+    bias = SamplingParams(temperature=0, logit_bias=dict.fromkeys(range(400), 9.0))
+    drawing = samplers([bias, SAMPLINGS[0], bias, bias], 0, tokens)
+    wanted = samplers([bias, SAMPLINGS[0], bias, bias], 0, tokens)
+    found = device_logits(rows).candidates([each.settings() for each in drawing])
+    for row, each, here, there in zip(rows, found, drawing, wanted, strict=True):
+        assert each is not None
+        assert here.draw_among(each) == there.draw(row.copy())
+
+
+def test_a_warm_up_finds_candidates_of_all_rows() -> None:
+    _, selector = buffer(VOCABULARIES[0])
+    selector.warm_up()
 
 
 def test_a_later_row_can_be_asked_for_alone() -> None:

@@ -130,6 +130,7 @@ class DeviceRunner:
         self.prefill(0, [0] * tokens, 0)
         for size in self._sizes:
             self.decode([0] * size, [0] * size)
+        self._selector.warm_up()
         self._held = [0] * len(self._held)
 
     def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceLogits:

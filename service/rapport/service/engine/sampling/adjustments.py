@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling.arrays import Floats
 
-# Of a sequence with more, a device does not compute the candidates.
-MAX_ADJUSTED_TOKENS = 1000
+# Of a sequence with more, no candidates are computed. `logit_bias` may have as many.
+MAX_ADJUSTED_TOKENS = 4096
 # What changes no token: to logit 0, that of token 0.
 NEUTRAL = np.array([[0], [1], [0]], np.float32)
 

@@ -87,15 +87,20 @@ def _settings_of(sequence: SequenceState) -> RowSettings | None:
     """Those of its next token; None if it needs the whole row, or wants no token."""
     if not sequence.ready:
         return None
-    if sequence.constraint is None:
-        return sequence.sampler.settings()
-    if sequence.group.request.logprobs is not None:
-        return None  # tokens that are refused may be among the alternatives
     try:
-        allowed = sequence.constraint.allowed_bits()
+        settings = sequence.sampler.settings(_allowed(sequence))
     except EngineError:
         return None  # the mask of the whole row fails in the same way
-    return sequence.sampler.settings(without(allowed, sequence.suppressed_tokens))
+    alternatives = sequence.group.request.logprobs
+    shown = alternatives is None or settings is None or settings.shows(alternatives)
+    return settings if shown else None
+
+
+def _allowed(sequence: SequenceState) -> Bytes | None:
+    """A bit for each token that its grammar allows; None if it has no grammar."""
+    if sequence.constraint is None:
+        return None
+    return without(sequence.constraint.allowed_bits(), sequence.suppressed_tokens)
 
 
 def without(allowed: Bytes, tokens: Sequence[int]) -> Bytes:

@@ -17,6 +17,7 @@ from rapport.service.engine.sampling.arrays import (
 )
 from rapport.service.engine.sampling.candidates import Candidates, TooFewCandidatesError
 from rapport.service.engine.sampling.logprobs import TokenLogprob
+from rapport.service.engine.sampling.top_k import HEAD_SIZES
 
 
 class RowSettings(NamedTuple):
@@ -29,6 +30,10 @@ class RowSettings(NamedTuple):
     """What changes in logits first [3, tokens], as `LogitAdjustments.sparse` has it."""
     allowed: Bytes | None = None
     """The tokens that a grammar allows: a bit for each, the lowest first."""
+
+    def shows(self, count: int) -> bool:
+        """Whether the candidates have the `count` most probable tokens before all this."""
+        return self.allowed is None and self.adjustments.shape[1] + count <= HEAD_SIZES[-1]
 
 
 class RowCandidates(NamedTuple):
@@ -92,10 +97,7 @@ class RowCandidates(NamedTuple):
         return stride * STRIDE + draw_inside(np.exp(self._scaled(self.stride_logits)), rest)
 
     def observe(self, token: int, count: int) -> TokenLogprob:
-        """As `logprobs.observe`, of a token that was drawn from these candidates.
-
-        Nothing is known of tokens that a grammar refused, which may be among the alternatives.
-        """
+        """As `logprobs.observe`, of a token that was drawn, if the settings show so many."""
         changed = self.settings.adjustments[0].astype(np.int64)
         known = self.ids.astype(np.int64)
         same = ~np.isin(known, changed)
