@@ -30,8 +30,10 @@ reference: .venv/.dev ## Write the reference pages that are made from the code
 	$(BIN)/python tools/dependencies.py
 
 # Two at a time, whose servers then compute with a thread each, or they would wait for each other.
+# Many tests start processes, which would compile the code each where no bytecode is kept.
 test: lint ## Lint, then run the tests
-	RAPPORT_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	RAPPORT_THREADS=1 PYTHONDONTWRITEBYTECODE= \
+	  $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 cuda-stub: .venv/.dev ## Build the stub of CUDA; then anything runs with LD_LIBRARY_PATH=.build/cuda-stub
 	$(BIN)/python -m tests.support.cuda_stub.build .build/cuda-stub

@@ -29,7 +29,7 @@ from bench.processes import Parts, listening_parts, started_parts
 START_LIMIT = 900.0
 # Longer than `rapport serve` lets its parts take before it kills them.
 STOP_LIMIT = 30.0
-POLL = 0.01
+POLL = 0.05
 LOG_LINES = 15
 
 

@@ -13,6 +13,7 @@ from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision, cpu_precisions
 from tests.certificates import Authority
 from tests.support.cuda_stub import isolation
+from tests.tiny import write_small_folder, write_tiny_folder
 
 HERE = Path(__file__).parent
 MODEL = "smollm2-135m-instruct"
@@ -22,15 +23,16 @@ MODEL = "smollm2-135m-instruct"
 LONGEST_FILES = (
     "recorded/test_recorded.py",
     "cli/test_serve.py",
+    "hostile/test_parts.py",
     "service/test_process.py",
     "service/engine/test_determinism.py",
-    "service/real/test_tools.py",
     "service/engine/test_engine_model.py",
     "faults/test_faults.py",
     "gateway/openapi/test_conformance.py",
+    "hostile/test_http.py",
+    "hostile/test_requests.py",
+    "gateway/openapi/test_schemas.py",
     "models/test_importer.py",
-    "common/telemetry/test_both.py",
-    "service/engine/test_engine_drafts.py",
 )
 
 # How long an example takes says more of the machine than of the code.
@@ -94,6 +96,24 @@ def float16_folder() -> Path:
     return ensure(MODEL, "float16")
 
 
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model under the default model's name, for tests of all but what a model says.
+
+    Its tokens are bytes. It starts faster and computes next to nothing.
+    """
+    return write_tiny_folder(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def small_folder(cpu_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with the default model's name, tokenizer and template.
+
+    For tests in which prompts, tokens and grammars are the real ones.
+    """
+    return write_small_folder(tmp_path_factory.mktemp("small"), cpu_folder)
+
+
 @pytest.fixture
 def ca(tmp_path: Path) -> Authority:
     """A CA of the test's own."""
@@ -101,8 +121,7 @@ def ca(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def server(cpu_folder: Path) -> Iterator[Target]:
+def server(small_folder: Path) -> Iterator[Target]:
     """`rapport serve` as a real process on free ports, for tests that only call it."""
-    del cpu_folder  # it is fetched before, so that the start is quick
-    with rapport() as (_, target):
+    with rapport(model_folder=small_folder) as (_, target):
         yield target

@@ -36,14 +36,14 @@ class Secure:
 
 
 @pytest.fixture(scope="module")
-def secure(cpu_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+def secure(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     """`rapport serve` with TLS on both ports and mTLS on gRPC; its certificate has another name."""
-    del cpu_folder
     ca = Authority(tmp_path_factory.mktemp("tls"))
     own = ca.issue("server", "chat.example.org", "127.0.0.1", end=END)
     caller = ca.issue("caller")
     grpc_port, http_port, *metrics_ports = free_ports(4)
     settings = {
+        "MODEL_FOLDER": tiny_folder,
         "GRPC_PORT": grpc_port,
         "HTTP_PORT": http_port,
         "METRICS_PORT": metrics_ports[0],

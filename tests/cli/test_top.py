@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Thread
+from threading import Event, Thread
 
 import httpx
 import pytest
@@ -21,8 +21,8 @@ from bench.server import Target, free_ports
 from rapport.cli import top
 from rapport.common.metrics.endpoint import opened
 from rapport.common.metrics.registry import new_registry
-from rapport.models.onnx.precision import cpu_precision
 from tests.conftest import MODEL
+from tests.plain_http import NO_CERTIFICATES
 
 LONG = {
     "model": MODEL,
@@ -56,16 +56,29 @@ def shown(service: top.Watched, gateway: top.Watched) -> str:
     return captured.get()
 
 
+def keep_asking(url: str, ended: Event) -> bool:
+    """Asks again and again. Whether all were answered."""
+    answered = True
+    with httpx.Client(timeout=60, verify=NO_CERTIFICATES) as http:
+        while answered and not ended.is_set():
+            answered = http.post(url, json=LONG).is_success
+    return answered
+
+
 def test_once(server: Target) -> None:
     """One frame has what ran in its interval: tokens, steps, slots, the gateway beside."""
     urls = ("--url", str(server.service_metrics), "--gateway-url", str(server.gateway_metrics))
     with ThreadPoolExecutor() as pool:
         url = f"{server.rest}/v1/chat/completions"
-        asked = [pool.submit(httpx.post, url, json=LONG, timeout=60) for _ in range(2)]
-        seen = ran("--once", "--interval", "1", *urls)
-        assert all(each.result().is_success for each in asked)
+        ended = Event()
+        asking = [pool.submit(keep_asking, url, ended) for _ in range(2)]
+        try:
+            seen = ran("--once", "--interval", "1", *urls)
+        finally:
+            ended.set()
+        assert all(each.result() for each in asking)
     assert (seen.returncode, seen.stderr) == (0, "")
-    assert f"serving, {MODEL} ({cpu_precision()}) on cpu" in seen.stdout
+    assert f"serving, {MODEL} (float32) on cpu" in seen.stdout
     for row in ("requests", "TTFT", "ITL", "slots", "waiting", "KV", "prefixes", "drafts"):
         assert re.search(rf"^{row} ", seen.stdout, re.MULTILINE), row
     assert re.search(r"^gateway .* service ready", seen.stdout, re.MULTILINE)

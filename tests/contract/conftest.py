@@ -10,12 +10,15 @@ import pytest
 
 from bench.server import Target
 from tests.contract.callers import Caller, Grpc, Rest
+from tests.plain_http import NO_CERTIFICATES
 
 
 @pytest.fixture(scope="session")
 def rest(server: Target) -> Iterator[Rest]:
     """The server as REST callers see it."""
-    with httpx.Client(base_url=str(server.rest), timeout=60, trust_env=False) as http:
+    with httpx.Client(
+        base_url=str(server.rest), timeout=60, trust_env=False, verify=NO_CERTIFICATES
+    ) as http:
         yield Rest(http)
 
 

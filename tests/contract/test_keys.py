@@ -16,6 +16,7 @@ from bench.server import Target, rapport
 from rapport.cli import keys
 from tests.conftest import MODEL
 from tests.contract.callers import Json, Rest, chat, events
+from tests.plain_http import NO_CERTIFICATES
 
 # Two tokens come back each second: few while a test runs.
 TOKENS = 120
@@ -33,15 +34,14 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def served(
-    cpu_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    small_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Target, dict[str, str]]]:
     """A server with a file of keys, and the keys by their names."""
-    del cpu_folder
     file = tmp_path_factory.mktemp("keys") / "keys.toml"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAPPORT_API_KEYS_FILE", str(file))
         keys = {name: added(name, *flags) for name, flags in KEYS.items()}
-        with rapport() as (_, target):
+        with rapport(model_folder=small_folder) as (_, target):
             yield target, keys
 
 
@@ -61,7 +61,9 @@ def key(request: pytest.FixtureRequest, served: tuple[Target, dict[str, str]]) -
 def rest(served: tuple[Target, dict[str, str]], key: str) -> Iterator[Rest]:
     headers = {"authorization": f"Bearer {key}"}
     url = str(served[0].rest)
-    with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as http:
+    with httpx.Client(
+        base_url=url, headers=headers, timeout=60, trust_env=False, verify=NO_CERTIFICATES
+    ) as http:
         yield Rest(http)
 
 

@@ -14,6 +14,7 @@ import pytest
 from bench.server import rapport
 from tests.contract.callers import JSON, PATH, Grpc, Json, Rest, chat, content, to_proto
 from tests.contract.streams import join_stream
+from tests.plain_http import NO_CERTIFICATES
 
 KEY = {"authorization": "Bearer right"}
 OPTIONS = {
@@ -29,16 +30,19 @@ NO_KEY = "The API key you provided is invalid."
 
 
 @pytest.fixture(scope="module")
-def callers(cpu_folder: Path) -> Iterator[tuple[Rest, Grpc]]:
+def callers(small_folder: Path) -> Iterator[tuple[Rest, Grpc]]:
     """A server with other options than the defaults; REST callers have a key."""
-    del cpu_folder
     with pytest.MonkeyPatch.context() as patch:
         for name, value in OPTIONS.items():
             patch.setenv(name, value)
         with (
-            rapport() as (_, target),
+            rapport(model_folder=small_folder) as (_, target),
             httpx.Client(
-                base_url=str(target.rest), headers=KEY, timeout=60, trust_env=False
+                base_url=str(target.rest),
+                headers=KEY,
+                timeout=60,
+                trust_env=False,
+                verify=NO_CERTIFICATES,
             ) as http,
             grpc.insecure_channel(str(target.grpc)) as channel,
         ):

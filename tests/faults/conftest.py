@@ -14,6 +14,7 @@ import pytest
 
 from bench.server import Server, Target, rapport
 from tests.contract.callers import Grpc, Rest
+from tests.plain_http import NO_CERTIFICATES
 
 ACCOUNT = re.compile(
     r"requests: (\d+) accepted, (\d+) finished, (\d+) cancelled, (\d+) failed; "
@@ -44,15 +45,17 @@ Serve = Callable[..., AbstractContextManager[Serving]]
 
 
 @pytest.fixture(scope="session")
-def serve(cpu_folder: Path) -> Serve:
+def serve(tiny_folder: Path) -> Serve:
     """Starts a server whose faults are those of a list. It must end cleanly."""
 
     @contextmanager
     def started(faults: str, **settings: object) -> Iterator[Serving]:
-        chosen = {"model_folder": cpu_folder, "drafts": False, "inject_faults": True} | settings
+        chosen = {"model_folder": tiny_folder, "drafts": False, "inject_faults": True} | settings
         with (
             rapport(faults=faults, **chosen) as (server, target),
-            httpx.Client(base_url=str(target.rest), timeout=60, trust_env=False) as http,
+            httpx.Client(
+                base_url=str(target.rest), timeout=60, trust_env=False, verify=NO_CERTIFICATES
+            ) as http,
             grpc.insecure_channel(str(target.grpc)) as channel,
         ):
             yield Serving(server, target, Rest(http), Grpc(channel))

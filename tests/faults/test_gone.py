@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,10 +31,10 @@ STREAM = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"
 
 
 @pytest.fixture(scope="module")
-def serving(serve: Serve) -> Iterator[Serving]:
+def serving(serve: Serve, small_folder: Path) -> Iterator[Serving]:
     """In the end every request is accounted for, and none was failed."""
     faults = f"prefill:delay={PREFILL},decode:delay={DECODE}"
-    with serve(faults, slots=1, reader_timeout=2) as serving:
+    with serve(faults, slots=1, reader_timeout=2, model_folder=small_folder) as serving:
         yield serving
     _, _, cancelled, failed = serving.account()
     assert cancelled > 0

@@ -39,11 +39,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
 
 
 @pytest.fixture(scope="module")
-def serving(cpu_folder: Path, files: TlsFiles) -> Iterator[Serving]:
+def serving(small_folder: Path, files: TlsFiles) -> Iterator[Serving]:
     """In the end every request is accounted for, and none was failed."""
     grpc_port, http_port = free_ports(2)
     settings = {
-        "MODEL_FOLDER": cpu_folder,
+        "MODEL_FOLDER": small_folder,
         "SLOTS": 1,
         "READER_TIMEOUT": PATIENCE,
         "GRPC_PORT": grpc_port,

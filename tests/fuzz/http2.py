@@ -11,6 +11,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, CONTINUATION = 0, 1, 3, 4, 9
 END_STREAM, END_HEADERS = 1, 4
 INITIAL_WINDOW_SIZE = 4
+CANCEL = 8
 CHAT = "/rapport.v1.ChatService/CreateChatCompletion"
 
 
@@ -61,6 +62,12 @@ def request(stream: int, path: str, payload: bytes = b"", **more: str) -> bytes:
     """A whole call with one message, which is shorter than 16 KiB."""
     head = frame(HEADERS, END_HEADERS, stream, call(path, **more))
     return head + frame(DATA, END_STREAM, stream, message(payload))
+
+
+def reset_call(stream: int, path: str = CHAT, **more: str) -> bytes:
+    """A call that is cancelled as soon as it is begun."""
+    cancelled = frame(RST_STREAM, 0, stream, CANCEL.to_bytes(4, "big"))
+    return frame(HEADERS, END_HEADERS, stream, call(path, **more)) + cancelled
 
 
 def connect(address: str) -> socket.socket:

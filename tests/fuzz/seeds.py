@@ -13,9 +13,9 @@ from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.tool_pb2 import FunctionDefinition, Tool
 from tests.conftest import MODEL
 from tests.contract.examples import TOOLS
-from tests.models.conftest import Tiny, write_tiny
 from tests.service.prompt.templates import GEMMA, LLAMA, QWEN
 from tests.service.requests import chat
+from tests.tiny import Tiny, write_tiny
 
 BODY = orjson.dumps(
     {

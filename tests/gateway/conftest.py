@@ -18,13 +18,14 @@ from rapport.gateway.config import GatewaySettings
 from rapport.gateway.dialects.fireworks import FIREWORKS
 from rapport.gateway.serving import server_of
 from tests.gateway.library import Library, serving
+from tests.plain_http import NO_CERTIFICATES
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 @asynccontextmanager
 async def gateway(
-    target: str, *, verify: ssl.SSLContext | bool = True, **settings: Any
+    target: str, *, verify: ssl.SSLContext = NO_CERTIFICATES, **settings: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a gateway in front of the target; it has not learned the routes yet."""
     chosen = GatewaySettings(upstream=target, shutdown_grace=0, **settings)

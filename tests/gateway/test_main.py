@@ -17,6 +17,7 @@ import pytest
 
 from tests.gateway.conftest import until_learned
 from tests.gateway.library import Library, serving
+from tests.plain_http import NO_CERTIFICATES
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,7 +61,7 @@ async def test_running_streams_may_finish(library: Library) -> None:
     async with (
         serving(library) as port,
         running("--upstream", f"127.0.0.1:{port}") as (process, url),
-        httpx.AsyncClient(base_url=url, timeout=10) as client,
+        httpx.AsyncClient(base_url=url, timeout=10, verify=NO_CERTIFICATES) as client,
     ):
         await until_learned(client)
         asked = asyncio.create_task(client.post("/v1/tell", json=body))
@@ -78,7 +79,7 @@ async def test_streams_are_cancelled_after_the_grace(library: Library) -> None:
     async with (
         serving(library) as port,
         running("--upstream", f"127.0.0.1:{port}", "--shutdown-grace", "1") as (process, url),
-        httpx.AsyncClient(base_url=url, timeout=10) as client,
+        httpx.AsyncClient(base_url=url, timeout=10, verify=NO_CERTIFICATES) as client,
     ):
         await until_learned(client)
         asked = asyncio.create_task(client.post("/v1/tell", json=body))
@@ -97,7 +98,7 @@ async def test_second_signal_ends_at_once(library: Library) -> None:
     async with (
         serving(library) as port,
         running("--upstream", f"127.0.0.1:{port}", "--shutdown-grace", "60") as (process, url),
-        httpx.AsyncClient(base_url=url, timeout=10) as client,
+        httpx.AsyncClient(base_url=url, timeout=10, verify=NO_CERTIFICATES) as client,
     ):
         await until_learned(client)
         asked = asyncio.create_task(client.post("/v1/tell", json=body))
@@ -116,7 +117,7 @@ async def test_failed_stream_is_no_fault_in_the_log(library: Library) -> None:
     async with (
         serving(library) as port,
         running("--upstream", f"127.0.0.1:{port}") as (process, url),
-        httpx.AsyncClient(base_url=url, timeout=10) as client,
+        httpx.AsyncClient(base_url=url, timeout=10, verify=NO_CERTIFICATES) as client,
     ):
         await until_learned(client)
         asked = client.post("/v1/tell", json=body)

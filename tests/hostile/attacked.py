@@ -25,6 +25,7 @@ from bench.processes import started_parts
 from bench.server import Server, Target
 from tests.hostile.bystander import KEY, MAX_CALL_S
 from tests.hostile.figures import KINDS, Figures, Sample
+from tests.plain_http import NO_CERTIFICATES
 
 # Measurements of each kind that a phase has at least.
 MIN_SAMPLES = 3
@@ -144,7 +145,12 @@ class Attacked:
         wait_until(self._is_even, "all accepted requests have ended")
 
     def _is_even(self) -> bool:
-        text = httpx.get(str(self.target.service_metrics), timeout=MAX_CALL_S, trust_env=False).text
+        text = httpx.get(
+            str(self.target.service_metrics),
+            timeout=MAX_CALL_S,
+            trust_env=False,
+            verify=NO_CERTIFICATES,
+        ).text
         sums: dict[str, float] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:

@@ -26,7 +26,8 @@ from bench.clients import Client, GrpcClient, RestClient
 from bench.errors import RequestFailedError
 from bench.measure import Record
 from bench.workload import Workload
-from tests.conftest import MODEL
+from tests.plain_http import NO_CERTIFICATES
+from tests.service.requests import MODEL
 
 KEY = "BYSTANDER_KEY"
 MAX_CALL_S = 60
@@ -77,7 +78,9 @@ def chats(kind: str, client: Client) -> Callable[[], Awaitable[None]]:
 def rest_get(kind: str, url: str) -> Callable[[], Awaitable[None]]:
     """A request on a connection of its own, as probes make them."""
     limits = httpx.Limits(max_keepalive_connections=0)
-    http = httpx.AsyncClient(timeout=MAX_CALL_S, trust_env=False, limits=limits)
+    http = httpx.AsyncClient(
+        timeout=MAX_CALL_S, trust_env=False, limits=limits, verify=NO_CERTIFICATES
+    )
 
     async def call() -> None:
         began = perf_counter()

@@ -11,6 +11,7 @@ import httpx
 
 from tests.contract.callers import PATH, chat
 from tests.hostile.attacked import Attacked
+from tests.plain_http import NO_CERTIFICATES
 
 FLOODS = 3
 HONEST = 5
@@ -31,7 +32,11 @@ def with_schema(name: str) -> dict[str, Any]:
 def client(attacked: Attacked, key: str) -> httpx.Client:
     headers = {"authorization": f"Bearer {attacked.keys[key]}"}
     return httpx.Client(
-        base_url=attacked.rest, headers=headers, timeout=2 * MAX_CALL_S, trust_env=False
+        base_url=attacked.rest,
+        headers=headers,
+        timeout=2 * MAX_CALL_S,
+        trust_env=False,
+        verify=NO_CERTIFICATES,
     )
 
 

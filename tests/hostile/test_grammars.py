@@ -10,6 +10,7 @@ import pytest
 from tests.contract.callers import PATH, chat
 from tests.hostile.attacked import Attacked
 from tests.hostile.attacks.chats import GRAMMAR, LONG_TOKEN
+from tests.plain_http import NO_CERTIFICATES
 
 # Its masks take longer with each letter: a few milliseconds at ten, over 100 ms at a hundred.
 LATE = "root ::= e\ne ::= e e e e | e e e | e e | e | [a]"
@@ -29,7 +30,9 @@ def call(attacked: Attacked, grammar: str, token: int, n: int, max_tokens: int) 
     )
     headers = {"authorization": f"Bearer {attacked.keys['greedy']}"}
     url = f"{attacked.rest}{PATH}"
-    return httpx.post(url, json=body, headers=headers, timeout=MAX_CALL_S, trust_env=False)
+    return httpx.post(
+        url, json=body, headers=headers, timeout=MAX_CALL_S, trust_env=False, verify=NO_CERTIFICATES
+    )
 
 
 @pytest.mark.parametrize(

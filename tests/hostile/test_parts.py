@@ -17,6 +17,7 @@ from tests.conftest import MODEL
 from tests.hostile.attacked import Attacked, wait_until
 from tests.hostile.attacks import junk
 from tests.hostile.conftest import Serve
+from tests.plain_http import NO_CERTIFICATES
 
 STALL_TIMEOUT_S = 3
 # For a part to be loaded again on a busy machine.
@@ -34,7 +35,14 @@ def ask(attacked: Attacked, **fields: object) -> httpx.Response:
     request = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
     headers = {"authorization": f"Bearer {attacked.keys['greedy']}"}
     url = f"{attacked.rest}/v1/chat/completions"
-    return httpx.post(url, json=request | fields, headers=headers, timeout=60, trust_env=False)
+    return httpx.post(
+        url,
+        json=request | fields,
+        headers=headers,
+        timeout=60,
+        trust_env=False,
+        verify=NO_CERTIFICATES,
+    )
 
 
 def serves(attacked: Attacked) -> bool:

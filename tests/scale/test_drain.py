@@ -21,17 +21,17 @@ from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from tests.service.requests import MODEL, chat
 
 TOKENS = 16
-GRACE = 600  # seconds
+# Seconds. Tests, servers and whoever else share the machine.
+GRACE = 600
+# Steps of a tiny model take as long as those of a real one with all slots in use.
+PACE = {"inject_faults": True, "faults": "decode:delay=0.1"}
 WHOLE, REFUSED = "whole", "refused"
 
 
 @pytest.fixture
-def started(cpu_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, Target]]:
-    del cpu_folder
-    # Tests, servers and whoever else share the machine.
-    monkeypatch.setenv("RAPPORT_SHUTDOWN_GRACE", str(GRACE))
+def started(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, Target]]:
     monkeypatch.setattr("bench.server.LOG_LINES", 10_000)
-    with rapport() as running:
+    with rapport(model_folder=tiny_folder, shutdown_grace=GRACE, **PACE) as running:
         yield running
 
 

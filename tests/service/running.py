@@ -16,14 +16,14 @@ from rapport.service.engine.runtime.providers import choose_provider
 from rapport.service.interceptors.tracing import trace_with
 from rapport.service.lifecycle import Lifecycle, ServedModel
 from rapport.service.process import start_engine
-from rapport.service.server import build_server, listen
+from rapport.service.server import Server
 
 
 @asynccontextmanager
 async def listening(settings: ServiceSettings, lifecycle: Lifecycle) -> AsyncIterator[str]:
     """Gives the server's address."""
-    server = build_server(settings, lifecycle, trace_with(Untraced()))
-    port = await listen(server, settings, Certificates("rapport"))
+    server = Server(settings, lifecycle, trace_with(Untraced()))
+    port = await server.listen(Certificates("rapport"))
     yield f"127.0.0.1:{port}"
     await server.stop(None)
 

@@ -1,4 +1,4 @@
-"""The service as a real process with the real model."""
+"""The service as a real process, with a tiny model at the pace of the real one."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from rapport.models.folder import FILES
+from rapport.service.__main__ import main
 from rapport.service.config import ServiceSettings
 from rapport.service.errors import NotReadyError
 from rapport.service.lifecycle import Lifecycle
 from rapport.service.process import EXIT_ENGINE_DIED, drain, serve_until_stopped
 from rapport.v1.chat_pb2 import FinishReason
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from tests.plain_http import NO_CERTIFICATES
 from tests.service.fakes import ScriptedEngine, ends, says, served
 from tests.service.requests import MODEL, chat, health
 
 STUBBORN = {"max_tokens": 8000, "ignore_eos": True}
-
+PACE = ("--inject-faults", "--faults", "decode:delay=0.02")
 
 MAIN = """
 import sys
@@ -57,6 +59,7 @@ HANG = FAULT.format(fault="time.sleep(600)")
 # The clock is set by a day, forward and back, at each look at it.
 JUMPS = """
 import itertools, time
+from tests.plain_http import NO_CERTIFICATES
 now, days = time.time, itertools.cycle((86400, -86400))
 time.time = lambda: now() + next(days)
 """
@@ -102,11 +105,11 @@ Start = Callable[..., Service]
 
 
 @pytest.fixture
-def start(cpu_folder: Path) -> Iterator[Start]:
+def start(tiny_folder: Path) -> Iterator[Start]:
     services: list[Service] = []
 
     def started(*flags: str, **options: Any) -> Service:
-        services.append(Service("--model-folder", str(cpu_folder), *flags, **options))
+        services.append(Service("--model-folder", str(tiny_folder), *PACE, *flags, **options))
         return services[-1]
 
     yield started
@@ -120,8 +123,7 @@ def ready(start: Start) -> Callable[..., tuple[Service, str]]:
     def started(*flags: str, fault: str = "") -> tuple[Service, str]:
         service = start(*flags, fault=fault)
         address = service.wait_for(r"gRPC on (127\.0\.0\.1:\d+)$")
-        model = r"smollm2-135m-instruct \(int[48]\)"
-        service.wait_for(rf"serving ({model}) on cpu, ready in \d+\.\d s$")
+        service.wait_for(rf"serving ({MODEL} \(int4\)) on cpu, ready in \d+\.\d s$")
         return service, address
 
     return started
@@ -335,12 +337,12 @@ async def test_stacks_on_demand(ready: Ready) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_damaged_folder(cpu_folder: Path, tmp_path: Path, name: str) -> None:
+def test_damaged_folder(tiny_folder: Path, tmp_path: Path, name: str) -> None:
     """Whichever file is cut short, one line says which folder cannot be used and why."""
     for file in FILES:
-        (tmp_path / file).symlink_to(cpu_folder / file)
+        (tmp_path / file).symlink_to(tiny_folder / file)
     (tmp_path / name).unlink()
-    content = (cpu_folder / name).read_bytes()
+    content = (tiny_folder / name).read_bytes()
     (tmp_path / name).write_bytes(content[: len(content) // 2])
     service = Service("--model-folder", str(tmp_path))
     assert service.end(within=30) == 1
@@ -374,7 +376,7 @@ def test_signal_while_loading(start: Start, number: int) -> None:
     service = start(fault=SLOW_LOAD)
     service.wait_for(r"(gRPC on)")
     url = service.wait_for(r"metrics on (http://127\.0\.0\.1:\d+/metrics)$")
-    assert "rapport_up" in httpx.get(url, trust_env=False).text
+    assert "rapport_up" in httpx.get(url, trust_env=False, verify=NO_CERTIFICATES).text
     service.process.send_signal(number)
     assert service.end(within=5) == 0
     assert service.log.endswith("stopped while the model was loading\n")
@@ -385,9 +387,7 @@ def test_signal_while_loading(start: Start, number: int) -> None:
     ("flags", "status", "told"),
     [
         ([], 2, "model_folder: the folder of the model to serve is required"),
-        (["--grpc-host", "0.0.0.0"], 2, "grpc_host 0.0.0.0 is reachable from elsewhere"),  # noqa: S104
         (["--model-folder", "missing"], 1, "missing"),
-        (["--grpc-tls-cert", "a"], 2, "grpc_tls_key is needed along with grpc_tls_cert"),
         (["--model-folder", "x", "--grpc-tls-cert", "a", "--grpc-tls-key", "b"], 1, "a: No such"),
     ],
 )
@@ -397,6 +397,23 @@ def test_failed_start(flags: list[str], status: int, told: str) -> None:
     assert service.end(within=60) == status
     assert told in service.log.splitlines()[-1]
     assert "Traceback" not in service.log
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--grpc-host", "0.0.0.0"], "grpc_host 0.0.0.0 is reachable from elsewhere"),  # noqa: S104
+        (["--grpc-tls-cert", "a"], "grpc_tls_key is needed along with grpc_tls_cert"),
+    ],
+)
+def test_wrong_settings(
+    flags: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings that contradict each other end the start with one line."""
+    monkeypatch.setattr("rapport.service.__main__.show_stacks", lambda: None)
+    assert main(flags) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert told in line
 
 
 async def test_kv_budget_for_no_request(start: Start, ready: Ready) -> None:

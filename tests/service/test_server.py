@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from contextlib import ExitStack
+from pathlib import Path
 
 import grpc
 import pytest
@@ -11,14 +13,17 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from rapport.common.metrics.certificates import Certificates
 from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
+from rapport.service.interceptors.context import RequestContext
 from rapport.service.lifecycle import Lifecycle
-from rapport.service.server import PortTakenError, build_server, listen
+from rapport.service.server import PortTakenError, Server
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from tests.fuzz import http2
 from tests.service.fakes import ScriptedEngine, ends
 from tests.service.requests import chat, health
 
 MAX_CONNECTIONS = 5
+RESETTING = 4
+RESETS = [http2.OPENING, *(http2.reset_call(stream) for stream in range(1, 1000, 2))]
 # For a new connection on the busiest machine.
 SOON_S = 30
 
@@ -27,7 +32,7 @@ async def test_port_in_use(address: str, lifecycle: Lifecycle) -> None:
     """A second server on the same port is refused in one line, not let share it."""
     settings = load(ServiceSettings, ["--grpc-port", address.rpartition(":")[2]])
     with pytest.raises(PortTakenError, match=f"cannot listen on {address}: is it in use?"):
-        await listen(build_server(settings, lifecycle), settings, Certificates("rapport"))
+        await Server(settings, lifecycle).listen(Certificates("rapport"))
 
 
 async def test_metadata_beyond_grpcs_usual_limit(
@@ -37,6 +42,34 @@ async def test_metadata_beyond_grpcs_usual_limit(
     engine.script = [ends(0)]
     call = ChatServiceStub(channel).CreateChatCompletion
     await call(chat("Hi"), metadata=[("x-long", "x" * 60_000)])
+
+
+async def test_the_socket_waits_for_nobody_at_the_address(
+    tmp_path: Path, lifecycle: Lifecycle, engine: ScriptedEngine
+) -> None:
+    """Calls that others begin and reset by the thousand do not stand before one at the socket."""
+    path, done = tmp_path / "socket", Counter[bool]()
+    settings = load(ServiceSettings, ["--grpc-port", "0", "--grpc-socket", str(path)])
+
+    def observe(context: RequestContext) -> None:
+        done[context.code is grpc.StatusCode.OK] += 1
+
+    server = Server(settings, lifecycle, observe)
+    port = await server.listen(Certificates("rapport"))
+    engine.script = [ends(0)]
+    async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+        await channel.channel_ready()
+        with ExitStack() as opened:
+            for _ in range(RESETTING):
+                peer = opened.enter_context(http2.connect(f"127.0.0.1:{port}"))
+                # The event loop stands still meanwhile, so these come first.
+                peer.sendall(b"".join(RESETS))
+                assert peer.recv(1)
+            await ChatServiceStub(channel).CreateChatCompletion(chat("Hi"))
+            before = done[False]
+    await server.stop(None)
+    assert done[True] == 1
+    assert before < RESETTING * len(RESETS) / 4
 
 
 class TestConnections:

@@ -18,7 +18,7 @@ from rapport.models.errors import (
     UnknownModelError,
     UnsupportedModelError,
 )
-from rapport.models.folder import Origin, is_current, write_folder
+from rapport.models.folder import Origin, is_current
 from rapport.models.onnx.precision import PRECISIONS
 from rapport.models.progress import Progress, silent
 
@@ -64,7 +64,7 @@ def ensure(model_id: str, precision: str, progress: Progress = silent) -> Path:
     with _explained(f"{model_id} --precision {precision}"), store.writing(progress):
         # Another process may have imported it while this one waited.
         if not is_current(folder, wanted):
-            write_folder(_origin_of(model, fetch(model, progress)), precision, folder, progress)
+            _write_folder(_origin_of(model, fetch(model, progress)), precision, folder, progress)
     return folder
 
 
@@ -94,8 +94,15 @@ def import_file(gguf: Path, precision: str, progress: Progress = silent) -> Path
         source = {"file": str(gguf.resolve()), "gguf_sha256": sha256}
         if pinned(model_id) not in (None, sha256):
             raise UnsupportedModelError(f"{gguf}: {model_id} is another model: rename the file")
-        write_folder(Origin(model_id, "local", gguf, source), precision, folder, progress)
+        _write_folder(Origin(model_id, "local", gguf, source), precision, folder, progress)
     return folder
+
+
+def _write_folder(origin: Origin, precision: str, folder: Path, progress: Progress) -> None:
+    # Its imports take half a second, which a start that finds the model in the cache is spared.
+    from rapport.models.folder_writer import write_folder  # noqa: PLC0415 - see above
+
+    write_folder(origin, precision, folder, progress)
 
 
 def _id_of(gguf: Path) -> str:

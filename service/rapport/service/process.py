@@ -27,7 +27,7 @@ from rapport.service.engine.watchdog import death_of
 from rapport.service.interceptors.tracing import trace_with
 from rapport.service.lifecycle import Lifecycle, ServedModel
 from rapport.service.metrics.service import ServiceMetrics
-from rapport.service.server import build_server, listen
+from rapport.service.server import Server
 
 logger = logging.getLogger("rapport.service")
 
@@ -80,10 +80,10 @@ async def run(settings: ServiceSettings, folder: Path, tracer: Tracer) -> None:
     stopping = _SignalHandler().stopping
     lifecycle = Lifecycle()
     metrics = ServiceMetrics(lifecycle)
-    server = build_server(settings, lifecycle, trace_with(tracer), metrics.observe)
+    server = Server(settings, lifecycle, trace_with(tracer), metrics.observe)
     status: int | None = None
     try:
-        port = await listen(server, settings, metrics.certificates)
+        port = await server.listen(metrics.certificates)
         logger.info("gRPC on %s:%s", settings.address, port)
         with exposed(metrics.registry, settings, settings.metrics_port):
             loading = asyncio.create_task(_load(settings, folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 
 import grpc
@@ -79,49 +80,59 @@ class PortTakenError(Exception):
     """The address cannot be listened on."""
 
 
-def build_server(
-    settings: ServiceSettings, lifecycle: Lifecycle, *observers: RequestObserver
-) -> grpc.aio.Server:
-    """Builds a server with all services, not yet listening.
+class Server:
+    """Serves the RPCs at the address and, where the gateway has a socket, there too.
+
+    gRPC accepts the calls of a server in turn. The socket has a server of its own, so that callers
+    over REST do not wait for thousands of calls that somebody begins over gRPC.
 
     `observers` are called when an RPC has ended, in this order and before the access log.
 
     Raises:
         KeyFileError: the file of API keys cannot be used.
     """
-    mute_callers_errors()
-    places = _places(settings)
-    threads = FairThreads(THREADS, "request")
-    options = [
-        *_transport_options(settings.max_message_bytes, places),
-        ("grpc.enable_channelz", int(settings.channelz)),
-    ]
-    interceptors = list(_interceptors(settings, lifecycle, threads, observers))
-    with surviving_undecodable_paths():
-        server = grpc.aio.server(interceptors=interceptors, options=options)
-    _add_services(server, settings, lifecycle, threads)
-    return server
 
+    def __init__(
+        self, settings: ServiceSettings, lifecycle: Lifecycle, *observers: RequestObserver
+    ) -> None:
+        mute_callers_errors()
+        self._settings = settings
+        threads = FairThreads(THREADS, "request")
+        interceptors = list(_interceptors(settings, lifecycle, threads, observers))
+        self._at_address, self._at_socket = (self._build(interceptors) for _ in range(2))
+        for server in (self._at_address, self._at_socket):
+            _add_services(server, settings, lifecycle, threads)
 
-async def listen(
-    server: grpc.aio.Server, settings: ServiceSettings, certificates: Certificates
-) -> int:
-    """Starts the server and returns the port. Its certificate, if any, is added to `certificates`.
+    async def listen(self, certificates: Certificates) -> int:
+        """Starts to serve and returns the port. Adds the server's certificate to `certificates`.
 
-    Raises:
-        PortTakenError: the port is in use, or the address is not of this machine.
-        CertificateError: the certificate or its key cannot be used.
-    """
-    address = f"{settings.address}:{settings.grpc_port}"
-    try:
-        port = _add_port(server, settings, address, certificates)
-        if settings.grpc_socket is not None:
-            address = f"unix:{settings.grpc_socket}"
-            server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise PortTakenError(f"cannot listen on {address}: is it in use?") from error
-    await server.start()
-    return port
+        Raises:
+            PortTakenError: the port is in use, or the address is not of this machine.
+            CertificateError: the certificate or its key cannot be used.
+        """
+        address = f"{self._settings.address}:{self._settings.grpc_port}"
+        try:
+            port = _add_port(self._at_address, self._settings, address, certificates)
+            if self._settings.grpc_socket is not None:
+                address = f"unix:{self._settings.grpc_socket}"
+                self._at_socket.add_insecure_port(address)
+        except RuntimeError as error:
+            raise PortTakenError(f"cannot listen on {address}: is it in use?") from error
+        await self._at_socket.start()
+        await self._at_address.start()
+        return port
+
+    async def stop(self, grace_s: float | None) -> None:
+        """Takes no more calls, and ends those that run when the grace is over."""
+        await asyncio.gather(self._at_address.stop(grace_s), self._at_socket.stop(grace_s))
+
+    def _build(self, interceptors: Sequence[ScopeInterceptor]) -> grpc.aio.Server:
+        options = [
+            *_transport_options(self._settings.max_message_bytes, 2 * _places(self._settings)),
+            ("grpc.enable_channelz", int(self._settings.channelz)),
+        ]
+        with surviving_undecodable_paths():
+            return grpc.aio.server(interceptors=interceptors, options=options)
 
 
 def _add_services(
@@ -162,7 +173,8 @@ def _transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[s
         # the files that the process needs to read keys and to answer scrapes.
         ("grpc.max_allowed_incoming_connections", max_connections()),
         # Per connection. It is more than are served at once, so that the excess is refused with a
-        # status. It is bounded, so that streams which are reset at once cannot hold up others.
+        # status, also where calls that were just cancelled still count. It is bounded, so that
+        # streams which are reset at once cannot hold up others.
         ("grpc.max_concurrent_streams", max_streams),
         # With it a second server could share the port and take half of the calls.
         ("grpc.so_reuseport", 0),

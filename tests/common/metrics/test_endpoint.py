@@ -17,6 +17,7 @@ from rapport.common.metrics import endpoint as module
 from rapport.common.metrics.endpoint import MAX_CONNECTIONS, Endpoint, exposed, opened
 from rapport.common.metrics.registry import new_registry
 from rapport.common.settings import Settings
+from tests.plain_http import NO_CERTIFICATES
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def connected(endpoint: Endpoint) -> socket.socket:
 
 def test_scrape(endpoint: Endpoint) -> None:
     """A GET gets the metrics in a form that Prometheus reads."""
-    text = httpx.get(endpoint.url).text
+    text = httpx.get(endpoint.url, verify=NO_CERTIFICATES).text
     (things,) = text_string_to_metric_families(text)
     assert [(sample.name, sample.value) for sample in things.samples] == [("things_total", 3)]
 
@@ -64,7 +65,9 @@ def test_scrape(endpoint: Endpoint) -> None:
 def test_many_at_once(endpoint: Endpoint) -> None:
     """Scrapes at the same time all get their answer."""
     with ThreadPoolExecutor(MAX_CONNECTIONS // 2) as pool:
-        answers = list(pool.map(lambda _: httpx.get(endpoint.url), range(40)))
+        answers = list(
+            pool.map(lambda _: httpx.get(endpoint.url, verify=NO_CERTIFICATES), range(40))
+        )
     assert {answer.status_code for answer in answers} <= {200}
 
 
@@ -76,7 +79,7 @@ def test_what_is_no_scrape(endpoint: Endpoint, sent: bytes) -> None:
         client.shutdown(socket.SHUT_WR)
         while client.recv(4096):
             pass
-    assert httpx.get(endpoint.url).is_success
+    assert httpx.get(endpoint.url, verify=NO_CERTIFICATES).is_success
 
 
 def test_silent_connections_hold_up_nobody(endpoint: Endpoint) -> None:
@@ -84,7 +87,7 @@ def test_silent_connections_hold_up_nobody(endpoint: Endpoint) -> None:
     with ExitStack() as stack:
         silent = [stack.enter_context(connected(endpoint)) for _ in range(MAX_CONNECTIONS + 5)]
         for _ in range(3):
-            assert httpx.get(endpoint.url, timeout=20).is_success
+            assert httpx.get(endpoint.url, timeout=20, verify=NO_CERTIFICATES).is_success
         assert silent[0].recv(1) == b""
         assert threading.active_count() < MAX_CONNECTIONS + 20
 
@@ -104,7 +107,7 @@ def test_unread_answers_hold_up_nobody(
             client = stack.enter_context(connected(endpoint))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        assert httpx.get(endpoint.url, timeout=60).is_success
+        assert httpx.get(endpoint.url, timeout=60, verify=NO_CERTIFICATES).is_success
 
 
 def trickle(client: socket.socket) -> None:
@@ -121,7 +124,7 @@ def test_a_connection_has_its_time(
     with serving(registry) as endpoint, connected(endpoint) as client:
         with pytest.raises(ConnectionError):
             trickle(client)
-        assert httpx.get(endpoint.url).is_success
+        assert httpx.get(endpoint.url, verify=NO_CERTIFICATES).is_success
 
 
 def test_who_leaves_in_the_middle_is_no_fault(
@@ -133,7 +136,7 @@ def test_who_leaves_in_the_middle_is_no_fault(
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.close()
-    assert httpx.get(endpoint.url).is_success
+    assert httpx.get(endpoint.url, verify=NO_CERTIFICATES).is_success
     assert capfd.readouterr().err == ""
 
 
@@ -164,7 +167,7 @@ def test_gone_at_the_end(registry: CollectorRegistry, caplog: pytest.LogCaptureF
     caplog.set_level("INFO")
     with exposed(registry, Settings(), 0):
         url = httpx.URL(caplog.messages[-1].removeprefix("metrics on "))
-        assert httpx.get(url).is_success
+        assert httpx.get(url, verify=NO_CERTIFICATES).is_success
     connection = HTTPConnection(url.host, url.port)
     with pytest.raises(ConnectionRefusedError):
         connection.connect()

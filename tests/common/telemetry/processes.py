@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from bench.server import free_ports
+from tests.plain_http import NO_CERTIFICATES
 
 ROOT = Path(__file__).parents[3]
 WAIT = 60.0
@@ -35,6 +36,7 @@ GATEWAY = """
 import sys
 from rapport.gateway.__main__ import main
 from rapport.gateway.transcoding.call import UpstreamCall
+from tests.plain_http import NO_CERTIFICATES
 metadata = UpstreamCall._metadata
 def failing(self):
     if self.request.user == "break gateway":
@@ -89,7 +91,7 @@ def until_answered(url: str) -> None:
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
         with suppress(httpx.TransportError):
-            if httpx.get(url).status_code == httpx.codes.OK:
+            if httpx.get(url, verify=NO_CERTIFICATES).status_code == httpx.codes.OK:
                 return
         time.sleep(0.05)
     raise AssertionError(f"{url} does not answer")

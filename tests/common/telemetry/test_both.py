@@ -16,6 +16,7 @@ import pytest
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from tests.common.telemetry.processes import Pair, pair
 from tests.common.telemetry.receiver import Receiver, receiving
+from tests.plain_http import NO_CERTIFICATES
 from tests.service.requests import MODEL, chat
 
 KEY = "sesame-7f3d"
@@ -30,6 +31,8 @@ BODY = {
     "seed": 1,
     "ignore_eos": True,
 }
+# A tiny model at the pace of a real one.
+PACE = {"inject_faults": "true", "faults": "decode:delay=0.005"}
 ROUTE = "/v1/chat/completions"
 
 
@@ -59,7 +62,9 @@ def post(both: Pair, told: Told, request_id: str, **options: Any) -> httpx.Respo
         "x-request-id": request_id,
         "content-type": "application/json",
     } | options.pop("headers", {})
-    response = httpx.post(f"{both.rest}{ROUTE}", headers=headers, timeout=60, **options)
+    response = httpx.post(
+        f"{both.rest}{ROUTE}", headers=headers, timeout=60, **options, verify=NO_CERTIFICATES
+    )
     told.statuses[request_id] = response.status_code
     return response
 
@@ -68,7 +73,9 @@ def leave(both: Pair) -> None:
     """Asks for a long stream and goes once it has begun."""
     headers = {"authorization": f"Bearer {KEY}", "x-request-id": "left"}
     body = {**BODY, "stream": True, "max_tokens": 2000}
-    with httpx.stream("POST", f"{both.rest}{ROUTE}", json=body, headers=headers) as response:
+    with httpx.stream(
+        "POST", f"{both.rest}{ROUTE}", json=body, headers=headers, verify=NO_CERTIFICATES
+    ) as response:
         next(response.iter_bytes())
 
 
@@ -113,7 +120,7 @@ def receiver() -> Iterator[Receiver]:
 
 def run(folder: Path, model_folder: Path, **settings: str) -> Told:
     told = Told()
-    common = {"api_keys": KEY, "log_level": "debug"}
+    common = {"api_keys": KEY, "log_level": "debug", **PACE}
     with pair(folder, model_folder, common | settings) as both:
         ask(both, told)
     told.logs = {name: log.read_text() for name, log in both.logs.items()}
@@ -122,15 +129,15 @@ def run(folder: Path, model_folder: Path, **settings: str) -> Told:
 
 @pytest.fixture(scope="module")
 def json_told(
-    receiver: Receiver, tmp_path_factory: pytest.TempPathFactory, cpu_folder: Path
+    receiver: Receiver, tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path
 ) -> Told:
     folder = tmp_path_factory.mktemp("json")
-    return run(folder, cpu_folder, log_format="json", otel_endpoint=receiver.url)
+    return run(folder, tiny_folder, log_format="json", otel_endpoint=receiver.url)
 
 
 @pytest.fixture(scope="module")
-def text_told(tmp_path_factory: pytest.TempPathFactory, cpu_folder: Path) -> Told:
-    return run(tmp_path_factory.mktemp("text"), cpu_folder)
+def text_told(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Told:
+    return run(tmp_path_factory.mktemp("text"), tiny_folder)
 
 
 @pytest.mark.parametrize("log_format", ["json_told", "text_told"])

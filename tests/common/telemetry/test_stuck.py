@@ -16,6 +16,7 @@ import pytest
 
 from bench.server import free_ports
 from tests.common.telemetry.processes import until_answered
+from tests.plain_http import NO_CERTIFICATES
 
 Receiver = Callable[[], AbstractContextManager[str]]
 
@@ -30,7 +31,9 @@ def gateway(stderr: int, *flags: str) -> Iterator[tuple[subprocess.Popen[bytes],
     command = [sys.executable, "-m", "rapport.gateway", "--http-port", str(port), *flags]
     process = subprocess.Popen([*command, "--grpc-port", "1"], cwd=ROOT, stderr=stderr)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=10, verify=NO_CERTIFICATES
+        ) as client:
             until_answered(f"{client.base_url}/docs")
             yield process, client
     finally:

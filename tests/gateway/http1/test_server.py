@@ -13,6 +13,7 @@ from tests.gateway.conftest import until_learned
 from tests.gateway.library import Library, serving
 from tests.gateway.test_main import finished, running
 from tests.gateway.upstream.test_upstream import until
+from tests.plain_http import NO_CERTIFICATES
 
 STREAM = {"stream": True, "count": 20, "pause_ms": 100}
 
@@ -34,7 +35,7 @@ async def test_draining(library: Library) -> None:
     async with (
         serving(library) as port,
         running("--upstream", f"127.0.0.1:{port}") as (process, url),
-        httpx.AsyncClient(base_url=url, timeout=10) as client,
+        httpx.AsyncClient(base_url=url, timeout=10, verify=NO_CERTIFICATES) as client,
     ):
         await until_learned(client)
         asked = asyncio.create_task(client.post("/v1/tell", json=STREAM))
@@ -60,7 +61,7 @@ async def test_drain_delay(library: Library) -> None:
     async with (
         serving(library) as port,
         running("--upstream", f"127.0.0.1:{port}", "--drain-delay", "1") as (process, url),
-        httpx.AsyncClient(base_url=url, timeout=10) as client,
+        httpx.AsyncClient(base_url=url, timeout=10, verify=NO_CERTIFICATES) as client,
     ):
         await until_learned(client)
         process.send_signal(signal.SIGTERM)
@@ -74,7 +75,7 @@ async def test_second_signal_ends_a_drain_delay(library: Library) -> None:
     async with (
         serving(library) as port,
         running("--upstream", f"127.0.0.1:{port}", "--drain-delay", "60") as (process, url),
-        httpx.AsyncClient(base_url=url, timeout=10) as client,
+        httpx.AsyncClient(base_url=url, timeout=10, verify=NO_CERTIFICATES) as client,
     ):
         process.send_signal(signal.SIGTERM)
         await until(client, "/health", 503)

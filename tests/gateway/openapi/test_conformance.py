@@ -12,8 +12,8 @@ import httpx
 from schemathesis import Case
 
 from bench.server import Target
-from tests.conftest import MODEL
 from tests.gateway.openapi.conformance import explore
+from tests.service.requests import MODEL
 
 # What makes the toy service fail or take its time.
 SPOILERS = ("fail_after", "hang_after", "pause_ms", "size", "count")

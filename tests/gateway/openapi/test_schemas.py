@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import jsonschema_rs
@@ -23,14 +24,12 @@ from rapport.gateway.openapi.comments import Comments
 from rapport.gateway.openapi.names import Names
 from rapport.gateway.openapi.schemas import Schemas
 from rapport.gateway.transcoding.codec import rules
-from rapport.gateway.transcoding.codec.decode import decoder
-from rapport.gateway.transcoding.codec.encode import encoder
 from rapport.gateway.transcoding.codec.violations import InvalidError
 from rapport.rest.v1 import rest_pb2
 from rapport.v1 import chat_pb2, tool_pb2
 from tests.gateway.library import message
 from tests.gateway.strategies import messages, near_misses, values
-from tests.gateway.transcoding.codec.test_round_trip import every_message
+from tests.gateway.transcoding.codec.test_round_trip import decoder_of, encoder_of, every_message
 
 QUICK = settings(max_examples=25, database=None, suppress_health_check=list(HealthCheck))
 
@@ -43,6 +42,16 @@ def schema(descriptor: Descriptor, *, read: bool, closed: bool = True) -> Any:
     return {**root, "components": {"schemas": schemas.components}}
 
 
+@cache
+def codec_validator(descriptor: Descriptor) -> jsonschema_rs.Validator:
+    return jsonschema_rs.validator_for(codec_schema(descriptor))
+
+
+@cache
+def writing_validator(descriptor: Descriptor) -> jsonschema_rs.Validator:
+    return jsonschema_rs.validator_for(schema(descriptor, read=False))
+
+
 def codec_schema(descriptor: Descriptor) -> Any:
     """The schema of what the codec reads: without the limits, which the service checks."""
     with pytest.MonkeyPatch.context() as patch:
@@ -53,7 +62,7 @@ def codec_schema(descriptor: Descriptor) -> Any:
 def problem(descriptor: Descriptor, value: Any) -> str:
     """What the codec finds wrong, nothing if it reads the value."""
     try:
-        decoder(descriptor, ignore_unknown=False)(value)
+        decoder_of(descriptor, ignore_unknown=False)(value)
     except InvalidError as error:
         return str(error)
     return ""
@@ -71,8 +80,7 @@ def test_reading(descriptor: Descriptor, data: st.DataObject) -> None:
     """
     drawn = data.draw(near_misses(descriptor) | values)
     value = orjson.loads(orjson.dumps(drawn))
-    validator = jsonschema_rs.validator_for(codec_schema(descriptor))
-    errors = list(validator.iter_errors(value))
+    errors = list(codec_validator(descriptor).iter_errors(value))
     found = problem(descriptor, value)
     if found:
         assert errors or "or equal to" in found
@@ -90,9 +98,8 @@ def is_required(error: jsonschema_rs.ValidationError) -> bool:
 @QUICK
 def test_writing(descriptor: Descriptor, data: st.DataObject) -> None:
     """What the codec writes fits a response's schema, which has no member too few."""
-    written = orjson.dumps(encoder(descriptor)(data.draw(messages(descriptor))))
-    check = jsonschema_rs.validator_for(schema(descriptor, read=False))
-    check.validate(orjson.loads(written))
+    written = orjson.dumps(encoder_of(descriptor)(data.draw(messages(descriptor))))
+    writing_validator(descriptor).validate(orjson.loads(written))
 
 
 def test_open_or_closed() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from tests.contract.callers import PATH, chat
+from tests.plain_http import NO_CERTIFICATES
 
 TIMEOUT_S = 10
 TOKENIZE = "/v1/tokenize"
@@ -27,7 +28,12 @@ def send(rest: str, key: str, body: Mapping[str, Any], *, count: int, path: str 
     limits = httpx.Limits(max_connections=count)
     with (
         httpx.Client(
-            base_url=rest, headers=headers, timeout=TIMEOUT_S, limits=limits, trust_env=False
+            base_url=rest,
+            headers=headers,
+            timeout=TIMEOUT_S,
+            limits=limits,
+            trust_env=False,
+            verify=NO_CERTIFICATES,
         ) as http,
         ThreadPoolExecutor(count) as pool,
     ):

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from tests.contract.callers import chat, to_proto
 from tests.fuzz import http2
-from tests.fuzz.http2 import DATA, END_HEADERS, HEADERS, RST_STREAM, frame
+from tests.fuzz.http2 import DATA, END_HEADERS, HEADERS, frame
 from tests.hostile.attacks.connections import connections, send_all
 from tests.hostile.attacks.unread import LONG
 
@@ -18,7 +18,6 @@ WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 WINDOW_UPDATE = 8
 ONE = (1).to_bytes(4, "big")
-CANCEL = (8).to_bytes(4, "big")
 DEFAULT_WINDOW_BYTES = 65_535
 # Until gRPC has read what came.
 JUNK_S = 0.2
@@ -84,8 +83,8 @@ def calls_without_message(grpc: str, key: str, *, clients: int, calls: int, seco
 
 def resets(grpc: str, key: str, *, count: int, clients: int = 1, path: str = CREATE_CHAT) -> None:
     """Calls that are cancelled as soon as they are begun, so many on each connection."""
-    streams = range(1, 2 * count, 2)
-    sent = [begin(stream, path, key) + frame(RST_STREAM, 0, stream, CANCEL) for stream in streams]
+    more = credentials(key)
+    sent = [http2.reset_call(stream, path, **more) for stream in range(1, 2 * count, 2)]
     with connections(grpc, clients) as opened:
         send_all(opened, http2.opening(DEFAULT_WINDOW_BYTES) + b"".join(sent))
 

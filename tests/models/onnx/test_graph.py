@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
-from rapport.models.folder import Origin, write_folder
+from rapport.models.folder import Origin
+from rapport.models.folder_writer import write_folder
 from rapport.models.gguf.reader import GgufFile
 from rapport.models.onnx.precision import PRECISIONS
 from rapport.models.progress import silent

@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from rapport.models.errors import UnsupportedModelError
-from rapport.models.folder import Origin, write_folder
+from rapport.models.folder import Origin
+from rapport.models.folder_writer import write_folder
 from rapport.models.onnx.int8_cache import CALIBRATION_TEXT, cache_scales, rotated_peaks, scale_of
 from rapport.models.progress import silent
 from tests.models.conftest import Decoder

@@ -113,6 +113,20 @@ class FakeRunner:
         return logits
 
 
+class EndingRunner(FakeRunner):
+    """Ends the turn behind so many tokens, which include the prompt's."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self._tokens = tokens
+
+    def _append(self, slot: int, tokens: Sequence[int], past: int) -> NDArray[np.float32]:
+        logits = super()._append(slot, tokens, past)
+        if past + len(tokens) == self._tokens:
+            logits[END] = 20
+        return logits
+
+
 class ShortSlices(LatencyModel):
     """Slices prompts as finely as it goes, whatever the steps take."""
 

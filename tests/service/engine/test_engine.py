@@ -24,6 +24,7 @@ from rapport.service.engine.request import (
 from tests.service.engine.fake import (
     CONTEXT,
     END,
+    EndingRunner,
     FakeRunner,
     Gate,
     ShortSlices,
@@ -89,6 +90,15 @@ async def test_choices_share_one_computed_prompt(n: int, max_tokens: int) -> Non
     assert sum(runner.slices) == len("a longer prompt")
 
 
+async def test_each_choice_has_logits_of_its_own() -> None:
+    """The bias is added once for each choice, not again to what another choice has changed."""
+    biased = SamplingParams(temperature=0, logit_bias={ord("~"): 6})  # the fake's best has 10
+    request = GenerationRequest(tuple(b"a prompt"), 1, n=4, sampling=biased)
+    async with running(FakeRunner()) as engine:
+        texts = await collect(engine.submit(request))
+    assert texts == dict.fromkeys(range(4), text("a prompt", 1))
+
+
 async def test_many_choices_do_not_hold_up_another_request() -> None:
     """A request behind one with 128 choices is done long before those are."""
     async with running(FakeRunner()) as engine:
@@ -120,6 +130,16 @@ async def test_a_stop_string_ends_the_text(*, inclusive: bool) -> None:
     request = greedy("stop here", 30, stop=(stop, "never"), stop_in_output=inclusive)
     async with running(FakeRunner()) as engine:
         assert await collect(engine.submit(request)) == {0: whole[:end]}
+
+
+@pytest.mark.parametrize("runner", [FakeRunner(), EndingRunner(len("stop here") + 9)])
+async def test_a_stop_string_that_never_comes(runner: FakeRunner) -> None:
+    """Text that may begin a stop string is held back until the end, however that comes."""
+    whole = text("stop here", 9)
+    count = 9 + isinstance(runner, EndingRunner)
+    request = greedy("stop here", count, stop=(whole[-2:] + "~",), stop_in_output=False)
+    async with running(runner) as engine:
+        assert await collect(engine.submit(request)) == {0: whole}
 
 
 async def test_cancelled_while_queued() -> None:

@@ -103,14 +103,15 @@ async def test_what_came_true_is_counted(
     assert bool(drafted) == bool(prediction)
 
 
+@pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("length", range(1, 9))
-async def test_a_stop_within_a_draft_discards_the_rest(length: int) -> None:
-    """A stop string ends the answer wherever in a draft it is complete."""
+async def test_a_stop_within_a_draft_discards_the_rest(length: int, n: int) -> None:
+    """A stop string ends a choice wherever in a draft it is complete; another goes on."""
     stop = bytes(RIGHT[2 : 2 + length]).decode()
-    request = greedy(PROMPT, 40, prediction=RIGHT, stop=(stop,))
-    wanted = await answer(FakeRunner(), request, drafts=False)
-    assert await answer(FakeRunner(), request, drafts=True) == wanted
-    assert wanted[1] < 40
+    request = greedy(PROMPT, 40, prediction=RIGHT, stop=(stop,), n=n)
+    wanted = await answer(FakeRunner(1), request, drafts=False)
+    assert await answer(FakeRunner(1), request, drafts=True) == wanted
+    assert wanted[1] < 40 * n
 
 
 async def test_an_end_within_a_draft_discards_the_rest() -> None:

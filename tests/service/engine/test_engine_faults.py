@@ -22,7 +22,8 @@ from rapport.service.engine.errors import (
     failure_of,
 )
 from rapport.service.engine.request import GenerationRequest, SamplingParams
-from rapport.service.engine.runtime.faults import FaultyRunner, inject_text_faults, parse_faults
+from rapport.service.engine.runtime.faults import parse_faults
+from rapport.service.engine.runtime.faulty_runner import FaultyRunner, inject_text_faults
 from tests.service.engine.fake import (
     FakeRunner,
     Gate,

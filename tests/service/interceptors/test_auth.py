@@ -15,7 +15,7 @@ from rapport.service.interceptors.auth import hash_user
 from rapport.service.keys.key_file import KeyFileError
 from rapport.service.keys.key_store import CHECK_INTERVAL_S, hash_key
 from rapport.service.lifecycle import Lifecycle
-from rapport.service.server import build_server
+from rapport.service.server import Server
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.model_pb2 import GetModelRequest, ListModelsRequest
 from rapport.v1.model_pb2_grpc import ModelServiceStub
@@ -173,7 +173,7 @@ async def test_broken_file_at_the_start(tmp_path: Path, lifecycle: Lifecycle) ->
     """A service whose file of keys is missing does not start."""
     missing = str(tmp_path / "missing.toml")
     with pytest.raises(KeyFileError, match="No such file"):
-        build_server(load(ServiceSettings, ["--api-keys-file", missing]), lifecycle)
+        Server(load(ServiceSettings, ["--api-keys-file", missing]), lifecycle)
 
 
 def test_users_have_names_that_tell_nothing() -> None:

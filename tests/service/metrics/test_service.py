@@ -15,7 +15,7 @@ from rapport.service.engine.errors import Bound, OverloadedError, StepFailedErro
 from rapport.service.engine.generation import MAX_MERGED_TOKENS
 from rapport.service.lifecycle import Lifecycle, State
 from rapport.service.metrics.service import ServiceMetrics
-from rapport.service.server import build_server, listen
+from rapport.service.server import Server
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.model_pb2 import ListModelsRequest
 from rapport.v1.model_pb2_grpc import ModelServiceStub
@@ -48,8 +48,8 @@ def metrics(lifecycle: Lifecycle) -> ServiceMetrics:
 async def address(
     settings: ServiceSettings, lifecycle: Lifecycle, metrics: ServiceMetrics
 ) -> AsyncIterator[str]:
-    server = build_server(settings, lifecycle, metrics.observe)
-    yield f"127.0.0.1:{await listen(server, settings, metrics.certificates)}"
+    server = Server(settings, lifecycle, metrics.observe)
+    yield f"127.0.0.1:{await server.listen(metrics.certificates)}"
     await server.stop(None)
 
 

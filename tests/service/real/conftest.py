@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
+import pytest
 import pytest_asyncio
 
 from rapport.common.settings import load
@@ -23,14 +24,19 @@ if TYPE_CHECKING:
 shared = partial(pytest_asyncio.fixture, scope="module", loop_scope="module")
 
 
+@pytest.fixture(scope="module")
+def model_folder(cpu_folder: Path) -> Path:
+    return cpu_folder
+
+
 @shared()
 async def lifecycle() -> Lifecycle:
     return Lifecycle()
 
 
 @shared()
-async def real_engine(cpu_folder: Path, lifecycle: Lifecycle) -> AsyncIterator[Engine]:
-    async with loaded_engine(cpu_folder, lifecycle) as engine:
+async def real_engine(model_folder: Path, lifecycle: Lifecycle) -> AsyncIterator[Engine]:
+    async with loaded_engine(model_folder, lifecycle) as engine:
         yield engine
 
 

@@ -1,8 +1,9 @@
-"""Tools and formats with the real engine and the real model."""
+"""Tools and formats with the real engine, tokenizer and template, and a tiny model."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from rapport.v1.chat_pb2_grpc import ChatServiceAsyncStub
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def model_folder(small_folder: Path) -> Path:
+    return small_folder
+
 
 WEATHER = {
     "type": "object",

@@ -21,7 +21,7 @@ from rapport.common.tls import TlsFiles
 from rapport.service.config import ServiceSettings
 from rapport.service.lifecycle import Lifecycle
 from rapport.service.metrics.service import ServiceMetrics
-from rapport.service.server import build_server, listen
+from rapport.service.server import Server
 from tests.certificates import Authority
 from tests.service.requests import health
 
@@ -174,8 +174,8 @@ async def test_expired_service(ca: Authority, lifecycle: Lifecycle, files: TlsFi
     ca.issue("service", expired=True)
     pair = ["--grpc-tls-cert", str(files.chain), "--grpc-tls-key", str(files.key)]
     settings = load(ServiceSettings, ["--grpc-port", "0", *pair])
-    server = build_server(settings, lifecycle)
-    port = await listen(server, settings, Certificates("rapport"))
+    server = Server(settings, lifecycle)
+    port = await server.listen(Certificates("rapport"))
     assert "certificate has expired" in await asks(f"127.0.0.1:{port}", TlsFiles(ca=ca.path))
     await server.stop(None)
 
@@ -185,8 +185,8 @@ async def test_scrapes_and_connections_renew(
 ) -> None:
     """Whoever looks first, both see the new certificate: its end, and itself."""
     metrics = ServiceMetrics(lifecycle)
-    server = build_server(settings, lifecycle)
-    address = f"127.0.0.1:{await listen(server, settings, metrics.certificates)}"
+    server = Server(settings, lifecycle)
+    address = f"127.0.0.1:{await server.listen(metrics.certificates)}"
     for day, scrape_first in enumerate((True, False, True), start=1):
         end = dt.datetime(2048, 1, day, tzinfo=dt.UTC)
         files = ca.issue("service", end=end)
@@ -236,8 +236,8 @@ async def test_socket_beside_it(
     beside = settings.model_copy(update={"grpc_socket": path})
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
-    server = build_server(beside, lifecycle)
-    await listen(server, beside, Certificates("rapport"))
+    server = Server(beside, lifecycle)
+    await server.listen(Certificates("rapport"))
     async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
         assert await health(channel) == HealthCheckResponse.NOT_SERVING
     await server.stop(None)

@@ -163,7 +163,7 @@ def test_processes_end_with_the_service(cpu_folder: Path) -> None:
 
 def test_memory_is_measured(isolated: IsolatedCompiler) -> None:
     """With the source comes how much memory its grammar takes."""
-    form = ResponseFormat(json_schema='{"type": "integer", "multipleOf": 99991}')
+    form = ResponseFormat(json_schema='{"type": "integer", "multipleOf": 50021}')
     large = isolated.translate(partial(grammar_source, form), "response_format")
     small = isolated.translate(partial(GrammarSource, 'start: "small"', "tools"), "tools")
     assert large is not None

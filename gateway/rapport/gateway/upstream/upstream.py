@@ -14,7 +14,6 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health_pb2
 
 from rapport.gateway.config import GatewaySettings
 from rapport.gateway.dialects.dialect import Dialect
@@ -22,12 +21,12 @@ from rapport.gateway.errors import unavailable
 from rapport.gateway.openapi.document import describe
 from rapport.gateway.transcoding.routes import RouteTable, build_routes
 from rapport.gateway.upstream.channel import Channels
+from rapport.gateway.upstream.health import HealthCheck
 from rapport.gateway.upstream.reflection import reflect
 
 logger = logging.getLogger(__name__)
 
 RETRY_S = 0.5
-HEALTH_TIMEOUT_S = 2.0
 # How often certificates are checked, and how long calls that began with old ones may go on.
 RENEW_S = 5.0
 RETIRE_S = 3600.0
@@ -63,6 +62,7 @@ class Upstream:
         self._is_fixed = settings.descriptor_set is not None
         self._follow = follow
         self._dialect = dialect
+        self._health = HealthCheck()
         self._watchers: list[asyncio.Task[None]] = []
         """The tasks of the current channel."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -122,17 +122,7 @@ class Upstream:
             ApiError: it does not serve.
         """
         _ = self.table
-        check: Any = self.channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
-        try:
-            reply = await check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise unavailable("The service does not answer") from error
-        if reply.status != health_pb2.HealthCheckResponse.SERVING:
-            raise unavailable("The service is not serving")
+        await self._health.check(self.channel)
 
     def _connect(self) -> None:
         self.channel = self._channels.open()

@@ -25,7 +25,7 @@ from rapport.service.engine.kv.prefix_slots import PrefixSlots
 from rapport.service.engine.kv.prefix_store import PrefixStore
 from rapport.service.engine.messages import AbortRequest, AddRequest, Event, Stop, dispatch
 from rapport.service.engine.request import GenerationRequest, Tenant
-from rapport.service.engine.runtime.faults import FaultyRunner, inject_text_faults
+from rapport.service.engine.runtime.faulty_runner import FaultyRunner, inject_text_faults
 from rapport.service.engine.runtime.load import load_runner
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.runtime.runner import Runner

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import orjson
@@ -30,6 +31,10 @@ FILES = [
 QUICK = settings(max_examples=15, database=None, suppress_health_check=list(HealthCheck))
 
 
+# Compiled once for all examples of a message.
+encoder_of, decoder_of = cache(encoder), cache(decoder)
+
+
 def every_message() -> Iterator[Any]:
     for message in itertools.chain(*(file.message_types_by_name.values() for file in FILES)):
         if message.name != "FreeForm":
@@ -41,7 +46,7 @@ def every_message() -> Iterator[Any]:
 @QUICK
 def test_round_trips(descriptor: Descriptor, data: st.DataObject) -> None:
     """A message survives JSON, and its JSON survives being read and written again."""
-    encode, decode = encoder(descriptor), decoder(descriptor, ignore_unknown=False)
+    encode, decode = encoder_of(descriptor), decoder_of(descriptor, ignore_unknown=False)
     message = data.draw(messages(descriptor))
     written = orjson.dumps(encode(message))
     read = decode(orjson.loads(written))
@@ -58,7 +63,7 @@ def test_any_json_is_read_or_refused(descriptor: Descriptor, data: st.DataObject
     value = data.draw(values | near_misses(descriptor))
     for ignore_unknown in (False, True):
         with suppress(InvalidError):
-            read = decoder(descriptor, ignore_unknown=ignore_unknown)(value)
+            read = decoder_of(descriptor, ignore_unknown=ignore_unknown)(value)
             assert read.FromString(read.SerializeToString()) == read
 
 

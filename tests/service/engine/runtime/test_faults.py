@@ -6,15 +6,12 @@ import time
 import pytest
 
 from rapport.service.engine.runtime.faults import (
-    POINTS,
     Fault,
-    FaultyRunner,
     InjectedCrashError,
-    inject_text_faults,
     parse_faults,
     with_faults,
 )
-from tests.service.engine.fake import FakeRunner, byte_vocabulary
+from tests.service.engine.fake import FakeRunner
 
 
 def test_a_list_is_read() -> None:
@@ -71,15 +68,3 @@ def test_actions_that_take_time() -> None:
     hanging.start()
     hanging.join(0.1)
     assert hanging.is_alive()
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_every_point_is_one(point: str) -> None:
-    """What is named in a fault is called when the engine runs."""
-    faults = parse_faults(f"{point}:raise")
-    runner, vocabulary = FaultyRunner(FakeRunner(), faults), byte_vocabulary()
-    inject_text_faults(vocabulary, faults)
-    holder = runner.memory if point in {"read", "write"} else runner
-    call = vocabulary.token_bytes.__getitem__ if point == "text" else getattr(holder, point)
-    with pytest.raises(RuntimeError, match="injected"):
-        call(0)

@@ -11,14 +11,10 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, ParamSpec, Self, TypeVar
-
-from rapport.service.engine.kv.prefix_store import SlotMemory
-from rapport.service.engine.runtime.runner import Runner
-from rapport.service.engine.text.vocabulary import Vocabulary
+from typing import ParamSpec, Self, TypeVar
 
 POINTS = ("decode", "prefill", "verify", "copy", "exchange", "read", "write", "text")
 ACTIONS = ("raise", "oom", "die", "hang", "delay")
@@ -101,51 +97,3 @@ def with_faults(
         return function(*args, **kwargs)
 
     return faulty if own else function
-
-
-class FaultyRunner:
-    """A runner with faults injected into its methods."""
-
-    def __init__(self, runner: Runner, faults: Iterable[Fault]) -> None:
-        faults = tuple(faults)
-        self.slots = runner.slots
-        self.slot_tokens = runner.slot_tokens
-        self.kept_slots = runner.kept_slots
-        memory = runner.memory
-        self.memory: SlotMemory | None = None if memory is None else FaultyMemory(memory, faults)
-        self.decode = with_faults(runner.decode, "decode", faults)
-        self.prefill = with_faults(runner.prefill, "prefill", faults)
-        self.verify = with_faults(runner.verify, "verify", faults)
-        self.copy = with_faults(runner.copy, "copy", faults)
-        self.exchange = with_faults(runner.exchange, "exchange", faults)
-        self.release = runner.release
-
-
-class FaultyMemory:
-    """Slot memory with faults injected into its methods."""
-
-    def __init__(self, memory: SlotMemory, faults: Iterable[Fault]) -> None:
-        self.read = with_faults(memory.read, "read", faults)
-        self.write = with_faults(memory.write, "write", faults)
-
-
-class FaultyBytes(Sequence[bytes]):
-    """A table of the bytes of each token, with faults injected into look-ups."""
-
-    def __init__(self, table: Sequence[bytes], faults: Iterable[Fault]) -> None:
-        self._table = table
-        self._look_up = with_faults(table.__getitem__, "text", faults)
-
-    def __getitem__(self, token: Any) -> Any:
-        return self._look_up(token)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._table)
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-
-def inject_text_faults(vocabulary: Vocabulary, faults: Iterable[Fault]) -> None:
-    """Makes a vocabulary fail at the point `text`."""
-    vocabulary.token_bytes = FaultyBytes(vocabulary.token_bytes, faults)

@@ -1,0 +1,87 @@
+"""Writes model folders."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+from tokenizers import Tokenizer
+
+from rapport.common.model_spec import FORMAT, ModelSpec
+from rapport.models.cache import store
+from rapport.models.folder import GRAPH, TEMPLATE, TOKENIZER, WEIGHTS, Origin, file_sizes
+from rapport.models.gguf.reader import Architecture, GgufFile
+from rapport.models.gguf.tokenizer import tokenizer_from
+from rapport.models.onnx.file import OnnxWriter
+from rapport.models.onnx.graph import INPUTS, OUTPUTS, DecoderGraph
+from rapport.models.onnx.int8_cache import cache_scales, with_int8_cache
+from rapport.models.onnx.precision import PRECISIONS
+from rapport.models.progress import Progress
+
+
+def write_folder(origin: Origin, precision: str, final: Path, progress: Progress) -> None:
+    """Writes the model folder of a GGUF file, whole or not at all.
+
+    The caller holds the cache's lock.
+
+    Raises:
+        CorruptFileError: the GGUF file is damaged.
+        UnsupportedModelError: it has something that the graph cannot compute.
+        OSError: the folder cannot be written.
+    """
+    file = GgufFile(origin.gguf)
+    with store.partial_folder(final) as partial:
+        tokenizer = tokenizer_from(file.vocabulary)
+        _write_graph(file, precision, partial, progress)
+        if PRECISIONS[precision].int8_cache:
+            progress("measuring keys and values", 0.0)
+            _quantise_cache(partial / GRAPH, tokenizer, file.architecture)
+        (partial / TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
+        (partial / TEMPLATE).write_text(file.chat_template, encoding="utf-8")
+        _describe(file, origin, precision, file_sizes(partial)).write(partial)
+        progress("writing to disk", 1.0)
+        store.publish(partial, final)
+
+
+def _write_graph(file: GgufFile, precision: str, folder: Path, progress: Progress) -> None:
+    with (folder / WEIGHTS).open("wb") as data:
+        graph = DecoderGraph(file, OnnxWriter(data, WEIGHTS), PRECISIONS[precision])
+        model = graph.build(progress)
+    _write_model(model, folder / GRAPH)
+
+
+def _quantise_cache(path: Path, tokenizer: Tokenizer, architecture: Architecture) -> None:
+    scales = cache_scales(path, tokenizer, architecture)
+    model = onnx.load(path, load_external_data=False)
+    _write_model(with_int8_cache(model, scales), path)
+
+
+def _write_model(model: ModelProto, path: Path) -> None:
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _describe(file: GgufFile, origin: Origin, precision: str, sizes: dict[str, int]) -> ModelSpec:
+    architecture, weights = file.architecture, PRECISIONS[precision]
+    return ModelSpec.model_validate(
+        {
+            "format": FORMAT,
+            "id": origin.id,
+            "precision": precision,
+            "created": int(time.time()),  # noqa: TID251 - a date
+            "owned_by": origin.owned_by,
+            "context_length": architecture.context_length,
+            "layers": architecture.layers,
+            "heads": architecture.heads,
+            "kv_heads": architecture.kv_heads,
+            "head_size": architecture.head_size,
+            "vocab_size": architecture.vocab_size,
+            "kv_type": "int8" if weights.int8_cache else weights.element,
+            "eos_token_ids": file.end_tokens,
+            "inputs": INPUTS,
+            "outputs": OUTPUTS,
+            "source": origin.source,
+            "sizes": sizes,
+        }
+    )
