@@ -15,7 +15,13 @@ from rapport.service.engine.engine import Engine
 from rapport.service.engine.runtime import memory_plan
 from rapport.service.engine.runtime.load import load_runner
 from rapport.service.engine.runtime.memory_plan import MemoryLimits
-from rapport.service.engine.runtime.providers import CUDA, Provider, ProviderError, choose_provider
+from rapport.service.engine.runtime.providers import (
+    CPU,
+    CUDA,
+    Provider,
+    ProviderError,
+    choose_provider,
+)
 from rapport.service.process import _engine_config, _load_engine
 from tests.service.engine.fake import byte_vocabulary
 from tests.support.cuda_stub import stub
@@ -57,6 +63,13 @@ def test_every_precision_for_a_gpu_runs(tmp_path: Path, precision: str) -> None:
     bits[:] = 1
     runner.memory.write(1, 0, bits, 6)
     assert (runner.memory.read(1, 0, 6) == bits).all()
+
+
+def test_the_cpu_has_no_bfloat16(tmp_path: Path) -> None:
+    """It is refused before ONNX Runtime says so in its own words."""
+    folder = tiny_folder(tmp_path, "bfloat16")
+    with pytest.raises(ProviderError, match=r"tiny \(bfloat16\) runs on a GPU only"):
+        load_runner(folder, ModelSpec.read(folder), CPU, 2, 0)
 
 
 def test_a_budget_bounds_what_a_slot_holds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rapport.service.engine.request import SamplingParams
-from rapport.service.engine.runtime.device import device_zeros
+from rapport.service.engine.runtime.device import DeviceLostError, device_zeros
 from rapport.service.engine.runtime.providers import CUDA, choose_provider
 from rapport.service.engine.sampling.adjustments import MAX_ADJUSTED_TOKENS
 from rapport.service.engine.sampling.candidate_selector import CandidateSelector, DeviceBuffer
@@ -68,6 +68,19 @@ def test_masks_are_a_second_upload() -> None:
     assert counters.uploads == 2
     assert counters.upload_bytes - plain.upload_bytes == 2 * MASK_BYTES
     assert counters.download_bytes == plain.download_bytes
+
+
+@pytest.mark.parametrize("failing", ["upload:700@1", "launch:719@3", "download:700@1"])
+def test_a_lost_device_is_no_error_of_a_row(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever it is lost, the engine's thread ends with it."""
+    logits = DeviceLogits(selector(), 0, 1)
+    settings = Sampler(SAMPLINGS[0], [], 0, TOKENS).settings()
+    monkeypatch.setenv("CUDA_STUB_FAIL", failing)
+    stub.reset()
+    with pytest.raises(DeviceLostError):
+        logits.candidates([settings])
+    monkeypatch.delenv("CUDA_STUB_FAIL")
+    stub.reset()
 
 
 def test_a_row_that_is_needed_comes_alone() -> None:

@@ -11,7 +11,7 @@ from rapport.service.engine.kv.host import HostKeyValues
 from rapport.service.engine.runtime.cuda import device_memory
 from rapport.service.engine.runtime.device_runner import DeviceRunner
 from rapport.service.engine.runtime.memory_plan import MemoryLimits, plan_memory
-from rapport.service.engine.runtime.providers import Provider
+from rapport.service.engine.runtime.providers import Provider, ProviderError
 from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, OnnxRunner, Runner
 from rapport.service.engine.runtime.session import open_session
 
@@ -45,6 +45,8 @@ def load_runner(
         ProviderError: the provider does not run the graph, or has too little memory for it.
         ValueError: the two models cannot share keys and values.
     """
+    if provider.name == "cpu" and spec.kv_type == "bfloat16":
+        raise ProviderError(f"{spec.id} ({spec.precision}) runs on a GPU only")
     prefill_session = None
     if prefill_folder is not None:
         _check_compatible(spec, ModelSpec.read(prefill_folder))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime as ort
 
-from rapport.service.engine.runtime.device import run_on_device, run_options
+from rapport.service.engine.runtime.device import device_errors, run_on_device, run_options
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.runtime.session import open_session
 from rapport.service.engine.sampling.adjustments import MAX_ADJUSTED_TOKENS, NEUTRAL
@@ -81,10 +81,10 @@ class CandidateSelector:
         masked = any(each.allowed is not None for each in used)
         session = self._sessions[masked]
         binding = session.io_binding()
-        # Arrays of the host are uploaded when they are bound.
-        binding.bind_cpu_input("settings", _settings_of(used, room))
-        if masked:
-            binding.bind_cpu_input("allowed", _masks_of(used, self._layout.mask_bytes))
+        with device_errors():  # arrays of the host are uploaded when they are bound
+            binding.bind_cpu_input("settings", _settings_of(used, room))
+            if masked:
+                binding.bind_cpu_input("allowed", _masks_of(used, self._layout.mask_bytes))
         self._logits.bind(binding, first, len(used))
         found = np.empty((len(used), self._layout.width(room)), np.float32)
         binding.bind_ortvalue_output("candidates", ort.OrtValue.ortvalue_from_numpy(found))
