@@ -18,6 +18,7 @@ from rapport.common.model_spec import ModelSpec
 from rapport.service import __main__ as process
 from rapport.service.engine import engine
 from rapport.service.engine.kv.prefix_store import SlotMemory
+from rapport.service.engine.pace import CPU_PACE
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.sampling.arrays import Floats
 
@@ -30,6 +31,7 @@ class InstantRunner:
     """Generates one common token after the other. A step sleeps for `step` seconds."""
 
     def __init__(self, slots: int, vocabulary: int, step: float) -> None:
+        self.pace = CPU_PACE
         self.slots = slots
         self.slot_tokens = sys.maxsize
         self.kept_slots: range | None = None

@@ -19,6 +19,7 @@ from rapport.common.model_spec import GraphInputs, GraphOutputs, ModelSpec
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.prefix_store import SlotMemory
+from rapport.service.engine.pace import CPU_PACE
 from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.scheduling.latency_model import (
     FAIR_SHARE,
@@ -53,6 +54,7 @@ class FakeRunner:
     """Runs the arithmetic model. `before` is called before each run and may raise."""
 
     def __init__(self, slots: int = 4) -> None:
+        self.pace = CPU_PACE
         self.slots = slots
         self.slot_tokens = CONTEXT
         self.kept_slots: range | None = None

@@ -74,7 +74,7 @@ class Engine:
         self.counters = Counters()
         self._scheduler = Scheduler(runner, vocabulary, set(spec.eos_token_ids), budget)
         self.slot_counters = self._scheduler.counters
-        latency_model = LatencyModel(config.itl_target)
+        latency_model = LatencyModel(config.itl_target, runner.pace)
         served = self._scheduler.ledger.served
         self._admission = Admission(config.admission, runner.slots, latency_model, served)
         self._prefixes = _prefix_cache(runner, spec, config.prefix_bytes)

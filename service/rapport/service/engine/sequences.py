@@ -112,11 +112,14 @@ class SequenceState:
         """The tokens whose keys and values the slot holds."""
         return (*self.group.request.prompt, *self.output)[: self.computed]
 
-    def draft(self) -> list[int]:
-        """Drafts the next tokens. With one more they do not exceed `max_tokens`."""
+    def draft(self, token_cost: float) -> list[int]:
+        """Drafts the next tokens. With one more they do not exceed `max_tokens`.
+
+        `token_cost` is that of `Pace`.
+        """
         request = self.group.request
         if self.drafter is None:
-            self.drafter = Drafter(request.prompt, request.prediction)
+            self.drafter = Drafter(request.prompt, request.prediction, token_cost)
         room = request.max_tokens - len(self.output) - 1
         return self.drafter.draft(self.output, self.constraint, room)
 

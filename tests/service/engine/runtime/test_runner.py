@@ -9,7 +9,7 @@ from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.runtime.cuda import cuda_obstacles
 from rapport.service.engine.runtime.load import load_runner
 from rapport.service.engine.runtime.providers import CPU, CUDA
-from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, OnnxRunner
+from rapport.service.engine.runtime.runner import OnnxRunner
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.text.vocabulary import Vocabulary
 
@@ -67,10 +67,10 @@ def divergence(wanted: Floats, given: Floats) -> float:
 
 def test_slices_equal_the_whole(runner: OnnxRunner, prompts: list[list[int]]) -> None:
     """A prompt in slices, in any slot, gives the logits of the prompt in one run."""
-    prompt = (prompts[0] + prompts[1]) * 12
-    whole = runner.prefill(0, prompt[:MAX_SLICE_TOKENS], 0).copy()
-    for start in range(0, len(prompt[:MAX_SLICE_TOKENS]), 48):
-        logits = runner.prefill(2, prompt[start : min(start + 48, MAX_SLICE_TOKENS)], start)
+    prompt = ((prompts[0] + prompts[1]) * 12)[: runner.pace.slice_tokens]
+    whole = runner.prefill(0, prompt, 0).copy()
+    for start in range(0, len(prompt), 48):
+        logits = runner.prefill(2, prompt[start : start + 48], start)
     np.testing.assert_allclose(logits, whole, atol=2e-3)
 
 

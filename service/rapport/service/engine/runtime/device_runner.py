@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.kv.device import DeviceKeyValues
 from rapport.service.engine.kv.prefix_store import SlotMemory
+from rapport.service.engine.pace import GPU_PACE
 from rapport.service.engine.runtime.device import (
     device_errors,
     device_zeros,
@@ -27,7 +28,6 @@ from rapport.service.engine.runtime.device import (
     run_options,
 )
 from rapport.service.engine.runtime.providers import Provider
-from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS
 from rapport.service.engine.sampling.candidate_selector import CandidateSelector, DeviceBuffer
 from rapport.service.engine.sampling.logits import DeviceLogits
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
@@ -103,6 +103,7 @@ class DeviceRunner:
         provider: Provider,
         prefill_session: ort.InferenceSession | None = None,
     ) -> None:
+        self.pace = GPU_PACE
         self.slots = key_values.slots
         self.slot_tokens = key_values.capacity
         self.memory: SlotMemory | None = self
@@ -117,7 +118,7 @@ class DeviceRunner:
         """Up to how many tokens each slot holds: a row that is too many writes behind them."""
         self._sizes = bucket_sizes(rows)
         self._bucket = cache(self._new_bucket)
-        self._slice = StepInputs(1, MAX_SLICE_TOKENS, MAX_DRAFT_TOKENS + 1, provider)
+        self._slice = StepInputs(1, self.pace.slice_tokens, MAX_DRAFT_TOKENS + 1, provider)
         shape = max(rows, MAX_DRAFT_TOKENS + 1), self._spec.vocab_size
         logits = device_zeros(shape, np.float32, provider)
         self._logits = DeviceBuffer(logits, *shape, provider)
@@ -126,7 +127,7 @@ class DeviceRunner:
 
     def capture(self) -> None:
         """Runs a step of each size, so that all graphs are captured and all memory is taken."""
-        tokens = min(MAX_SLICE_TOKENS, self.slot_tokens)
+        tokens = min(self.pace.slice_tokens, self.slot_tokens)
         self.prefill(0, [0] * tokens, 0)
         for size in self._sizes:
             self.decode([0] * size, [0] * size)

@@ -16,6 +16,7 @@ class FaultyRunner:
 
     def __init__(self, runner: Runner, faults: Iterable[Fault]) -> None:
         faults = tuple(faults)
+        self.pace = runner.pace
         self.slots = runner.slots
         self.slot_tokens = runner.slot_tokens
         self.kept_slots = runner.kept_slots

@@ -8,11 +8,12 @@ from pathlib import Path
 from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.kv.device import DeviceKeyValues
 from rapport.service.engine.kv.host import HostKeyValues
+from rapport.service.engine.pace import GPU_PACE
 from rapport.service.engine.runtime.cuda import device_memory
 from rapport.service.engine.runtime.device_runner import DeviceRunner
 from rapport.service.engine.runtime.memory_plan import MemoryLimits, plan_memory
 from rapport.service.engine.runtime.providers import Provider, ProviderError
-from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, OnnxRunner, Runner
+from rapport.service.engine.runtime.runner import OnnxRunner, Runner
 from rapport.service.engine.runtime.session import open_session
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def _slots_on_device(
     spec: ModelSpec, provider: Provider, slots: int, limits: MemoryLimits
 ) -> DeviceKeyValues:
     memory = device_memory(provider.device_id)
-    plan = plan_memory(spec, slots, MAX_SLICE_TOKENS, limits, memory)
+    plan = plan_memory(spec, slots, GPU_PACE.slice_tokens, limits, memory)
     log.info(
         "GPU memory: %d slots of %d tokens, and %d for kept prefixes",
         slots,

@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 
 from rapport.service.engine.kv.host import HostKeyValues
 from rapport.service.engine.kv.prefix_store import SlotMemory
+from rapport.service.engine.pace import CPU_PACE, Pace
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.logits import Logits
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
-
-# The longest slice of a prompt that runs in one step: longer ones are no faster per token.
-MAX_SLICE_TOKENS = 256
 
 
 class Runner(Protocol):
     """What the engine needs from a model."""
 
+    pace: Pace
     slots: int
     slot_tokens: int
     """Tokens that a slot holds at most."""
@@ -40,7 +39,7 @@ class Runner(Protocol):
         """
 
     def prefill(self, slot: int, tokens: Sequence[int], past: int) -> Logits:
-        """Runs up to `MAX_SLICE_TOKENS` tokens in one slot that holds `past`.
+        """Runs up to `pace.slice_tokens` tokens in one slot that holds `past`.
 
         Returns the last token's logits [1, vocabulary], valid until the next call.
         """
@@ -79,6 +78,7 @@ class OnnxRunner:
         prefill_session: ort.InferenceSession | None = None,
     ) -> None:
         spec = key_values.spec
+        self.pace = CPU_PACE
         self.slots = key_values.slots
         self.slot_tokens = key_values.capacity
         self.memory: SlotMemory | None = key_values
@@ -93,10 +93,10 @@ class OnnxRunner:
         self._outputs = spec.outputs
         # I/O binding keeps no reference to these: they live as long as the runner.
         rows = self.slots + 1  # a decode step may include the spare slot
-        self._tokens = np.zeros(max(MAX_SLICE_TOKENS, rows), np.int64)
+        self._tokens = np.zeros(max(self.pace.slice_tokens, rows), np.int64)
         self._ends = np.zeros(rows, np.int32)
         self._total = np.zeros((), np.int32)
-        self._rows = np.arange(max(MAX_SLICE_TOKENS, rows), dtype=np.int64)
+        self._rows = np.arange(len(self._tokens), dtype=np.int64)
         self._logits = np.zeros((max(rows, MAX_DRAFT_TOKENS + 1), spec.vocab_size), np.float32)
         self._decode_binding = cache(self._bind_decode)
         self._prefill_binding = cache(self._bind_prefill)

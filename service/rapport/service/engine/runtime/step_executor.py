@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from rapport.service.engine.errors import EngineError, failure_of
-from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, Runner
+from rapport.service.engine.runtime.runner import Runner
 from rapport.service.engine.sampling.draw import DrawnToken, draw
 from rapport.service.engine.sampling.logits import Logits
 from rapport.service.engine.sampling.readiness import wait_for_masks
@@ -35,6 +35,7 @@ class StepExecutor:
         drafts: bool,
     ) -> None:
         self._runner = runner
+        self._pace = runner.pace
         self._scheduler = scheduler
         self._latency_model = latency_model
         self._stats = stats
@@ -80,7 +81,7 @@ class StepExecutor:
             return []
         (sequence,) = scheduler.decoding
         wait_for_masks([sequence])
-        return sequence.draft() if sequence.ready else []
+        return sequence.draft(self._pace.draft_token_cost) if sequence.ready else []
 
     def verify(self, sequence: SequenceState, draft: list[int]) -> Logits:
         """Runs the last token and a draft. Returns logits [1 + drafted, vocabulary].
@@ -125,7 +126,7 @@ class StepExecutor:
             raise failure_of(error) from error
 
     def _slice_size(self, sequence: SequenceState) -> int:
-        size = MAX_SLICE_TOKENS
+        size = self._pace.slice_tokens
         if self._scheduler.decoding:
             crowded = self._scheduler.crowded_out(sequence.tenant)
             share = CROWDED_SHARE if crowded else FAIR_SHARE
