@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rapport.models.folder import Origin, write_folder
+from rapport.models.folder import Origin
+from rapport.models.folder_writer import write_folder
 from rapport.models.progress import silent
-from tests.models.conftest import Tiny, write_tiny
+from tests.tiny import Tiny, write_tiny
 
 
 def tiny_folder(root: Path, precision: str = "float16") -> Path:

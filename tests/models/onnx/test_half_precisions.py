@@ -15,7 +15,8 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from rapport.models.folder import GRAPH, Origin, write_folder
+from rapport.models.folder import GRAPH, Origin
+from rapport.models.folder_writer import write_folder
 from rapport.models.onnx.precision import CUDA_PRECISIONS
 from rapport.models.progress import silent
 from tests.models.conftest import Decoder

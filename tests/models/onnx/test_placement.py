@@ -11,7 +11,8 @@ import onnxruntime as ort
 import pytest
 from onnx import ModelProto
 
-from rapport.models.folder import GRAPH, Origin, write_folder
+from rapport.models.folder import GRAPH, Origin
+from rapport.models.folder_writer import write_folder
 from rapport.models.onnx.precision import CUDA_PRECISIONS
 from rapport.models.progress import silent
 from rapport.service.engine.sampling.candidate_graph import candidate_graph, row_graph
