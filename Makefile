@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := common models service gateway cli bench tools tests
 
-.PHONY: help setup protos reference run test fidelity packaging clients scale fuzz lint audit format bench bench-versus clean
+.PHONY: help setup protos reference run test cuda-stub fidelity packaging clients scale fuzz lint audit format bench bench-versus clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ reference: .venv/.dev ## Write the reference pages that are made from the code
 test: lint ## Lint, then run the tests
 	RAPPORT_THREADS=1 PYTHONDONTWRITEBYTECODE= \
 	  $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+cuda-stub: .venv/.dev ## Build the stub of CUDA; then anything runs with LD_LIBRARY_PATH=.build/cuda-stub
+	$(BIN)/python -m tests.support.cuda_stub.build .build/cuda-stub
 
 fidelity: .venv/.dev ## Compare the default model in all its precisions with float32
 	$(BIN)/pytest -m fidelity tests/models/test_fidelity.py $(ARGS)

@@ -18,6 +18,7 @@ from rapport.common.model_spec import ModelSpec
 from rapport.service import __main__ as process
 from rapport.service.engine import engine
 from rapport.service.engine.kv.prefix_store import SlotMemory
+from rapport.service.engine.pace import CPU_PACE
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.sampling.arrays import Floats
 
@@ -30,7 +31,10 @@ class InstantRunner:
     """Generates one common token after the other. A step sleeps for `step` seconds."""
 
     def __init__(self, slots: int, vocabulary: int, step: float) -> None:
+        self.pace = CPU_PACE
         self.slots = slots
+        self.slot_tokens = sys.maxsize
+        self.kept_slots: range | None = None
         self.memory: SlotMemory | None = None
         self._step = step
         self._logits = np.zeros((slots, vocabulary), np.float32)
@@ -48,10 +52,9 @@ class InstantRunner:
 
     def prefill(self, slot: int, tokens: Sequence[int], past: int) -> Floats:
         del slot
-        row: Floats = self.decode(tokens[-1:], [past])[0]
-        return row
+        return self.decode(tokens[-1:], [past])
 
-    def copy(self, source: int, target: int, length: int) -> None:
+    def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
         """Does nothing: slots are empty."""
 
     def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:

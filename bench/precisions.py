@@ -17,15 +17,16 @@ from rapport.common.model_spec import ModelSpec
 from rapport.models.cache.catalog import DEFAULT_MODEL
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import PRECISIONS
+from rapport.service.engine.runtime.load import load_runner
 from rapport.service.engine.runtime.providers import CPU
-from rapport.service.engine.runtime.runner import OnnxRunner, load_runner
+from rapport.service.engine.runtime.runner import Runner
 
 CONTEXT = 100
 ROWS = (1, 2, 4, 8, 16)
 SLICES = (8, 16, 64, 256)
 QUARTILE = 25
 
-Run = Callable[[OnnxRunner], object]
+Run = Callable[[Runner], object]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +52,7 @@ def known(precision: str) -> str:
     return precision
 
 
-def loaded(precision: str) -> OnnxRunner:
+def loaded(precision: str) -> Runner:
     folder = ensure(DEFAULT_MODEL, precision)
     return load_runner(folder, ModelSpec.read(folder), CPU, slots=max(ROWS), threads=0)
 
@@ -69,7 +70,7 @@ def runs() -> dict[str, Run]:
     return steps | {f"slice of {tokens}": prefill(tokens) for tokens in SLICES}
 
 
-def seconds(run: Run, runner: OnnxRunner) -> float:
+def seconds(run: Run, runner: Runner) -> float:
     began = time.perf_counter()
     run(runner)
     return time.perf_counter() - began

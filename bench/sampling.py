@@ -18,9 +18,10 @@ from rapport.models.cache.catalog import DEFAULT_MODEL
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
 from rapport.service.engine.request import SamplingParams
+from rapport.service.engine.runtime.load import load_runner
 from rapport.service.engine.runtime.providers import CPU
-from rapport.service.engine.runtime.runner import load_runner
 from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.logits import copied
 from rapport.service.engine.sampling.logprobs import observe
 from rapport.service.engine.sampling.sampler import Sampler, draw_all
 
@@ -62,7 +63,7 @@ def rows_of_logits() -> Floats:
     spec = ModelSpec.read(folder)
     runner = load_runner(folder, spec, CPU, slots=1, threads=0)
     prompts = (PROMPT[:length] for length in range(1, ROWS + 1))
-    return np.stack([runner.prefill(0, prompt, 0).copy() for prompt in prompts])
+    return np.concatenate([copied(runner.prefill(0, prompt, 0)) for prompt in prompts])
 
 
 def runs(size: int) -> dict[str, Run]:

@@ -34,8 +34,8 @@ from rapport.common.model_spec import ModelSpec
 from rapport.models.cache.catalog import DEFAULT_MODEL
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
+from rapport.service.engine.runtime.load import load_runner
 from rapport.service.engine.runtime.providers import choose_provider
-from rapport.service.engine.runtime.runner import load_runner
 
 # Tokens of context of each row: about as many as the streams have halfway through.
 CONTEXT = 200

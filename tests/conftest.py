@@ -12,6 +12,7 @@ from bench.server import Target, rapport
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision, cpu_precisions
 from tests.certificates import Authority
+from tests.support.cuda_stub import isolation
 from tests.tiny import write_small_folder, write_tiny_folder
 
 HERE = Path(__file__).parent
@@ -40,9 +41,17 @@ settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the longest files; the order within a file and of the others stays."""
+    """Begins with the longest files; the order within a file and of the others stays.
+
+    Tests that are marked `cuda_stub` run in a process of their own.
+    """
+    isolation.isolate(items)
     ranks = {HERE / name: rank for rank, name in enumerate(LONGEST_FILES)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    isolation.configure(config)
 
 
 @pytest.fixture(scope="session")

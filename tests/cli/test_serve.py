@@ -348,13 +348,23 @@ def test_weights_are_those_asked_for(weights: str, request: pytest.FixtureReques
 
 
 @pytest.mark.parametrize(
-    "flags", [["--kv-type", "int8"], ["--weights", "int4"], ["--float-prefill", "1GiB"]]
+    ("flags", "precision"), [([], "float16"), (["--weights", "int4"], "int4-float16")]
 )
+def test_a_gpu_is_served_a_folder_of_its_own(
+    flags: list[str], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With activations in float16, whatever its weights have."""
+    monkeypatch.setattr(serve, "choose_provider", lambda *_: CUDA)
+    monkeypatch.setattr(serve, "ensure_any", lambda _, precisions, __: precisions)
+    assert serve.prepare(load(serve.ServeSettings, flags)) == [precision]
+
+
+@pytest.mark.parametrize("flags", [["--kv-type", "int8"], ["--float-prefill", "1GiB"]])
 def test_what_is_for_the_cpu_is_refused_elsewhere(
     flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where CUDA would run, int8 and int4 are refused with what to do instead."""
-    monkeypatch.setattr(serve, "choose_provider", lambda _: CUDA)
+    """Where CUDA would run, they are refused with what to do instead."""
+    monkeypatch.setattr(serve, "choose_provider", lambda *_: CUDA)
     settings = load(serve.ServeSettings, flags)
     with pytest.raises(ProviderError, match="set provider to cpu"):
         serve.prepare(settings)
@@ -387,7 +397,7 @@ def test_what_cannot_be_served_is_one_clear_line(
 ) -> None:
     """Wrong settings, a missing GPU and an unknown model each end with one line."""
     monkeypatch.setattr(
-        "rapport.service.engine.runtime.providers.cuda_obstacle", lambda: "no GPU was found"
+        "rapport.service.engine.runtime.providers.cuda_obstacles", lambda _: ["no GPU was found"]
     )
     monkeypatch.setattr("rapport.cli.serve.set_up", lambda _: None)
     assert serve.main(flags) == status

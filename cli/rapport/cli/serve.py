@@ -24,7 +24,7 @@ from rapport.common.tls import CertificateError
 from rapport.gateway.config import GatewaySettings
 from rapport.models.errors import ModelError
 from rapport.models.importer import ensure, ensure_any
-from rapport.models.onnx.precision import CUDA_PRECISION, CpuWeights, cpu_precisions
+from rapport.models.onnx.precision import WeightChoice, cpu_precisions, cuda_precision
 from rapport.models.progress import Progress, logged, shown
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.runtime.providers import ProviderError, choose_provider
@@ -41,8 +41,8 @@ class ServeSettings(GatewaySettings, ServiceSettings):
 
     model_config = SettingsConfigDict(cli_prog_name="rapport serve")
 
-    weights: CpuWeights = "auto"
-    """weights on the CPU, int4 or int8; auto: those that it multiplies faster"""
+    weights: WeightChoice = "auto"
+    """weights, int4 or int8; auto: those that the CPU multiplies faster, and float16 on a GPU"""
     float_prefill: ByteSize = ByteSize(0)
     """memory that float32 weights to compute prompts with may take; 0: none"""
     kv_type: Literal["float", "int8"] = "float"
@@ -63,7 +63,7 @@ class ServeSettings(GatewaySettings, ServiceSettings):
 
     @property
     def chosen(self) -> dict[str, str]:
-        """The settings of a model for the CPU that are not the defaults."""
+        """The settings of a model that are not the defaults."""
         defaults = {"weights": "auto", "kv_type": "float", "float_prefill": "0B"}
         values = {
             "weights": self.weights,
@@ -148,12 +148,12 @@ def private_socket(settings: ServeSettings) -> Iterator[dict[str, str]]:
 
 def prepare(settings: ServeSettings) -> Path:
     """The folder of the model, in the precision that suits the provider."""
-    provider = choose_provider(settings.provider)
+    provider = choose_provider(settings.provider, settings.device_id)
     if provider.name == "cpu":
         precisions = cpu_precisions(settings.weights, int8_cache=settings.kv_type == "int8")
     else:
         check_none_is_for_the_cpu(settings)
-        precisions = [CUDA_PRECISION]
+        precisions = [cuda_precision(settings.weights)]
     with progress_of(settings) as progress:
         return ensure_any(settings.model, precisions, progress)
 
@@ -161,7 +161,8 @@ def prepare(settings: ServeSettings) -> Path:
 def check_none_is_for_the_cpu(settings: ServeSettings) -> None:
     """Raises ProviderError for a setting that no GPU can follow."""
     for name, value in settings.chosen.items():
-        raise ProviderError(f"{name} {value} runs on the CPU only: set provider to cpu")
+        if name != "weights":
+            raise ProviderError(f"{name} {value} runs on the CPU only: set provider to cpu")
 
 
 def prepare_prefill(settings: ServeSettings) -> Path | None:

@@ -37,7 +37,18 @@ class ModelSpec(BaseModel):
 
     format: Literal[1]
     id: str
-    precision: Literal["int4", "int4-kv8", "int8", "int8-kv8", "float32", "float16", "prefill"]
+    precision: Literal[
+        "int4",
+        "int4-kv8",
+        "int8",
+        "int8-kv8",
+        "float32",
+        "float16",
+        "bfloat16",
+        "int4-float16",
+        "int8-float16",
+        "prefill",
+    ]
     created: int
     """Unix time in seconds."""
     owned_by: str
@@ -47,7 +58,7 @@ class ModelSpec(BaseModel):
     kv_heads: int
     head_size: int
     vocab_size: int
-    kv_type: Literal["float32", "float16", "int8"]
+    kv_type: Literal["float32", "float16", "bfloat16", "int8"]
     eos_token_ids: list[int]
     special_tokens: dict[str, str] = Field(default_factory=dict)
     """Special tokens by the names that templates have for them, such as `bos_token`."""

@@ -43,6 +43,10 @@ class ServiceSettings(Settings, KeyLimits):
     """folder with the same model in float32, used to compute prompts"""
     provider: Literal["auto", "cuda", "cpu"] = "auto"
     """execution provider that decodes"""
+    device_id: NonNegativeInt = 0
+    """GPU to run on, counted from 0 among those that CUDA_VISIBLE_DEVICES leaves"""
+    gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """share of the GPU's memory to use"""
     slots: PositiveInt = 16
     """sequences that are decoded at once"""
     max_waiting: NonNegativeInt = 256

@@ -22,7 +22,7 @@ from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.kv.host import bytes_per_token
 from rapport.service.engine.runtime.faults import parse_faults
-from rapport.service.engine.runtime.providers import Provider, choose_provider
+from rapport.service.engine.runtime.providers import CPU, Provider, ProviderError, choose_provider
 from rapport.service.engine.watchdog import death_of
 from rapport.service.interceptors.tracing import trace_with
 from rapport.service.lifecycle import Lifecycle, ServedModel
@@ -177,6 +177,7 @@ def _engine_config(settings: ServiceSettings) -> EngineConfig:
         max_ttft=settings.max_ttft,
         kv_budget_bytes=settings.kv_budget,
         prefix_bytes=settings.prefix_cache,
+        gpu_share=settings.gpu_memory,
         itl_target=settings.itl_target,
         drafts=settings.drafts,
         threads=settings.threads,
@@ -188,14 +189,28 @@ def _engine_config(settings: ServiceSettings) -> EngineConfig:
 def _load_folder(
     folder: Path, settings: ServiceSettings, config: EngineConfig
 ) -> tuple[Provider, ServedModel]:
-    provider = choose_provider(settings.provider)
     try:
-        engine = Engine.load(folder, provider, config, settings.prefill_folder)
+        provider, engine = _load_engine(folder, settings, config)
         return provider, ServedModel.load(folder, engine)
+    except ProviderError:
+        raise
     except Exception as error:
         # Each of the libraries that read a folder has errors of its own for a damaged file.
         logger.debug("the model folder cannot be used", exc_info=True)
         raise UnusableModelError(folder, error) from error
+
+
+def _load_engine(
+    folder: Path, settings: ServiceSettings, config: EngineConfig
+) -> tuple[Provider, Engine]:
+    provider = choose_provider(settings.provider, settings.device_id)
+    try:
+        return provider, Engine.load(folder, provider, config, settings.prefill_folder)
+    except ProviderError as error:
+        if settings.provider != "auto":
+            raise
+        logger.warning("running on the CPU: %s", error)
+        return CPU, Engine.load(folder, CPU, config, settings.prefill_folder)
 
 
 def _check_kv_budget(served: ServedModel, kv_budget: int) -> None:

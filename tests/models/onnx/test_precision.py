@@ -9,7 +9,13 @@ import pytest
 
 from rapport.common.model_spec import ModelSpec
 from rapport.models.onnx import precision
-from rapport.models.onnx.precision import CUDA_PRECISION, PRECISIONS, cpu_precision, cpu_precisions
+from rapport.models.onnx.precision import (
+    CUDA_PRECISIONS,
+    PRECISIONS,
+    cpu_precision,
+    cpu_precisions,
+    cuda_precision,
+)
 
 FLAGS = "processor : 0\nflags\t\t: fpu avx2 {} avx512_bitalg\n"
 
@@ -48,8 +54,14 @@ def test_weights_that_are_asked_for(cpu: Path, feature: str) -> None:
 
 
 def test_what_is_served_can_be_imported() -> None:
-    served = {CUDA_PRECISION, *cpu_precisions(), *cpu_precisions(int8_cache=True)}
+    served = {*CUDA_PRECISIONS, *cpu_precisions(), *cpu_precisions(int8_cache=True)}
     assert served <= PRECISIONS.keys()
+
+
+def test_a_gpu_has_float16_weights_unless_others_are_asked_for() -> None:
+    served = [cuda_precision(), cuda_precision("int4"), cuda_precision("int8")]
+    assert served == ["float16", "int4-float16", "int8-float16"]
+    assert set(served) <= set(CUDA_PRECISIONS)
 
 
 def test_the_engine_takes_what_can_be_imported() -> None:

@@ -19,6 +19,7 @@ from rapport.common.model_spec import GraphInputs, GraphOutputs, ModelSpec
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.prefix_store import SlotMemory
+from rapport.service.engine.pace import CPU_PACE
 from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.scheduling.latency_model import (
     FAIR_SHARE,
@@ -53,7 +54,10 @@ class FakeRunner:
     """Runs the arithmetic model. `before` is called before each run and may raise."""
 
     def __init__(self, slots: int = 4) -> None:
+        self.pace = CPU_PACE
         self.slots = slots
+        self.slot_tokens = CONTEXT
+        self.kept_slots: range | None = None
         self.memory: SlotMemory | None = self
         self.contents: list[list[int]] = [[] for _ in range(slots + 1)]
         self.before: Callable[[str], None] = lambda _: None
@@ -71,7 +75,7 @@ class FakeRunner:
     def prefill(self, slot: int, tokens: Sequence[int], past: int) -> NDArray[np.float32]:
         self.before("prefill")
         self.slices.append(len(tokens))
-        return self._append(slot, tokens, past)
+        return self._append(slot, tokens, past)[None]
 
     def verify(self, slot: int, tokens: Sequence[int], past: int) -> NDArray[np.float32]:
         self.before("verify")
@@ -80,9 +84,11 @@ class FakeRunner:
         rows = [self._append(slot, [token], past + place) for place, token in enumerate(tokens)]
         return np.stack(rows)
 
-    def copy(self, source: int, target: int, length: int) -> None:
+    def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
         assert len(self.contents[source]) >= length
-        self.contents[target] = self.contents[source][:length]
+        assert len(self.contents[target]) >= start
+        kept = self.contents[target][:start]
+        self.contents[target] = kept + self.contents[source][start:length]
 
     def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:
         assert one != other

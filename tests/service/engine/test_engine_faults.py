@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.errors import (
     EngineError,
     EngineUnavailableError,
+    InvalidLogitsError,
     OutOfMemoryError,
     StepFailedError,
     failure_of,
 )
-from rapport.service.engine.request import GenerationRequest
+from rapport.service.engine.request import GenerationRequest, SamplingParams
 from rapport.service.engine.runtime.faults import parse_faults
 from rapport.service.engine.runtime.faulty_runner import FaultyRunner, inject_text_faults
 from tests.service.engine.fake import (
@@ -58,6 +62,16 @@ async def outcome(engine: Engine, request: GenerationRequest) -> str | type[Engi
         return (await collect(engine.submit(request)))[0]
     except EngineError as error:
         return type(error)
+
+
+class OverflowingRunner(FakeRunner):
+    """Computes no numbers for sequences with an "N", once they have eight tokens."""
+
+    def _append(self, slot: int, tokens: Sequence[int], past: int) -> NDArray[np.float32]:
+        logits = super()._append(slot, tokens, past)
+        if ord("N") in self.contents[slot] and len(self.contents[slot]) >= 8:
+            logits[:] = np.nan
+        return logits
 
 
 def text(prompt: str, count: int) -> str:
@@ -119,6 +133,21 @@ async def test_a_prefix_that_cannot_be_kept_harms_nobody() -> None:
     async with faulty("read:oom") as engine:
         prompt = "x" * 40
         assert await outcome(engine, greedy(prompt, 5)) == text(prompt, 5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+async def test_logits_that_overflow_fail_their_own_request(temperature: float) -> None:
+    """In a first token and in later ones; the answers beside it are whole."""
+    engine = Engine(OverflowingRunner(SLOTS), fake_spec(), byte_vocabulary(), PLAIN)
+    engine.start(lambda: None)
+    overflows = [greedy("one N", 9), greedy("N and more", 9)]
+    sampling = SamplingParams(temperature=temperature)
+    overflows = [replace(request, sampling=sampling) for request in overflows]
+    requests = [greedy("one", 9), *overflows, greedy("two", 9)]
+    outcomes = await asyncio.gather(*(outcome(engine, request) for request in requests))
+    assert outcomes == [text("one", 9), *[InvalidLogitsError] * 2, text("two", 9)]
+    await engine.stop()
+    assert engine.counters.failed == 2
 
 
 async def test_death_ends_what_runs() -> None:

@@ -52,7 +52,8 @@ def hasten(logits: Floats, closing: Sequence[int]) -> None:
 def draw(logits: Floats, random: np.random.Generator, temperature: float) -> int:
     if temperature == 0:
         return int(logits.argmax())
-    return draw_index(np.exp((logits - logits.max()) / np.float32(temperature)), random)
+    weights = np.exp((logits - logits.max()) / np.float32(temperature))
+    return draw_index(weights, random.random())
 
 
 def accepts(grammar: Grammar, tokens: Sequence[int]) -> bool:

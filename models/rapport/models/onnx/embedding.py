@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import TensorProto
+from onnx.helper import np_dtype_to_tensor_dtype as element_type
 
 from rapport.models.gguf.weights import FLOATS, Matrix
 from rapport.models.onnx.linear import WIDE, Linears
@@ -38,7 +38,7 @@ class QuantisedTable:
         self.packed = linears.pack(matrix, WIDE if has_offsets or bits != 8 else form)  # noqa: PLR2004
         constant, zero_points = linears.onnx.constant, self.packed.zero_points
         self.quants = constant(self.packed.quants)
-        self.scales = constant(self.packed.scales)
+        self.scales = linears.constant(self.packed.scales)
         self.zero_points = "" if zero_points is None else constant(zero_points)
 
     def vectors(self, tokens: str) -> str:
@@ -56,7 +56,8 @@ class QuantisedTable:
         return onnx.node("Slice", vectors, *ends)
 
     def _cast(self, quants: str) -> str:
-        return self.linears.onnx.node("Cast", quants, to=TensorProto.FLOAT)
+        # Quants and their differences are exact in 16 bits as well.
+        return self.linears.onnx.node("Cast", quants, to=element_type(self.linears.element))
 
     def _zero(self, tokens: str) -> str:
         onnx = self.linears.onnx

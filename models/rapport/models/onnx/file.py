@@ -58,7 +58,7 @@ class OnnxWriter:
         tensor.name = name or self.fresh("constant")
         tensor.data_type = element_type(array.dtype)
         tensor.dims.extend(array.shape)
-        raw = np.ascontiguousarray(array).data.cast("B") if array.size else b""
+        raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         if len(raw) <= MAX_INLINE_BYTES:
             tensor.raw_data = bytes(raw)
         else:

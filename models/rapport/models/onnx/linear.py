@@ -26,6 +26,8 @@ from rapport.models.onnx.precision import Weights
 # Of a matrix that MatMulNBits holds: bits, the size of a block, and whether blocks have offsets.
 Form = tuple[int, int, bool]
 WIDE: Form = (8, WIDE_BLOCK, False)
+# For the CPU's kernels. CUDA's compute in the type of the activations.
+INT8_ACTIVATIONS = {"accuracy_level": 4}
 
 
 class Linears:
@@ -74,10 +76,14 @@ class Linears:
         if form is None:
             weights = [self.converted(matrix) for matrix in matrices]
             stacked = weights[0] if len(weights) == 1 else np.concatenate(weights)
-            return self.floats(x, self.onnx.constant(stacked), bias)
+            return self.floats(x, self.constant(stacked), bias)
         packed = joined([self.pack(matrix, form) for matrix in matrices])
-        quants, scales = self.onnx.constant(packed.quants), self.onnx.constant(packed.scales)
+        quants, scales = self.onnx.constant(packed.quants), self.constant(packed.scales)
         return self.packed(x, packed, quants, scales, bias=bias)
+
+    def constant(self, floats: Floats) -> str:
+        """Adds floats to the graph, in the type of its activations."""
+        return self.onnx.constant(floats.astype(self.element, copy=False))
 
     def pack(self, matrix: Matrix, form: Form) -> Quantised:
         return widened(matrix) if form == WIDE else quantised(matrix)
@@ -110,16 +116,16 @@ class Linears:
             N=packed.outputs,
             bits=packed.bits,
             block_size=packed.block,
-            accuracy_level=4,  # int8 activations
+            **INT8_ACTIVATIONS if self.element == np.float32 else {},
         )
         if packed.offsets is None:
             return y
         # sum(x * (w + offset)) = sum(x * w) + sum(x) * offset, block by block.
         sums = self.onnx.node("MatMul", x, self._indicator(packed.inputs, packed.block))
-        return self.onnx.node("Gemm", sums, self.onnx.constant(packed.offsets), y)
+        return self.onnx.node("Gemm", sums, self.constant(packed.offsets), y)
 
     def _optional(self, bias: Floats | None) -> list[str]:
-        return [] if bias is None else [self.onnx.constant(bias.astype(self.element, copy=False))]
+        return [] if bias is None else [self.constant(bias)]
 
     def _indicator(self, inputs: int, block: int) -> str:
         """A matrix [inputs, blocks] with 1 where the input is in the block: it sums x by block."""

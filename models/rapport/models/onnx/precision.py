@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 Weights = Literal["stored", "int8", "floats"]
-CpuWeights = Literal["auto", "int4", "int8"]
+WeightChoice = Literal["auto", "int4", "int8"]
+Element = Literal["float32", "float16", "bfloat16"]
 
 CPU_FEATURES = Path("/proc/cpuinfo")
 # Instructions that multiply bytes and add up four products at once. With them the runtime's kernel
@@ -26,7 +27,7 @@ class Precision:
     looks up few of them and needs the logits of one token, so floats would only take memory.
     """
 
-    element: str
+    element: Element
     weights: Weights
     int8_cache: bool = False
     small_table: bool = False
@@ -39,10 +40,18 @@ PRECISIONS = {
     "int8-kv8": Precision("float32", "int8", int8_cache=True),
     "float32": Precision("float32", "floats"),
     "float16": Precision("float16", "floats"),
+    "bfloat16": Precision("bfloat16", "floats"),
+    "int4-float16": Precision("float16", "stored"),
+    "int8-float16": Precision("float16", "int8"),
     "prefill": Precision("float32", "floats", small_table=True),
 }
 
-CUDA_PRECISION = "float16"
+CUDA_PRECISIONS = ("float16", "bfloat16", "int4-float16", "int8-float16")
+
+
+def cuda_precision(weights: WeightChoice = "auto") -> str:
+    """The precision that is served on a GPU."""
+    return "float16" if weights == "auto" else f"{weights}-float16"
 
 
 def cpu_precision() -> str:
@@ -50,7 +59,7 @@ def cpu_precision() -> str:
     return cpu_precisions()[0]
 
 
-def cpu_precisions(weights: CpuWeights = "auto", *, int8_cache: bool = False) -> list[str]:
+def cpu_precisions(weights: WeightChoice = "auto", *, int8_cache: bool = False) -> list[str]:
     """The precisions that can be served on this machine's CPU, fastest first."""
     if weights != "auto":
         kinds = [weights]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rapport.service.engine.runtime.faults import Fault
+from rapport.service.engine.runtime.memory_plan import MemoryLimits
 from rapport.service.engine.scheduling.admission import AdmissionLimits
 
 
@@ -24,6 +25,8 @@ class EngineConfig:
     """Bytes that the keys and values of running sequences may grow to."""
     prefix_bytes: int = 512 * 2**20
     """Bytes of the prefix cache: keys and values that later prompts may reuse; 0: no cache."""
+    gpu_share: float = 0.9
+    """Share of a GPU's memory that is used."""
     itl_target: float = 0.05
     """Inter-token latency in seconds that prefill should not exceed."""
     drafts: bool = True
@@ -34,6 +37,11 @@ class EngineConfig:
     """Whether a request gives the same bytes regardless of batch composition and cache."""
     faults: tuple[Fault, ...] = ()
     """Injected faults, for tests."""
+
+    @property
+    def memory(self) -> MemoryLimits:
+        """What keys and values may take."""
+        return MemoryLimits(self.kv_budget_bytes, self.prefix_bytes, self.gpu_share)
 
     @property
     def admission(self) -> AdmissionLimits:

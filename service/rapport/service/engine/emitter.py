@@ -10,8 +10,8 @@ from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.prefix_cache import PrefixReuse
 from rapport.service.engine.messages import RequestFailed, TokenDelta
 from rapport.service.engine.outbox import Outbox
-from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.draw import DrawnToken, draw
+from rapport.service.engine.sampling.logits import Logits
 from rapport.service.engine.sampling.readiness import is_accepted, wait_until
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.sequences import SequenceGroup, SequenceState
@@ -108,9 +108,9 @@ class Emitter:
         else:
             self.fail([group], error)
 
-    def sample(self, sequence: SequenceState, logits: Floats) -> None:
-        """Draws a token from `logits` [vocabulary], which it overwrites, and delivers it."""
-        (drawn,) = draw(logits.reshape(1, -1), [sequence], self._stats.mask)
+    def sample(self, sequence: SequenceState, logits: Logits) -> None:
+        """Draws a token from `logits` [1, vocabulary], which it overwrites, and delivers it."""
+        (drawn,) = draw(logits, [sequence], self._stats.mask)
         self.emit(sequence, drawn)
         self.deliver()
 

@@ -20,13 +20,15 @@ from rapport.service.engine.errors import (
 )
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.host import bytes_per_token
-from rapport.service.engine.kv.prefix_cache import PrefixCache
+from rapport.service.engine.kv.prefix_cache import PrefixCache, PromptCache
+from rapport.service.engine.kv.prefix_slots import PrefixSlots
 from rapport.service.engine.kv.prefix_store import PrefixStore
 from rapport.service.engine.messages import AbortRequest, AddRequest, Event, Stop, dispatch
 from rapport.service.engine.request import GenerationRequest, Tenant
 from rapport.service.engine.runtime.faulty_runner import FaultyRunner, inject_text_faults
+from rapport.service.engine.runtime.load import load_runner
 from rapport.service.engine.runtime.providers import Provider
-from rapport.service.engine.runtime.runner import Runner, load_runner
+from rapport.service.engine.runtime.runner import Runner
 from rapport.service.engine.scheduling.admission import Admission
 from rapport.service.engine.scheduling.latency_model import LatencyModel
 from rapport.service.engine.scheduling.load import Demand, EngineLoad
@@ -67,15 +69,15 @@ class Engine:
         self.vocabulary = vocabulary
         self.provider = provider
         budget = config.kv_budget_bytes // bytes_per_token(spec)
-        self.context_length = min(spec.context_length, budget)
+        self.context_length = min(spec.context_length, runner.slot_tokens, budget)
         """Tokens that prompt and completion may have together."""
         self.counters = Counters()
         self._scheduler = Scheduler(runner, vocabulary, set(spec.eos_token_ids), budget)
         self.slot_counters = self._scheduler.counters
-        latency_model = LatencyModel(config.itl_target)
+        latency_model = LatencyModel(config.itl_target, runner.pace)
         served = self._scheduler.ledger.served
         self._admission = Admission(config.admission, runner.slots, latency_model, served)
-        self._prefixes = _prefix_cache(runner, config.prefix_bytes)
+        self._prefixes = _prefix_cache(runner, spec, config.prefix_bytes)
         self._worker = Worker(
             runner,
             self._scheduler,
@@ -109,8 +111,14 @@ class Engine:
         """
         spec = ModelSpec.read(folder)
         vocabulary = Vocabulary.read(folder, spec.vocab_size)
-        runner: Runner = load_runner(
-            folder, spec, provider, config.slots, config.threads, prefill_folder=prefill_folder
+        runner = load_runner(
+            folder,
+            spec,
+            provider,
+            config.slots,
+            config.threads,
+            prefill_folder=prefill_folder,
+            limits=config.memory,
         )
         if config.faults:
             runner = FaultyRunner(runner, config.faults)
@@ -279,8 +287,12 @@ class Engine:
             self._forget(generation)
 
 
-def _prefix_cache(runner: Runner, budget: int) -> PrefixCache | None:
-    """The prefix cache, or None if it is off or the slots are in a GPU's memory."""
+def _prefix_cache(runner: Runner, spec: ModelSpec, budget: int) -> PromptCache | None:
+    """The prefix cache: in slots of a GPU, or in the host's memory. None if it is off."""
+    if runner.kept_slots is not None:
+        token_bytes = bytes_per_token(spec)
+        kept = runner.kept_slots
+        return PrefixSlots(runner, kept, token_bytes, runner.slot_tokens) if kept else None
     if runner.memory is None or budget == 0:
         return None
     return PrefixCache(PrefixStore(budget), runner.memory)

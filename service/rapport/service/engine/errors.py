@@ -5,6 +5,7 @@ EngineError
 ├── EngineUnavailableError       not started, draining, stopped or dead
 ├── UnserviceableRequestError    the request can never fit this engine
 ├── StepFailedError              the runtime failed while it ran this request
+├── InvalidLogitsError           the model computed no finite logits for this request
 ├── OutOfMemoryError             the runtime found no memory for this request; try again later
 ├── ConstraintFailedError        the grammar of this request cannot be followed
 └── RequestCancelledError        the caller disconnected, or its deadline expired
@@ -55,6 +56,13 @@ class StepFailedError(EngineError):
     """The runtime failed in a step that the request was part of."""
 
 
+class InvalidLogitsError(EngineError):
+    """The model computed no finite logits for the request: its numbers have overflowed."""
+
+    def __init__(self) -> None:
+        super().__init__("the model computed no finite logits")
+
+
 class OutOfMemoryError(EngineError):
     """The runtime found no memory for the request."""
 
@@ -70,8 +78,14 @@ class RequestCancelledError(EngineError):
     """The caller disconnected, or its deadline expired."""
 
 
-# ONNX Runtime has no exception type for this; these are the messages of its two allocators.
-_OUT_OF_MEMORY_TEXTS = ("Failed to allocate memory", "bad_alloc")
+# ONNX Runtime has no exception type for this; these are the messages of its allocators and of CUDA.
+_OUT_OF_MEMORY_TEXTS = (
+    "Failed to allocate memory",
+    "bad_alloc",
+    "smaller than requested bytes",
+    "CUDA failure 2:",
+    "cudaErrorMemoryAllocation",
+)
 
 
 def failure_of(error: BaseException) -> EngineError:

@@ -35,7 +35,7 @@ class SequenceGroup:
         self.preempted: list[SequenceState] = []
         """Choices that lost their slot to another tenant and will resume."""
         self.prompt_logits: Floats | None = None
-        """Logits after the prompt, kept while choices wait that need them."""
+        """Logits after the prompt [1, vocabulary], kept while choices wait that need them."""
 
     def new_constraint(self) -> BackgroundConstraint | None:
         """The constraint of a choice. All choices have one budget."""
@@ -112,11 +112,14 @@ class SequenceState:
         """The tokens whose keys and values the slot holds."""
         return (*self.group.request.prompt, *self.output)[: self.computed]
 
-    def draft(self) -> list[int]:
-        """Drafts the next tokens. With one more they do not exceed `max_tokens`."""
+    def draft(self, token_cost: float) -> list[int]:
+        """Drafts the next tokens. With one more they do not exceed `max_tokens`.
+
+        `token_cost` is that of `Pace`.
+        """
         request = self.group.request
         if self.drafter is None:
-            self.drafter = Drafter(request.prompt, request.prediction)
+            self.drafter = Drafter(request.prompt, request.prediction, token_cost)
         room = request.max_tokens - len(self.output) - 1
         return self.drafter.draft(self.output, self.constraint, room)
 

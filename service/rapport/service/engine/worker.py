@@ -7,13 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import zip_longest
 from queue import SimpleQueue
 
 from rapport.service.engine.emitter import Emitter
 from rapport.service.engine.errors import OutOfMemoryError
 from rapport.service.engine.generation import Generation
-from rapport.service.engine.kv.prefix_cache import PrefixCache, PrefixReuse
+from rapport.service.engine.kv.prefix_cache import PrefixReuse, PromptCache
 from rapport.service.engine.messages import (
     AbortRequest,
     AddRequest,
@@ -27,7 +26,7 @@ from rapport.service.engine.messages import (
 from rapport.service.engine.outbox import Outbox
 from rapport.service.engine.runtime.runner import Runner
 from rapport.service.engine.runtime.step_executor import StepExecutor
-from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.logits import Logits, copied
 from rapport.service.engine.sampling.readiness import wait_for_masks
 from rapport.service.engine.scheduling.latency_model import LatencyModel
 from rapport.service.engine.scheduling.scheduler import Scheduler
@@ -48,7 +47,7 @@ class Worker:
         runner: Runner,
         scheduler: Scheduler,
         latency_model: LatencyModel,
-        prefixes: PrefixCache | None,
+        prefixes: PromptCache | None,
         deliver: Callable[[list[Event]], None],
         *,
         deterministic: bool = False,
@@ -196,19 +195,19 @@ class Worker:
         self._outbox.add_first(DraftVerified(sequence.group.generation, len(draft), accepted))
         self._executor.record_acceptance(sequence, draft, accepted)
 
-    def _accept_draft(self, sequence: SequenceState, draft: list[int], logits: Floats) -> int:
+    def _accept_draft(self, sequence: SequenceState, draft: list[int], logits: Logits) -> int:
         """Samples tokens for as long as they equal the draft. Returns how many did.
 
         `logits` [1 + drafted, vocabulary] are those after the last token and the drafted ones.
         """
         accepted = 0
-        for row, guess in zip_longest(logits, draft):
+        for place, guess in enumerate([*draft, None]):
             wait_for_masks([sequence])
             if not sequence.ready:
                 break
             # Rejected tokens stay in the slot. They are not counted, and get overwritten.
             sequence.computed += 1
-            self._emitter.sample(sequence, row)
+            self._emitter.sample(sequence, logits[place : place + 1])
             if sequence.output[-1] != guess:
                 break
             accepted += 1
@@ -226,7 +225,7 @@ class Worker:
             if sequence.remaining_prompt:
                 return
             if sequence.group.waiting:
-                sequence.group.prompt_logits = logits.copy()
+                sequence.group.prompt_logits = copied(logits)
         except Exception as error:
             log.exception("a prefill step failed")
             self._emitter.fail([sequence.group], error)
@@ -235,7 +234,7 @@ class Worker:
         self._emitter.sample(sequence, logits)
         self._emitter.start_successors()
 
-    def _run_slice(self, sequence: SequenceState) -> Floats:
+    def _run_slice(self, sequence: SequenceState) -> Logits:
         if reused := self._prefixes.load(sequence):
             self.stats.cached_tokens += reused
             self._outbox.add(PrefixReused(sequence.group.generation, reused))

@@ -15,6 +15,7 @@ from google.rpc.status_pb2 import Status
 from rapport.service.engine.errors import (
     ConstraintFailedError,
     EngineUnavailableError,
+    InvalidLogitsError,
     OutOfMemoryError,
     OverloadedError,
     RequestCancelledError,
@@ -76,6 +77,7 @@ KINDS: dict[type[Exception], ErrorKind] = {
     StepFailedError: ErrorKind(
         grpc.StatusCode.INTERNAL, "GENERATION_FAILED", public_message="The model failed to generate"
     ),
+    InvalidLogitsError: ErrorKind(grpc.StatusCode.INTERNAL, "INVALID_LOGITS"),
     Exception: ErrorKind(grpc.StatusCode.INTERNAL, "INTERNAL", public_message="Internal error"),
 }
 

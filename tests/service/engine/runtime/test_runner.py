@@ -6,19 +6,23 @@ import numpy as np
 import pytest
 
 from rapport.common.model_spec import ModelSpec
-from rapport.service.engine.runtime.providers import CPU, CUDA, cuda_obstacle
-from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, OnnxRunner, load_runner
+from rapport.service.engine.runtime.cuda import cuda_obstacles
+from rapport.service.engine.runtime.load import load_runner
+from rapport.service.engine.runtime.providers import CPU, CUDA
+from rapport.service.engine.runtime.runner import OnnxRunner
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.text.vocabulary import Vocabulary
 
 VOCABULARY = 49152
 
-needs_gpu = pytest.mark.skipif(cuda_obstacle() is not None, reason=str(cuda_obstacle()))
+needs_gpu = pytest.mark.skipif(bool(cuda_obstacles()), reason="; ".join(cuda_obstacles()))
 
 
 @pytest.fixture(scope="module")
 def runner(cpu_folder: Path) -> OnnxRunner:
-    return load_runner(cpu_folder, ModelSpec.read(cpu_folder), CPU, slots=4, threads=0)
+    runner = load_runner(cpu_folder, ModelSpec.read(cpu_folder), CPU, slots=4, threads=0)
+    assert isinstance(runner, OnnxRunner)
+    return runner
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +67,10 @@ def divergence(wanted: Floats, given: Floats) -> float:
 
 def test_slices_equal_the_whole(runner: OnnxRunner, prompts: list[list[int]]) -> None:
     """A prompt in slices, in any slot, gives the logits of the prompt in one run."""
-    prompt = (prompts[0] + prompts[1]) * 12
-    whole = runner.prefill(0, prompt[:MAX_SLICE_TOKENS], 0).copy()
-    for start in range(0, len(prompt[:MAX_SLICE_TOKENS]), 48):
-        logits = runner.prefill(2, prompt[start : min(start + 48, MAX_SLICE_TOKENS)], start)
+    prompt = ((prompts[0] + prompts[1]) * 12)[: runner.pace.slice_tokens]
+    whole = runner.prefill(0, prompt, 0).copy()
+    for start in range(0, len(prompt), 48):
+        logits = runner.prefill(2, prompt[start : start + 48], start)
     np.testing.assert_allclose(logits, whole, atol=2e-3)
 
 
@@ -133,7 +137,7 @@ def test_prompts_of_float_weights_are_decoded_with_quantised_ones(
     mixed = load_runner(cpu_folder, quantised, CPU, 2, 0, prefill_folder=prefill_folder)
     exact = load_runner(float32_folder, float32, CPU, 2, 0)
     prompt = prompts[0] * 8
-    rows = [each.prefill(1, prompt, 0) for each in (exact, mixed)]
+    rows = [each.prefill(1, prompt, 0)[0] for each in (exact, mixed)]
     assert 0 < divergence(*rows) < 0.01
     kept = [each.memory.read(1, 0, len(prompt)) for each in (exact, mixed) if each.memory]
     np.testing.assert_array_equal(*kept)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling.arrays import Floats
-from rapport.service.engine.sampling.candidates import candidates, every_id
+from rapport.service.engine.sampling.candidates import every_id, narrowed, whole
 from tests.service.engine.softmax import softmax
 
 # Apart by more than rounding, so that the order of the most probable is certain.
@@ -24,7 +24,7 @@ logit_rows = st.builds(
 
 
 def kept(logits: Floats, **options: Any) -> set[int]:
-    ids = candidates(logits - logits.max(), SamplingParams(**options)).ids
+    ids = narrowed(whole(logits - logits.max()), SamplingParams(**options)).ids
     return set(ids.tolist())
 
 
@@ -85,4 +85,4 @@ def test_nothing_is_kept_of_the_rows_that_came_before() -> None:
 def test_logits_exactly_on_the_bound_of_top_p(share: float, kept: list[int]) -> None:
     """The tokens that together have exactly the share are enough."""
     logits = np.log(np.array([4, 2, 1, 1], np.float32) / 4)
-    assert candidates(logits, SamplingParams(top_p=share)).ids.tolist() == kept
+    assert narrowed(whole(logits), SamplingParams(top_p=share)).ids.tolist() == kept

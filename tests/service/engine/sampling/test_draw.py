@@ -14,17 +14,22 @@ from numpy.typing import NDArray
 from rapport.service.engine.errors import (
     ConstraintFailedError,
     EngineError,
+    InvalidLogitsError,
     OutOfMemoryError,
     StepFailedError,
 )
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling import draw as module
 from rapport.service.engine.sampling.draw import DrawnToken, draw
+from rapport.service.engine.sampling.logits import DeviceLogits
 from rapport.service.engine.sampling.logprobs import observe
+from rapport.service.engine.sampling.row_candidates import RowCandidates
 from rapport.service.engine.sampling.sampler import Sampler
 from rapport.service.engine.sequences import SequenceState
 from rapport.service.engine.stats import MASK_BOUNDS, Histogram
+from tests.service.engine.sampling.test_row_candidates import candidates_of
 
+Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 ALTERNATIVES = 4
 
@@ -40,6 +45,9 @@ class Broken:
     def mask(self, _: Floats) -> None:
         raise self.error
 
+    def allowed_bits(self) -> Bytes:
+        raise self.error
+
 
 class Among:
     """A constraint that allows some tokens."""
@@ -51,6 +59,9 @@ class Among:
 
     def mask(self, logits: Floats) -> None:
         logits[[token for token in range(len(logits)) if token not in self.tokens]] = -np.inf
+
+    def allowed_bits(self) -> Bytes:
+        return np.array([sum(1 << token for token in self.tokens)], np.uint8)
 
 
 def sequence(
@@ -175,6 +186,109 @@ def test_log_probabilities_are_the_models_own() -> None:
         observe(plain, 1, 2),
         observe(plain, 3, 0),
     ]
+
+
+def test_no_log_probability_is_reported_of_logits_that_are_not_finite() -> None:
+    """Not of a row either whose grammar leaves a token with a finite logit."""
+    rows = np.array([[0, 1, 2, 3], [np.nan, 1, 2, 3]], np.float32)
+    drawn, failure = draw(rows, [sequence(logprobs=1), sequence(Among(1), 1)], masks())
+    assert isinstance(drawn, DrawnToken)
+    assert isinstance(failure, InvalidLogitsError)
+
+
+class Selector:
+    """Candidates of `logits()`, as many as there are, and whole rows; both can be made to fail."""
+
+    def __init__(self, count: int, error: Exception | None = None) -> None:
+        self.count = count
+        self.error = error
+        self.fetched: list[int] = []
+        self.asked: list[bool] = []
+
+    def select(self, first: int, settings: Any) -> list[RowCandidates | None]:
+        if self.error:
+            raise self.error
+        self.asked = [each is not None for each in settings]
+        rows = zip(logits()[first:], settings, strict=True)
+        return [each and candidates_of(masked(row, each.allowed), self.count) for row, each in rows]
+
+    def rows(self, places: list[int]) -> Floats:
+        self.fetched += places
+        return logits()[places]
+
+
+def masked(row: Floats, allowed: Bytes | None) -> Floats:
+    if allowed is None:
+        return row
+    bits = np.unpackbits(allowed, count=len(row), bitorder="little")
+    return np.where(bits, row, -np.inf).astype(np.float32)
+
+
+def on_device(selector: Any) -> DeviceLogits:
+    return DeviceLogits(selector, 0, len(logits()))
+
+
+def test_rows_of_a_device_come_to_the_host_only_where_they_must() -> None:
+    """Alternatives under a grammar may be refused; and candidates may be too few."""
+
+    def rows() -> list[SequenceState]:
+        top_k = sequence(temperature=1, top_k=3, seed=1)
+        return [sequence(logprobs=1), sequence(Among(1), logprobs=1), top_k]
+
+    selector, times = Selector(count=2), masks()
+    wanted = draw(logits(), rows(), masks())
+    drawn = draw(on_device(selector), rows(), times)
+    assert [d and d.token for d in drawn] == [w and w.token for w in wanted]
+    assert selector.asked == [True, False, True]
+    assert selector.fetched == [1, 2]
+    assert sum(times.counts) == 1
+
+
+def test_a_device_leaves_what_a_grammar_allows() -> None:
+    """Without the tokens that are not wanted, unless no others can come; no row is fetched."""
+    selector, times = Selector(count=4), masks()
+    rows = [sequence(Among(*allowed), None, (2, 3)) for allowed in ((0, 1, 3), (1,), (2,))]
+    drawn = draw(on_device(selector), rows, times)
+    assert drawn == [DrawnToken(1, None), DrawnToken(1, None), DrawnToken(2, None)]
+    assert (selector.fetched, sum(times.counts)) == ([], 3)
+
+
+def test_a_grammar_that_fails_beside_a_device_costs_its_own_row() -> None:
+    rows = [sequence(), sequence(Broken(ConstraintFailedError("too much"))), sequence()]
+    first, failure, last = draw(on_device(Selector(count=4)), rows, masks())
+    assert first == last == DrawnToken(3, None)
+    assert isinstance(failure, ConstraintFailedError)
+
+
+def test_no_candidates_are_looked_for_where_none_are_wanted() -> None:
+    selector = Selector(count=2, error=AssertionError())
+    rows = [sequence(mirostat_target=5.0, temperature=1, seed=1) for _ in range(3)]
+    drawn = draw(on_device(selector), rows, masks())
+    assert all(isinstance(each, DrawnToken) for each in drawn)
+
+
+def test_a_mask_that_is_not_ready_asks_a_device_for_nothing() -> None:
+    selector = Selector(count=2)
+    slow = sequence(Mock(late=True, skipped=False))
+    slow.ready = False  # type: ignore[misc]
+    drawn = draw(on_device(selector), [sequence(), slow, sequence()], masks())
+    assert drawn == [DrawnToken(3, None), None, DrawnToken(3, None)]
+    assert (selector.asked, selector.fetched) == ([True, False, True], [])
+
+
+def test_a_device_that_fails_gives_every_row_its_error() -> None:
+    """And no exception, which would end the engine's thread."""
+    selector = Selector(count=2, error=RuntimeError("Failed to allocate memory"))
+    drawn = draw(on_device(selector), [sequence(), sequence(), sequence()], masks())
+    assert [type(each) for each in drawn] == [OutOfMemoryError] * 3
+
+
+def test_candidates_that_are_not_finite_fail_their_own_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = sequence()
+    monkeypatch.setattr(failing.sampler, "draw_among", Mock(side_effect=InvalidLogitsError))
+    drawn = draw(on_device(Selector(count=2)), [sequence(), failing, sequence()], masks())
+    assert drawn[0] == drawn[2] == DrawnToken(3, None)
+    assert isinstance(drawn[1], InvalidLogitsError)
 
 
 def test_a_token_that_is_not_wanted_comes_where_no_other_can() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from rapport.service.engine.errors import InvalidLogitsError
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling.sampler import Sampler, draw_all
 from tests.service.engine.softmax import softmax
@@ -24,6 +25,25 @@ def test_greedy_takes_the_lowest_id_among_equals() -> None:
     """Temperature 0 takes the most probable token, and the lowest id of a tie."""
     logits = np.array([[0, 3, 3, 1], [5, 0, 0, 5]], np.float32)
     assert draw_all(logits, [sampler(4, temperature=0)] * 2) == [1, 0]
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0}, {}, {"top_p": 0.9}, {"top_k": 2}])
+@pytest.mark.parametrize("bad", [[0, np.nan, 1], [np.nan] * 3, [-np.inf] * 3, [0, np.inf, 1]])
+def test_logits_that_are_not_finite_fail_their_own_row(
+    bad: list[float], options: dict[str, Any]
+) -> None:
+    """Whatever the temperature there is an error and no token; the rows beside get theirs."""
+    logits = np.array([[0, 9, 0], bad, [0, 0, 9]], np.float32)
+    greedy = [sampler(3, temperature=0) for _ in range(2)]
+    first, failure, last = draw_all(logits, [greedy[0], sampler(3, **options), greedy[1]])
+    assert (first, last) == (1, 2)
+    assert isinstance(failure, InvalidLogitsError)
+
+
+def test_a_token_that_no_mask_allows_may_have_any_logit() -> None:
+    """Some logits of -inf are what masks leave, and no failure."""
+    logits = np.array([-np.inf, 1, -np.inf], np.float32)
+    assert [sampler(3, temperature=t).draw(logits.copy()) for t in (0, 1)] == [1, 1]
 
 
 def test_samples_follow_the_distribution() -> None:

@@ -104,6 +104,7 @@ def test_drafts_are_as_long_as_pays() -> None:
     assert draft_size(0.1, 15) == 0
     assert 0 < draft_size(0.6, 15) < draft_size(0.9, 15) < 15
     assert draft_size(1.0, 0) == draft_size(1.0, -1) == 0
+    assert draft_size(0.6, 15, token_cost=0.01) > draft_size(0.6, 15)
 
 
 def test_refused_drafts_are_tried_again() -> None:

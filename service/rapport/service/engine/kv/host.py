@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
@@ -24,17 +25,37 @@ from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 # kernel zeroes first, cost three times as much as copying a prefix into them.
 MAX_LAZY_BYTES = 96 * 2**20
 
-KV_TYPES = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
+# NumPy has no bfloat16: arrays hold its bits.
+KV_TYPES: dict[str, type[Any]] = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": np.uint16,
+    "int8": np.int8,
+}
+KV_ELEMENTS = {
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+    "int8": TensorProto.INT8,
+}
 
 
 class KeyValues(ABC):
-    """Slots 0 to `slots` - 1, and the spare one after them."""
+    """Slots 0 to `slots` - 1, the spare one after them, and `kept` others.
 
-    def __init__(self, spec: ModelSpec, slots: int) -> None:
+    Each holds up to `capacity` tokens, by default as many as the model's context has.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, slots: int, capacity: int | None = None, kept: int = 0
+    ) -> None:
         self.spec = spec
         self.slots = slots
+        self.capacity = capacity or spec.context_length
         self.type = KV_TYPES[spec.kv_type]
-        self.shape = (slots + 1, spec.kv_heads, spec.context_length, spec.head_size)
+        self.element: int = KV_ELEMENTS[spec.kv_type]
+        """The type by which graphs take keys and values."""
+        self.shape = (slots + 1 + kept, spec.kv_heads, self.capacity, spec.head_size)
         layers = range(spec.layers)
         past, present = spec.inputs, spec.outputs
         self.past_names = [past.past_key.format(layer=layer) for layer in layers]
@@ -47,8 +68,8 @@ class KeyValues(ABC):
         """Binds slots `first` to `first + count - 1` as past and present."""
 
     @abstractmethod
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Copies the first `length` tokens of a slot to another."""
+    def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
+        """Copies the tokens of a slot from `start` to `length` to another."""
 
     @abstractmethod
     def release(self, slot: int, length: int, kept: int = 0) -> None:
@@ -95,9 +116,9 @@ class HostKeyValues(KeyValues):
             binding.bind_ortvalue_input(past, window)
             binding.bind_ortvalue_output(present, window)
 
-    def copy(self, source: int, target: int, length: int) -> None:
+    def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
         for array in self._arrays:
-            array[target, :, :length] = array[source, :, :length]
+            array[target, :, start:length] = array[source, :, start:length]
 
     def read(self, slot: int, start: int, count: int) -> NDArray[Any]:
         """A copy of `count` tokens of a slot: [2 * layers, kv_heads, count, head_size]."""

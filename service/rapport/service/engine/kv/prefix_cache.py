@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Protocol
 
 from rapport.service.engine.kv.prefix_store import BLOCK_TOKENS, PrefixStore, SlotMemory
 from rapport.service.engine.sequences import SequenceState
 from rapport.service.engine.stats import PrefixStats
 
 log = logging.getLogger(__name__)
+
+
+class PromptCache(Protocol):
+    """Keeps prefixes of prompts, and fills slots with them."""
+
+    @property
+    def stats(self) -> PrefixStats:
+        """What is kept, and the hits so far. For any thread."""
+
+    def load(self, namespace: str, tokens: Sequence[int], slot: int, computed: int) -> int:
+        """Fills a slot, which holds `computed` of `tokens`; returns how many it then holds."""
+
+    def save(
+        self, namespace: str, tokens: Sequence[int], slot: int, *, ended: bool = False
+    ) -> None:
+        """Keeps `tokens`, all of which the slot holds, for later prompts."""
 
 
 class PrefixCache:
@@ -69,7 +86,7 @@ class PrefixReuse:
     A deterministic engine saves prompts only, as decoding rounds differently from prefill.
     """
 
-    def __init__(self, prefixes: PrefixCache | None, *, deterministic: bool) -> None:
+    def __init__(self, prefixes: PromptCache | None, *, deterministic: bool) -> None:
         self._prefixes = prefixes
         self._deterministic = deterministic
 

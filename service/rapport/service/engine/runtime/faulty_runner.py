@@ -16,7 +16,10 @@ class FaultyRunner:
 
     def __init__(self, runner: Runner, faults: Iterable[Fault]) -> None:
         faults = tuple(faults)
+        self.pace = runner.pace
         self.slots = runner.slots
+        self.slot_tokens = runner.slot_tokens
+        self.kept_slots = runner.kept_slots
         memory = runner.memory
         self.memory: SlotMemory | None = None if memory is None else FaultyMemory(memory, faults)
         self.decode = with_faults(runner.decode, "decode", faults)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-import onnxruntime as ort
+from rapport.service.engine.runtime.cuda import cuda_obstacles
 
 log = logging.getLogger(__name__)
 
 ProviderName = Literal["cpu", "cuda"]
+
+CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
+CUDA_OPTIONS = {
+    "arena_extend_strategy": "kSameAsRequested",
+    # Flash and memory-efficient attention. cuDNN's would keep a plan for each length, without a
+    # bound.
+    "sdpa_kernel": "3",
+}
 
 
 class ProviderError(Exception):
@@ -21,67 +27,49 @@ class ProviderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider, by its name."""
+    """A provider, by its name, and the device that it runs on."""
 
     name: ProviderName
+    device_id: int = 0
 
     @property
-    def session_providers(self) -> list[str]:
+    def device(self) -> tuple[str, int]:
+        """The device as ONNX Runtime names it: its kind and its number."""
+        return self.name, self.device_id
+
+    @property
+    def session_providers(self) -> list[tuple[str, dict[str, str]]]:
         """The providers to request from ONNX Runtime, in order of preference."""
-        fallback = ["CPUExecutionProvider"]
-        return ["CUDAExecutionProvider", *fallback] if self.name == "cuda" else fallback
+        fallback: list[tuple[str, dict[str, str]]] = [(CPU_PROVIDER, {})]
+        options = {"device_id": str(self.device_id), **CUDA_OPTIONS}
+        return [(CUDA_PROVIDER, options), *fallback] if self.name == "cuda" else fallback
 
 
 CPU = Provider("cpu")
 CUDA = Provider("cuda")
 
 
-def choose_provider(wanted: Literal["auto", "cuda", "cpu"]) -> Provider:
+def choose_provider(wanted: Literal["auto", "cuda", "cpu"], device_id: int = 0) -> Provider:
     """The provider to run on. `auto` falls back to the CPU with one line in the log.
 
     Raises:
-        ProviderError: `cuda` was requested and cannot run here; the text says why.
+        ProviderError: `cuda` was requested and cannot run here; the text says why. If there are
+            several reasons, each has a line in the log.
     """
     if wanted == "cpu":
         return CPU
-    obstacle = cuda_obstacle()
-    if obstacle is None:
-        return CUDA
+    obstacles = cuda_obstacles(device_id)
+    if not obstacles:
+        return Provider("cuda", device_id)
     if wanted == "cuda":
-        raise ProviderError(f"provider cuda cannot run here: {obstacle}")
-    log.info("running on the CPU: %s", obstacle)
+        raise _refusal(obstacles)
+    log.info("running on the CPU: %s", "; ".join(obstacles))
     return CPU
 
 
-def cuda_obstacle() -> str | None:
-    """Why CUDA cannot run here, or None if it can.
-
-    This is checked before CUDA is requested, because ONNX Runtime logs an error for each
-    library that is missing.
-    """
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return "this build of ONNX Runtime has no CUDA provider"
-    return driver_obstacle() or _library_obstacle()
-
-
-def driver_obstacle() -> str | None:
-    """Why the NVIDIA driver cannot be used, or None if it can."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "no NVIDIA driver was found"
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return "the NVIDIA driver does not start"
-    return None if count.value else "no GPU was found"
-
-
-def _library_obstacle() -> str | None:
-    ort.preload_dlls(directory="")  # the CUDA libraries that pip installed
-    folder = Path(ort.__file__).parent / "capi"
-    try:
-        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
-        ctypes.CDLL(str(folder / "libonnxruntime_providers_cuda.so"))
-    except OSError as error:
-        return f"a CUDA library is missing ({error}); install with the extra 'cuda'"
-    return None
+def _refusal(obstacles: list[str]) -> ProviderError:
+    if len(obstacles) == 1:
+        return ProviderError(f"provider cuda cannot run here: {obstacles[0]}")
+    for obstacle in obstacles:
+        log.error("provider cuda: %s", obstacle)
+    return ProviderError(f"provider cuda cannot run here, for {len(obstacles)} reasons")

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 from rapport.service.engine.errors import EngineError, failure_of
-from rapport.service.engine.runtime.runner import MAX_SLICE_TOKENS, Runner
-from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.runtime.runner import Runner
 from rapport.service.engine.sampling.draw import DrawnToken, draw
+from rapport.service.engine.sampling.logits import Logits
 from rapport.service.engine.sampling.readiness import wait_for_masks
 from rapport.service.engine.scheduling.latency_model import (
     CROWDED_SHARE,
@@ -35,6 +35,7 @@ class StepExecutor:
         drafts: bool,
     ) -> None:
         self._runner = runner
+        self._pace = runner.pace
         self._scheduler = scheduler
         self._latency_model = latency_model
         self._stats = stats
@@ -80,9 +81,9 @@ class StepExecutor:
             return []
         (sequence,) = scheduler.decoding
         wait_for_masks([sequence])
-        return sequence.draft() if sequence.ready else []
+        return sequence.draft(self._pace.draft_token_cost) if sequence.ready else []
 
-    def verify(self, sequence: SequenceState, draft: list[int]) -> Floats:
+    def verify(self, sequence: SequenceState, draft: list[int]) -> Logits:
         """Runs the last token and a draft. Returns logits [1 + drafted, vocabulary].
 
         The caller adds to `computed`, as far as the draft is accepted.
@@ -99,8 +100,8 @@ class StepExecutor:
             sequence.drafter.record_acceptance(accepted=accepted, drafted=len(draft))
             self._stats.record_acceptance(len(draft), accepted, forced=sequence.drafter.forced)
 
-    def prefill(self, sequence: SequenceState) -> Floats:
-        """Runs the next slice of a prompt. Returns the logits after it [vocabulary]."""
+    def prefill(self, sequence: SequenceState) -> Logits:
+        """Runs the next slice of a prompt. Returns the logits after it [1, vocabulary]."""
         past = sequence.computed
         tokens = sequence.group.request.prompt[past : past + self._slice_size(sequence)]
         started = time.perf_counter()
@@ -112,7 +113,7 @@ class StepExecutor:
         self._scheduler.ledger.charge(sequence.tenant, prompt=len(tokens))
         return logits
 
-    def _logits(self, sequences: Sequence[SequenceState]) -> Floats:
+    def _logits(self, sequences: Sequence[SequenceState]) -> Logits:
         last = [sequence.output[-1] for sequence in sequences]
         lengths = [sequence.computed for sequence in sequences]
         if self._deterministic and len(sequences) == 1:
@@ -125,7 +126,7 @@ class StepExecutor:
             raise failure_of(error) from error
 
     def _slice_size(self, sequence: SequenceState) -> int:
-        size = MAX_SLICE_TOKENS
+        size = self._pace.slice_tokens
         if self._scheduler.decoding:
             crowded = self._scheduler.crowded_out(sequence.tenant)
             share = CROWDED_SHARE if crowded else FAIR_SHARE

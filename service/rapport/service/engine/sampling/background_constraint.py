@@ -7,7 +7,7 @@ from functools import partial
 from threading import Event
 
 from rapport.service.engine.errors import ConstraintFailedError, EngineError, failure_of
-from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.arrays import Bytes, Floats
 from rapport.service.engine.sampling.constraint import Grammar
 from rapport.service.engine.sampling.grammar_limits import GrammarBudget
 
@@ -89,6 +89,16 @@ class BackgroundConstraint:
         if self._error is not None:
             raise self._error
         self._constraint.mask(logits)
+
+    def allowed_bits(self) -> Bytes:
+        """As `Constraint.allowed_bits`, once it is `ready`.
+
+        Raises:
+            EngineError: the grammar cannot be followed.
+        """
+        if self._error is not None:
+            raise self._error
+        return self._constraint.allowed_bits()
 
     def forced(self) -> list[int]:
         """As `Constraint.forced`, once it is `ready`."""

@@ -13,34 +13,66 @@ from rapport.service.engine.sampling.arrays import Floats, Ids, total_of
 from rapport.service.engine.sampling.top_k import MAX_SPAN_NATS, largest, up_to_mass
 
 
+class TooFewCandidatesError(Exception):
+    """The token may be one that is not among the candidates: the whole row is needed."""
+
+
 class Candidates(NamedTuple):
     """Tokens: ids and logits, each [candidates]."""
 
     ids: Ids
     logits: Floats
+    bound: float = -math.inf
+    """Tokens that are not among them have no larger logit than this; -inf if there are none."""
+    weight_below: float = 0.0
+    """The weight of tokens that are not among them."""
 
     def keep(self, places: Ids) -> Self:
-        """Those at some places."""
-        return self._replace(ids=self.ids[places], logits=self.logits[places])
+        """Those at some places, which are then all that may be drawn."""
+        ids, logits = self.ids[places], self.logits[places]
+        return self._replace(ids=ids, logits=logits, bound=-math.inf, weight_below=0.0)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every token that may be drawn is among them."""
+        return self.bound == -math.inf
 
 
-def candidates(logits: Floats, sampling: SamplingParams) -> Candidates:
+def whole(logits: Floats) -> Candidates:
+    """All tokens of `logits` [vocabulary]."""
+    return Candidates(every_id(len(logits)), logits)
+
+
+def narrowed(left: Candidates, sampling: SamplingParams) -> Candidates:
     """The tokens that top-k, typical-p, top-p and min-p leave, each of what the one before did.
 
-    `logits` [vocabulary] have their maximum at 0.
+    `left` has them in the order of their ids, and the largest logit is 0.
+
+    Raises:
+        TooFewCandidatesError: what is left depends on tokens that are not among them.
     """
-    left = Candidates(every_id(len(logits)), logits)
     if sampling.top_k > 0:
-        left = left.keep(largest(logits, sampling.top_k))
+        _need(left, enough=sampling.top_k <= len(left.ids))
+        left = left.keep(largest(left.logits, sampling.top_k))
     if sampling.typical_p < 1:
+        _need(left, enough=False)
         left = left.keep(_typical(left.logits, sampling.typical_p))
     if sampling.top_p < 1:
         weights = np.exp(left.logits)
-        left = left.keep(up_to_mass(left.logits, weights, sampling.top_p * total_of(weights)))
+        total = total_of(weights)
+        mass = sampling.top_p * (total + left.weight_below)
+        _need(left, enough=mass <= total)
+        left = left.keep(up_to_mass(left.logits, weights, mass))
     if sampling.min_p > 0:
         least = left.logits.max() + np.float32(math.log(sampling.min_p))
+        _need(left, enough=bool(least > left.bound))
         left = left.keep(np.flatnonzero(left.logits >= least))
     return left
+
+
+def _need(left: Candidates, *, enough: bool) -> None:
+    if not (enough or left.complete):
+        raise TooFewCandidatesError
 
 
 @lru_cache(maxsize=1)

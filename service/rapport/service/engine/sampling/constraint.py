@@ -11,7 +11,7 @@ import numpy as np
 from llguidance import LLExecutor, LLMatcher, LLTokenizer
 
 from rapport.service.engine.errors import ConstraintFailedError
-from rapport.service.engine.sampling.arrays import Floats, Ids
+from rapport.service.engine.sampling.arrays import Bytes, Floats, Ids
 from rapport.service.engine.sampling.grammar_limits import GrammarBudget
 from rapport.service.engine.sampling.grammar_threads import THREADS, GrammarThreads, JobQueue
 
@@ -99,11 +99,19 @@ class Constraint:
         Raises:
             ConstraintFailedError: as `prepare`.
         """
-        self.prepare()
-        refused = np.unpackbits(
-            ~self._allowed.view(np.uint8), count=len(logits), bitorder="little"
-        ).view(np.bool_)
+        refused = np.unpackbits(~self.allowed_bits(), count=len(logits), bitorder="little").view(
+            np.bool_
+        )
         np.copyto(logits, REFUSED, where=refused)
+
+    def allowed_bits(self) -> Bytes:
+        """A bit for each token that says whether it may come next, the lowest bit first.
+
+        Raises:
+            ConstraintFailedError: as `prepare`.
+        """
+        self.prepare()
+        return self._allowed.view(np.uint8)
 
     def allowed(self) -> Ids:
         """The tokens that may come next.
@@ -111,8 +119,7 @@ class Constraint:
         Raises:
             ConstraintFailedError: as `prepare`.
         """
-        self.prepare()
-        return np.flatnonzero(np.unpackbits(self._allowed.view(np.uint8), bitorder="little"))
+        return np.flatnonzero(np.unpackbits(self.allowed_bits(), bitorder="little"))
 
     def forced(self) -> list[int]:
         """The tokens of the text that alone can come next, split as the tokenizer would.

@@ -7,11 +7,16 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from rapport.service.engine.errors import ConstraintFailedError, EngineError, failure_of
-from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.arrays import Bytes, Floats
+from rapport.service.engine.sampling.candidates import TooFewCandidatesError
 from rapport.service.engine.sampling.constraint import REFUSED
+from rapport.service.engine.sampling.logits import DeviceLogits, Logits, whole_rows
 from rapport.service.engine.sampling.logprobs import TokenLogprob, observe
 from rapport.service.engine.sampling.readiness import wait_for_masks
+from rapport.service.engine.sampling.row_candidates import RowCandidates, RowSettings
 from rapport.service.engine.sampling.sampler import draw_all
 from rapport.service.engine.sequences import SequenceState
 from rapport.service.engine.stats import Histogram
@@ -33,22 +38,32 @@ class Seen(NamedTuple):
     alternatives: int
 
 
+Outcome = DrawnToken | EngineError
+
+
 def draw(
-    logits: Floats, sequences: Sequence[SequenceState], masks: Histogram
-) -> list[DrawnToken | EngineError | None]:
+    logits: Logits, sequences: Sequence[SequenceState], masks: Histogram
+) -> list[Outcome | None]:
     """Draws from `logits` [rows, vocabulary], a row for each sequence, overwriting them.
+
+    Of a device's logits, a row comes to the host where its candidates are not enough.
 
     A sequence whose grammar or sampler fails gets the error in place of a token, and one whose
     mask is not ready gets None; the others get their tokens all the same. `masks` gets the time
     that each grammar took, in seconds.
     """
     wait_for_masks(sequences)
-    places = [place for place, sequence in enumerate(sequences) if sequence.ready]
-    if len(places) == len(sequences):
-        return [*_draw_ready(logits, sequences, masks)]
-    drawn: list[DrawnToken | EngineError | None] = [None] * len(sequences)
+    drawn: list[Outcome | None] = [None] * len(sequences)
+    try:
+        if isinstance(logits, DeviceLogits):
+            drawn = _draw_candidates(logits, sequences, masks)
+        places = [at for at, each in enumerate(sequences) if each.ready and drawn[at] is None]
+        rows = whole_rows(logits, places)
+    except Exception as error:
+        log.exception("candidates could not be found")
+        return [failure_of(error)] * len(sequences)
     ready = [sequences[place] for place in places]
-    for place, token in zip(places, _draw_ready(logits[places], ready, masks), strict=True):
+    for place, token in zip(places, _draw_ready(rows, ready, masks), strict=True):
         drawn[place] = token
     for sequence in sequences:
         if sequence.constraint is not None and not sequence.ready:
@@ -56,9 +71,64 @@ def draw(
     return drawn
 
 
+def _draw_candidates(
+    logits: DeviceLogits, sequences: Sequence[SequenceState], masks: Histogram
+) -> list[Outcome | None]:
+    """None where the whole row is needed, or no token is wanted."""
+    rows = zip(logits.candidates([*map(_settings_of, sequences)]), sequences, strict=True)
+    drawn = [None if row is None else _draw_among(row, sequence) for row, sequence in rows]
+    for outcome, sequence in zip(drawn, sequences, strict=True):
+        if outcome is not None and sequence.constraint is not None:
+            masks.add(sequence.constraint.mask_s)
+    return drawn
+
+
+def _settings_of(sequence: SequenceState) -> RowSettings | None:
+    """Those of its next token; None if it needs the whole row, or wants no token."""
+    if not sequence.ready:
+        return None
+    try:
+        settings = sequence.sampler.settings(_allowed(sequence))
+    except EngineError:
+        return None  # the mask of the whole row fails in the same way
+    alternatives = sequence.group.request.logprobs
+    shown = alternatives is None or settings is None or settings.shows(alternatives)
+    return settings if shown else None
+
+
+def _allowed(sequence: SequenceState) -> Bytes | None:
+    """A bit for each token that its grammar allows; None if it has no grammar."""
+    if sequence.constraint is None:
+        return None
+    return without(sequence.constraint.allowed_bits(), sequence.suppressed_tokens)
+
+
+def without(allowed: Bytes, tokens: Sequence[int]) -> Bytes:
+    """The bits of allowed tokens without those of some, unless nothing else is left."""
+    if not tokens:
+        return allowed
+    left = allowed.copy()
+    for token in tokens:
+        left[token // 8] &= ~np.uint8(1 << token % 8)
+    return left if left.any() else allowed
+
+
+def _draw_among(row: RowCandidates, sequence: SequenceState) -> Outcome | None:
+    alternatives = sequence.group.request.logprobs
+    try:
+        token = sequence.sampler.draw_among(row)
+        logprob = None if alternatives is None else row.observe(token, alternatives)
+    except TooFewCandidatesError:
+        return None
+    except Exception as error:
+        log.exception("a token could not be drawn")
+        return failure_of(error)
+    return DrawnToken(token, logprob)
+
+
 def _draw_ready(
     logits: Floats, sequences: Sequence[SequenceState], masks: Histogram
-) -> list[DrawnToken | EngineError]:
+) -> list[Outcome]:
     rows = zip(logits, sequences, strict=True)
     seen = [_prepare(row, sequence, masks) for row, sequence in rows]
     tokens = draw_all(logits, [sequence.sampler for sequence in sequences])
@@ -78,7 +148,7 @@ def _prepare(row: Floats, sequence: SequenceState, masks: Histogram) -> Seen | E
     return seen
 
 
-def _outcome(seen: Seen | EngineError, token: int | Exception) -> DrawnToken | EngineError:
+def _outcome(seen: Seen | EngineError, token: int | Exception) -> Outcome:
     if isinstance(seen, EngineError):
         return seen
     if isinstance(token, Exception):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rapport.service.engine.sampling.arrays import Floats, total_of
+from rapport.service.engine.sampling.arrays import Floats, checked, total_of
 from rapport.service.engine.sampling.top_k import largest, ranked
 
 
@@ -21,8 +21,12 @@ class TokenLogprob:
 
 
 def observe(logits: Floats, token: int, count: int) -> TokenLogprob:
-    """Of `logits` [vocabulary], those of a token and of the `count` most probable ones."""
-    highest = logits.max()
+    """Of `logits` [vocabulary], those of a token and of the `count` most probable ones.
+
+    Raises:
+        InvalidLogitsError: the logits are not finite.
+    """
+    highest = checked(logits.max())
     normaliser = float(highest) + math.log(total_of(np.exp(logits - highest)))
     best = ranked(logits, largest(logits, count)).tolist() if count else []
     top = tuple((each, float(logits[each]) - normaliser) for each in best)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from rapport.service.engine.pace import CPU_PACE, Pace
+
 # Slices of prompts are multiples of this, and no shorter.
 SLICE_GRAIN_TOKENS = 16
 # Seconds of prefill allowed per second of decoding where decoding alone exceeds the target; and
 # where most of that decoding is for one other tenant.
 FAIR_SHARE = 0.5
 CROWDED_SHARE = 3.0
-# Guesses until some steps have run, in seconds. Of decoding: per step, per row, per token of
-# context. Of prefill: per token, and per token that stands before it.
-INITIAL_DECODE_COSTS_S = (0.004, 0.0022, 2.4e-6)
-INITIAL_PREFILL_COSTS_S = (0.0015, 0.55e-6)
 # The weight of one measurement in an estimate: steps vary by a third.
 LEARNING_RATE = 0.2
 # A step that took more than this many times the prediction was held up by something else. It
@@ -24,14 +22,15 @@ MIN_PRICE_RATIO = 0.1
 class LatencyModel:
     """Sizes the slices of prompts so that running streams keep their inter-token latency.
 
-    `target` is that latency, in seconds. Where decoding alone takes that long, prompts still get a
-    share of the time that decoding takes: streams slow down, rather than prompts waiting forever.
+    `target` is that latency, in seconds, and `pace` what is guessed until some steps have run.
+    Where decoding alone takes as long as the target, prompts still get a share of the time that it
+    takes: streams slow down, rather than prompts waiting forever.
     """
 
-    def __init__(self, target: float) -> None:
+    def __init__(self, target: float, pace: Pace = CPU_PACE) -> None:
         self._target = target
-        self._decode_fit = LinearFit(*INITIAL_DECODE_COSTS_S)
-        self._prefill_fit = LinearFit(*INITIAL_PREFILL_COSTS_S)
+        self._decode_fit = LinearFit(*pace.decode_costs_s)
+        self._prefill_fit = LinearFit(*pace.prefill_costs_s)
         self._decode = self._decode_fit.predict(1, 1, 0)
 
     def observe_decode(self, seconds: float, *, rows: int, context: int) -> None:

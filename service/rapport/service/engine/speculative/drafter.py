@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rapport.service.engine.pace import CPU_PACE
 from rapport.service.engine.sampling.background_constraint import BackgroundConstraint
 
 MAX_DRAFT_TOKENS = 15
@@ -24,11 +25,6 @@ MAX_DRAFT_TOKENS = 15
 
 # How many of the last tokens are looked up, the longest first.
 NGRAM_LENGTHS = (3, 2)
-# The cost of one more token in a step, as a part of the cost of a step with one token. Measured: a
-# sixth with 8-bit weights, a fifth to a quarter with 4-bit ones; for those the lower value does no
-# worse, as drafts that are right tend to stay right. It is a constant and not measured at runtime,
-# or the speed of the moment would decide which kernels round a token's logits.
-TOKEN_COST = 0.15
 # The estimate of the acceptance rate before any draft, and how much one token changes it.
 INITIAL_ACCEPTANCE = 0.5
 PREDICTED_ACCEPTANCE = 0.8
@@ -88,12 +84,18 @@ class NgramLookup:
 class Drafter:
     """Drafts the tokens of one choice. The better the drafts so far, the longer the next one."""
 
-    def __init__(self, prompt: Sequence[int], prediction: Sequence[int]) -> None:
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        prediction: Sequence[int],
+        token_cost: float = CPU_PACE.draft_token_cost,
+    ) -> None:
         self._lookup = NgramLookup()
         self._lookup.extend(prompt)
         self._lookup.add_prediction(prediction)
         self.forced = False
         """Whether the last draft came from the grammar."""
+        self._token_cost = token_cost
         self._read = 0
         self._initial = PREDICTED_ACCEPTANCE if prediction else INITIAL_ACCEPTANCE
         self._acceptance = self._initial
@@ -109,7 +111,7 @@ class Drafter:
         self.forced = bool(forced)
         if forced:
             return forced[:room]
-        size = draft_size(self._acceptance, room)
+        size = draft_size(self._acceptance, room, self._token_cost)
         if size == 0:
             self._acceptance += RECOVERY_RATE * (self._initial - self._acceptance)
             return []
@@ -123,15 +125,16 @@ class Drafter:
             self._acceptance -= LEARNING_RATE * self._acceptance
 
 
-def draft_size(acceptance: float, limit: int) -> int:
+def draft_size(acceptance: float, limit: int, token_cost: float = CPU_PACE.draft_token_cost) -> int:
     """How many tokens to draft, up to `limit`, for the most tokens per second.
 
-    `acceptance` is the probability that a drafted token is accepted if those before it were.
+    `acceptance` is the probability that a drafted token is accepted if those before it were, and
+    `token_cost` that of `Pace`.
     """
     best, best_rate, expected = 0, 0.0, 0.0
     for size in range(limit + 1):
         expected += acceptance**size
-        rate = expected / (1 + TOKEN_COST * size)
+        rate = expected / (1 + token_cost * size)
         if rate > best_rate:
             best, best_rate = size, rate
     return best

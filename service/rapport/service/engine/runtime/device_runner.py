@@ -1,0 +1,230 @@
+"""Runs the model on a GPU. Keys, values and inputs stay in its memory.
+
+What a step reads lies at addresses that never change, and one upload brings it there. Its logits
+stay on the device too. A decode step
+runs a bucket of rows, whose work is captured once as a graph and then replayed: the rows that are
+too many are those of slots that do not decode, and write behind what these hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from rapport.common.model_spec import ModelSpec
+from rapport.service.engine.kv.device import DeviceKeyValues
+from rapport.service.engine.kv.prefix_store import SlotMemory
+from rapport.service.engine.pace import GPU_PACE
+from rapport.service.engine.runtime.device import (
+    device_errors,
+    device_zeros,
+    run_on_device,
+    run_options,
+)
+from rapport.service.engine.runtime.providers import Provider
+from rapport.service.engine.sampling.candidate_selector import CandidateSelector, DeviceBuffer
+from rapport.service.engine.sampling.logits import DeviceLogits
+from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
+
+# Kernels may read several values at once, from addresses that are multiples of this.
+ALIGNMENT_BYTES = 256
+
+
+class StepInputs:
+    """What a step reads, on the host and on the device: one upload copies all of it.
+
+    Args:
+        sequences: how many sequences a step has.
+        tokens: how many new tokens each of them has, at most.
+        rows: for how many tokens logits are wanted, at most.
+        provider: where the device's copy is.
+    """
+
+    def __init__(self, sequences: int, tokens: int, rows: int, provider: Provider) -> None:
+        parts = {"tokens": (np.int64, sequences * tokens), "ends": (np.int32, sequences)}
+        parts["rows"] = (np.int64, rows)
+        sizes = [_aligned(np.dtype(type_).itemsize * count) for type_, count in parts.values()]
+        self._offsets = dict(zip(parts, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
+        self._host = np.zeros(sum(sizes), np.uint8)
+        self._device = device_zeros(self._host.shape, np.uint8, provider)
+        self._provider = provider
+        self.tokens, self.ends, self.rows = (
+            np.frombuffer(self._host.data, type_, count, self._offsets[name])
+            for name, (type_, count) in parts.items()
+        )
+        self.total = np.zeros((), np.int32)
+        """Tokens of the longest sequence, including the new ones. Runs read it on the host."""
+
+    def bind(
+        self, binding: ort.IOBinding, spec: ModelSpec, shape: tuple[int, int], rows: int
+    ) -> None:
+        """Binds the inputs of a step with `shape` [sequences, tokens] and logits of `rows`."""
+        names = spec.inputs
+        start, device = self._device.data_ptr(), self._provider.device
+        sizes = {"tokens": shape, "ends": (shape[0],), "rows": (rows,)}
+        inputs = {"tokens": names.input_ids, "ends": names.seqlens_k, "rows": names.logit_rows}
+        for part, name in inputs.items():
+            type_, address = getattr(self, part).dtype.type, start + self._offsets[part]
+            binding.bind_input(name, *device, type_, sizes[part], address)
+        total = ort.OrtValue.ortvalue_from_numpy(self.total)
+        binding.bind_ortvalue_input(names.total_sequence_length, total)
+
+    def upload(self) -> None:
+        """Copies the inputs to the device."""
+        with device_errors():
+            self._device.update_inplace(self._host)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Decode steps of up to so many rows: their inputs, and what they run with."""
+
+    inputs: StepInputs
+    binding: ort.IOBinding
+    options: ort.RunOptions
+
+
+class DeviceRunner:
+    """Runs a model folder with ONNX Runtime on a GPU. For one thread.
+
+    Prompts run in `prefill_session` if it is given; it must have the same inputs and outputs.
+    """
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        key_values: DeviceKeyValues,
+        provider: Provider,
+        prefill_session: ort.InferenceSession | None = None,
+    ) -> None:
+        self.pace = GPU_PACE
+        self.slots = key_values.slots
+        self.slot_tokens = key_values.capacity
+        self.memory: SlotMemory | None = self
+        self.kept_slots: range | None = range(self.slots + 1, key_values.shape[0])
+        self._session = session
+        self._prefill_session = prefill_session or session
+        self._key_values = key_values
+        self._spec = key_values.spec
+        self._provider = provider
+        rows = self.slots + 1  # a decode step may include the spare slot
+        self._held = [0] * key_values.shape[0]
+        """Up to how many tokens each slot holds: a row that is too many writes behind them."""
+        self._sizes = bucket_sizes(rows)
+        self._bucket = cache(self._new_bucket)
+        self._slice = StepInputs(1, self.pace.slice_tokens, MAX_DRAFT_TOKENS + 1, provider)
+        shape = max(rows, MAX_DRAFT_TOKENS + 1), self._spec.vocab_size
+        logits = device_zeros(shape, np.float32, provider)
+        self._logits = DeviceBuffer(logits, *shape, provider)
+        self._selector = CandidateSelector(self._logits)
+        self._no_graph = run_options()
+
+    def capture(self) -> None:
+        """Runs a step of each size, so that all graphs are captured and all memory is taken."""
+        tokens = min(self.pace.slice_tokens, self.slot_tokens)
+        self.prefill(0, [0] * tokens, 0)
+        for size in self._sizes:
+            self.decode([0] * size, [0] * size)
+        self._selector.warm_up()
+        self._held = [0] * len(self._held)
+
+    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceLogits:
+        count = len(tokens)
+        if count == 0:
+            raise ValueError("a decode step needs at least one row")
+        size = next(size for size in self._sizes if size >= count)
+        bucket = self._bucket(size)
+        inputs = bucket.inputs
+        inputs.tokens[:count], inputs.tokens[count:] = tokens, 0
+        inputs.ends[:count], inputs.ends[count:] = pasts, self._held[count:size]
+        inputs.upload()
+        run_on_device(self._session, bucket.binding, bucket.options)
+        self._held[:count] = [past + 1 for past in pasts]
+        return DeviceLogits(self._selector, 0, count)
+
+    def prefill(self, slot: int, tokens: Sequence[int], past: int) -> DeviceLogits:
+        return self._run_slice(slot, tokens, past, [len(tokens) - 1], prompt=True)
+
+    def verify(self, slot: int, tokens: Sequence[int], past: int) -> DeviceLogits:
+        return self._run_slice(slot, tokens, past, range(len(tokens)))
+
+    def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
+        self._key_values.copy(source, target, length, start)
+        self._held[target] = length
+
+    def exchange(self, one: int, one_length: int, other: int, other_length: int) -> None:
+        self._key_values.exchange(one, one_length, other, other_length)
+        self._held[one], self._held[other] = other_length, one_length
+
+    def release(self, slot: int, length: int, kept: int = 0) -> None:
+        self._key_values.release(slot, length, kept)
+        self._held[slot] = kept
+
+    def read(self, slot: int, start: int, count: int) -> NDArray[Any]:
+        return self._key_values.read(slot, start, count)
+
+    def write(self, slot: int, start: int, tokens: NDArray[Any], count: int) -> None:
+        self._key_values.write(slot, start, tokens, count)
+        self._held[slot] = start + count
+
+    def _run_slice(
+        self,
+        slot: int,
+        tokens: Sequence[int],
+        past: int,
+        rows: Sequence[int],
+        *,
+        prompt: bool = False,
+    ) -> DeviceLogits:
+        """Runs tokens in one slot. Returns the logits after those in `rows`."""
+        session = self._prefill_session if prompt else self._session
+        inputs, count, end = self._slice, len(tokens), past + len(tokens)
+        inputs.tokens[:count] = tokens
+        inputs.ends[0] = end - 1
+        inputs.rows[: len(rows)] = rows
+        inputs.total[...] = end
+        inputs.upload()
+        binding = self._new_binding(session, inputs, slot, (1, count), len(rows))
+        run_on_device(session, binding, self._no_graph)
+        self._held[slot] = end
+        return DeviceLogits(self._selector, 0, len(rows))
+
+    def _new_bucket(self, size: int) -> Bucket:
+        inputs = StepInputs(size, 1, size, self._provider)
+        inputs.rows[:] = range(size)
+        # A graph keeps what it was captured with: this must do for all lengths.
+        inputs.total[...] = self.slot_tokens
+        binding = self._new_binding(self._session, inputs, 0, (size, 1), size)
+        return Bucket(inputs, binding, run_options(graph=size))
+
+    def _new_binding(
+        self,
+        session: ort.InferenceSession,
+        inputs: StepInputs,
+        slot: int,
+        shape: tuple[int, int],
+        rows: int,
+    ) -> ort.IOBinding:
+        """Binds inputs of `shape` [sequences, tokens], and the slots from `slot` on."""
+        binding = session.io_binding()
+        inputs.bind(binding, self._spec, shape, rows)
+        self._key_values.bind(binding, slot, shape[0])
+        start, shape = self._logits.value.data_ptr(), (rows, self._spec.vocab_size)
+        name, device = self._spec.outputs.logits, self._provider.device
+        binding.bind_output(name, *device, np.float32, shape, start)
+        return binding
+
+
+def bucket_sizes(rows: int) -> list[int]:
+    """Powers of two below `rows`, and `rows`."""
+    return [*(1 << power for power in range((rows - 1).bit_length())), rows]
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES

@@ -1,0 +1,50 @@
+"""Rows of logits: on the host as arrays, or in a device's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.candidate_selector import CandidateSelector
+from rapport.service.engine.sampling.row_candidates import RowCandidates, RowSettings
+
+
+class DeviceLogits:
+    """Rows of a device's logits, which stay there but for what is asked of them."""
+
+    def __init__(self, selector: CandidateSelector, first: int, count: int) -> None:
+        self._selector = selector
+        self._places = range(first, first + count)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, rows: slice) -> DeviceLogits:
+        places = self._places[rows]
+        return DeviceLogits(self._selector, places.start, len(places))
+
+    def candidates(self, settings: Sequence[RowSettings | None]) -> list[RowCandidates | None]:
+        """The candidates of each row that has settings."""
+        if not any(each is not None for each in settings):
+            return [None] * len(settings)
+        return self._selector.select(self._places.start, settings)
+
+    def rows(self, places: Sequence[int]) -> Floats:
+        """Copies of whole rows on the host [places, vocabulary]."""
+        return self._selector.rows([self._places[place] for place in places])
+
+
+Logits = Floats | DeviceLogits
+"""[rows, vocabulary]"""
+
+
+def copied(logits: Logits) -> Floats:
+    """All rows [rows, vocabulary], on the host and apart from `logits`."""
+    return logits.rows(range(len(logits))) if isinstance(logits, DeviceLogits) else logits.copy()
+
+
+def whole_rows(logits: Logits, places: Sequence[int]) -> Floats:
+    """Some rows on the host [places, vocabulary], which may be those of `logits` themselves."""
+    if isinstance(logits, DeviceLogits):
+        return logits.rows(places)
+    return logits if len(places) == len(logits) else logits[places]

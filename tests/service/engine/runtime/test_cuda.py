@@ -1,0 +1,66 @@
+"""What keeps CUDA from running, told over a stub of CUDA that lacks one thing after another."""
+
+from __future__ import annotations
+
+import pytest
+
+from rapport.service.engine.runtime import cuda
+from rapport.service.engine.runtime.cuda import cuda_obstacles, device_memory
+
+pytestmark = pytest.mark.cuda_stub
+
+KNOWN = "ONNX Runtime has kernels for 7.5, 8.0, 8.6, 8.9, 9.0, 12.0"
+
+
+def test_nothing_stands_in_the_way_of_a_device_that_is_known(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A driver, a device and the libraries are there; nothing is printed to find that out."""
+    assert cuda_obstacles() == []
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "device_id", "obstacle"),
+    [
+        ({"INIT": "100"}, 0, "the NVIDIA driver does not start"),
+        ({"DEVICES": "0"}, 0, "no GPU was found"),
+        ({"DEVICES": "2"}, 2, "there is no device 2: 2 found, counted from 0"),
+        ({"DRIVER": "12080"}, 0, "the NVIDIA driver is for CUDA 12.8, ONNX Runtime needs 13"),
+        ({"CAPABILITY": "10.0"}, 0, f"device 0 has compute capability 10.0, {KNOWN}"),
+        ({"CAPABILITY": "7.0"}, 0, f"device 0 has compute capability 7.0, {KNOWN}"),
+    ],
+)
+def test_each_obstacle_has_its_own_line(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], device_id: int, obstacle: str
+) -> None:
+    """A driver or a device that does not do is named, with what would."""
+    for name, value in settings.items():
+        monkeypatch.setenv(f"CUDA_STUB_{name}", value)
+    assert cuda_obstacles(device_id) == [obstacle]
+
+
+def test_all_obstacles_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever mends one sees the others too."""
+    monkeypatch.setenv("CUDA_STUB_DRIVER", "12080")
+    monkeypatch.setenv("CUDA_STUB_CAPABILITY", "7.0")
+    monkeypatch.setattr(cuda, "_loads", lambda name: "cublas" not in name)
+    driver, device, *libraries = cuda_obstacles()
+    assert "CUDA 12.8" in driver
+    assert "7.0" in device
+    assert [line.split()[0] for line in libraries] == ["libcublas.so.13", "libcublasLt.so.13"]
+
+
+@pytest.mark.parametrize("capability", ["8.7", "9.0", "12.1"])
+def test_kernels_run_on_later_devices_of_their_major_version(
+    monkeypatch: pytest.MonkeyPatch, capability: str
+) -> None:
+    """What is compiled for 8.6 runs on 8.7, for 12.0 on 12.1."""
+    monkeypatch.setenv("CUDA_STUB_CAPABILITY", capability)
+    assert cuda_obstacles() == []
+
+
+def test_the_memory_of_a_device_is_told() -> None:
+    """Free and total bytes are those of the device."""
+    memory = device_memory(0)
+    assert 0 < memory.free <= memory.total == 4 << 30

@@ -1,0 +1,217 @@
+"""The runner of a GPU over a stub of CUDA: what its memory holds, and what crosses to it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rapport.common.model_spec import ModelSpec
+from rapport.service.engine.config import EngineConfig
+from rapport.service.engine.engine import Engine
+from rapport.service.engine.errors import OutOfMemoryError, failure_of
+from rapport.service.engine.generation import Generation
+from rapport.service.engine.request import Tenant
+from rapport.service.engine.runtime import load
+from rapport.service.engine.runtime.device import DeviceLostError
+from rapport.service.engine.runtime.device_runner import DeviceRunner, bucket_sizes
+from rapport.service.engine.runtime.memory_plan import MemoryLimits
+from rapport.service.engine.runtime.providers import CUDA, choose_provider
+from tests.service.engine.fake import ShortSlices, byte_vocabulary, expected, greedy
+from tests.service.engine.fragile import AtOnce
+from tests.support.cuda_stub import stub
+from tests.support.cuda_stub.emulation import EmulatedRunner, return_inputs
+from tests.support.tiny_model import tiny_folder
+
+pytestmark = pytest.mark.cuda_stub
+
+SLOTS = 4
+TOKENS = 128
+TOKEN_BYTES = 2 * 2 * 2 * 16 * 2
+KEPT_SLOTS = 3
+LIMITS = MemoryLimits(kv_bytes=1 << 30, prefix_bytes=KEPT_SLOTS * TOKENS * TOKEN_BYTES)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tiny_folder(tmp_path_factory.mktemp("models"))
+    return_inputs(folder)
+    return folder
+
+
+@pytest.fixture
+def runner(folder: Path) -> DeviceRunner:
+    choose_provider("cuda")
+    runner = load.load_runner(folder, ModelSpec.read(folder), CUDA, SLOTS, 0, limits=LIMITS)
+    assert isinstance(runner, DeviceRunner)
+    stub.reset()
+    return runner
+
+
+@pytest.fixture
+def emulated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> EmulatedRunner:
+    choose_provider("cuda")
+    monkeypatch.setattr(load, "DeviceRunner", EmulatedRunner)
+    runner = load.load_runner(folder, ModelSpec.read(folder), CUDA, SLOTS, 0, limits=LIMITS)
+    assert isinstance(runner, EmulatedRunner)
+    stub.reset()
+    return runner
+
+
+def test_buckets_are_powers_of_two_and_all_rows() -> None:
+    assert bucket_sizes(17) == [1, 2, 4, 8, 16, 17]
+    assert bucket_sizes(2) == [1, 2]
+    assert bucket_sizes(8) == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_a_decode_step_is_one_upload_and_one_graph(runner: DeviceRunner, rows: int) -> None:
+    """No kernel is launched by itself, nothing is captured again, and nothing else crosses."""
+    for step in range(5):
+        stub.reset()
+        runner.decode([step] * rows, [step] * rows)
+        counters = stub.counters()
+        assert (counters.uploads, counters.upload_bytes) == (1, 3 * 256)
+        assert (counters.graph_launches, counters.launches, counters.captures) == (1, 0, 0)
+        assert (counters.downloads, counters.mallocs) == (0, 0)
+
+
+def test_a_prompt_is_never_captured(runner: DeviceRunner) -> None:
+    """Slices and drafts run kernel by kernel: one upload brings what they read."""
+    runner.prefill(1, [1, 2, 3], 0)
+    runner.verify(1, [4, 5, 6, 7], 3)
+    counters = stub.counters()
+    assert (counters.uploads, counters.captures, counters.graph_launches) == (2, 0, 0)
+    assert counters.launches > 0
+
+
+def test_fresh_slots_are_zero(runner: DeviceRunner) -> None:
+    """What the memory held before, which may be NaN, is never attended to."""
+    tokens = runner.read(SLOTS - 1, 1, TOKENS - 1)
+    assert not tokens.any()
+
+
+def test_a_slot_comes_back_from_the_host_as_it_was(runner: DeviceRunner) -> None:
+    """What is read from one slot can be written to another, whatever its length and place."""
+    spec = runner._spec
+    shape = (2 * spec.layers, spec.kv_heads, 70, spec.head_size)
+    tokens = np.random.default_rng(1).random(shape).astype(np.float16)
+    runner.write(1, 5, tokens, 70)
+    assert (runner.read(1, 5, 70) == tokens).all()
+    runner.write(2, 0, runner.read(1, 10, 40), 40)
+    assert (runner.read(2, 0, 40) == tokens[:, :, 5:45]).all()
+    assert not runner.read(2, 40, 30).any()
+
+
+def test_only_the_tokens_that_are_held_are_copied(runner: DeviceRunner) -> None:
+    """A slot with 12 tokens costs 12 tokens to copy, within the device."""
+    runner.copy(0, 2, 12)
+    counters = stub.counters()
+    assert counters.copy_bytes == 12 * TOKEN_BYTES
+    assert (counters.uploads, counters.downloads) == (0, 0)
+
+
+@pytest.mark.parametrize("failing", ["launch:700@1", "launch:719@1", "upload:700@1", "copy:700@1"])
+def test_after_an_error_that_sticks_the_device_is_lost(
+    runner: DeviceRunner, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """Whatever comes first and after it ends the engine: no step catches the error."""
+    monkeypatch.setenv("CUDA_STUB_FAIL", failing)
+    calls: list[Callable[[], object]] = [
+        lambda: runner.copy(0, 1, 5),
+        lambda: runner.prefill(0, [1, 2], 0),
+        lambda: runner.decode([1], [1]),
+        lambda: runner.read(0, 0, 1),
+        lambda: runner.write(0, 0, np.zeros((4, 2, 1, 16), np.float16), 1),
+    ]
+    if not failing.startswith("copy"):
+        calls.pop(0)()
+    for call in calls:
+        with pytest.raises(DeviceLostError):
+            call()
+    stub.reset()  # another process, on this stub
+
+
+def test_a_step_without_memory_fails_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the error that fails one request, and the next step has the memory again."""
+    monkeypatch.setattr(DeviceRunner, "capture", lambda _: None)
+    runner = load.load_runner(folder, ModelSpec.read(folder), CUDA, SLOTS, 0, limits=LIMITS)
+    stub.reset()
+    monkeypatch.setenv("CUDA_STUB_FAIL", "malloc:2@1")
+    with pytest.raises(RuntimeError) as raised:
+        runner.prefill(0, [1] * 100, 0)
+    assert isinstance(failure_of(raised.value), OutOfMemoryError)
+    runner.prefill(0, [1] * 100, 0)
+
+
+def test_every_step_runs_what_it_was_asked(emulated: EmulatedRunner) -> None:
+    """Over 1,000 random steps, the device's buffers hold the step's tokens and lengths.
+
+    Requests join, leave, fork, are preempted, find prefixes and guess ahead; each gets the tokens
+    of the model, which reads nothing but the device's memory. No step captures a graph.
+    """
+    engine = by_hand(emulated)
+    chance = random.Random(7)  # noqa: S311 - a test's course
+    live: list[tuple[Generation, list[int]]] = []
+    finished = 0
+    captures = stub.counters().captures
+    while emulated.steps < 1000:
+        crowd = 1 if emulated.steps % 200 < 50 else 7  # one that is alone guesses ahead
+        if len(live) < crowd and chance.random() < 0.4:
+            live.append(submit(engine, chance))
+        if live and chance.random() < 0.02:
+            engine._cancel(live[0][0])
+        if live:
+            engine._worker.step()
+        assert engine._worker.stats.failed_steps == 0
+        for generation, right in [each for each in live if each[0].ended]:
+            live.remove((generation, right))
+            if generation.error is None:
+                finished += 1
+                assert tokens_of(generation) == right
+    counters = engine._scheduler.counters
+    while live:
+        engine._worker.step()
+        live = [each for each in live if not each[0].ended]
+    assert finished > 30
+    assert counters.taken == counters.released
+    assert engine._worker.stats.guessed.accepted > 0
+    assert emulated.resumed > 0
+    prefixes = engine.prefix_stats
+    assert min(prefixes.hits, prefixes.misses, prefixes.evictions) > 0
+    assert prefixes.blocks == KEPT_SLOTS
+    assert prefixes.bytes <= prefixes.budget_bytes == LIMITS.prefix_bytes
+    assert stub.counters().captures == captures
+
+
+def by_hand(runner: DeviceRunner) -> Engine:
+    """An engine that is open, without a thread."""
+    config = EngineConfig(slots=SLOTS, max_waiting=20, max_ttft=0)
+    engine = Engine(runner, runner._spec, byte_vocabulary(), config, "cuda")
+    engine._worker._executor._latency_model = ShortSlices()
+    engine._loop = AtOnce()  # type: ignore[assignment] - what the engine needs of one
+    engine._closed_reason = None
+    return engine
+
+
+def submit(engine: Engine, chance: random.Random) -> tuple[Generation, list[int]]:
+    stem = chance.choice(["", "one stem of several", "another of the stems"])
+    prompt = stem + "".join(chance.choices("ab", k=chance.randint(1, 40)))
+    count, n = chance.randint(1, 30), chance.choice([1, 1, 1, 3])
+    tenant = Tenant(chance.choice(["one", "two"]))
+    right = expected(prompt.encode(), count)
+    request = greedy(prompt, count, n=n, tenant=tenant, prediction=tuple(right))
+    return engine.submit(request), right
+
+
+def tokens_of(generation: Generation) -> list[int]:
+    """The tokens of each choice, which must agree."""
+    choices: dict[int, list[int]] = {}
+    for delta in generation._pending:
+        choices.setdefault(delta.index, []).extend(delta.token_ids)
+    first, *others = choices.values()
+    assert all(other == first for other in others)
+    return first

@@ -1,0 +1,91 @@
+"""What candidates cost to bring to the host, counted over a stub of CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import pytest
+
+from rapport.service.engine.request import SamplingParams
+from rapport.service.engine.runtime.device import DeviceLostError, device_zeros
+from rapport.service.engine.runtime.providers import CUDA, choose_provider
+from rapport.service.engine.sampling.adjustments import MAX_ADJUSTED_TOKENS
+from rapport.service.engine.sampling.candidate_selector import CandidateSelector, DeviceBuffer
+from rapport.service.engine.sampling.logits import DeviceLogits
+from rapport.service.engine.sampling.sampler import Sampler
+from tests.support.cuda_stub import stub
+
+pytestmark = pytest.mark.cuda_stub
+
+ROWS, TOKENS = 16, 151_936
+MAX_ROW_BYTES = 32 * 1024
+MASK_BYTES = TOKENS // 8
+
+SAMPLINGS = [
+    SamplingParams(temperature=0),
+    SamplingParams(temperature=0.7, top_k=40, top_p=0.9, min_p=0.05, seed=1),
+    SamplingParams(repetition_penalty=1.1, frequency_penalty=0.5, presence_penalty=0.5),
+    SamplingParams(logit_bias=dict.fromkeys(range(MAX_ADJUSTED_TOKENS), 1.0)),
+]
+
+
+@cache
+def selector() -> CandidateSelector:
+    choose_provider("cuda")
+    logits = device_zeros((ROWS, TOKENS), np.float32, CUDA)
+    selector = CandidateSelector(DeviceBuffer(logits, ROWS, TOKENS, CUDA))
+    selector.warm_up()
+    return selector
+
+
+def find(samplings: Sequence[SamplingParams], masks: Sequence[bool] = ()) -> stub.Counters:
+    """What a step brings across."""
+    prompt = range(500)
+    drawing = [Sampler(each, prompt, row, TOKENS) for row, each in enumerate(samplings)]
+    allowed = [np.zeros(MASK_BYTES, np.uint8) if mask else None for mask in masks]
+    allowed += [None] * (len(drawing) - len(allowed))
+    settings = [each.settings(mask) for each, mask in zip(drawing, allowed, strict=True)]
+    logits = DeviceLogits(selector(), 0, len(settings))
+    stub.reset()
+    logits.candidates(settings)
+    return stub.counters()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 16])
+def test_a_step_is_one_upload_and_few_bytes_a_row(rows: int) -> None:
+    """Whatever its rows ask for; and all memory was taken at the start."""
+    counters = find([SAMPLINGS[row % len(SAMPLINGS)] for row in range(rows)])
+    assert (counters.uploads, counters.downloads, counters.mallocs) == (1, 1, 0)
+    assert counters.download_bytes <= MAX_ROW_BYTES * rows
+
+
+def test_masks_are_a_second_upload() -> None:
+    """Of a bit for each token; and no row comes to the host for them."""
+    counters = find(SAMPLINGS[:2], [True, False])
+    plain = find(SAMPLINGS[:2])
+    assert counters.uploads == 2
+    assert counters.upload_bytes - plain.upload_bytes == 2 * MASK_BYTES
+    assert counters.download_bytes == plain.download_bytes
+
+
+@pytest.mark.parametrize("failing", ["upload:700@1", "launch:719@3", "download:700@1"])
+def test_a_lost_device_is_no_error_of_a_row(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever it is lost, the engine's thread ends with it."""
+    logits = DeviceLogits(selector(), 0, 1)
+    settings = Sampler(SAMPLINGS[0], [], 0, TOKENS).settings()
+    monkeypatch.setenv("CUDA_STUB_FAIL", failing)
+    stub.reset()
+    with pytest.raises(DeviceLostError):
+        logits.candidates([settings])
+    monkeypatch.delenv("CUDA_STUB_FAIL")
+    stub.reset()
+
+
+def test_a_row_that_is_needed_comes_alone() -> None:
+    stub.reset()
+    DeviceLogits(selector(), 0, ROWS).rows([3, 7])
+    counters = stub.counters()
+    assert (counters.uploads, counters.downloads) == (0, 2)
+    assert counters.download_bytes == 2 * TOKENS * 4

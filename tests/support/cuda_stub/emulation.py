@@ -1,0 +1,143 @@
+"""The arithmetic model of the engine's tests, computed from what lies in the stub's memory.
+
+The tiny graph runs as it is: ONNX Runtime places, binds, copies, captures and replays, and only the
+kernels do nothing. What they would do is done here from what the graph was given on the device:
+each new token goes to its place in its slot, and the logits follow from all that the slot then
+holds. An input that is stale, a slot that was mixed up or a row that writes where something is held
+gives wrong tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from rapport.service.engine.kv.device import DeviceKeyValues
+from rapport.service.engine.runtime.device_runner import DeviceRunner
+from rapport.service.engine.sampling.arrays import Floats
+from tests.service.engine.fake import SIZE, next_token
+from tests.support.cuda_stub import stub
+
+SEEN = {
+    "input_ids": TensorProto.INT64,
+    "seqlens_k": TensorProto.INT32,
+    "logit_rows": TensorProto.INT64,
+}
+
+
+def return_inputs(folder: Path) -> None:
+    """Has the graph return copies of its inputs, which are made on the device when it runs."""
+    path = folder / "model.onnx"
+    model = onnx.load(path, load_external_data=False)
+    for name, type_ in SEEN.items():
+        model.graph.node.append(helper.make_node("Identity", [name], [f"seen.{name}"]))
+        model.graph.output.append(helper.make_tensor_value_info(f"seen.{name}", type_, None))
+    onnx.save(model, path)
+
+
+class ObservedSession:
+    """A session that keeps what the graph was given in its last run."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+        self._observed: list[ort.IOBinding] = []
+        self.seen: dict[str, NDArray[Any]] = {}
+
+    def io_binding(self) -> ort.IOBinding:
+        return self._session.io_binding()
+
+    def run_with_iobinding(self, binding: ort.IOBinding, options: ort.RunOptions) -> None:
+        if binding not in self._observed:
+            self._observed.append(binding)
+            for name in SEEN:
+                binding.bind_output(f"seen.{name}", "cuda", 0)
+        self._session.run_with_iobinding(binding, options)
+        outputs = binding.get_outputs()[-len(SEEN) :]
+        self.seen = {
+            name: stub.read(value.data_ptr(), tuple(value.shape()), type_)
+            for (name, value, type_) in zip(
+                SEEN, outputs, (np.int64, np.int32, np.int64), strict=True
+            )
+        }
+
+
+class EmulatedRunner(DeviceRunner):
+    """The runner of a GPU, with the arithmetic model in place of the kernels."""
+
+    def __init__(self, session: ort.InferenceSession, *rest: Any) -> None:
+        self.observed = ObservedSession(session)
+        super().__init__(self.observed, *rest)  # type: ignore[arg-type] - it has what is needed
+        self.steps = 0
+        self.resumed = 0
+        """How many times a slot was filled from the host."""
+
+    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:  # type: ignore[override] - on the host
+        super().decode(tokens, pasts)
+        seen = self.observed.seen
+        count = len(tokens)
+        assert seen["input_ids"][:count, 0].tolist() == list(tokens)
+        assert seen["seqlens_k"][:count].tolist() == list(pasts)
+        assert seen["logit_rows"].tolist() == list(range(len(seen["input_ids"])))
+        return self._logits_of(range(len(seen["input_ids"])))[:count]
+
+    def prefill(self, slot: int, tokens: Sequence[int], past: int) -> Floats:  # type: ignore[override] - on the host
+        super().prefill(slot, tokens, past)
+        self._check_slice(tokens, past, [len(tokens) - 1])
+        return self._logits_of([slot])
+
+    def verify(self, slot: int, tokens: Sequence[int], past: int) -> Floats:  # type: ignore[override] - on the host
+        super().verify(slot, tokens, past)
+        self._check_slice(tokens, past, list(range(len(tokens))))
+        self._logits_of([slot])
+        return np.stack([self._row(slot, past + place + 1) for place in range(len(tokens))])
+
+    def write(self, slot: int, start: int, tokens: NDArray[Any], count: int) -> None:
+        super().write(slot, start, tokens, count)
+        self.resumed += 1
+
+    def _check_slice(self, tokens: Sequence[int], past: int, rows: list[int]) -> None:
+        seen = self.observed.seen
+        assert seen["input_ids"].tolist() == [list(tokens)]
+        assert seen["seqlens_k"].tolist() == [past + len(tokens) - 1]
+        assert seen["logit_rows"].tolist() == rows
+
+    def _logits_of(self, slots: Sequence[int]) -> Floats:
+        """Puts what the graph was given into the slots. Returns the logits after it."""
+        self.steps += 1
+        seen, rows = self.observed.seen, []
+        for slot, ids, end in zip(slots, seen["input_ids"], seen["seqlens_k"], strict=True):
+            put(self._key_values, slot, int(end) + 1 - len(ids), ids)
+            rows.append(self._row(slot, int(end) + 1))
+        return np.stack(rows)
+
+    def _row(self, slot: int, length: int) -> Floats:
+        logits = np.zeros(SIZE, np.float32)
+        logits[next_token(held(self._key_values, slot, length))] = 10
+        return logits
+
+
+def put(key_values: DeviceKeyValues, slot: int, start: int, tokens: Sequence[int]) -> None:
+    """Writes tokens as the keys and values of all layers and heads."""
+    assert 0 <= start <= start + len(tokens) <= key_values.capacity, "outside of the slot"
+    size = key_values.spec.head_size
+    row = np.repeat(np.asarray(tokens, key_values.type), size)
+    for address in key_values._places(slot, start):
+        stub.write(address, row)
+
+
+def held(key_values: DeviceKeyValues, slot: int, length: int) -> list[int]:
+    """The first tokens in a slot, on which all layers and heads must agree."""
+    size = key_values.spec.head_size
+    rows = [
+        stub.read(address, (length, size), key_values.type)
+        for address in key_values._places(slot, 0)
+    ]
+    assert all((row == rows[0][:, :1]).all() for row in rows), "layers or heads differ"
+    return rows[0][:, 0].astype(int).tolist()
