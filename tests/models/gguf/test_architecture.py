@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,14 @@ def test_every_fourth_layer_of_smollm3_has_no_rotation(tiny_gguf: Callable[..., 
     architecture = read(tiny_gguf(architecture="smollm3"))
     rotated = [architecture.rope_of(layer) is not None for layer in range(4)]
     assert rotated == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("residual_scale", 0.0), ("attention.scale", math.nan), ("final_logit_softcapping", -1.0)],
+)
+def test_scales_are_numbers_that_can_be(
+    tiny_gguf: Callable[..., Path], key: str, value: float
+) -> None:
+    with pytest.raises(CorruptFileError, match=f"granite.{key} is "):
+        read(tiny_gguf(architecture="granite", keys=((key, value),)))

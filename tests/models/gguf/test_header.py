@@ -88,6 +88,13 @@ def test_unknown_tensor_types_are_named() -> None:
         read_header(memoryview(content))
 
 
+def test_tensors_are_not_empty() -> None:
+    tensor = number(1) + b"t" + number(1, 4) + number(0) + number(0, 4) + number(0)
+    content = b"GGUF" + number(3, 4) + number(1) + number(0) + tensor
+    with pytest.raises(CorruptFileError, match="tensor t is empty"):
+        read_header(memoryview(content))
+
+
 def test_rows_are_whole_blocks() -> None:
     """33 weights are no blocks of 32."""
     tensor = number(1) + b"t" + number(1, 4) + number(33) + number(8, 4) + number(0)

@@ -13,6 +13,11 @@ from rapport.models.errors import CorruptFileError
 from rapport.models.gguf.reader import GgufFile
 from rapport.models.gguf.rope import Rope, read_rope, unscaled_rope
 
+YARN = (
+    *(("rope.scaling.type", "yarn"), ("rope.scaling.factor", 4.0)),
+    ("rope.scaling.original_context_length", 1024),
+)
+
 
 def test_tables_are_of_positions() -> None:
     cos, sin = Rope(np.array([1.0, 0.5]), magnitude=2.0).tables(3)
@@ -21,11 +26,7 @@ def test_tables_are_of_positions() -> None:
 
 
 def test_yarn_keeps_fast_dimensions_and_divides_slow_ones(tiny_gguf: Callable[..., Path]) -> None:
-    keys = (
-        *(("rope.scaling.type", "yarn"), ("rope.scaling.factor", 4.0)),
-        ("rope.scaling.original_context_length", 1024),
-    )
-    rope, plain = read_rope(GgufFile(tiny_gguf(keys=keys)), 64, 128), unscaled_rope(64, 100000.0)
+    rope, plain = read_rope(GgufFile(tiny_gguf(keys=YARN)), 64, 128), unscaled_rope(64, 100000.0)
     ratios = plain.frequencies / rope.frequencies
     assert ratios[0] == 1
     assert ratios[-1] == 4
@@ -40,6 +41,7 @@ def test_yarn_keeps_fast_dimensions_and_divides_slow_ones(tiny_gguf: Callable[..
         {"keys": (("rope.freq_base", -1.0),)},
         {"keys": (("rope.scaling.type", "linear"), ("rope.scaling.factor", 0.0))},
         {"keys": (("rope.scaling.type", "yarn"), ("rope.scaling.factor", 2.0))},
+        {"keys": (*YARN, ("rope.freq_base", 1.0))},
     ],
 )
 def test_what_makes_no_sense_is_refused(

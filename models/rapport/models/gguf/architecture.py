@@ -228,15 +228,15 @@ class _ArchitectureReader:
 
     @property
     def scales(self) -> Scales:
-        said = self.file.said
+        positive, not_negative = self.file.positive, self.file.not_negative
         by_width = self.hidden**0.5 if self.family.embedding_by_width else 1.0
         return Scales(
-            embedding=said("embedding_scale", float, by_width),
-            residual=said("residual_scale", float, 1.0),
-            attention=said("attention.scale", float, self._default_attention_scale),
-            logits=1 / self.file.positive("logit_scale", 1.0),
-            attention_cap=said("attn_logit_softcapping", float, 0.0),
-            logits_cap=said("final_logit_softcapping", float, 0.0),
+            embedding=positive("embedding_scale", by_width),
+            residual=positive("residual_scale", 1.0),
+            attention=not_negative("attention.scale", self._default_attention_scale),
+            logits=1 / positive("logit_scale", 1.0),
+            attention_cap=not_negative("attn_logit_softcapping", 0.0),
+            logits_cap=not_negative("final_logit_softcapping", 0.0),
         )
 
     @property

@@ -128,6 +128,8 @@ class _Cursor:
         if dimensions > MAX_TENSOR_DIMENSIONS:
             raise CorruptFileError(f"tensor {name} has {dimensions} dimensions")
         inputs_first = [self._number("Q") for _ in range(dimensions)]
+        if 0 in inputs_first:
+            raise CorruptFileError(f"tensor {name} is empty")
         kind, offset = self._kind(name), self._number("Q")
         tensor = TensorInfo(name, tuple(reversed(inputs_first)), kind, offset)
         if tensor.inputs % GGML_QUANT_SIZES[kind][0]:

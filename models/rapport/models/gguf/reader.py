@@ -126,6 +126,13 @@ class GgufFile:
             raise self.corrupt(f"{name} is {number}, not a positive number")
         return number
 
+    def not_negative(self, key: str, default: float) -> float:
+        number = self.said(key, float, default)
+        if not 0 <= number < math.inf:
+            name = f"{self.architecture_name}.{key}"
+            raise self.corrupt(f"{name} is {number}, not 0 or a positive number")
+        return number
+
     def tensor(self, name: str) -> TensorInfo:
         try:
             return self.tensors[name]

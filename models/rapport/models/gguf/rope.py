@@ -83,6 +83,8 @@ def _yarn(file: GgufFile, rope: Rope, size: int) -> Rope:
     factor = file.positive("rope.scaling.factor")
     original = file.count("rope.scaling.original_context_length")
     base = file.positive("rope.freq_base", DEFAULT_BASE)
+    if base <= 1:
+        raise file.corrupt(f"its rope.freq_base is {base}, not over 1")
 
     def dimension(turns: float) -> float:
         """The dimension that turns so often within the original context."""
