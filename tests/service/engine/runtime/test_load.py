@@ -101,6 +101,27 @@ def test_a_session_that_cannot_be_opened_is_no_fallback(
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.parametrize(
+    ("failing", "reason"),
+    [
+        ("launch:700@1", "illegal memory access"),
+        ("capture:719@2", "launch failure"),
+        ("malloc:2@1", "out of memory"),
+    ],
+)
+def test_a_device_that_fails_at_the_start_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, failing: str, reason: str
+) -> None:
+    """While graphs are captured and memory is taken, each failure is an error that says why."""
+    stub.reset()
+    spec = ModelSpec.read(folder)
+    limits = MemoryLimits(kv_bytes=64 << 20)
+    monkeypatch.setenv("CUDA_STUB_FAIL", failing)
+    with pytest.raises(ProviderError, match=f"provider cuda cannot run here: .*{reason}"):
+        load_runner(folder, spec, CUDA, 40, 0, limits=limits)
+    stub.reset()
+
+
 def test_auto_goes_on_with_the_cpu(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,6 +10,7 @@ from rapport.service.engine.kv.device import DeviceKeyValues
 from rapport.service.engine.kv.host import HostKeyValues
 from rapport.service.engine.pace import GPU_PACE
 from rapport.service.engine.runtime.cuda import device_memory
+from rapport.service.engine.runtime.device import DeviceLostError
 from rapport.service.engine.runtime.device_runner import DeviceRunner
 from rapport.service.engine.runtime.memory_plan import MemoryLimits, plan_memory
 from rapport.service.engine.runtime.providers import Provider, ProviderError
@@ -43,7 +44,8 @@ def load_runner(
         limits: what keys and values may take of a GPU's memory.
 
     Raises:
-        ProviderError: the provider does not run the graph, or has too little memory for it.
+        ProviderError: the provider does not run the graph, or the device has too little memory for
+            it, or fails.
         ValueError: the two models cannot share keys and values.
     """
     if provider.name == "cpu" and spec.kv_type == "bfloat16":
@@ -53,12 +55,15 @@ def load_runner(
         _check_compatible(spec, ModelSpec.read(prefill_folder))
         prefill_session = open_session(prefill_folder / GRAPH_FILE, provider, threads)
     session = open_session(folder / GRAPH_FILE, provider, threads, captures=True)
-    if provider.name == "cuda":
+    if provider.name == "cpu":
+        return OnnxRunner(session, HostKeyValues(spec, slots), prefill_session)
+    try:
         key_values = _slots_on_device(spec, provider, slots, limits or MemoryLimits())
         runner = DeviceRunner(session, key_values, provider, prefill_session)
         runner.capture()
-        return runner
-    return OnnxRunner(session, HostKeyValues(spec, slots), prefill_session)
+    except (DeviceLostError, RuntimeError) as error:  # the latter is ONNX Runtime's own
+        raise ProviderError(f"provider cuda cannot run here: {error}") from error
+    return runner
 
 
 def _slots_on_device(
