@@ -22,9 +22,9 @@ from onnx.helper import np_dtype_to_tensor_dtype as element_type
 from rapport.models.gguf.reader import Architecture, GgufFile
 from rapport.models.gguf.weights import Floats, Matrix, stacked
 from rapport.models.onnx.embedding import FloatTable, QuantisedTable, token_table
-from rapport.models.onnx.file import CONTRIB_DOMAIN, OnnxWriter
+from rapport.models.onnx.file import CONTRIB_DOMAIN, OnnxWriter, array_type
 from rapport.models.onnx.linear import Linears
-from rapport.models.onnx.precision import Precision, element_dtype
+from rapport.models.onnx.precision import Precision
 from rapport.models.progress import Progress
 
 TokenTable = FloatTable | QuantisedTable
@@ -51,7 +51,7 @@ class DecoderGraph:
         self.file = file
         self.arch = file.architecture
         self.onnx = onnx
-        self.element = element_dtype(precision.element)
+        self.element = array_type(precision.element)
         self.linears = Linears(onnx, self.element, precision.weights)
         self.float_table = precision.weights == "floats" and not precision.small_table
 

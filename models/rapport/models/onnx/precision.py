@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from onnx import TensorProto, helper
-
+Element = Literal["float32", "float16", "bfloat16"]
 Weights = Literal["stored", "int8", "floats"]
 WeightChoice = Literal["auto", "int4", "int8"]
 
@@ -16,14 +14,6 @@ CPU_FEATURES = Path("/proc/cpuinfo")
 # Instructions that multiply bytes and add up four products at once. With them the runtime's kernel
 # for 8-bit weights is faster than that for 4-bit ones; with AVX2 alone it takes 1.5 times as long.
 VNNI = "avx512_vnni"
-
-
-Element = Literal["float32", "float16", "bfloat16"]
-ELEMENTS: dict[Element, int] = {
-    "float32": TensorProto.FLOAT,
-    "float16": TensorProto.FLOAT16,
-    "bfloat16": TensorProto.BFLOAT16,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +47,6 @@ PRECISIONS = {
 }
 
 CUDA_PRECISIONS = ("float16", "bfloat16", "int4-float16", "int8-float16")
-
-
-def element_dtype(element: Element) -> np.dtype[Any]:
-    """Its type in arrays. NumPy has none for bfloat16, but the package onnx has."""
-    return helper.tensor_dtype_to_np_dtype(ELEMENTS[element])
 
 
 def cuda_precision(weights: WeightChoice = "auto") -> str:
