@@ -10,11 +10,23 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 from onnx.helper import np_dtype_to_tensor_dtype as element_type
 
+from rapport.models.onnx.precision import Element
+
 OPSET = 24
 ALIGNMENT_BYTES = 4096  # a page, so that the file can be mapped
 # Shapes and other small constants must be readable without the data file.
 MAX_INLINE_BYTES = 64
 CONTRIB_DOMAIN = "com.microsoft"
+
+
+def array_type(element: Element) -> np.dtype[Any]:
+    """The type of an element in arrays. NumPy has none for bfloat16, but the package onnx has."""
+    onnx_type = {
+        "float32": TensorProto.FLOAT,
+        "float16": TensorProto.FLOAT16,
+        "bfloat16": TensorProto.BFLOAT16,
+    }[element]
+    return helper.tensor_dtype_to_np_dtype(onnx_type)
 
 
 class OnnxWriter:

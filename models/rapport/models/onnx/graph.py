@@ -18,24 +18,17 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 from onnx.helper import np_dtype_to_tensor_dtype as element_type
-from onnx.helper import tensor_dtype_to_np_dtype as dtype_of
 
 from rapport.models.gguf.model import GgufModel
 from rapport.models.onnx.attention import Attention
 from rapport.models.onnx.embedding import FloatTable, QuantisedTable, token_table
-from rapport.models.onnx.file import CONTRIB_DOMAIN, OnnxWriter
+from rapport.models.onnx.file import CONTRIB_DOMAIN, OnnxWriter, array_type
 from rapport.models.onnx.linear import Linears
 from rapport.models.onnx.names import INPUTS, OUTPUTS
-from rapport.models.onnx.precision import Element, Precision
+from rapport.models.onnx.precision import Precision
 from rapport.models.progress import Progress
 
 TokenTable = FloatTable | QuantisedTable
-# NumPy has no name for bfloat16, but the package onnx has its type.
-ELEMENTS: dict[Element, int] = {
-    "float32": TensorProto.FLOAT,
-    "float16": TensorProto.FLOAT16,
-    "bfloat16": TensorProto.BFLOAT16,
-}
 
 
 class DecoderGraph:
@@ -46,7 +39,7 @@ class DecoderGraph:
         self.file = model.file
         self.arch = model.architecture
         self.onnx = onnx
-        self.element = dtype_of(ELEMENTS[precision.element])
+        self.element = array_type(precision.element)
         self.linears = Linears(onnx, self.element, precision.weights)
         self.float_table = precision.weights == "floats" and not precision.small_table
 
