@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Element = Literal["float32", "float16", "bfloat16"]
 Weights = Literal["stored", "int8", "floats"]
 WeightChoice = Literal["auto", "int4", "int8"]
 Element = Literal["float32", "float16", "bfloat16"]
