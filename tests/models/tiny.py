@@ -35,7 +35,8 @@ KEYS: Mapping[str, Mapping[str, Any]] = {
         "logit_scale": 5.0,
     },
 }
-MATRICES = {
+Shapes = Mapping[str, tuple[int, ...]]
+MATRICES: Shapes = {
     "attn_q.weight": (HIDDEN, HIDDEN),
     "attn_k.weight": (KV_HEADS * HEAD, HIDDEN),
     "attn_v.weight": (KV_HEADS * HEAD, HIDDEN),
@@ -44,27 +45,27 @@ MATRICES = {
     "ffn_up.weight": (FEED_FORWARD, HIDDEN),
     "ffn_down.weight": (HIDDEN, FEED_FORWARD),
 }
-NORMS = {"attn_norm.weight": (HIDDEN,), "ffn_norm.weight": (HIDDEN,)}
-POST_NORMS = {"post_attention_norm.weight": (HIDDEN,), "post_ffw_norm.weight": (HIDDEN,)}
-HEAD_NORMS = {"attn_q_norm.weight": (HEAD,), "attn_k_norm.weight": (HEAD,)}
-BIASES = {name.replace("weight", "bias"): MATRICES[name][:1] for name in list(MATRICES)[:3]}
-PACKED = {
+NORMS: Shapes = {"attn_norm.weight": (HIDDEN,), "ffn_norm.weight": (HIDDEN,)}
+POST_NORMS: Shapes = {"post_attention_norm.weight": (HIDDEN,), "post_ffw_norm.weight": (HIDDEN,)}
+HEAD_NORMS: Shapes = {"attn_q_norm.weight": (HEAD,), "attn_k_norm.weight": (HEAD,)}
+BIASES: Shapes = {name.replace("weight", "bias"): MATRICES[name][:1] for name in list(MATRICES)[:3]}
+PACKED: Shapes = {
     "attn_qkv.weight": ((HEADS + 2 * KV_HEADS) * HEAD, HIDDEN),
     "attn_output.weight": (HIDDEN, HIDDEN),
     "ffn_up.weight": (2 * FEED_FORWARD, HIDDEN),
     "ffn_down.weight": (HIDDEN, FEED_FORWARD),
 }
-WHOLE_NORMS = {"attn_q_norm.weight": (HIDDEN,), "attn_k_norm.weight": (KV_HEADS * HEAD,)}
-PARTS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
-    "llama": NORMS | MATRICES,
-    "qwen2": NORMS | MATRICES | BIASES,
-    "qwen3": NORMS | MATRICES | HEAD_NORMS,
-    "phi3": NORMS | PACKED,
-    "gemma2": NORMS | MATRICES | POST_NORMS,
-    "gemma3": NORMS | MATRICES | POST_NORMS | HEAD_NORMS,
-    "granite": NORMS | MATRICES,
-    "smollm3": NORMS | MATRICES,
-    "olmo2": MATRICES | POST_NORMS | WHOLE_NORMS,
+WHOLE_NORMS: Shapes = {"attn_q_norm.weight": (HIDDEN,), "attn_k_norm.weight": (KV_HEADS * HEAD,)}
+PARTS: Mapping[str, Shapes] = {
+    "llama": {**NORMS, **MATRICES},
+    "qwen2": {**NORMS, **MATRICES, **BIASES},
+    "qwen3": {**NORMS, **MATRICES, **HEAD_NORMS},
+    "phi3": {**NORMS, **PACKED},
+    "gemma2": {**NORMS, **MATRICES, **POST_NORMS},
+    "gemma3": {**NORMS, **MATRICES, **POST_NORMS, **HEAD_NORMS},
+    "granite": {**NORMS, **MATRICES},
+    "smollm3": {**NORMS, **MATRICES},
+    "olmo2": {**MATRICES, **POST_NORMS, **WHOLE_NORMS},
 }
 
 
@@ -128,8 +129,8 @@ def add_key(writer: GGUFWriter, key: str, value: Any) -> None:
 
 
 def weights(random: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    values = random.standard_normal(shape).astype(np.float32) / np.sqrt(shape[-1])
-    return np.abs(values) + 0.5 if name.startswith("rope_f") else values
+    values: np.ndarray = random.standard_normal(shape).astype(np.float32) / np.sqrt(shape[-1])
+    return np.abs(values) + np.float32(0.5) if name.startswith("rope_f") else values
 
 
 def add_tensor(writer: GGUFWriter, name: str, values: np.ndarray, kind: str) -> None:
@@ -213,8 +214,8 @@ LONGROPE = (
     ("rope.scaling.attn_factor", math.sqrt(1 + math.log(CONTEXT / 32) / math.log(32))),
 )
 LONGROPE_FACTORS = (("rope_factors_long.weight", (8,)), ("rope_factors_short.weight", (8,)))
-WINDOW = ("attention.sliding_window", 8)
-BIASES = (("attn_q", 64), ("attn_k", 32), ("attn_output", 64), ("ffn_up", 96))
+SLIDING_WINDOW = ("attention.sliding_window", WINDOW)
+LLAMA_BIASES = (("attn_q", 64), ("attn_k", 32), ("attn_output", 64), ("ffn_up", 96))
 MODELS: dict[str, dict[str, Any]] = {
     "qwen2": {"architecture": "qwen2"},
     "qwen3": {"architecture": "qwen3"},
@@ -226,14 +227,16 @@ MODELS: dict[str, dict[str, Any]] = {
     "granite": {"architecture": "granite"},
     "smollm3": {"architecture": "smollm3"},
     "olmo2": {"architecture": "olmo2"},
-    "olmo2 with a window": {"architecture": "olmo2", "keys": (WINDOW, *YARN)},
-    "llama with a window": {"keys": (WINDOW,)},
+    "olmo2 with a window": {"architecture": "olmo2", "keys": (SLIDING_WINDOW, *YARN)},
+    "llama with a window": {"keys": (SLIDING_WINDOW,)},
     "llama with linear scaling": {"keys": LINEAR},
     "llama with YaRN": {"keys": YARN},
     "llama with factors": {"extra": (("rope_freqs.weight", (8,)),)},
     "llama with biases": {
         "extra": tuple(
-            (f"blk.{layer}.{part}.bias", (size,)) for layer in range(2) for part, size in BIASES
+            (f"blk.{layer}.{part}.bias", (size,))
+            for layer in range(2)
+            for part, size in LLAMA_BIASES
         )
     },
 }
