@@ -1,9 +1,9 @@
 """Runs the model on a GPU. Keys, values and inputs stay in its memory.
 
 What a step reads lies at addresses that never change, and one upload brings it there. Its logits
-stay on the device too. A decode step
-runs a bucket of rows, whose work is captured once as a graph and then replayed: the rows that are
-too many are those of slots that do not decode, and write behind what these hold.
+stay on the device too. A decode step runs a bucket of rows, whose work is captured once as a graph
+and then replayed: the rows that are too many are those of slots that do not decode, and write
+behind what these hold.
 """
 
 from __future__ import annotations

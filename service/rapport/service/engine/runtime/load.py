@@ -82,7 +82,7 @@ def _slots_on_device(
 
 def _check_compatible(spec: ModelSpec, other: ModelSpec) -> None:
     """Raises ValueError unless both models can share keys and values."""
-    may_differ = {"precision", "created", "source", "sizes"}
+    may_differ = {"precision", "created", "source", "sizes", "sha256"}
     one, two = (each.model_dump(exclude=may_differ) for each in (spec, other))
     if one != two or spec.source.get("gguf_sha256") != other.source.get("gguf_sha256"):
         raise ValueError(
