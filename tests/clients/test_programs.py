@@ -11,14 +11,14 @@ import os
 import re
 import subprocess
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from bench.server import Target
+from bench.server import Target, rapport
 from tests.conftest import MODEL
 
 HERE = Path(__file__).parent
@@ -58,6 +58,14 @@ class Run:
 
 
 Runs = Callable[[Path], Run]
+
+
+@pytest.fixture(scope="session")
+def server(cpu_folder: Path) -> Iterator[Target]:
+    """A server of the real model: programs look at what it says."""
+    del cpu_folder  # it is fetched before, so that the start is quick
+    with rapport() as (_, target):
+        yield target
 
 
 @pytest.fixture(scope="session")
