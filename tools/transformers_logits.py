@@ -1,7 +1,7 @@
 """Records the logits of transformers for the tiny models of the tests.
 
-It needs transformers and torch, which no other part of Rapport does, so it runs in an environment
-of its own, in which `pip install torch transformers gguf` was run:
+It needs torch, transformers and gguf, the first two of which no other part of Rapport does. It runs
+in an environment of its own that has them:
 
     PYTHONPATH=. python tools/transformers_logits.py
 """

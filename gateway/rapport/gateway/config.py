@@ -52,7 +52,7 @@ class GatewaySettings(Settings):
     """send callers' keys without TLS to a service on another machine"""
     max_body_bytes: Size = ByteSize(4 << 20)
     """largest body of a request, such as 4MiB"""
-    max_body_bytes_total: Size = ByteSize(64 << 20)
+    max_body_bytes_total: Size = ByteSize(48 << 20)
     """bodies of all requests together beyond 16 KiB of each; at least max_body_bytes"""
     body_timeout: PositiveFloat = 120
     """seconds for a body to come, however large it is"""
