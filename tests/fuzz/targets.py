@@ -30,7 +30,6 @@ from rapport.gateway.transcoding.codec.encode import encoder
 from rapport.gateway.transcoding.codec.violations import InvalidError
 from rapport.models.errors import ModelError
 from rapport.models.gguf.model import GgufModel
-from rapport.models.gguf.tokenizer import tokenizer_from
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler, GrammarError
@@ -215,7 +214,7 @@ def gguf(data: bytes) -> None:
         file.flush()
         with suppress(ModelError):
             read = GgufModel(Path(file.name))
-            tokenizer_from(read.vocabulary)
+            read.tokenizer()
             assert isinstance(read.chat_template, str)
             assert read.end_tokens
             for name in read.file.tensors:

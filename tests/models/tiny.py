@@ -146,7 +146,7 @@ def random_blocks(
     type_: GGMLQuantizationType, shape: tuple[int, ...], scale: float = 0.002
 ) -> np.ndarray:
     """Rows of blocks with any bits at all, but for their float16, which are about `scale`."""
-    from rapport.models.gguf.blocks import FORMATS  # noqa: PLC0415
+    from rapport.models.weights.blocks import FORMATS  # noqa: PLC0415
 
     random = np.random.default_rng(sum(shape))
     weights_, size = GGML_QUANT_SIZES[type_]

@@ -12,10 +12,10 @@ from tokenizers import Tokenizer
 from rapport.common.model_spec import FILE_NAME, FORMAT, ModelSpec
 from rapport.models.cache import store
 from rapport.models.cache.fetch import sha256_of
+from rapport.models.decoder.architecture import Architecture
+from rapport.models.decoder.model import Model
 from rapport.models.folder import FILES, GRAPH, TEMPLATE, TOKENIZER, WEIGHTS, Origin, file_sizes
-from rapport.models.gguf.architecture import Architecture
 from rapport.models.gguf.model import GgufModel
-from rapport.models.gguf.tokenizer import tokenizer_from
 from rapport.models.onnx.file import OnnxWriter
 from rapport.models.onnx.graph import DecoderGraph
 from rapport.models.onnx.int8_cache import cache_scales, with_int8_cache
@@ -35,7 +35,7 @@ def write_folder(origin: Origin, precision: str, final: Path, progress: Progress
         OSError: the folder cannot be written.
     """
     model = GgufModel(origin.gguf, origin.chat_template)
-    tokenizer = tokenizer_from(model.vocabulary)
+    tokenizer = model.tokenizer()
     with store.partial_folder(final) as partial:
         _write_graph(model, precision, partial, progress)
         if PRECISIONS[precision].int8_cache:
@@ -48,7 +48,7 @@ def write_folder(origin: Origin, precision: str, final: Path, progress: Progress
         store.publish(partial, final)
 
 
-def _write_graph(model: GgufModel, precision: str, folder: Path, progress: Progress) -> None:
+def _write_graph(model: Model, precision: str, folder: Path, progress: Progress) -> None:
     with (folder / WEIGHTS).open("wb") as data:
         graph = DecoderGraph(model, OnnxWriter(data, WEIGHTS), PRECISIONS[precision])
         built = graph.build(progress)
@@ -65,10 +65,8 @@ def _write_model(model: ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _describe(model: GgufModel, origin: Origin, precision: str, folder: Path) -> ModelSpec:
+def _describe(model: Model, origin: Origin, precision: str, folder: Path) -> ModelSpec:
     architecture, weights = model.architecture, PRECISIONS[precision]
-    tokens = model.vocabulary.tokens
-    special = {name: tokens[id_] for name, id_ in model.special_tokens.items()}
     return ModelSpec.model_validate(
         {
             "format": FORMAT,
@@ -84,7 +82,7 @@ def _describe(model: GgufModel, origin: Origin, precision: str, folder: Path) ->
             "vocab_size": architecture.vocab_size,
             "kv_type": "int8" if weights.int8_cache else weights.element,
             "eos_token_ids": model.end_tokens,
-            "special_tokens": special,
+            "special_tokens": model.special_tokens,
             "begins_with_bos": model.begins_with_bos,
             "inputs": INPUTS,
             "outputs": OUTPUTS,

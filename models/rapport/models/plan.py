@@ -8,21 +8,21 @@ from collections.abc import Iterator
 import numpy as np
 from gguf import GGMLQuantizationType
 
-from rapport.models.gguf.blocks import FORMATS
-from rapport.models.gguf.model import GgufModel
-from rapport.models.gguf.weights import FLOATS, WIDE_BLOCK
+from rapport.models.decoder.model import Model
 from rapport.models.onnx.precision import PRECISIONS, Precision
+from rapport.models.weights.blocks import FORMATS
+from rapport.models.weights.matrix import FLOATS, WIDE_BLOCK
 
 MIB = 1 << 20
 SCALE_BYTES = 4
 
 
-def plan_lines(model_id: str, model: GgufModel, precision: str) -> Iterator[str]:
+def plan_lines(model_id: str, model: Model, precision: str) -> Iterator[str]:
     """What the model is, what becomes of its weights, and how large it will be."""
-    architecture, tensors = model.architecture, model.file.tensors.values()
+    architecture, tensors = model.architecture, model.source.tensors.values()
     weights = sum(tensor.inputs * tensor.outputs for tensor in tensors)
     yield (
-        f"{model_id}: {model.file.architecture_name}, {architecture.layers} layers, "
+        f"{model_id}: {model.source.architecture_name}, {architecture.layers} layers, "
         f"{weights / 1e6:,.0f} million weights, context of {architecture.context_length:,} tokens"
     )
     chosen = PRECISIONS[precision]
@@ -37,8 +37,8 @@ def plan_lines(model_id: str, model: GgufModel, precision: str) -> Iterator[str]
     yield f"  about {size:,.0f} MiB on disk and in memory in {precision} ({others})"
 
 
-def _matrix_kinds(model: GgufModel) -> Counter[GGMLQuantizationType]:
-    return Counter(tensor.kind for tensor in model.file.tensors.values() if len(tensor.shape) > 1)
+def _matrix_kinds(model: Model) -> Counter[GGMLQuantizationType]:
+    return Counter(tensor.kind for tensor in model.source.tensors.values() if len(tensor.shape) > 1)
 
 
 def _fate(kind: GGMLQuantizationType, precision: Precision) -> str:
@@ -55,12 +55,12 @@ def _is_widened(kind: GGMLQuantizationType, precision: Precision) -> bool:
     return precision.weights == "int8" and kind != GGMLQuantizationType.Q8_0
 
 
-def _size_bytes(model: GgufModel, precision: Precision) -> int:
+def _size_bytes(model: Model, precision: Precision) -> int:
     """About how many bytes the weights take; matrices that are merged may take others."""
     return round(
         sum(
             tensor.inputs * tensor.outputs * _bytes_per_weight(tensor.kind, precision)
-            for tensor in model.file.tensors.values()
+            for tensor in model.source.tensors.values()
         )
     )
 

@@ -1,4 +1,4 @@
-"""A model in a GGUF file: what it computes, its layers, and its vocabulary."""
+"""A model in a GGUF file."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
+from rapport.models.decoder.model import Model
 from rapport.models.errors import UnsupportedModelError
-from rapport.models.gguf.architecture import read_architecture
 from rapport.models.gguf.reader import GgufFile
+from rapport.models.gguf.tokenizer import tokenizer_from
 from rapport.models.gguf.vocabulary import (
-    Vocabulary,
     begins_with_bos,
     end_tokens,
     read_vocabulary,
     special_tokens,
 )
-from rapport.models.gguf.weights import Projection
+from rapport.models.weights.matrix import Projection
 
 TEMPLATE_KEY = "tokenizer.chat_template"
 
 
-class GgufModel:
-    """A model that the graph can compute. `chat_template` replaces the file's.
+class GgufModel(Model):
+    """A model in a GGUF file. `chat_template` replaces the file's.
 
     All that the header says is checked at once; weights are checked on access.
 
@@ -35,11 +36,13 @@ class GgufModel:
 
     def __init__(self, path: Path, chat_template: str | None = None) -> None:
         self.file = GgufFile(path)
-        self.architecture = read_architecture(self.file)
-        self.vocabulary: Vocabulary = read_vocabulary(self.file, self.architecture.vocab_size)
+        super().__init__(self.file)
+        self.vocabulary = read_vocabulary(self.file, self.architecture.vocab_size)
         self.chat_template = self._template if chat_template is None else chat_template
         self.end_tokens = end_tokens(self.file, self.vocabulary, self.chat_template)
-        self.special_tokens = special_tokens(self.file, self.vocabulary)
+        tokens = self.vocabulary.tokens
+        ids = special_tokens(self.file, self.vocabulary)
+        self.special_tokens = {name: tokens[id_] for name, id_ in ids.items()}
         self.begins_with_bos = begins_with_bos(self.file, self.vocabulary)
 
     @cached_property
@@ -51,13 +54,8 @@ class GgufModel:
             )
         return self.file.value(TEMPLATE_KEY, str)
 
-    def projection(self, name: str) -> Projection:
-        """The linear layer of this name, with its bias if it has one."""
-        bias = f"{name}.bias"
-        return Projection(
-            self.file.matrix(f"{name}.weight"),
-            self.file.vector(bias) if bias in self.file.tensors else None,
-        )
+    def tokenizer(self) -> Tokenizer:
+        return tokenizer_from(self.vocabulary)
 
     def query_or_key(self, name: str, heads: int) -> Projection:
         """The projection to queries or keys, with its outputs in the order of the original model.

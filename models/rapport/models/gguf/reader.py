@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import mmap
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from rapport.models.decoder.source import Source
 from rapport.models.errors import CorruptFileError, UnsupportedModelError
-from rapport.models.gguf.blocks import Bytes, Floats
-from rapport.models.gguf.header import Header, TensorInfo, read_header
+from rapport.models.gguf.header import Header, read_header
 from rapport.models.gguf.shards import shards_of
-from rapport.models.gguf.weights import F16, F32, Matrix
+from rapport.models.weights.blocks import Bytes
+from rapport.models.weights.matrix import F16, F32, Matrix
+from rapport.models.weights.tensor import TensorInfo
 
-# Larger than any dimension or count of a real model.
-MAX_DIMENSION = 1 << 24
 T = TypeVar("T")
 
 
@@ -52,7 +50,7 @@ class _Part:
         return np.frombuffer(self.data, np.uint8, tensor.size_bytes, start)
 
 
-class GgufFile:
+class GgufFile(Source):
     """A model in a GGUF file or in several, mapped into memory. Tensors are read on access.
 
     `path` is any of the files.
@@ -79,14 +77,6 @@ class GgufFile:
             raise self.corrupt(f"it is one of {count} files, but named as one of {len(self.parts)}")
         self.architecture_name = self.value("general.architecture", str)
 
-    def unsupported(self, what: str, known: str | Collection[str]) -> UnsupportedModelError:
-        """An error that names what is not supported, and what is."""
-        names = known if isinstance(known, str) else ", ".join(known)
-        return UnsupportedModelError(f"{self.path}: {what} is not supported; known: {names}")
-
-    def corrupt(self, what: str) -> CorruptFileError:
-        return CorruptFileError(f"{self.path}: {what}")
-
     def value(self, key: str, kind: type[T], default: T | None = None) -> T:
         """The value of a key, of the given type."""
         value = self._keys.get(key, default)
@@ -106,41 +96,13 @@ class GgufFile:
     def has(self, key: str) -> bool:
         return key in self._keys
 
-    # What follows reads the keys of the file's architecture, such as "llama.block_count".
-
     def said(self, key: str, kind: type[T], default: T | None = None) -> T:
-        return self.value(f"{self.architecture_name}.{key}", kind, default)
+        return self.value(self.name_of(key), kind, default)
 
-    def count(self, key: str, default: int | None = None, maximum: int = MAX_DIMENSION) -> int:
-        """A number from 1 to `maximum`."""
-        number = self.said(key, int, default)
-        if not 0 < number <= maximum:
-            name = f"{self.architecture_name}.{key}"
-            raise self.corrupt(f"{name} is {number}, not from 1 to {maximum}")
-        return number
-
-    def positive(self, key: str, default: float | None = None) -> float:
-        number = self.said(key, float, default)
-        if not 0 < number < math.inf:
-            name = f"{self.architecture_name}.{key}"
-            raise self.corrupt(f"{name} is {number}, not a positive number")
-        return number
-
-    def not_negative(self, key: str, default: float) -> float:
-        number = self.said(key, float, default)
-        if not 0 <= number < math.inf:
-            name = f"{self.architecture_name}.{key}"
-            raise self.corrupt(f"{name} is {number}, not 0 or a positive number")
-        return number
-
-    def tensor(self, name: str) -> TensorInfo:
-        try:
-            return self.tensors[name]
-        except KeyError:
-            raise CorruptFileError(f"{self.path} has no tensor {name}") from None
+    def name_of(self, key: str) -> str:
+        return f"{self.architecture_name}.{key}"
 
     def matrix(self, name: str) -> Matrix:
-        """A tensor as a matrix [outputs, inputs]; a vector is a matrix of one row."""
         tensor = self.tensor(name)
         raw = self._places[name].bytes_of(tensor)
         element = {F32: np.float32, F16: np.float16}.get(tensor.kind)
@@ -149,9 +111,6 @@ class GgufFile:
         if not matrix.finite:
             raise self.corrupt(f"tensor {name} has weights that are no finite numbers")
         return matrix
-
-    def vector(self, name: str) -> Floats:
-        return self.matrix(name).floats().reshape(-1)
 
 
 def _mapped(path: Path) -> mmap.mmap | bytes:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from rapport.models.gguf.architecture import Architecture
-from rapport.models.gguf.blocks import Floats
-from rapport.models.gguf.model import GgufModel
-from rapport.models.gguf.rope import Rope
-from rapport.models.gguf.weights import Projection
+from rapport.models.decoder.architecture import Architecture
+from rapport.models.decoder.model import Model
+from rapport.models.decoder.rope import Rope
 from rapport.models.onnx.file import CONTRIB_DOMAIN, OnnxWriter
 from rapport.models.onnx.linear import Linears
 from rapport.models.onnx.names import INPUTS, OUTPUTS
+from rapport.models.weights.blocks import Floats
+from rapport.models.weights.matrix import Projection
 
 
 class Attention:
     """Adds the attention of layers to a graph, with the norms of queries and keys, if any."""
 
-    def __init__(self, model: GgufModel, onnx: OnnxWriter, linears: Linears, flat: str) -> None:
+    def __init__(self, model: Model, onnx: OnnxWriter, linears: Linears, flat: str) -> None:
         self.model = model
         self.arch: Architecture = model.architecture
         self.onnx = onnx
@@ -34,7 +34,7 @@ class Attention:
     def add(self, layer: int, x: str) -> str:
         """The output [tokens, hidden] for x [tokens, hidden]."""
         qkv = self.linears.add(x, *self._query_key_value(layer))
-        if self._part(layer, "attn_q_norm.weight") in self.model.file.tensors:
+        if self._part(layer, "attn_q_norm.weight") in self.model.source.tensors:
             parts = self._normed(layer, qkv)
         else:
             parts = [self.onnx.node("Reshape", qkv, self.per_sequence), "", ""]
@@ -46,7 +46,7 @@ class Attention:
 
     def _query_key_value(self, layer: int) -> list[Projection]:
         packed = self._part(layer, "attn_qkv")
-        if f"{packed}.weight" in self.model.file.tensors:
+        if f"{packed}.weight" in self.model.source.tensors:
             return [self.model.projection(packed)]
         return [
             self.model.query_or_key(self._part(layer, "attn_q"), self.arch.heads),
@@ -66,7 +66,7 @@ class Attention:
 
     def _head_norm(self, name: str, x: str) -> str:
         """The norm of each head, or of all heads together where there are weights for all."""
-        weight = self.model.file.vector(name)
+        weight = self.model.source.vector(name)
         rows = self.onnx.node("Reshape", x, self._constant([-1, len(weight)]))
         return self.onnx.node(
             "SimplifiedLayerNormalization",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from onnx.helper import np_dtype_to_tensor_dtype as element_type
 
-from rapport.models.gguf.weights import FLOATS, Matrix
 from rapport.models.onnx.linear import WIDE, Linears
+from rapport.models.weights.matrix import FLOATS, Matrix
 
 
 class FloatTable:

@@ -19,7 +19,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 from onnx.helper import np_dtype_to_tensor_dtype as element_type
 
-from rapport.models.gguf.model import GgufModel
+from rapport.models.decoder.model import Model
 from rapport.models.onnx.attention import Attention
 from rapport.models.onnx.embedding import FloatTable, QuantisedTable, token_table
 from rapport.models.onnx.file import CONTRIB_DOMAIN, OnnxWriter, array_type
@@ -34,9 +34,9 @@ TokenTable = FloatTable | QuantisedTable
 class DecoderGraph:
     """Builds the graph of a model; its weights go to the writer's data file."""
 
-    def __init__(self, model: GgufModel, onnx: OnnxWriter, precision: Precision) -> None:
+    def __init__(self, model: Model, onnx: OnnxWriter, precision: Precision) -> None:
         self.model = model
-        self.file = model.file
+        self.source = model.source
         self.arch = model.architecture
         self.onnx = onnx
         self.element = array_type(precision.element)
@@ -47,7 +47,7 @@ class DecoderGraph:
         flat = self.onnx.constant(np.array([-1]), "flat")
         self.halves = self.onnx.constant(np.array([self.arch.feed_forward] * 2), "halves")
         self.attention = Attention(self.model, self.onnx, self.linears, flat)
-        embedding = self.file.matrix("token_embd.weight")
+        embedding = self.source.matrix("token_embd.weight")
         table = token_table(self.linears, embedding, exact_floats=self.float_table)
         vectors = table.vectors(self.onnx.node("Reshape", "input_ids", flat))
         hidden = self._times(vectors, self.arch.scales.embedding)
@@ -74,7 +74,7 @@ class DecoderGraph:
 
     def _feed_forward(self, prefix: str, x: str) -> str:
         parts = [f"{prefix}ffn_{part}" for part in ("gate", "up")]
-        present = [part for part in parts if f"{part}.weight" in self.file.tensors]
+        present = [part for part in parts if f"{part}.weight" in self.source.tensors]
         gate, up = self.onnx.fresh("gate"), self.onnx.fresh("up")
         both = self.linears.add(x, *map(self.model.projection, present))
         self.onnx.nodes("Split", [both, self.halves], [gate, up], axis=-1)
@@ -86,7 +86,7 @@ class DecoderGraph:
         return self.linears.add(gated, self.model.projection(f"{prefix}ffn_down"))
 
     def _add_logits(self, table: TokenTable, x: str) -> None:
-        if "output.weight" in self.file.tensors:
+        if "output.weight" in self.source.tensors:
             logits = self.linears.add(x, self.model.projection("output"))
         else:
             logits = table.scores(x)
@@ -108,14 +108,14 @@ class DecoderGraph:
 
     def _norm(self, x: str, weight: str) -> str:
         """The norm of x; x itself if the model has no such norm."""
-        if weight not in self.file.tensors:
+        if weight not in self.source.tensors:
             return x
         scale, epsilon = self._norm_weight(weight), self.arch.epsilon
         return self.onnx.node("SimplifiedLayerNormalization", x, scale, epsilon=epsilon, axis=-1)
 
     def _add_and_norm(self, x: str, hidden: str, weight: str) -> tuple[str, str]:
         """The sum of `x` and `hidden`, and its norm."""
-        if weight not in self.file.tensors:
+        if weight not in self.source.tensors:
             total = self.onnx.node("Add", x, hidden)
             return total, total
         total, normed = self.onnx.fresh("hidden"), self.onnx.fresh("normed")
@@ -129,7 +129,7 @@ class DecoderGraph:
         return total, normed
 
     def _norm_weight(self, name: str) -> str:
-        return self.onnx.constant(self.file.vector(name).astype(self.element), name)
+        return self.onnx.constant(self.source.vector(name).astype(self.element), name)
 
     def _inputs(self) -> list[ValueInfoProto]:
         sizes: dict[str, tuple[TensorProto.DataType, list[str]]] = {

@@ -13,10 +13,10 @@ import onnxruntime as ort
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
+from rapport.models.decoder.architecture import Architecture
 from rapport.models.errors import UnsupportedModelError
-from rapport.models.gguf.architecture import Architecture
-from rapport.models.gguf.blocks import Floats
 from rapport.models.onnx.names import INPUTS, OUTPUTS
+from rapport.models.weights.blocks import Floats
 
 CALIBRATION_TEXT = Path(__file__).with_name("calibration.txt")
 MAX_INT8 = 127

@@ -9,8 +9,10 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import DTypeLike
 
-from rapport.models.gguf.blocks import FORMATS, Floats
-from rapport.models.gguf.weights import (
+from rapport.models.onnx.file import OnnxWriter
+from rapport.models.onnx.precision import Weights
+from rapport.models.weights.blocks import FORMATS, Floats
+from rapport.models.weights.matrix import (
     FLOATS,
     WIDE_BLOCK,
     Matrix,
@@ -20,8 +22,6 @@ from rapport.models.gguf.weights import (
     quantised,
     widened,
 )
-from rapport.models.onnx.file import OnnxWriter
-from rapport.models.onnx.precision import Weights
 
 # Of a matrix that MatMulNBits holds: bits, the size of a block, and whether blocks have offsets.
 Form = tuple[int, int, bool]

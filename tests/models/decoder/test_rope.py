@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rapport.models.decoder.rope import Rope, read_rope, unscaled_rope
 from rapport.models.errors import CorruptFileError
 from rapport.models.gguf.reader import GgufFile
-from rapport.models.gguf.rope import Rope, read_rope, unscaled_rope
 
 YARN = (
     *(("rope.scaling.type", "yarn"), ("rope.scaling.factor", 4.0)),

@@ -14,7 +14,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
-from rapport.models.gguf.blocks import FORMATS, Bytes, Floats, half
+from rapport.models.weights.blocks import FORMATS, Bytes, Floats, half
 
 # Has half as many scales to multiply by as GGUF's blocks. With 128 the error of the activations,
 # which are rounded in blocks of the same size, exceeds what a model may lose

@@ -11,9 +11,9 @@ from gguf.quants import dequantize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.models.gguf import weights
-from rapport.models.gguf.blocks import FORMATS
-from rapport.models.gguf.weights import F16, F32, Matrix, Quantised, joined, quantised, widened
+from rapport.models.weights import matrix as weights
+from rapport.models.weights.blocks import FORMATS
+from rapport.models.weights.matrix import F16, F32, Matrix, Quantised, joined, quantised, widened
 
 
 def random_matrix(kind: GGMLQuantizationType, outputs: int, blocks: int, seed: int) -> Matrix:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rapport.models.gguf.blocks import Floats
-from rapport.models.gguf.reader import GgufFile
+from rapport.models.decoder.source import Source
+from rapport.models.weights.blocks import Floats
 
 DEFAULT_BASE = 10000.0
 SCALINGS = ("none", "linear", "yarn", "longrope")
@@ -41,61 +41,61 @@ def unscaled_rope(size: int, base: float) -> Rope:
     return Rope(base**-exponents)
 
 
-def read_rope(file: GgufFile, size: int, context_length: int) -> Rope:
-    """The rotation of `size` dimensions, scaled as the file says.
+def read_rope(source: Source, size: int, context_length: int) -> Rope:
+    """The rotation of `size` dimensions, scaled as the source says.
 
     Raises:
         CorruptFileError: a key or tensor of it is not what it should be.
         UnsupportedModelError: the kind of scaling is not known.
     """
-    rope = unscaled_rope(size, file.positive("rope.freq_base", DEFAULT_BASE))
-    scaling = file.said("rope.scaling.type", str, "none")
+    rope = unscaled_rope(size, source.positive("rope.freq_base", DEFAULT_BASE))
+    scaling = source.said("rope.scaling.type", str, "none")
     if scaling not in SCALINGS:
-        raise file.unsupported(f"rope scaling {scaling}", SCALINGS)
+        raise source.unsupported(f"rope scaling {scaling}", SCALINGS)
     if scaling == "yarn":
-        return _yarn(file, rope, size)
-    rope = _divided(file, rope, context_length)
-    factor = file.positive("rope.scaling.factor", 1.0) if scaling == "linear" else 1.0
+        return _yarn(source, rope, size)
+    rope = _divided(source, rope, context_length)
+    factor = source.positive("rope.scaling.factor", 1.0) if scaling == "linear" else 1.0
     return Rope(rope.frequencies / factor, rope.magnitude)
 
 
-def _divided(file: GgufFile, rope: Rope, context_length: int) -> Rope:
-    """The frequencies divided by factors of the file: those of Llama 3, or of Phi's LongRoPE.
+def _divided(source: Source, rope: Rope, context_length: int) -> Rope:
+    """The frequencies divided by factors of the source: those of Llama 3, or of Phi's LongRoPE.
 
     LongRoPE has factors for long and for short contexts. Keys are cached with their rotation, so
     one of them is for all positions: the long ones, where the context is longer than the original.
     """
-    original = file.said("rope.scaling.original_context_length", int, context_length)
+    original = source.said("rope.scaling.original_context_length", int, context_length)
     which = "long" if context_length > original else "short"
-    longrope = f"rope_factors_{which}.weight" in file.tensors
+    longrope = f"rope_factors_{which}.weight" in source.tensors
     name = f"rope_factors_{which}.weight" if longrope else "rope_freqs.weight"
-    if name not in file.tensors:
+    if name not in source.tensors:
         return rope
-    factors = file.vector(name).astype(np.float64)
+    factors = source.vector(name).astype(np.float64)
     if factors.shape != rope.frequencies.shape or not (factors > 0).all():
-        raise file.corrupt(f"tensor {name} is not {len(rope.frequencies)} positive factors")
-    magnitude = file.positive("rope.scaling.attn_factor", 1.0) if longrope else 1.0
+        raise source.corrupt(f"tensor {name} is not {len(rope.frequencies)} positive factors")
+    magnitude = source.positive("rope.scaling.attn_factor", 1.0) if longrope else 1.0
     return Rope(rope.frequencies / factors, magnitude)
 
 
-def _yarn(file: GgufFile, rope: Rope, size: int) -> Rope:
+def _yarn(source: Source, rope: Rope, size: int) -> Rope:
     """YaRN (https://arxiv.org/abs/2309.00071): only slow dimensions are interpolated."""
-    factor = file.positive("rope.scaling.factor")
-    original = file.count("rope.scaling.original_context_length")
-    base = file.positive("rope.freq_base", DEFAULT_BASE)
+    factor = source.positive("rope.scaling.factor")
+    original = source.count("rope.scaling.original_context_length")
+    base = source.positive("rope.freq_base", DEFAULT_BASE)
     if base <= 1:
-        raise file.corrupt(f"its rope.freq_base is {base}, not over 1")
+        raise source.corrupt(f"its rope.freq_base is {base}, not over 1")
 
     def dimension(turns: float) -> float:
         """The dimension that turns so often within the original context."""
         return size * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
 
-    fast = file.positive("rope.scaling.yarn_beta_fast", BETA_FAST)
-    slow = file.positive("rope.scaling.yarn_beta_slow", BETA_SLOW)
+    fast = source.positive("rope.scaling.yarn_beta_fast", BETA_FAST)
+    slow = source.positive("rope.scaling.yarn_beta_slow", BETA_SLOW)
     low = max(math.floor(dimension(fast)), 0)
     high = min(math.ceil(dimension(slow)), size - 1)
     ramp = (np.arange(size // 2) - low) / max(high - low, 0.001)
     interpolated = ramp.clip(0, 1)
     frequencies = rope.frequencies * (interpolated / factor + 1 - interpolated)
     magnitude = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
-    return Rope(frequencies, magnitude * file.positive("rope.scaling.attn_factor", 1.0))
+    return Rope(frequencies, magnitude * source.positive("rope.scaling.attn_factor", 1.0))

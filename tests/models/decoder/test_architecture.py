@@ -10,14 +10,19 @@ from typing import Any
 import pytest
 from gguf import GGMLQuantizationType
 
+from rapport.models.decoder.architecture import Architecture, read_architecture
+from rapport.models.decoder.families import FAMILIES
+from rapport.models.decoder.tensors import check_tensors
 from rapport.models.errors import CorruptFileError, UnsupportedModelError
-from rapport.models.gguf.architecture import FAMILIES, Architecture, read_architecture
 from rapport.models.gguf.reader import GgufFile
 from tests.models.gguf.bytes import UINT32, number
 
 
 def read(path: Path) -> Architecture:
-    return read_architecture(GgufFile(path))
+    source = GgufFile(path)
+    architecture = read_architecture(source)
+    check_tensors(source, architecture)
+    return architecture
 
 
 @pytest.mark.parametrize(
