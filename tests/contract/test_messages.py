@@ -124,7 +124,8 @@ def test_unknown_keys(rest: Rest, key: str) -> None:
     """Keys that the vendor refuses are refused, with their place."""
     refusal = rest.refusal(conversation(HI, HI | {key: "x"}))
     expected = f"Extra inputs are not permitted, field: 'messages[1].{key}', value: 'x'"
-    assert (refusal.message, refusal.param) == (expected, f"messages[1].{key}")
+    assert refusal.message.startswith(expected)
+    assert refusal.param == f"messages[1].{key}"
 
 
 @pytest.mark.parametrize("key", ["refusal", "annotations", "audio", "function_call"])

@@ -99,6 +99,8 @@ def test_langchains_defaults(rest: Rest) -> None:
     [
         ("stop", "<never>"),
         ("stop", ["a", "b", "c", "d"]),
+        ("stop", []),
+        ("stop", ""),
         ("logprobs", 0),
         ("logprobs", 5),
         ("reasoning_effort", False),
@@ -168,8 +170,7 @@ UNSET_WHERE = "Input should be unset where"
             "Token id should be between 0 and 49151",
         ),
         ({"stop": ["a"] * 5}, "stop", "List should have at most 4 items after validation, not 5"),
-        ({"stop": []}, "stop", "List should have at least 1 item after validation, not 0"),
-        ({"stop": ""}, "stop", "String should have at least 1 character"),
+        ({"stop": ["a", ""]}, "stop[1]", "String should have at least 1 character"),
         ({"user": "x" * 1025}, "user", "String should have at most 1024 characters"),
         (
             {"prompt_cache_key": "x" * 1025},
@@ -233,6 +234,32 @@ def test_refused(caller: Caller, fields: Json, param: str, expected: str) -> Non
 def test_nothing_is_coerced(rest: Rest, fields: Json, expected: str) -> None:
     """A value of another type is refused in the words of the vendor's validator."""
     assert rest.refusal(chat(**fields)).message == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("modalities", ["text"]),
+        ("modalities", None),
+        ("verbosity", "medium"),
+        ("audio", None),
+        ("moderation", None),
+        ("web_search_options", None),
+        ("stream_options", {"include_obfuscation": False}),
+        ("messages", [{"role": "user", "content": "Hi", "annotations": []}]),
+    ],
+)
+def test_neutral_values_of_others(rest: Rest, field: str, value: Any) -> None:
+    """A field that only others have is accepted where its value asks for nothing."""
+    assert rest.whole(chat(max_tokens=1) | {field: value})
+
+
+def test_foreign_fields_have_a_hint(rest: Rest) -> None:
+    """What could not change the answer is refused with the name of the setting that drops it."""
+    assert rest.refusal(chat(num_ctx=4096)).message == (
+        "Extra inputs are not permitted, field: 'num_ctx', value: 4096 "
+        "(dropped where the server's setting unknown_fields is ignore)"
+    )
 
 
 @pytest.mark.parametrize(

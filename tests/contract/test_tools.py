@@ -45,11 +45,11 @@ def test_named(caller: Caller, tool_choice: Json) -> None:
 
 @pytest.mark.parametrize("mode", ["required", "any"])
 def test_forced(caller: Caller, mode: str) -> None:
-    """required and any are one: there is at least one call, and no text."""
+    """required and any are the same: one call unless several are asked for, and no text."""
     choice = only_choice(caller.whole(chat_with_tools(tool_choice=mode)))
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["content"] is None
-    assert choice["message"]["tool_calls"]
+    assert len(choice["message"]["tool_calls"]) == 1
 
 
 def test_one_call(caller: Caller) -> None:
@@ -126,6 +126,13 @@ def test_round_trip(rest: Rest) -> None:
     request = chat_with_tools(max_tokens=4)
     more = request | {"messages": [*request["messages"], message, result]}
     assert only_choice(rest.whole(more))["message"]["content"]
+
+
+def test_format_beside_tools_that_may_not_be_called(caller: Caller) -> None:
+    """With none the format of the answer is that of the request."""
+    form = {"type": "grammar", "grammar": 'root ::= "Paris"'}
+    answer = caller.whole(chat_with_tools(tool_choice="none", response_format=form))
+    assert only_choice(answer)["message"]["content"] == "Paris"
 
 
 @pytest.mark.parametrize(

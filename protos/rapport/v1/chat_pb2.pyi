@@ -294,7 +294,9 @@ class CreateChatCompletionRequest(_message.Message):
     user: _builtins.str
     """An id of the end user."""
     parallel_tool_calls: _builtins.bool
-    """Whether several tools may be called in a turn. Default true."""
+    """Whether several tools may be called in a turn. Default: false where calls are forced,
+    true where the model decides.
+    """
     top_logprobs: _builtins.int
     """How many alternatives to show at each token, 0 to 5."""
     seed: _builtins.int
@@ -590,7 +592,7 @@ class StopSequences(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     LIST_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The only one."""
+    """The only one. An empty text stops nothing."""
     @_builtins.property
     def list(self) -> Global___StopList:
         """Up to 4."""

@@ -27,7 +27,7 @@ from rapport.rest.v1 import rest_pb2 as rapport_dot_rest_dot_v1_dot_rest__pb2
 from rapport.v1 import tool_pb2 as rapport_dot_v1_dot_tool__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18rapport/v1/message.proto\x12\nrapport.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1arapport/rest/v1/rest.proto\x1a\x15rapport/v1/tool.proto\"\x88\x03\n\x0b\x43hatMessage\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x10.rapport.v1.RoleB\x04\xe2\x41\x01\x02\x12(\n\x07\x63ontent\x18\x02 \x01(\x0b\x32\x17.rapport.v1.ChatContent\x12.\n\x04name\x18\x03 \x01(\tB\x1b\x92\xb5\x18\x17:\x15^[A-Za-z0-9_-]{1,64}$H\x00\x88\x01\x01\x12\x31\n\ntool_calls\x18\x04 \x03(\x0b\x32\x14.rapport.v1.ToolCallB\x07\x92\xb5\x18\x03\x30\x80\x01\x12\"\n\x0ctool_call_id\x18\x05 \x01(\tB\x07\x92\xb5\x18\x03 \x80\x08H\x01\x88\x01\x01\x12\x1e\n\x11reasoning_content\x18\x06 \x01(\tH\x02\x88\x01\x01:R\x8a\xb5\x18N\x12\x18provider_specific_fields\x12\x06parsed\x1a\x07refusal\x1a\x0b\x61nnotations\x1a\x05\x61udio\x1a\rfunction_callB\x07\n\x05_nameB\x0f\n\r_tool_call_idB\x14\n\x12_reasoning_content\"\\\n\x0b\x43hatContent\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12-\n\x05parts\x18\x02 \x01(\x0b\x32\x1c.rapport.v1.ChatContentPartsH\x00:\x06\x8a\xb5\x18\x02\x08\x01\x42\x06\n\x04kind\"R\n\x10\x43hatContentParts\x12\x36\n\x05items\x18\x01 \x03(\x0b\x32\x1e.rapport.v1.ChatMessageContentB\x07\x92\xb5\x18\x03\x30\xe8\x07:\x06\x8a\xb5\x18\x02\x08\x02\"\x8e\x01\n\x12\x43hatMessageContent\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12)\n\timage_url\x18\x02 \x01(\x0b\x32\x14.rapport.v1.MediaUrlH\x00\x12)\n\tvideo_url\x18\x03 \x01(\x0b\x32\x14.rapport.v1.MediaUrlH\x00\x42\x12\n\x04kind\x12\n\x8a\xb5\x18\x06\n\x04type\"7\n\x08MediaUrl\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x13\n\x06\x64\x65tail\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_detail*\xbb\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x1d\n\x0bROLE_SYSTEM\x10\x01\x1a\x0c\x8a\xb5\x18\x08\n\x06system\x12\x19\n\tROLE_USER\x10\x02\x1a\n\x8a\xb5\x18\x06\n\x04user\x12#\n\x0eROLE_ASSISTANT\x10\x03\x1a\x0f\x8a\xb5\x18\x0b\n\tassistant\x12\x19\n\tROLE_TOOL\x10\x04\x1a\n\x8a\xb5\x18\x06\n\x04tool\x12#\n\x0eROLE_DEVELOPER\x10\x05\x1a\x0f\x8a\xb5\x18\x0b\n\tdeveloperb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18rapport/v1/message.proto\x12\nrapport.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1arapport/rest/v1/rest.proto\x1a\x15rapport/v1/tool.proto\"\x9d\x03\n\x0b\x43hatMessage\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x10.rapport.v1.RoleB\x04\xe2\x41\x01\x02\x12(\n\x07\x63ontent\x18\x02 \x01(\x0b\x32\x17.rapport.v1.ChatContent\x12.\n\x04name\x18\x03 \x01(\tB\x1b\x92\xb5\x18\x17:\x15^[A-Za-z0-9_-]{1,64}$H\x00\x88\x01\x01\x12\x31\n\ntool_calls\x18\x04 \x03(\x0b\x32\x14.rapport.v1.ToolCallB\x07\x92\xb5\x18\x03\x30\x80\x01\x12\"\n\x0ctool_call_id\x18\x05 \x01(\tB\x07\x92\xb5\x18\x03 \x80\x08H\x01\x88\x01\x01\x12\x1e\n\x11reasoning_content\x18\x06 \x01(\tH\x02\x88\x01\x01:g\x8a\xb5\x18\x63\x12\x18provider_specific_fields\x12\x06parsed\x1a\x07refusal\x1a\x05\x61udio\x1a\rfunction_call\"\x11\n\x0b\x61nnotations\x12\x02[]*\rcache_controlB\x07\n\x05_nameB\x0f\n\r_tool_call_idB\x14\n\x12_reasoning_content\"\\\n\x0b\x43hatContent\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12-\n\x05parts\x18\x02 \x01(\x0b\x32\x1c.rapport.v1.ChatContentPartsH\x00:\x06\x8a\xb5\x18\x02\x08\x01\x42\x06\n\x04kind\"R\n\x10\x43hatContentParts\x12\x36\n\x05items\x18\x01 \x03(\x0b\x32\x1e.rapport.v1.ChatMessageContentB\x07\x92\xb5\x18\x03\x30\xe8\x07:\x06\x8a\xb5\x18\x02\x08\x02\"\xa3\x01\n\x12\x43hatMessageContent\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12)\n\timage_url\x18\x02 \x01(\x0b\x32\x14.rapport.v1.MediaUrlH\x00\x12)\n\tvideo_url\x18\x03 \x01(\x0b\x32\x14.rapport.v1.MediaUrlH\x00:\x13\x8a\xb5\x18\x0f*\rcache_controlB\x12\n\x04kind\x12\n\x8a\xb5\x18\x06\n\x04type\"7\n\x08MediaUrl\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x13\n\x06\x64\x65tail\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_detail*\xbb\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x1d\n\x0bROLE_SYSTEM\x10\x01\x1a\x0c\x8a\xb5\x18\x08\n\x06system\x12\x19\n\tROLE_USER\x10\x02\x1a\n\x8a\xb5\x18\x06\n\x04user\x12#\n\x0eROLE_ASSISTANT\x10\x03\x1a\x0f\x8a\xb5\x18\x0b\n\tassistant\x12\x19\n\tROLE_TOOL\x10\x04\x1a\n\x8a\xb5\x18\x06\n\x04tool\x12#\n\x0eROLE_DEVELOPER\x10\x05\x1a\x0f\x8a\xb5\x18\x0b\n\tdeveloperb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,7 +53,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATMESSAGE'].fields_by_name['tool_call_id']._loaded_options = None
   _globals['_CHATMESSAGE'].fields_by_name['tool_call_id']._serialized_options = b'\222\265\030\003 \200\010'
   _globals['_CHATMESSAGE']._loaded_options = None
-  _globals['_CHATMESSAGE']._serialized_options = b'\212\265\030N\022\030provider_specific_fields\022\006parsed\032\007refusal\032\013annotations\032\005audio\032\rfunction_call'
+  _globals['_CHATMESSAGE']._serialized_options = b'\212\265\030c\022\030provider_specific_fields\022\006parsed\032\007refusal\032\005audio\032\rfunction_call\"\021\n\013annotations\022\002[]*\rcache_control'
   _globals['_CHATCONTENT']._loaded_options = None
   _globals['_CHATCONTENT']._serialized_options = b'\212\265\030\002\010\001'
   _globals['_CHATCONTENTPARTS'].fields_by_name['items']._loaded_options = None
@@ -62,16 +62,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATCONTENTPARTS']._serialized_options = b'\212\265\030\002\010\002'
   _globals['_CHATMESSAGECONTENT'].oneofs_by_name['kind']._loaded_options = None
   _globals['_CHATMESSAGECONTENT'].oneofs_by_name['kind']._serialized_options = b'\212\265\030\006\n\004type'
-  _globals['_ROLE']._serialized_start=900
-  _globals['_ROLE']._serialized_end=1087
+  _globals['_CHATMESSAGECONTENT']._loaded_options = None
+  _globals['_CHATMESSAGECONTENT']._serialized_options = b'\212\265\030\017*\rcache_control'
+  _globals['_ROLE']._serialized_start=942
+  _globals['_ROLE']._serialized_end=1129
   _globals['_CHATMESSAGE']._serialized_start=125
-  _globals['_CHATMESSAGE']._serialized_end=517
-  _globals['_CHATCONTENT']._serialized_start=519
-  _globals['_CHATCONTENT']._serialized_end=611
-  _globals['_CHATCONTENTPARTS']._serialized_start=613
-  _globals['_CHATCONTENTPARTS']._serialized_end=695
-  _globals['_CHATMESSAGECONTENT']._serialized_start=698
-  _globals['_CHATMESSAGECONTENT']._serialized_end=840
-  _globals['_MEDIAURL']._serialized_start=842
-  _globals['_MEDIAURL']._serialized_end=897
+  _globals['_CHATMESSAGE']._serialized_end=538
+  _globals['_CHATCONTENT']._serialized_start=540
+  _globals['_CHATCONTENT']._serialized_end=632
+  _globals['_CHATCONTENTPARTS']._serialized_start=634
+  _globals['_CHATCONTENTPARTS']._serialized_end=716
+  _globals['_CHATMESSAGECONTENT']._serialized_start=719
+  _globals['_CHATMESSAGECONTENT']._serialized_end=882
+  _globals['_MEDIAURL']._serialized_start=884
+  _globals['_MEDIAURL']._serialized_end=939
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from rapport.rest.v1 import rest_pb2 as rapport_dot_rest_dot_v1_dot_rest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rapport/v1/tool.proto\x12\nrapport.v1\x1a\x1arapport/rest/v1/rest.proto\"N\n\x04Tool\x12\x32\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x1e.rapport.v1.FunctionDefinitionH\x00\x42\x12\n\x04kind\x12\n\x8a\xb5\x18\x06\n\x04type\"\xb9\x01\n\x12\x46unctionDefinition\x12)\n\x04name\x18\x01 \x01(\tB\x1b\x92\xb5\x18\x17:\x15^[A-Za-z0-9_-]{1,64}$\x12\x18\n\x0b\x64\x65scription\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1f\n\nparameters\x18\x03 \x01(\tB\x06\x8a\xb5\x18\x02 \x01H\x01\x88\x01\x01\x12\x13\n\x06strict\x18\x04 \x01(\x08H\x02\x88\x01\x01\x42\x0e\n\x0c_descriptionB\r\n\x0b_parametersB\t\n\x07_strict\"v\n\nToolChoice\x12*\n\x04mode\x18\x01 \x01(\x0e\x32\x1a.rapport.v1.ToolChoiceModeH\x00\x12,\n\x05named\x18\x02 \x01(\x0b\x32\x1b.rapport.v1.NamedToolChoiceH\x00:\x06\x8a\xb5\x18\x02\x08\x01\x42\x06\n\x04kind\"}\n\x0fNamedToolChoice\x12\"\n\x04type\x18\x01 \x01(\x0e\x32\x14.rapport.v1.ToolType\x12*\n\x08\x66unction\x18\x02 \x01(\x0b\x32\x18.rapport.v1.FunctionName\x12\x11\n\x04name\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_name\"\x1c\n\x0c\x46unctionName\x12\x0c\n\x04name\x18\x01 \x01(\t\"}\n\x12\x46unctionCallChoice\x12,\n\x04mode\x18\x01 \x01(\x0e\x32\x1c.rapport.v1.FunctionCallModeH\x00\x12)\n\x05named\x18\x02 \x01(\x0b\x32\x18.rapport.v1.FunctionNameH\x00:\x06\x8a\xb5\x18\x02\x08\x01\x42\x06\n\x04kind\"\x8d\x01\n\x08ToolCall\x12\x12\n\x05index\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x02id\x18\x02 \x01(\tB\x07\x92\xb5\x18\x03 \x80\x08\x12\"\n\x04type\x18\x03 \x01(\x0e\x32\x14.rapport.v1.ToolType\x12*\n\x08\x66unction\x18\x04 \x01(\x0b\x32\x18.rapport.v1.FunctionCallB\x08\n\x06_index\"t\n\x0c\x46unctionCall\x12)\n\x04name\x18\x01 \x01(\tB\x1b\x92\xb5\x18\x17:\x15^[A-Za-z0-9_-]{1,64}$\x12!\n\targuments\x18\x02 \x01(\tB\x0e\x8a\xb5\x18\x02 \x02\x92\xb5\x18\x04 \xc0\x84=:\x16\x8a\xb5\x18\x12\x12\x10parsed_arguments\"\x8b\x01\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0f\n\x02id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\"\n\x04type\x18\x03 \x01(\x0e\x32\x14.rapport.v1.ToolType\x12/\n\x08\x66unction\x18\x04 \x01(\x0b\x32\x1d.rapport.v1.FunctionCallDeltaB\x05\n\x03_id\"U\n\x11\x46unctionCallDelta\x12\x11\n\x04name\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x16\n\targuments\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\x07\n\x05_nameB\x0c\n\n_arguments*\xd4\x01\n\x0eToolChoiceMode\x12 \n\x1cTOOL_CHOICE_MODE_UNSPECIFIED\x10\x00\x12%\n\x15TOOL_CHOICE_MODE_AUTO\x10\x01\x1a\n\x8a\xb5\x18\x06\n\x04\x61uto\x12%\n\x15TOOL_CHOICE_MODE_NONE\x10\x02\x1a\n\x8a\xb5\x18\x06\n\x04none\x12-\n\x19TOOL_CHOICE_MODE_REQUIRED\x10\x03\x1a\x0e\x8a\xb5\x18\n\n\x08required\x12#\n\x14TOOL_CHOICE_MODE_ANY\x10\x04\x1a\t\x8a\xb5\x18\x05\n\x03\x61ny*\x88\x01\n\x10\x46unctionCallMode\x12\"\n\x1e\x46UNCTION_CALL_MODE_UNSPECIFIED\x10\x00\x12\'\n\x17\x46UNCTION_CALL_MODE_AUTO\x10\x01\x1a\n\x8a\xb5\x18\x06\n\x04\x61uto\x12\'\n\x17\x46UNCTION_CALL_MODE_NONE\x10\x02\x1a\n\x8a\xb5\x18\x06\n\x04none*M\n\x08ToolType\x12\x19\n\x15TOOL_TYPE_UNSPECIFIED\x10\x00\x12&\n\x12TOOL_TYPE_FUNCTION\x10\x01\x1a\x0e\x8a\xb5\x18\n\n\x08\x66unctionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rapport/v1/tool.proto\x12\nrapport.v1\x1a\x1arapport/rest/v1/rest.proto\"c\n\x04Tool\x12\x32\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x1e.rapport.v1.FunctionDefinitionH\x00:\x13\x8a\xb5\x18\x0f*\rcache_controlB\x12\n\x04kind\x12\n\x8a\xb5\x18\x06\n\x04type\"\xce\x01\n\x12\x46unctionDefinition\x12)\n\x04name\x18\x01 \x01(\tB\x1b\x92\xb5\x18\x17:\x15^[A-Za-z0-9_-]{1,64}$\x12\x18\n\x0b\x64\x65scription\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1f\n\nparameters\x18\x03 \x01(\tB\x06\x8a\xb5\x18\x02 \x01H\x01\x88\x01\x01\x12\x13\n\x06strict\x18\x04 \x01(\x08H\x02\x88\x01\x01:\x13\x8a\xb5\x18\x0f*\rcache_controlB\x0e\n\x0c_descriptionB\r\n\x0b_parametersB\t\n\x07_strict\"v\n\nToolChoice\x12*\n\x04mode\x18\x01 \x01(\x0e\x32\x1a.rapport.v1.ToolChoiceModeH\x00\x12,\n\x05named\x18\x02 \x01(\x0b\x32\x1b.rapport.v1.NamedToolChoiceH\x00:\x06\x8a\xb5\x18\x02\x08\x01\x42\x06\n\x04kind\"}\n\x0fNamedToolChoice\x12\"\n\x04type\x18\x01 \x01(\x0e\x32\x14.rapport.v1.ToolType\x12*\n\x08\x66unction\x18\x02 \x01(\x0b\x32\x18.rapport.v1.FunctionName\x12\x11\n\x04name\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_name\"\x1c\n\x0c\x46unctionName\x12\x0c\n\x04name\x18\x01 \x01(\t\"}\n\x12\x46unctionCallChoice\x12,\n\x04mode\x18\x01 \x01(\x0e\x32\x1c.rapport.v1.FunctionCallModeH\x00\x12)\n\x05named\x18\x02 \x01(\x0b\x32\x18.rapport.v1.FunctionNameH\x00:\x06\x8a\xb5\x18\x02\x08\x01\x42\x06\n\x04kind\"\x8d\x01\n\x08ToolCall\x12\x12\n\x05index\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x02id\x18\x02 \x01(\tB\x07\x92\xb5\x18\x03 \x80\x08\x12\"\n\x04type\x18\x03 \x01(\x0e\x32\x14.rapport.v1.ToolType\x12*\n\x08\x66unction\x18\x04 \x01(\x0b\x32\x18.rapport.v1.FunctionCallB\x08\n\x06_index\"t\n\x0c\x46unctionCall\x12)\n\x04name\x18\x01 \x01(\tB\x1b\x92\xb5\x18\x17:\x15^[A-Za-z0-9_-]{1,64}$\x12!\n\targuments\x18\x02 \x01(\tB\x0e\x8a\xb5\x18\x02 \x02\x92\xb5\x18\x04 \xc0\x84=:\x16\x8a\xb5\x18\x12\x12\x10parsed_arguments\"\x8b\x01\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0f\n\x02id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\"\n\x04type\x18\x03 \x01(\x0e\x32\x14.rapport.v1.ToolType\x12/\n\x08\x66unction\x18\x04 \x01(\x0b\x32\x1d.rapport.v1.FunctionCallDeltaB\x05\n\x03_id\"U\n\x11\x46unctionCallDelta\x12\x11\n\x04name\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x16\n\targuments\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\x07\n\x05_nameB\x0c\n\n_arguments*\xd4\x01\n\x0eToolChoiceMode\x12 \n\x1cTOOL_CHOICE_MODE_UNSPECIFIED\x10\x00\x12%\n\x15TOOL_CHOICE_MODE_AUTO\x10\x01\x1a\n\x8a\xb5\x18\x06\n\x04\x61uto\x12%\n\x15TOOL_CHOICE_MODE_NONE\x10\x02\x1a\n\x8a\xb5\x18\x06\n\x04none\x12-\n\x19TOOL_CHOICE_MODE_REQUIRED\x10\x03\x1a\x0e\x8a\xb5\x18\n\n\x08required\x12#\n\x14TOOL_CHOICE_MODE_ANY\x10\x04\x1a\t\x8a\xb5\x18\x05\n\x03\x61ny*\x88\x01\n\x10\x46unctionCallMode\x12\"\n\x1e\x46UNCTION_CALL_MODE_UNSPECIFIED\x10\x00\x12\'\n\x17\x46UNCTION_CALL_MODE_AUTO\x10\x01\x1a\n\x8a\xb5\x18\x06\n\x04\x61uto\x12\'\n\x17\x46UNCTION_CALL_MODE_NONE\x10\x02\x1a\n\x8a\xb5\x18\x06\n\x04none*M\n\x08ToolType\x12\x19\n\x15TOOL_TYPE_UNSPECIFIED\x10\x00\x12&\n\x12TOOL_TYPE_FUNCTION\x10\x01\x1a\x0e\x8a\xb5\x18\n\n\x08\x66unctionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,10 +48,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOOLTYPE'].values_by_name["TOOL_TYPE_FUNCTION"]._serialized_options = b'\212\265\030\n\n\010function'
   _globals['_TOOL'].oneofs_by_name['kind']._loaded_options = None
   _globals['_TOOL'].oneofs_by_name['kind']._serialized_options = b'\212\265\030\006\n\004type'
+  _globals['_TOOL']._loaded_options = None
+  _globals['_TOOL']._serialized_options = b'\212\265\030\017*\rcache_control'
   _globals['_FUNCTIONDEFINITION'].fields_by_name['name']._loaded_options = None
   _globals['_FUNCTIONDEFINITION'].fields_by_name['name']._serialized_options = b'\222\265\030\027:\025^[A-Za-z0-9_-]{1,64}$'
   _globals['_FUNCTIONDEFINITION'].fields_by_name['parameters']._loaded_options = None
   _globals['_FUNCTIONDEFINITION'].fields_by_name['parameters']._serialized_options = b'\212\265\030\002 \001'
+  _globals['_FUNCTIONDEFINITION']._loaded_options = None
+  _globals['_FUNCTIONDEFINITION']._serialized_options = b'\212\265\030\017*\rcache_control'
   _globals['_TOOLCHOICE']._loaded_options = None
   _globals['_TOOLCHOICE']._serialized_options = b'\212\265\030\002\010\001'
   _globals['_FUNCTIONCALLCHOICE']._loaded_options = None
@@ -64,30 +68,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FUNCTIONCALL'].fields_by_name['arguments']._serialized_options = b'\212\265\030\002 \002\222\265\030\004 \300\204='
   _globals['_FUNCTIONCALL']._loaded_options = None
   _globals['_FUNCTIONCALL']._serialized_options = b'\212\265\030\022\022\020parsed_arguments'
-  _globals['_TOOLCHOICEMODE']._serialized_start=1229
-  _globals['_TOOLCHOICEMODE']._serialized_end=1441
-  _globals['_FUNCTIONCALLMODE']._serialized_start=1444
-  _globals['_FUNCTIONCALLMODE']._serialized_end=1580
-  _globals['_TOOLTYPE']._serialized_start=1582
-  _globals['_TOOLTYPE']._serialized_end=1659
+  _globals['_TOOLCHOICEMODE']._serialized_start=1271
+  _globals['_TOOLCHOICEMODE']._serialized_end=1483
+  _globals['_FUNCTIONCALLMODE']._serialized_start=1486
+  _globals['_FUNCTIONCALLMODE']._serialized_end=1622
+  _globals['_TOOLTYPE']._serialized_start=1624
+  _globals['_TOOLTYPE']._serialized_end=1701
   _globals['_TOOL']._serialized_start=65
-  _globals['_TOOL']._serialized_end=143
-  _globals['_FUNCTIONDEFINITION']._serialized_start=146
-  _globals['_FUNCTIONDEFINITION']._serialized_end=331
-  _globals['_TOOLCHOICE']._serialized_start=333
-  _globals['_TOOLCHOICE']._serialized_end=451
-  _globals['_NAMEDTOOLCHOICE']._serialized_start=453
-  _globals['_NAMEDTOOLCHOICE']._serialized_end=578
-  _globals['_FUNCTIONNAME']._serialized_start=580
-  _globals['_FUNCTIONNAME']._serialized_end=608
-  _globals['_FUNCTIONCALLCHOICE']._serialized_start=610
-  _globals['_FUNCTIONCALLCHOICE']._serialized_end=735
-  _globals['_TOOLCALL']._serialized_start=738
-  _globals['_TOOLCALL']._serialized_end=879
-  _globals['_FUNCTIONCALL']._serialized_start=881
-  _globals['_FUNCTIONCALL']._serialized_end=997
-  _globals['_TOOLCALLDELTA']._serialized_start=1000
-  _globals['_TOOLCALLDELTA']._serialized_end=1139
-  _globals['_FUNCTIONCALLDELTA']._serialized_start=1141
-  _globals['_FUNCTIONCALLDELTA']._serialized_end=1226
+  _globals['_TOOL']._serialized_end=164
+  _globals['_FUNCTIONDEFINITION']._serialized_start=167
+  _globals['_FUNCTIONDEFINITION']._serialized_end=373
+  _globals['_TOOLCHOICE']._serialized_start=375
+  _globals['_TOOLCHOICE']._serialized_end=493
+  _globals['_NAMEDTOOLCHOICE']._serialized_start=495
+  _globals['_NAMEDTOOLCHOICE']._serialized_end=620
+  _globals['_FUNCTIONNAME']._serialized_start=622
+  _globals['_FUNCTIONNAME']._serialized_end=650
+  _globals['_FUNCTIONCALLCHOICE']._serialized_start=652
+  _globals['_FUNCTIONCALLCHOICE']._serialized_end=777
+  _globals['_TOOLCALL']._serialized_start=780
+  _globals['_TOOLCALL']._serialized_end=921
+  _globals['_FUNCTIONCALL']._serialized_start=923
+  _globals['_FUNCTIONCALL']._serialized_end=1039
+  _globals['_TOOLCALLDELTA']._serialized_start=1042
+  _globals['_TOOLCALLDELTA']._serialized_end=1181
+  _globals['_FUNCTIONCALLDELTA']._serialized_start=1183
+  _globals['_FUNCTIONCALLDELTA']._serialized_end=1268
 # @@protoc_insertion_point(module_scope)

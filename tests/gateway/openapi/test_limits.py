@@ -66,7 +66,7 @@ def test_whole_numbers() -> None:
 def test_items() -> None:
     """The limits of texts in a list are those of its items."""
     stop = value(chat_pb2.StopList.DESCRIPTOR, "items")
-    assert limits(stop) == {"minItems": 1, "maxItems": 4}
+    assert limits(stop) == {"maxItems": 4}
     assert limits(stop["items"]) == {"minLength": 1, "maxLength": 1000}
 
 

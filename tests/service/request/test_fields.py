@@ -8,7 +8,7 @@ import pytest
 
 from rapport.service.errors import InvalidRequestError, ModelNotFoundError
 from rapport.service.request.fields import LABEL_LIMITS, NUMBER_LIMITS
-from rapport.service.request.parse import parse_chat_request
+from rapport.service.request.parse import ChatRequest, parse_chat_request
 from rapport.service.request.rules import limits_of
 from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
@@ -31,8 +31,8 @@ from rapport.v1.tool_pb2 import (
 from tests.service.requests import MODEL, chat
 
 
-def checked(request: CreateChatCompletionRequest, *, streaming: bool = False) -> None:
-    parse_chat_request(request, model=MODEL, vocabulary_size=1000, streaming=streaming)
+def checked(request: CreateChatCompletionRequest, *, streaming: bool = False) -> ChatRequest:
+    return parse_chat_request(request, model=MODEL, vocabulary_size=1000, streaming=streaming)
 
 
 def refusal(request: CreateChatCompletionRequest, *, streaming: bool = False) -> str:
@@ -154,8 +154,6 @@ def test_numbers_are_finite(value: float) -> None:
 @pytest.mark.parametrize(
     ("stop", "told"),
     [
-        (StopSequences(text=""), "String should have at least 1 character, field: 'stop'"),
-        (stops(), "List should have at least 1 item after validation, not 0, field: 'stop'"),
         (
             stops(*"abcde"),
             "List should have at most 4 items after validation, not 5, field: 'stop'",
@@ -168,14 +166,23 @@ def test_numbers_are_finite(value: float) -> None:
     ],
 )
 def test_stop(stop: StopSequences, told: str) -> None:
-    """There are one to four stop texts, and none is empty or endless."""
+    """There are up to four stop texts, and none of a list is empty or endless."""
     assert refusal(chat(stop=stop)) == told
 
 
-@pytest.mark.parametrize("stop", [StopSequences(text="x"), stops(*"abcd"), StopSequences()])
-def test_good_stop(stop: StopSequences) -> None:
-    """One text, up to four, or none."""
-    checked(chat(stop=stop))
+@pytest.mark.parametrize(
+    ("stop", "texts"),
+    [
+        (StopSequences(text="x"), ("x",)),
+        (stops(*"abcd"), ("a", "b", "c", "d")),
+        (StopSequences(), ()),
+        (StopSequences(text=""), ()),
+        (stops(), ()),
+    ],
+)
+def test_good_stop(stop: StopSequences, texts: tuple[str, ...]) -> None:
+    """One text, up to four, or none; an empty text and an empty list are none."""
+    assert checked(chat(stop=stop)).stop == texts
 
 
 def test_logit_bias() -> None:

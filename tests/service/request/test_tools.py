@@ -43,7 +43,13 @@ def named(**fields: Any) -> ToolChoice:
     return ToolChoice(named=NamedToolChoice(**fields))
 
 
+def mode(name: str) -> ToolChoice:
+    return ToolChoice(mode=ToolChoiceMode.Value(f"TOOL_CHOICE_MODE_{name}"))
+
+
 F = tools(function("f"))
+JSON = ResponseFormat(json_object=JsonObjectFormat())
+NO_CALL = FunctionCallChoice(mode=FunctionCallMode.FUNCTION_CALL_MODE_NONE)
 UNKNOWN = "Input should be the name of one of the tools, not 'g'"
 
 
@@ -64,6 +70,8 @@ UNKNOWN = "Input should be the name of one of the tools, not 'g'"
         {"functions": [function("f")], "function_call": {"named": FunctionName(name="f")}},
         {"parallel_tool_calls": True},
         {"tools": F, "response_format": ResponseFormat(text=TextFormat())},
+        {"tools": F, "tool_choice": mode("NONE"), "response_format": JSON},
+        {"functions": [function("f")], "function_call": NO_CALL, "response_format": JSON},
     ],
 )
 def test_good(fields: dict[str, Any]) -> None:
@@ -181,10 +189,6 @@ def use(**fields: Any) -> ToolPolicy:
     return run(parse_tool_policy(chat(**fields)))
 
 
-def mode(name: str) -> ToolChoice:
-    return ToolChoice(mode=ToolChoiceMode.Value(f"TOOL_CHOICE_MODE_{name}"))
-
-
 def test_functions() -> None:
     """A function has its name, description and parameters; without any it takes none."""
     assert use(tools=TWO).functions == (
@@ -199,8 +203,9 @@ def test_functions() -> None:
         ({}, False, True, "fg"),
         ({"tool_choice": mode("UNSPECIFIED")}, False, True, "fg"),
         ({"tool_choice": mode("AUTO")}, False, True, "fg"),
-        ({"tool_choice": mode("ANY")}, True, True, "fg"),
-        ({"tool_choice": mode("REQUIRED")}, True, True, "fg"),
+        ({"tool_choice": mode("ANY")}, True, False, "fg"),
+        ({"tool_choice": mode("REQUIRED")}, True, False, "fg"),
+        ({"tool_choice": mode("REQUIRED"), "parallel_tool_calls": True}, True, True, "fg"),
         ({"tool_choice": mode("REQUIRED"), "parallel_tool_calls": False}, True, False, "fg"),
         ({"parallel_tool_calls": True}, False, True, "fg"),
         ({"parallel_tool_calls": False}, False, False, "fg"),

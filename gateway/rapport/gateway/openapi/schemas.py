@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from itertools import combinations, product
 from typing import Any, cast
 
+import orjson
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import (
     Descriptor,
@@ -125,6 +126,9 @@ class Schemas:
                 made.add(name, {"description": "Read and dropped."})
             for name in rules.message_rule(kind).drop_null:
                 made.add(name, {**NULL, "description": "Read and dropped when null."})
+            for each in rules.message_rule(kind).neutral:
+                neutral = {"enum": [orjson.loads(each.value), None]}
+                made.add(each.name, {**neutral, "description": "Read and dropped."})
         for arm in message.fields:
             if rules.tag_of(rules.oneof_of(arm)):
                 for name in _payload_names(arm):

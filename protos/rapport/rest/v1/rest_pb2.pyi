@@ -94,6 +94,8 @@ class MessageRule(_message.Message):
     SHAPE_FIELD_NUMBER: _builtins.int
     DROP_FIELD_NUMBER: _builtins.int
     DROP_NULL_FIELD_NUMBER: _builtins.int
+    NEUTRAL_FIELD_NUMBER: _builtins.int
+    FOREIGN_FIELD_NUMBER: _builtins.int
     shape: Global___Shape.ValueType
     """The shape, where it is not an object."""
     @_builtins.property
@@ -104,20 +106,58 @@ class MessageRule(_message.Message):
     def drop_null(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Unknown members that are read and dropped when null."""
 
+    @_builtins.property
+    def neutral(self) -> _containers.RepeatedCompositeFieldContainer[Global___NeutralMember]:
+        """Unknown members that are read and dropped when null or of the value that asks for nothing."""
+
+    @_builtins.property
+    def foreign(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members that other services know and that could not change the answer. They are refused as
+        all unknown members are, with a word on how to have them dropped.
+        """
+
     def __init__(
         self,
         *,
         shape: Global___Shape.ValueType = ...,
         drop: _abc.Iterable[_builtins.str] | None = ...,
         drop_null: _abc.Iterable[_builtins.str] | None = ...,
+        neutral: _abc.Iterable[Global___NeutralMember] | None = ...,
+        foreign: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drop", b"drop", "drop_null", b"drop_null", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drop", b"drop", "drop_null", b"drop_null", "foreign", b"foreign", "neutral", b"neutral", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MessageRule: _TypeAlias = MessageRule  # noqa: Y015
+
+@_typing.final
+class NeutralMember(_message.Message):
+    """A member of another service, and its value that asks for nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The member's name."""
+    value: _builtins.str
+    """The value, as JSON text."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NeutralMember: _TypeAlias = NeutralMember  # noqa: Y015
 
 @_typing.final
 class OneofRule(_message.Message):

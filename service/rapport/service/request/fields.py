@@ -13,7 +13,6 @@ from rapport.service.request.rules import (
     check_enum,
     check_length,
     check_max_items,
-    check_min_items,
     check_range,
     is_set,
     limits_of,
@@ -81,7 +80,6 @@ def stop_violations(stop: StopSequences) -> Violations:
         yield from check_length("stop", stop.text, STOP_LIMITS)
     elif kind == "list":
         texts = stop.list.items
-        yield from check_min_items("stop", len(texts), STOP_LIST_LIMITS)
         yield from check_max_items("stop", len(texts), STOP_LIST_LIMITS)
         for index, text in enumerate(texts[: STOP_LIST_LIMITS.max_items]):
             yield from check_length(f"stop[{index}]", text, STOP_LIST_LIMITS)

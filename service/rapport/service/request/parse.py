@@ -177,7 +177,7 @@ def _sampling(request: CreateChatCompletionRequest) -> SamplingParams:
 
 
 def _stop(stop: StopSequences) -> tuple[str, ...]:
-    return (stop.text,) if stop.WhichOneof("kind") == "text" else tuple(stop.list.items)
+    return (stop.text,) if stop.text else tuple(stop.list.items)
 
 
 def _prediction(

@@ -56,13 +56,12 @@ def parse_tool_policy(request: CreateChatCompletionRequest) -> Parser[ToolPolicy
     if _calls_are_forbidden(request):
         return NO_TOOLS
     named = _named_function(request)
-    parallel = not request.HasField("parallel_tool_calls") or request.parallel_tool_calls
-    return ToolPolicy(
-        functions,
-        forced=named is not None or request.tool_choice.mode not in UNFORCED_MODES,
-        named=named,
-        parallel=parallel and named is None,
-    )
+    forced = named is not None or request.tool_choice.mode not in UNFORCED_MODES
+    # A small model that has to call would otherwise do so until max_tokens cuts a call in two.
+    parallel = not forced
+    if request.HasField("parallel_tool_calls"):
+        parallel = request.parallel_tool_calls
+    return ToolPolicy(functions, forced=forced, named=named, parallel=parallel and named is None)
 
 
 def parse_functions(
@@ -167,7 +166,9 @@ def _legacy_choice_violations(request: CreateChatCompletionRequest) -> Violation
 
 
 def _format_violations(request: CreateChatCompletionRequest) -> Violations:
-    """The format of calls is fixed, so a request with tools may not ask for another."""
+    """The format of calls is fixed, so a request that allows them may not ask for another."""
+    if _calls_are_forbidden(request):
+        return
     constrained = request.response_format.WhichOneof("kind") not in (None, "text")
     field = next((name for name in ("tools", "functions") if _is_given(request, name)), None)
     if constrained and field:

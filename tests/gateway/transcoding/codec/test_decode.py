@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 
 from rapport.gateway.transcoding.codec.decode import MAX_ITEMS, decoder
-from rapport.gateway.transcoding.codec.violations import MAX_VIOLATIONS, InvalidError
+from rapport.gateway.transcoding.codec.violations import FOREIGN_HINT, MAX_VIOLATIONS, InvalidError
 from rapport.v1 import chat_pb2
 from tests.gateway.library import message
 
@@ -42,6 +42,10 @@ EXTRA = "Extra inputs are not permitted"
             f"{EXTRA}, field: 'again.inners[1].foo', value: 1",
         ),
         ({"dropped_null": 1}, f"{EXTRA}, field: 'dropped_null', value: 1"),
+        ({"neutral": True}, f"{EXTRA}, field: 'neutral', value: True"),
+        ({"neutral": 0}, f"{EXTRA}, field: 'neutral', value: 0"),
+        ({"foreign": 1}, f"{EXTRA}, field: 'foreign', value: 1{FOREIGN_HINT}"),
+        ({"foreign": {}}, f"{EXTRA}, field: 'foreign'{FOREIGN_HINT}"),
         ({"renamed": "x"}, f"{EXTRA}, field: 'renamed', value: 'x'"),
         ({"inner": 1}, "Input should be a valid dictionary, field: 'inner'"),
         ({"labels": []}, "Input should be a valid dictionary, field: 'labels'"),
@@ -70,6 +74,8 @@ def test_what_is_accepted() -> None:
         dict.fromkeys(field.name for field in EVERYTHING.fields if field.number != 25)
     ) == (message("Everything")())
     assert decode({"dropped": 1, "dropped_null": None}) == message("Everything")()
+    assert decode({"neutral": False}) == decode({"neutral": None}) == message("Everything")()
+    assert decode({"foreign": 1}, ignore=True) == message("Everything")()
     assert decode({"empty": {}}).HasField("empty")
     assert decode({"foo": 1, "inner": {"bar": 2}}, ignore=True).HasField("inner")
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -110,12 +111,14 @@ class _Compiler:
         drop = {name for rule in ruled for name in rule.drop}
         # The arms of a tagged union that are not set may be present as null.
         unset = {name for union in tagged for name in union.names}
-        drop_null = {name for rule in ruled for name in rule.drop_null} | unset
+        neutral = {each.name: orjson.loads(each.value) for rule in ruled for each in rule.neutral}
+        drop_null = {name for rule in ruled for name in rule.drop_null}.union(unset, neutral)
+        foreign = {name for rule in ruled for name in rule.foreign}
 
         def unknown(item: Any, where: Path, violations: list[Violation], key: str) -> None:
             dropped = key in drop or (item is None and key in drop_null)
-            if not dropped and not self._ignore_unknown:
-                violations.append(extra(where, item))
+            if not dropped and not self._ignore_unknown and not _is_neutral(key, item, neutral):
+                violations.append(extra(where, item, is_foreign=key in foreign))
 
         return unknown
 
@@ -158,6 +161,11 @@ class _Compiler:
                     read(entry, (entries, key), where.member(name), violations)
 
         return read_map
+
+
+def _is_neutral(key: str, item: Any, neutral: dict[str, Any]) -> bool:
+    # False is not 0 here.
+    return key in neutral and type(item) is type(neutral[key]) and item == neutral[key]
 
 
 def _too_long(where: Path) -> Violation:

@@ -101,7 +101,8 @@ def _keys(message: Descriptor) -> frozenset[str] | None:
                 names |= _payload_keys(arm)
         else:
             names.add(rules.json_name(member))
-    return frozenset(names.union(rule.drop, rule.drop_null))
+    neutral = {each.name for each in rule.neutral}
+    return frozenset(names.union(rule.drop, rule.drop_null, neutral))
 
 
 def _payload_keys(arm: FieldDescriptor) -> set[str]:

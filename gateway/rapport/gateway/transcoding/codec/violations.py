@@ -11,6 +11,9 @@ MAX_SHOWN = 100
 # A document of megabytes could have a million violations, each with its path.
 MAX_VIOLATIONS = 1000
 
+# The member is of another service, and could not change the answer.
+FOREIGN_HINT = " (dropped where the server's setting unknown_fields is ignore)"
+
 _REPR = reprlib.Repr()
 _REPR.maxstring = 100
 
@@ -86,9 +89,11 @@ class Violations(list[Violation]):
             raise TooManyError
 
 
-def extra(where: Path, value: Any) -> Violation:
+def extra(where: Path, value: Any, *, is_foreign: bool = False) -> Violation:
     """A member that the message does not have. Scalars are shown, long ones cut."""
     shown = "" if isinstance(value, (list, dict)) else f", value: {_REPR.repr(value)}"
+    if is_foreign:
+        shown += FOREIGN_HINT
     return Violation(where, "Extra inputs are not permitted", shown)
 
 
