@@ -15,7 +15,7 @@ from rapport.service.engine.engine import Engine
 from rapport.service.engine.errors import OutOfMemoryError, failure_of
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Tenant
-from rapport.service.engine.runtime import load
+from rapport.service.engine.runtime import load, load_device
 from rapport.service.engine.runtime.device import DeviceLostError
 from rapport.service.engine.runtime.device_runner import DeviceRunner, bucket_sizes
 from rapport.service.engine.runtime.memory_plan import MemoryLimits
@@ -54,7 +54,7 @@ def runner(folder: Path) -> DeviceRunner:
 @pytest.fixture
 def emulated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> EmulatedRunner:
     choose_provider("cuda")
-    monkeypatch.setattr(load, "DeviceRunner", EmulatedRunner)
+    monkeypatch.setattr(load_device, "DeviceRunner", EmulatedRunner)
     runner = load.load_runner(folder, ModelSpec.read(folder), CUDA, SLOTS, 0, limits=LIMITS)
     assert isinstance(runner, EmulatedRunner)
     stub.reset()

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto
 
 from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
@@ -32,12 +31,8 @@ KV_TYPES: dict[str, type[Any]] = {
     "bfloat16": np.uint16,
     "int8": np.int8,
 }
-KV_ELEMENTS = {
-    "float32": TensorProto.FLOAT,
-    "float16": TensorProto.FLOAT16,
-    "bfloat16": TensorProto.BFLOAT16,
-    "int8": TensorProto.INT8,
-}
+# The numbers that ONNX gives the types (TensorProto.DataType).
+KV_ELEMENTS = {"float32": 1, "float16": 10, "bfloat16": 16, "int8": 3}
 
 
 class KeyValues(ABC):

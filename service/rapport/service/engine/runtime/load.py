@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from rapport.common.model_spec import ModelSpec
-from rapport.service.engine.kv.device import DeviceKeyValues
 from rapport.service.engine.kv.host import HostKeyValues
-from rapport.service.engine.pace import GPU_PACE
-from rapport.service.engine.runtime.cuda import device_memory
-from rapport.service.engine.runtime.device import DeviceLostError
-from rapport.service.engine.runtime.device_runner import DeviceRunner
-from rapport.service.engine.runtime.memory_plan import MemoryLimits, plan_memory
+from rapport.service.engine.runtime.memory_plan import MemoryLimits
 from rapport.service.engine.runtime.providers import Provider, ProviderError
 from rapport.service.engine.runtime.runner import OnnxRunner, Runner
 from rapport.service.engine.runtime.session import open_session
-
-log = logging.getLogger(__name__)
 
 GRAPH_FILE = "model.onnx"
 
@@ -57,27 +49,13 @@ def load_runner(
     session = open_session(folder / GRAPH_FILE, provider, threads, captures=True)
     if provider.name == "cpu":
         return OnnxRunner(session, HostKeyValues(spec, slots), prefill_session)
-    try:
-        key_values = _slots_on_device(spec, provider, slots, limits or MemoryLimits())
-        runner = DeviceRunner(session, key_values, provider, prefill_session)
-        runner.capture()
-    except (DeviceLostError, RuntimeError) as error:  # the latter is ONNX Runtime's own
-        raise ProviderError(f"provider cuda cannot run here: {error}") from error
-    return runner
+    # What only a GPU needs, such as onnx, which makes small graphs, takes a fifth of a second.
+    from rapport.service.engine.runtime.load_device import load_device_runner  # noqa: PLC0415
 
-
-def _slots_on_device(
-    spec: ModelSpec, provider: Provider, slots: int, limits: MemoryLimits
-) -> DeviceKeyValues:
-    memory = device_memory(provider.device_id)
-    plan = plan_memory(spec, slots, GPU_PACE.slice_tokens, limits, memory)
-    log.info(
-        "GPU memory: %d slots of %d tokens, and %d for kept prefixes",
-        slots,
-        plan.slot_tokens,
-        plan.prefix_slots,
+    limits = limits or MemoryLimits()
+    return load_device_runner(
+        session, spec, provider, slots, limits=limits, prefill_session=prefill_session
     )
-    return DeviceKeyValues(spec, slots, plan.slot_tokens, provider, plan.prefix_slots)
 
 
 def _check_compatible(spec: ModelSpec, other: ModelSpec) -> None:

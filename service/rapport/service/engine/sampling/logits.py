@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from rapport.service.engine.sampling.arrays import Floats
-from rapport.service.engine.sampling.candidate_selector import CandidateSelector
 from rapport.service.engine.sampling.row_candidates import RowCandidates, RowSettings
+
+
+class Selector(Protocol):
+    """Finds candidates of a device's rows, as `CandidateSelector` does."""
+
+    def select(
+        self, first: int, settings: Sequence[RowSettings | None]
+    ) -> list[RowCandidates | None]: ...
+
+    def rows(self, places: Sequence[int]) -> Floats: ...
 
 
 class DeviceLogits:
     """Rows of a device's logits, which stay there but for what is asked of them."""
 
-    def __init__(self, selector: CandidateSelector, first: int, count: int) -> None:
+    def __init__(self, selector: Selector, first: int, count: int) -> None:
         self._selector = selector
         self._places = range(first, first + count)
 
