@@ -1,8 +1,8 @@
 """Builds stub CUDA libraries for the CUDA provider of the installed onnxruntime-gpu.
 
 python -m tests.support.cuda_stub.build FOLDER; then anything runs with LD_LIBRARY_PATH=FOLDER. It
-needs gcc and binutils, and takes a second. A stub exports just what the provider asks of a library,
-under the version that it asks for.
+needs gcc, binutils and the headers of libc, and takes a second. A stub exports just what the
+provider asks of a library, under the version that it asks for.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PROGRAMS = ("gcc", "nm", "readelf")
+COMPILES = ("gcc", "-fsyntax-only", "-include", "pthread.h", "-x", "c", "/dev/null")
 LIBRARIES = r"lib(?:cublas|cublasLt|curand|cudart)\.so\.\d+"
 DRIVER = "libcuda.so.1"
 HANDLE = "int %s(void **h) { *h = malloc(64); return 0; }"
@@ -45,6 +46,8 @@ def obstacle() -> str | None:
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         return f"the stub of CUDA needs {' and '.join(missing)}"
+    if subprocess.run(COMPILES, capture_output=True, check=False).returncode:
+        return "the stub of CUDA needs the headers of libc"
     return None if _provider().exists() else "this build of ONNX Runtime has no CUDA provider"
 
 

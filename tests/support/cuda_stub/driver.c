@@ -1,18 +1,16 @@
 /* A driver without a GPU; runtime.c says which environment variables it follows. */
-#include <stdio.h>
-#include <stdlib.h>
+#include "devices.h"
 
-static int setting(const char *name, int otherwise) { const char *text = getenv(name); return text ? atoi(text) : otherwise; }
+enum { NO_DEVICE = 100, INVALID_DEVICE = 101 };
 
-int cuInit(unsigned flags) { return setting("CUDA_STUB_INIT", 0); }
-int cuDriverGetVersion(int *out) { *out = setting("CUDA_STUB_DRIVER", 13000); return 0; }
-int cuDeviceGetCount(int *out) { *out = setting("CUDA_STUB_DEVICES", 1); return 0; }
-int cuDeviceGet(int *out, int id) { *out = id; return id < 0 || id >= setting("CUDA_STUB_DEVICES", 1) ? 101 : 0; }
+int cuInit(unsigned flags) { return setting("CUDA_STUB_INIT", device_count() ? 0 : NO_DEVICE); }
+int cuDriverGetVersion(int *out) { *out = driver_version(); return 0; }
+int cuDeviceGetCount(int *out) { *out = device_count(); return 0; }
+int cuDeviceGet(int *out, int id) { *out = id; return machine_device(id) < 0 ? INVALID_DEVICE : 0; }
 int cuDeviceGetName(char *out, int length, int id) { snprintf(out, length, "Stub"); return 0; }
 int cuDeviceGetAttribute(int *out, int attribute, int id) {
-    const char *text = getenv("CUDA_STUB_CAPABILITY");
-    int major = 9, minor = 0;
-    if (text) sscanf(text, "%d.%d", &major, &minor);
+    int major, minor;
+    capability(id, &major, &minor);
     *out = attribute == 75 ? major : attribute == 76 ? minor : 0;
     return 0;
 }

@@ -5,11 +5,11 @@
  * nothing. Graphs capture copies, and a launch repeats them.
  *
  * Environment, read at each use:
- *   CUDA_STUB_MEMORY      bytes of the device, 4 GiB by default, 64 GiB at most
+ *   CUDA_STUB_MEMORY      bytes of each device, 4 GiB by default, 64 GiB at most in all
  *   CUDA_STUB_FILL        byte that fresh memory holds, 255 by default: floats of it are NaN
- *   CUDA_STUB_CAPABILITY  compute capability, 9.0 by default
+ *   CUDA_STUB_CAPABILITY  compute capability of each device, 9.0 by default: 7.0,9.0 is that of two
  *   CUDA_STUB_DRIVER      version of CUDA that the driver is made for, 13000 by default
- *   CUDA_STUB_DEVICES     number of devices, 1 by default
+ *   CUDA_STUB_DEVICES     number of devices, 1 by default; CUDA_VISIBLE_DEVICES chooses among them
  *   CUDA_STUB_FAIL        KIND:ERROR@CALL, such as launch:700@3: the third launch since the last
  *                         stub_reset fails with error 700, which sticks, as 700 and 719 do
  */
@@ -23,6 +23,7 @@
 #include <unistd.h>
 #include <fcntl.h>
 
+#include "devices.h"
 #include "types.h"
 
 enum { OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, ILLEGAL_ADDRESS = 700, LAUNCH_FAILURE = 719,
@@ -53,19 +54,7 @@ void stub_reset(void) {
            counters[USED_BYTES] = counters[PEAK_BYTES] = used; sticky = 0);
 }
 
-static uint64_t setting(const char *name, uint64_t otherwise) {
-    const char *text = getenv(name);
-    return text ? strtoull(text, NULL, 10) : otherwise;
-}
-
 static size_t device_bytes(void) { return setting("CUDA_STUB_MEMORY", (size_t)4 << 30); }
-static int device_count(void) { return setting("CUDA_STUB_DEVICES", 1); }
-static int driver_version(void) { return setting("CUDA_STUB_DRIVER", 13000); }
-
-static void capability(int *major, int *minor) {
-    const char *text = getenv("CUDA_STUB_CAPABILITY");
-    if (!text || sscanf(text, "%d.%d", major, minor) != 2) *major = 9, *minor = 0;
-}
 
 /* Counts a call, and returns the error that is to happen in it. */
 static int count(enum Kind kind) {
@@ -85,11 +74,13 @@ static int count(enum Kind kind) {
 
 /* ---- Memory ---- */
 
-typedef struct { char *at; size_t size; int place; } Block;
+typedef struct { char *at; size_t size; int place, device; } Block;
 static Block blocks[MAX_BLOCKS]; /* by address, so that gaps between device blocks are found */
 static int block_count;
 static char *device, *view; /* one memory: as the device's addresses, and as the host may read it */
 static int memory;
+static _Thread_local int current; /* the device that the thread has chosen */
+static size_t used_bytes[MAX_DEVICES]; /* of each device of the machine */
 
 static char *host_view(const void *at) {
     size_t offset = (char *)at - device;
@@ -123,14 +114,17 @@ static void insert(int index, Block block) {
 /* Takes the first gap that is large enough. */
 static int take_device(void **out, size_t size) {
     if (!device) map_device();
-    if (counters[USED_BYTES] + size > device_bytes()) return OUT_OF_MEMORY;
+    int owner = machine_device(current);
+    if (owner < 0) return INVALID_DEVICE;
+    if (used_bytes[owner] + size > device_bytes()) return OUT_OF_MEMORY;
     char *at = device;
     for (int i = 0; i <= block_count; i++) {
         if (i < block_count && blocks[i].place != DEVICE) continue;
         char *end = i < block_count ? blocks[i].at : device + MAPPED_BYTES;
         if (block_count < MAX_BLOCKS && at + size <= end) {
             memset(host_view(at), setting("CUDA_STUB_FILL", 255), size);
-            insert(i, (Block){*out = at, size, DEVICE});
+            insert(i, (Block){*out = at, size, DEVICE, owner});
+            used_bytes[owner] += size;
             counters[USED_BYTES] += size;
             if (counters[PEAK_BYTES] < counters[USED_BYTES]) counters[PEAK_BYTES] = counters[USED_BYTES];
             return 0;
@@ -155,6 +149,7 @@ static int give(void *at) {
     for (int i = 0; at && i < block_count; i++) {
         if (blocks[i].at != at) continue;
         if (blocks[i].place == DEVICE) {
+            used_bytes[blocks[i].device] -= blocks[i].size;
             counters[USED_BYTES] -= blocks[i].size;
             fallocate(memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, blocks[i].at - device, blocks[i].size);
         } else free(at);
@@ -198,7 +193,11 @@ int cudaFreeAsync(void *at, void *stream) { return give(at); }
 int cudaMallocHost(void **out, size_t size) { return take(out, size, PINNED); }
 int cudaHostAlloc(void **out, size_t size, unsigned flags) { return take(out, size, PINNED); }
 int cudaFreeHost(void *at) { return give(at); }
-int cudaMemGetInfo(size_t *left, size_t *all) { *all = device_bytes(); *left = *all > counters[USED_BYTES] ? *all - counters[USED_BYTES] : 0; return sticky; }
+int cudaMemGetInfo(size_t *left, size_t *all) {
+    size_t used = used_bytes[machine_device(current)];
+    *all = device_bytes(), *left = *all > used ? *all - used : 0;
+    return sticky;
+}
 int cudaMemcpy(void *to, const void *from, size_t size, int kind) { return copy(to, from, size); }
 int cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, void *stream) { return copy(to, from, size); }
 int cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height, int kind, void *stream) {
@@ -240,7 +239,6 @@ int cudaGraphExecDestroy(void *graph) { return cudaGraphDestroy(graph); }
 
 /* ---- Devices and errors ---- */
 
-static _Thread_local int current;
 int cudaGetDeviceCount(int *out) { *out = device_count(); return 0; }
 int cudaGetDevice(int *out) { *out = current; return 0; }
 int cudaSetDevice(int id) { if (id < 0 || id >= device_count()) return INVALID_DEVICE; current = id; return 0; }
@@ -249,7 +247,7 @@ int cudaRuntimeGetVersion(int *out) { *out = 13000; return 0; }
 int cudaGetDeviceProperties(DeviceProperties *out, int id) {
     memset(out, 0, sizeof *out);
     strcpy(out->name, "Stub");
-    capability(&out->major, &out->minor);
+    capability(id, &out->major, &out->minor);
     out->totalGlobalMem = device_bytes();
     out->sharedMemPerBlock = 48 << 10, out->sharedMemPerBlockOptin = 227 << 10, out->sharedMemPerMultiprocessor = 228 << 10;
     out->regsPerBlock = out->regsPerMultiprocessor = 64 << 10;

@@ -9,6 +9,7 @@ from rapport.service.engine.runtime.cuda import cuda_obstacles, device_memory
 
 pytestmark = pytest.mark.cuda_stub
 
+HIDDEN = "CUDA_VISIBLE_DEVICES"
 KNOWN = "ONNX Runtime has kernels for 7.5, 8.0, 8.6, 8.9, 9.0, 12.0"
 
 
@@ -23,12 +24,17 @@ def test_nothing_stands_in_the_way_of_a_device_that_is_known(
 @pytest.mark.parametrize(
     ("settings", "device_id", "obstacle"),
     [
-        ({"INIT": "100"}, 0, "the NVIDIA driver does not start"),
+        ({"INIT": "999"}, 0, "the NVIDIA driver does not start"),
         ({"DEVICES": "0"}, 0, "no GPU was found"),
         ({"DEVICES": "2"}, 2, "there is no device 2: 2 found, counted from 0"),
         ({"DRIVER": "12080"}, 0, "the NVIDIA driver is for CUDA 12.8, ONNX Runtime needs 13"),
         ({"CAPABILITY": "10.0"}, 0, f"device 0 has compute capability 10.0, {KNOWN}"),
         ({"CAPABILITY": "7.0"}, 0, f"device 0 has compute capability 7.0, {KNOWN}"),
+        (
+            {"DEVICES": "2", "CAPABILITY": "9.0,7.0"},
+            1,
+            f"device 1 has compute capability 7.0, {KNOWN}",
+        ),
     ],
 )
 def test_each_obstacle_has_its_own_line(
@@ -64,3 +70,27 @@ def test_the_memory_of_a_device_is_told() -> None:
     """Free and total bytes are those of the device."""
     memory = device_memory(0)
     assert 0 < memory.free <= memory.total == 4 << 30
+
+
+@pytest.mark.parametrize(
+    ("visible", "device_id", "obstacles"),
+    [
+        ("0,1", 0, [f"device 0 has compute capability 7.0, {KNOWN}"]),
+        ("0,1", 1, []),
+        ("1,0", 0, []),
+        ("1,0", 1, [f"device 1 has compute capability 7.0, {KNOWN}"]),
+        ("1", 0, []),
+        ("1", 1, [f"there is no device 1: 1 found, counted from 0; {HIDDEN} is '1'"]),
+        ("1,5,0", 1, [f"there is no device 1: 1 found, counted from 0; {HIDDEN} is '1,5,0'"]),
+        ("", 0, [f"no GPU was found; {HIDDEN} is ''"]),
+        ("-1", 0, [f"no GPU was found; {HIDDEN} is '-1'"]),
+    ],
+)
+def test_devices_are_counted_among_those_that_are_visible(
+    monkeypatch: pytest.MonkeyPatch, visible: str, device_id: int, obstacles: list[str]
+) -> None:
+    """Of two devices, of which only the second does: hidden, in another order, or not there."""
+    monkeypatch.setenv("CUDA_STUB_DEVICES", "2")
+    monkeypatch.setenv("CUDA_STUB_CAPABILITY", "7.0,9.0")
+    monkeypatch.setenv(HIDDEN, visible)
+    assert cuda_obstacles(device_id) == obstacles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rapport.service.config import ServiceSettings
 from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.runtime import memory_plan
+from rapport.service.engine.runtime.cuda import device_memory
 from rapport.service.engine.runtime.load import load_runner
 from rapport.service.engine.runtime.memory_plan import MemoryLimits
 from rapport.service.engine.runtime.providers import (
@@ -90,6 +92,23 @@ def test_a_device_that_is_too_small_is_refused(
     monkeypatch.setenv("CUDA_STUB_MEMORY", str(64 << 20))
     with pytest.raises(ProviderError, match=r"memory is too small: .* in use, .* for computing"):
         load_runner(folder, ModelSpec.read(folder), CUDA, 4, 0)
+
+
+def test_only_the_device_that_was_chosen_is_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, slots and the work of steps are on it; on the other one is nothing."""
+    monkeypatch.setenv("CUDA_STUB_DEVICES", "2")
+    gc.collect()  # runners of other tests
+    before = [device_memory(device).free for device in (0, 1)]
+    limits = MemoryLimits(kv_bytes=64 << 20)
+    runner = load_runner(folder, ModelSpec.read(folder), Provider("cuda", 1), 4, 0, limits=limits)
+    runner.prefill(0, [1] * 100, 0)
+    runner.decode([1] * 4, [1] * 4)
+    runner.copy(0, 1, 50)
+    after = [device_memory(device).free for device in (0, 1)]
+    assert after[0] >= before[0]
+    assert after[1] < before[1]
 
 
 def test_a_session_that_cannot_be_opened_is_no_fallback(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import io
 import logging
+import os
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 # The devices that the wheel has kernels for. It has no PTX to compile for others; a device runs
 # the kernels of its own major version up to its minor one.
 KERNEL_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (12, 0))
+# What the driver says where there is no device, or all are hidden.
+_NO_DEVICE = 100
 # Attributes of a device, as the driver numbers them.
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 
@@ -69,11 +72,18 @@ def _open_driver() -> tuple[ctypes.CDLL, int]:
     except OSError:
         raise _NoGpuError("no NVIDIA driver was found") from None
     count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if status not in {0, _NO_DEVICE}:
         raise _NoGpuError("the NVIDIA driver does not start")
     if count.value == 0:
-        raise _NoGpuError("no GPU was found")
+        raise _NoGpuError(f"no GPU was found{_hidden()}")
     return driver, count.value
+
+
+def _hidden() -> str:
+    """What is said of devices that are missing, if some may be hidden."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "" if visible is None else f"; CUDA_VISIBLE_DEVICES is {visible!r}"
 
 
 def _cuda_major() -> int:
@@ -92,7 +102,7 @@ def _version_obstacle(driver: ctypes.CDLL) -> str | None:
 
 def _device_obstacle(driver: ctypes.CDLL, device_id: int, count: int) -> str | None:
     if device_id >= count:
-        return f"there is no device {device_id}: {count} found, counted from 0"
+        return f"there is no device {device_id}: {count} found, counted from 0{_hidden()}"
     major, minor = (
         _attribute(driver, device_id, number) for number in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR)
     )
