@@ -38,8 +38,8 @@ test: lint ## Lint, then run the tests
 cuda-stub: .venv/.dev ## Build the stub of CUDA; then anything runs with LD_LIBRARY_PATH=.build/cuda-stub
 	$(BIN)/python -m tests.support.cuda_stub.build .build/cuda-stub
 
-fidelity: .venv/.dev ## Compare the default model in all its precisions with float32
-	$(BIN)/pytest -m fidelity tests/models/test_fidelity.py $(ARGS)
+fidelity: .venv/.dev ## Compare the default model in all its precisions with float32, and test the engine on them
+	$(BIN)/pytest -m fidelity tests/models tests/service/engine $(ARGS)
 
 packaging: .venv/.dev ## Build the distributions, install them elsewhere, serve and chat
 	$(BIN)/pytest -m packaging tests/packaging $(ARGS)

@@ -19,20 +19,21 @@ from rapport.service.engine.sampling.logprobs import TokenLogprob
 TURN = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 LONG = TURN.format("Repeat: the sea, the sky, the sand and the wind. " * 8)
 Choices = dict[int, list[TokenLogprob]]
-
+OTHERS = ("int8", "float_prefill")
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=["int4", "int8", "float_prefill"]
-)
-async def engine(
-    request: pytest.FixtureRequest, int4_folder: Path, int8_folder: Path, prefill_folder: Path
-) -> AsyncIterator[Engine]:
+# The default model in each of its precisions would take most of a minute: one in `make test`.
+PRECISIONS = ["int4", *(pytest.param(name, marks=pytest.mark.fidelity) for name in OTHERS)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=PRECISIONS)
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
     config = EngineConfig(slots=4, deterministic=True)
-    prefill = prefill_folder if request.param == "float_prefill" else None
-    folder = int8_folder if request.param == "int8" else int4_folder
+    has_prefill = request.param == "float_prefill"
+    folder = request.getfixturevalue("int8_folder" if request.param == "int8" else "int4_folder")
+    prefill = request.getfixturevalue("prefill_folder") if has_prefill else None
     engine = await asyncio.to_thread(Engine.load, folder, CPU, config, prefill)
     engine.start(lambda: None)
     yield engine

@@ -166,6 +166,7 @@ async def test_a_failing_draft_fails_its_request() -> None:
     assert engine.slot_counters.taken == engine.slot_counters.released == 1
 
 
+@pytest.mark.fidelity
 async def test_the_real_model_says_the_same(float32_folder: Path) -> None:
     """In float32 a text that repeats itself comes out the same with drafts and without."""
     text = "<|im_start|>user\nRepeat: one two three four five. one two three four five."

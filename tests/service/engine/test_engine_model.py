@@ -1,4 +1,4 @@
-"""The engine on the real model."""
+"""The engine on a small model; on the real one with `make fidelity`, or where it must be that."""
 
 from __future__ import annotations
 
@@ -30,9 +30,21 @@ QUESTIONS = [
 ]
 
 
+def folders(*real: str) -> pytest.MarkDecorator:
+    """Runs a test with a small model, and with real ones by `make fidelity`."""
+    marked = [pytest.param(name, marks=pytest.mark.fidelity) for name in real]
+    return pytest.mark.parametrize("folder", ["small_folder", *marked], indirect=True)
+
+
 @pytest.fixture
-async def engine(cpu_folder: Path) -> AsyncIterator[Engine]:
-    async with running(cpu_folder) as engine:
+def folder(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.getfixturevalue(request.param)
+    return path
+
+
+@pytest.fixture
+async def engine(folder: Path) -> AsyncIterator[Engine]:
+    async with running(folder) as engine:
         yield engine
 
 
@@ -54,12 +66,13 @@ def ask(
     return GenerationRequest(prompt, max_tokens, n, SamplingParams(**sampling))  # type: ignore[arg-type] - seed is an int
 
 
-async def test_eight_at_once_say_what_each_says_alone(float32_folder: Path) -> None:
+@folders("float32_folder")
+async def test_eight_at_once_say_what_each_says_alone(folder: Path) -> None:
     """Greedy requests give the same text alone and together, each its own.
 
     In float32: some kernels for one row of quantised weights round otherwise than for several.
     """
-    async with running(float32_folder) as engine:
+    async with running(folder) as engine:
         requests = [ask(engine, question, 8, temperature=0) for question in QUESTIONS]
         alone = [await collect(engine.submit(request)) for request in requests]
         together = await asyncio.gather(*(collect(engine.submit(request)) for request in requests))
@@ -67,6 +80,7 @@ async def test_eight_at_once_say_what_each_says_alone(float32_folder: Path) -> N
     assert len({texts[0] for texts in alone}) == len(QUESTIONS)
 
 
+@folders("cpu_folder")
 async def test_a_seed_repeats_the_text(engine: Engine) -> None:
     """The same seed gives the same choices again, each different; no seed gives others."""
     request = ask(engine, "Tell me a story.", 24, n=3, temperature=1.2, seed=11)
@@ -77,9 +91,12 @@ async def test_a_seed_repeats_the_text(engine: Engine) -> None:
     assert await collect(engine.submit(unseeded)) != await collect(engine.submit(unseeded))
 
 
-async def test_a_long_prompt_does_not_stall_a_running_stream(engine: Engine) -> None:
-    """While a prompt of hundreds of tokens is computed, a stream keeps its latency_model."""
-    async with engine.submit(ask(engine, "Count.", 4000, temperature=0)) as stream:
+async def test_a_long_prompt_does_not_stall_a_running_stream(cpu_folder: Path) -> None:
+    """While a prompt of hundreds of tokens is computed, a stream keeps its pace."""
+    async with (
+        running(cpu_folder) as engine,
+        engine.submit(ask(engine, "Count.", 4000, temperature=0)) as stream,
+    ):
         deltas = aiter(stream)
         for _ in range(5):
             await anext(deltas)
@@ -95,16 +112,9 @@ async def test_a_long_prompt_does_not_stall_a_running_stream(engine: Engine) -> 
     await long
 
 
-@pytest.mark.parametrize("kind", ["cpu_folder", "int8_cache_folder"])
-async def test_a_known_beginning_is_not_computed_again(
-    kind: str, request: pytest.FixtureRequest
-) -> None:
+@folders("cpu_folder", "int8_cache_folder")
+async def test_a_known_beginning_is_not_computed_again(engine: Engine) -> None:
     """A prompt that begins as an earlier one did takes that part over, and says the same."""
-    async with running(request.getfixturevalue(kind)) as engine:
-        await check_reuse(engine)
-
-
-async def check_reuse(engine: Engine) -> None:
     stem = "You are a patient teacher who answers in one short sentence. " * 12
     first, second = (ask(engine, stem + question, 12, temperature=0) for question in QUESTIONS[:2])
     fresh = await cached_and_text(engine, replace(second, namespace="apart"))
@@ -124,6 +134,7 @@ async def test_int8_keys_and_values_hold_four_times_the_context(int8_cache_folde
     assert texts == {0: "The capital of France is Paris."}
 
 
+@folders("cpu_folder")
 async def test_the_next_turn_finds_the_last_answer(engine: Engine) -> None:
     """What was generated is part of the beginning that the next turn takes over."""
     request = ask(engine, "Tell me about the sea.", 80, temperature=0)
