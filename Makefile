@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := common models service gateway cli bench tools tests
 
-.PHONY: help setup protos reference run test cuda-stub fidelity packaging clients scale fuzz lint audit format bench bench-versus clean
+.PHONY: help setup protos reference run test cuda-stub gpu-check fidelity packaging clients scale fuzz lint audit format bench bench-versus clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,13 @@ test: lint ## Lint, then run the tests
 
 cuda-stub: .venv/.dev ## Build the stub of CUDA; then anything runs with LD_LIBRARY_PATH=.build/cuda-stub
 	$(BIN)/python -m tests.support.cuda_stub.build .build/cuda-stub
+
+gpu-check: .venv/.cuda ## Check the CUDA path on this machine's GPU, in eight minutes
+	$(BIN)/python -m bench.gpu_check $(ARGS)
+
+.venv/.cuda: .venv/.dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ./protos --editable '.[cuda]'
+	@touch $@
 
 fidelity: .venv/.dev ## Compare the default model in all its precisions with float32, and test the engine on them
 	$(BIN)/pytest -m fidelity tests/models tests/service/engine $(ARGS)

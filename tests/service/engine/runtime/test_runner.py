@@ -1,23 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rapport.common.model_spec import ModelSpec
-from rapport.service.engine.runtime.cuda import cuda_obstacles
 from rapport.service.engine.runtime.load import load_runner
-from rapport.service.engine.runtime.providers import CPU, CUDA
-from rapport.service.engine.runtime.runner import OnnxRunner, Runner
+from rapport.service.engine.runtime.providers import CPU
+from rapport.service.engine.runtime.runner import OnnxRunner
 from rapport.service.engine.sampling.arrays import Floats
-from rapport.service.engine.sampling.logits import Logits, copied
 from rapport.service.engine.text.vocabulary import Vocabulary
 
 VOCABULARY = 49152
-
-needs_gpu = pytest.mark.skipif(bool(cuda_obstacles()), reason="; ".join(cuda_obstacles()))
 
 
 @pytest.fixture(scope="module")
@@ -111,37 +106,6 @@ def test_an_empty_batch_is_refused(runner: OnnxRunner) -> None:
     """No rows is an error here; in the runtime it would end the process."""
     with pytest.raises(ValueError, match="at least one row"):
         runner.decode([], [])
-
-
-@pytest.mark.gpu
-@needs_gpu
-def test_cuda_agrees_with_the_reference(
-    float32_folder: Path, float16_folder: Path, prompts: list[list[int]]
-) -> None:
-    """On a GPU, the float16 graph gives the logits of the float32 reference, nearly.
-
-    So it does behind a past, in every bucket of rows, and after slots were copied and exchanged.
-    """
-    reference = load_runner(float32_folder, ModelSpec.read(float32_folder), CPU, 4, 0)
-    device = load_runner(float16_folder, ModelSpec.read(float16_folder), CUDA, 4, 0)
-
-    def compare(run: Callable[[Runner], Logits]) -> None:
-        wanted, given = (copied(run(each)) for each in (reference, device))
-        np.testing.assert_allclose(given, wanted, atol=0.2)
-
-    for slot, prompt in enumerate(prompts):
-        compare(lambda runner, slot=slot, prompt=prompt: runner.prefill(slot, prompt, 0))
-    lengths = [len(prompt) for prompt in prompts]
-    for runner in (reference, device):
-        runner.exchange(0, lengths[0], 3, lengths[3])
-        runner.copy(1, 2, lengths[1])
-    lengths = [lengths[3], lengths[1], lengths[1], lengths[0]]
-    for step in range(8):
-        rows = step % 4 + 1
-        pasts = lengths[:rows]
-        compare(lambda runner, rows=rows, pasts=pasts: runner.decode([5, 6, 7, 8][:rows], pasts))
-        lengths[:rows] = [past + 1 for past in pasts]
-    compare(lambda runner: runner.verify(0, [7, 8, 9], lengths[0]))
 
 
 def test_prompts_of_float_weights_are_decoded_with_quantised_ones(

@@ -1,0 +1,59 @@
+"""CUDA graphs beside the same steps without them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from bench.gpu_check.course import prompt
+from bench.gpu_check.subject import Measured, Subject
+from bench.gpu_check.timing import median_ms
+from rapport.service.engine.kv.device import DeviceKeyValues
+from rapport.service.engine.runtime.device_runner import DeviceRunner, bucket_sizes
+from rapport.service.engine.runtime.load import GRAPH_FILE, load_runner
+from rapport.service.engine.runtime.providers import choose_provider
+from rapport.service.engine.runtime.runner import Runner
+from rapport.service.engine.runtime.session import open_session
+from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.logits import copied
+
+SLOTS = 16
+CONTEXT = 100
+STEPS = 5
+
+
+def measure(subject: Subject) -> Measured:
+    """Of each bucket: whether a graph gives the bits of the same step without one; the times."""
+    provider, spec = choose_provider("cuda"), subject.spec()
+    graph = load_runner(subject.folder(), spec, provider, SLOTS, 0)
+    session = open_session(subject.folder() / GRAPH_FILE, provider)
+    key_values = DeviceKeyValues(spec, SLOTS, graph.slot_tokens, provider)
+    eager = DeviceRunner(session, key_values, provider)
+    text = subject.text(CONTEXT + SLOTS)
+    for runner in (graph, eager):
+        for slot in range(SLOTS):
+            prompt(runner, slot, text[slot : slot + CONTEXT])
+    found = {}
+    for size in bucket_sizes(SLOTS + 1):
+        given, wanted = decoded(graph, size), decoded(eager, size)
+        times = [
+            median_ms(partial(runner.decode, [5] * size, [CONTEXT] * size))
+            for runner in (graph, eager)
+        ]
+        if subject.computes:
+            found[str(size)] = {
+                "equal": bool(np.array_equal(given, wanted)),
+                "max_difference": float(np.abs(given - wanted).max()),
+                "graph_ms": times[0],
+                "eager_ms": times[1],
+            }
+    return found
+
+
+def decoded(runner: Runner, size: int) -> Floats:
+    """The logits of some steps of a bucket."""
+    steps = (
+        copied(runner.decode([step + 5] * size, [CONTEXT + step] * size)) for step in range(STEPS)
+    )
+    return np.concatenate(list(steps))

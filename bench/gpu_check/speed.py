@@ -1,0 +1,80 @@
+"""How long steps take on the GPU, and with which of ONNX Runtime's kernels for attention."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from bench.gpu_check.course import prompt
+from bench.gpu_check.memory import settings
+from bench.gpu_check.subject import SERVED, Measured, Subject
+from bench.gpu_check.timing import median_ms
+from rapport.models.onnx.precision import CUDA_PRECISIONS
+from rapport.service.engine.runtime.load import load_runner
+from rapport.service.engine.runtime.memory_plan import MemoryLimits
+from rapport.service.engine.runtime.providers import CUDA_OPTIONS, choose_provider
+from rapport.service.engine.runtime.runner import Runner
+from rapport.service.engine.sampling.logits import DeviceLogits, Logits
+from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
+
+SLOTS = 64
+ROWS = (1, 8, 16, 64)
+SLICES = (256, 512, 1024, 2048)
+CONTEXT, SHORT_CONTEXT = 1000, 100
+LIMITS = MemoryLimits(kv_bytes=4 * 2**30)
+# Values of the provider's option `sdpa_kernel`: any, flash, and what is served.
+KERNELS = {"any": "0", "flash": "1", "flash or memory-efficient": CUDA_OPTIONS["sdpa_kernel"]}
+
+
+def measure(subject: Subject) -> Measured:
+    """Times in milliseconds, of each precision and then of each kernel for attention."""
+    found: Measured = {"precisions": {}, "kernels": {}}
+    for precision in CUDA_PRECISIONS:
+        found["precisions"][precision] = times(_runner(subject, precision), subject)
+    for name, value in KERNELS.items():
+        CUDA_OPTIONS["sdpa_kernel"] = value  # of this process
+        runner = _runner(subject, SERVED)
+        found["kernels"][name] = {
+            "64 rows": _step(runner, SLOTS, CONTEXT),
+            "slice of 1024": median_ms(partial(runner.prefill, 0, [5] * 1024, 0)),
+        }
+    return found if subject.computes else {}
+
+
+def _runner(subject: Subject, precision: str) -> Runner:
+    folder, spec = subject.folder(precision), subject.spec(precision)
+    return load_runner(folder, spec, choose_provider("cuda"), SLOTS, 0, limits=LIMITS)
+
+
+def times(runner: Runner, subject: Subject) -> Measured:
+    """Decode steps, candidates, slices and drafts."""
+    text = subject.text(CONTEXT)
+    for slot in range(SLOTS):
+        prompt(runner, slot, text)
+    longest = MAX_DRAFT_TOKENS + 1
+    return {
+        "steps": {str(rows): _step(runner, rows, CONTEXT) for rows in ROWS},
+        "steps_of_short": {str(rows): _step(runner, rows, SHORT_CONTEXT) for rows in ROWS},
+        "candidates": {str(rows): _candidates(runner, rows, subject) for rows in ROWS},
+        "slices": {str(size): median_ms(partial(_slice, runner, size)) for size in SLICES},
+        "drafts": {
+            str(count): median_ms(partial(runner.verify, 0, [5] * count, CONTEXT - longest))
+            for count in (1, longest)
+        },
+    }
+
+
+def _step(runner: Runner, rows: int, context: int) -> float:
+    return median_ms(partial(runner.decode, [5] * rows, [context - 1] * rows))
+
+
+def _slice(runner: Runner, size: int) -> Logits:
+    return runner.prefill(0, [5] * min(size, runner.slot_tokens), 0)
+
+
+def _candidates(runner: Runner, rows: int, subject: Subject) -> float:
+    """Those of a step's rows: one upload, the graph, and one transfer back."""
+    logits = runner.decode([5] * rows, [CONTEXT - 1] * rows)
+    if not isinstance(logits, DeviceLogits):
+        raise TypeError("the logits are on the host")
+    size = subject.spec().vocab_size
+    return median_ms(partial(logits.candidates, [settings(row, size) for row in range(rows)]))
