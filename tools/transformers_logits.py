@@ -1,4 +1,4 @@
-"""Records the logits of transformers for the tiny models of the tests.
+"""Records the configurations and logits of transformers for the tiny models of the tests.
 
 It needs torch, transformers and gguf, the first two of which no other part of Rapport does. It runs
 in an environment of its own that has them:
@@ -8,6 +8,7 @@ in an environment of its own that has them:
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from dataclasses import replace
@@ -17,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from gguf import GGUFReader
 from numpy.typing import NDArray
 
+from tests.models.huggingface.tiny_folder import in_transformers, tensors_in
 from tests.models.tiny import (
     CONTEXT,
     FEED_FORWARD,
@@ -33,10 +34,11 @@ from tests.models.tiny import (
     write_tiny,
 )
 
-FILE = Path(__file__).parents[1] / "tests/models/transformers_logits.npz"
+FOLDER = Path(__file__).parents[1] / "tests/models"
+LOGITS = FOLDER / "transformers_logits.npz"
+CONFIGURATIONS_FILE = FOLDER / "transformers_configurations.json"
 ROWS = [0, 7, 8, 40, 99]
 BASE = 100000.0
-INTERLEAVED = ("llama", "granite", "smollm3")
 CLASSES = {
     "llama": "Llama",
     "qwen2": "Qwen2",
@@ -47,21 +49,6 @@ CLASSES = {
     "granite": "Granite",
     "smollm3": "SmolLM3",
     "olmo2": "Olmo2",
-}
-PARTS = {
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_qkv": "self_attn.qkv_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-    "attn_norm": "input_layernorm",
-    "post_attention_norm": "post_attention_layernorm",
-    "post_ffw_norm": "post_feedforward_layernorm",
 }
 LINEAR = {"rope_type": "linear", "factor": 8.0, "rope_theta": BASE}
 YARN = {
@@ -115,24 +102,29 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    arrays: dict[str, Any] = {name: logits_of(name, model) for name, model in MODELS.items()}
-    np.savez_compressed(FILE, rows=ROWS, **arrays)
-    sys.stdout.write(f"{FILE}: {len(arrays)} models, {FILE.stat().st_size} bytes\n")
+    arrays: dict[str, Any] = {}
+    configurations = {}
+    for name, departures in MODELS.items():
+        tiny = replace(Tiny(kind="F32", embedding="F32"), **departures)
+        with tempfile.TemporaryDirectory() as folder:
+            tensors = tensors_in(write_tiny(Path(folder, "tiny.gguf"), tiny))
+        configuration = configuration_of(name, tiny.architecture, tensors)
+        configurations[name] = json.loads(configuration.to_json_string())
+        arrays[name] = logits_of(configuration, tiny.architecture, tensors)
+    np.savez_compressed(LOGITS, rows=ROWS, **arrays)
+    CONFIGURATIONS_FILE.write_text(json.dumps(configurations, indent=1) + "\n")
+    sys.stdout.write(f"{len(arrays)} models, {LOGITS.stat().st_size} bytes of logits\n")
 
 
-def logits_of(name: str, departures: dict[str, Any]) -> NDArray[np.float32]:
+def logits_of(
+    configuration: Any, architecture: str, tensors: dict[str, NDArray[np.float32]]
+) -> NDArray[np.float32]:
     """The logits of transformers for some rows of the prompt."""
-    tiny = replace(Tiny(kind="F32", embedding="F32"), **departures)
-    with tempfile.TemporaryDirectory() as folder:
-        reader = GGUFReader(write_tiny(Path(folder, "tiny.gguf"), tiny))
-        tensors = {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
-        layers = reader.fields[f"{tiny.architecture}.block_count"].contents()
-    model = model_of(name, tiny.architecture, layers, len(tensors["token_embd.weight"]), tensors)
+    model_class = getattr(transformers, configuration.architectures[0])
+    model = model_class(configuration).eval().float()
     state = {key: torch.zeros_like(value) for key, value in model.state_dict().items()}
-    for tensor, values in tensors.items():
-        if not tensor.startswith("rope_"):
-            key = key_of(tensor, tiny.architecture)
-            state[key] = torch.tensor(in_order(tensor, values, tiny.architecture))
+    stored = in_transformers(tensors, architecture)
+    state |= {name: torch.tensor(values) for name, values in stored.items()}
     state["lm_head.weight"] = state["model.embed_tokens.weight"]
     model.load_state_dict(state)
     if "rope_freqs.weight" in tensors:
@@ -142,13 +134,9 @@ def logits_of(name: str, departures: dict[str, Any]) -> NDArray[np.float32]:
     return logits
 
 
-def model_of(
-    name: str,
-    architecture: str,
-    layers: int,
-    vocab_size: int,
-    tensors: dict[str, NDArray[np.float32]],
-) -> Any:
+def configuration_of(name: str, architecture: str, tensors: dict[str, NDArray[np.float32]]) -> Any:
+    """The configuration of the model in a GGUF file with these tensors."""
+    layers = 1 + max(int(tensor.split(".")[1]) for tensor in tensors if tensor.startswith("blk."))
     options = {"rope_parameters": PLAIN, **CONFIGURATIONS.get(name, {})}
     if name == "phi3 with LongRoPE":
         options["rope_parameters"] = {
@@ -160,48 +148,24 @@ def model_of(
         }
     prefix = options.pop("class", CLASSES[architecture])
     text = "Text" if prefix == "Gemma3" else ""
-    configuration = getattr(transformers, f"{prefix}{text}Config")(
+    return getattr(transformers, f"{prefix}{text}Config")(
         hidden_size=HIDDEN,
         num_hidden_layers=layers,
         num_attention_heads=HEADS,
         num_key_value_heads=KV_HEADS,
         head_dim=HEAD,
         intermediate_size=FEED_FORWARD,
-        vocab_size=vocab_size,
+        vocab_size=len(tensors["token_embd.weight"]),
         max_position_embeddings=CONTEXT,
         rms_norm_eps=1e-5,
+        bos_token_id=None,
+        eos_token_id=1,
         pad_token_id=0,
         attn_implementation="eager",
+        architectures=[f"{prefix}ForCausalLM"],
+        tie_word_embeddings=True,
         **options,
     )
-    return getattr(transformers, f"{prefix}ForCausalLM")(configuration).eval().float()
-
-
-def key_of(tensor: str, architecture: str) -> str:
-    """What transformers calls a tensor of a GGUF file."""
-    if not tensor.startswith("blk."):
-        return {
-            "token_embd.weight": "model.embed_tokens.weight",
-            "output_norm.weight": "model.norm.weight",
-        }[tensor]
-    _, layer, part, suffix = tensor.split(".")
-    name = PARTS.get(part, "post_attention_layernorm")
-    if part == "ffn_norm" and architecture.startswith("gemma"):
-        name = "pre_feedforward_layernorm"
-    if part == "ffn_up" and architecture == "phi3":
-        name = "mlp.gate_up_proj"
-    return f"model.layers.{layer}.{name}.{suffix}"
-
-
-def in_order(tensor: str, values: NDArray[np.float32], architecture: str) -> NDArray[np.float32]:
-    """The values as transformers has them: Gemma's norms are off by one, and rows by llama.cpp."""
-    if architecture.startswith("gemma") and "norm" in tensor:
-        return values - 1
-    heads = {"attn_q": HEADS, "attn_k": KV_HEADS}.get(tensor.split(".")[-2], 0)
-    if not heads or architecture not in INTERLEAVED:
-        return values
-    pairs = values.reshape(heads, HEAD // 2, 2, -1).swapaxes(1, 2)
-    return np.ascontiguousarray(pairs).reshape(values.shape)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ from rapport.models.cache.catalog import KnownModel
 from rapport.models.cache.fetch import sha256_of
 from rapport.models.folder import Origin
 from rapport.models.folder_writer import write_folder
+from rapport.models.gguf.model import GgufModel
 from rapport.models.progress import silent
-from tests.models.tiny import Tiny, write_tiny
+from tests.models.huggingface import tiny_folder as folders
+from tests.models.tiny import MODELS, Tiny, write_tiny
 
 # Of the folder that the fixture `folder` gives.
 SOURCE = {"gguf_sha256": "ab" * 32}
@@ -31,6 +33,22 @@ def tiny_gguf(tmp_path: Path) -> Callable[..., Path]:
 
     def make(**departures: Any) -> Path:
         return write_tiny(tmp_path / "tiny.gguf", replace(Tiny(), **departures))
+
+    return make
+
+
+@pytest.fixture
+def tiny_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Write one of the tiny models; `changes` are of its config.json, None to leave a value out."""
+
+    def make(name: str = "llama with linear scaling", shards: int = 1, **changes: Any) -> Path:
+        tiny = replace(Tiny(kind="F32", embedding="F32"), **MODELS[name])
+        gguf = write_tiny(tmp_path / "tiny.gguf", tiny)
+        tensors = folders.in_transformers(folders.tensors_in(gguf), tiny.architecture)
+        config = folders.configuration(name) | changes
+        config = {key: value for key, value in config.items() if value is not None}
+        tokenizer = GgufModel(gguf).tokenizer().to_str()
+        return folders.write_folder(tmp_path / "tiny", tensors, config, tokenizer, shards)
 
     return make
 

@@ -116,6 +116,23 @@ def test_add_says_what_it_will_do(
     assert folder == f"{cache}/models/mine/int4"
 
 
+def test_a_folder_is_added_by_its_name(
+    cache: Path, tiny_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Hugging Face folder, whose floats are quantised."""
+    source = tiny_folder()
+    status, out, _ = run(capsys, "add", source, "--precision", "int4")
+    assert status == 0
+    _, fate, _, folder = out.splitlines()
+    assert fate == (
+        "  15 matrices of F32: converted to 4 bits in blocks of 32, token vectors to 8 bits"
+    )
+    assert folder == f"{cache}/models/tiny/int4"
+    assert run(capsys, "verify", "tiny")[0] == 0
+    assert f"\n  folder: {source}\n  safetensors_sha256: " in run(capsys, "show", "tiny")[1]
+    assert run(capsys, "import", source, "--precision", "int8")[0] == 0
+
+
 @pytest.mark.usefixtures("cache")
 def test_add_without_a_template(
     tiny_gguf: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path

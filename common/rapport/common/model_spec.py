@@ -67,7 +67,7 @@ class ModelSpec(BaseModel):
     inputs: GraphInputs
     outputs: GraphOutputs
     source: dict[str, str]
-    """Where the GGUF file came from."""
+    """Where the model came from."""
     sizes: dict[str, int] = Field(default_factory=dict)
     """Sizes of the folder's other files by name, in bytes. The engine does not need them."""
     sha256: dict[str, str] = Field(default_factory=dict)

@@ -22,7 +22,8 @@ from rapport.models.onnx.precision import PRECISIONS, cpu_precision
 from rapport.models.plan import MIB
 from rapport.models.progress import shown
 
-TEMPLATE_HELP = "a Jinja chat template, instead of that of the GGUF file"
+SOURCE_HELP = "a GGUF file, one of them if it is split, or a Hugging Face folder"
+TEMPLATE_HELP = "a Jinja chat template, instead of that of the source"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,9 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         return parser
 
     fetching = command("import", _import_model, "put a model into the cache")
-    adding = command("add", _add, "say what a GGUF file will become, and put it into the cache")
-    adding.add_argument("model", type=Path, metavar="FILE", help="one of its files if it is split")
-    adding.add_argument("--name", help="the model's id; by default the file's name")
+    adding = command("add", _add, "say what a model will become, and put it into the cache")
+    adding.add_argument("model", type=Path, metavar="SOURCE", help=SOURCE_HELP)
+    adding.add_argument("--name", help="the model's id; by default the source's name")
     locating = command("path", _locate, "print the folder of a model in the cache")
     command("list", _list_models, "list the models that are known or in the cache")
     for parser in (fetching, adding):
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 def _import_model(options: argparse.Namespace) -> Iterator[str]:
     file = Path(options.model)
     with shown() as progress:
-        if file.suffix == ".gguf":
+        if file.suffix == ".gguf" or (file / "config.json").is_file():
             template = _template(options.chat_template)
             folder = import_file(file, options.precision, progress, chat_template=template)
         else:

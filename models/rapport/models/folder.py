@@ -21,14 +21,14 @@ FILES = (GRAPH, WEIGHTS, TOKENIZER, TEMPLATE, FILE_NAME)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a folder is made from. `source` describes where its GGUF file came from.
+    """What a folder is made from: the model in a file or folder. `source` says where it came from.
 
-    `chat_template` replaces that of the file.
+    `chat_template` replaces that of the model.
     """
 
     id: str
     owned_by: str
-    gguf: Path
+    path: Path
     source: dict[str, str]
     chat_template: str | None = None
 

@@ -15,26 +15,26 @@ from rapport.models.cache.fetch import sha256_of
 from rapport.models.decoder.architecture import Architecture
 from rapport.models.decoder.model import Model
 from rapport.models.folder import FILES, GRAPH, TEMPLATE, TOKENIZER, WEIGHTS, Origin, file_sizes
-from rapport.models.gguf.model import GgufModel
 from rapport.models.onnx.file import OnnxWriter
 from rapport.models.onnx.graph import DecoderGraph
 from rapport.models.onnx.int8_cache import cache_scales, with_int8_cache
 from rapport.models.onnx.names import INPUTS, OUTPUTS
 from rapport.models.onnx.precision import PRECISIONS
 from rapport.models.progress import Progress
+from rapport.models.sources import open_model
 
 
 def write_folder(origin: Origin, precision: str, final: Path, progress: Progress) -> None:
-    """Writes the model folder of a GGUF file, whole or not at all.
+    """Writes a model folder, whole or not at all.
 
     The caller holds the cache's lock.
 
     Raises:
-        CorruptFileError: the GGUF file is damaged.
+        CorruptFileError: the source is damaged.
         UnsupportedModelError: it has something that the graph cannot compute.
         OSError: the folder cannot be written.
     """
-    model = GgufModel(origin.gguf, origin.chat_template)
+    model = open_model(origin.path, origin.chat_template)
     tokenizer = model.tokenizer()
     with store.partial_folder(final) as partial:
         _write_graph(model, precision, partial, progress)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rapport.models.cache import store
 from rapport.models.cache.catalog import KNOWN_MODELS, KnownModel, known_model
-from rapport.models.cache.fetch import fetch, sha256_of
+from rapport.models.cache.fetch import fetch
 from rapport.models.errors import (
     CacheError,
     CorruptFileError,
@@ -19,7 +19,7 @@ from rapport.models.errors import (
     UnsupportedModelError,
 )
 from rapport.models.folder import Origin, is_current
-from rapport.models.gguf.shards import model_name, shards_of
+from rapport.models.gguf.shards import model_name
 from rapport.models.onnx.precision import PRECISIONS
 from rapport.models.progress import Progress, silent
 
@@ -63,7 +63,7 @@ def ensure(model_id: str, precision: str, progress: Progress = silent) -> Path:
     folder, wanted = store.model_folder(model_id, precision), pinned(model_id)
     if is_current(folder, wanted):
         return folder
-    model = _source_of(model_id, precision)
+    model = _known_model(model_id, precision)
     with _explained(f"{model_id} --precision {precision}"), store.writing(progress):
         # Another process may have imported it while this one waited.
         if not is_current(folder, wanted):
@@ -71,7 +71,7 @@ def ensure(model_id: str, precision: str, progress: Progress = silent) -> Path:
     return folder
 
 
-def _source_of(model_id: str, precision: str) -> KnownModel:
+def _known_model(model_id: str, precision: str) -> KnownModel:
     try:
         return known_model(model_id)
     except UnknownModelError as error:
@@ -80,7 +80,7 @@ def _source_of(model_id: str, precision: str) -> KnownModel:
 
 
 def import_file(
-    gguf: Path,
+    path: Path,
     precision: str,
     progress: Progress = silent,
     *,
@@ -88,47 +88,52 @@ def import_file(
     chat_template: str | None = None,
     announce: Announce = lambda _: None,
 ) -> Path:
-    """Imports a user's own GGUF file, of which one of several files may be given.
+    """Imports a user's own GGUF file, one of several that it is split into, or a folder.
 
-    Returns the model folder, which replaces one that was there. What the file's header shows to be
-    damaged or not supported is refused within a second or two, before anything is written.
+    Returns the model folder, which replaces one that was there. What the headers show to be damaged
+    or not supported is refused within a second or two, before anything is written.
 
     Args:
-        gguf: The file.
+        path: The GGUF file, or the Hugging Face folder.
         precision: That of the model folder.
         progress: Is told how far it is.
-        name: The model's id; the file's name in lower case if it is not given.
-        chat_template: Replaces that of the file.
+        name: The model's id; the name of the file or folder in lower case if it is not given.
+        chat_template: Replaces that of the source.
         announce: Gets the lines that say what will be made.
 
     Raises:
         ModelError: the file could not be imported.
     """
     _check_precision(precision)
-    shards = shards_of(gguf)
-    model_id = _id_of(gguf, name or model_name(gguf))
+    model_id = _id_of(path, name or model_name(path))
     folder = store.model_folder(model_id, precision)
-    with _explained(f"{gguf} --precision {precision}"):
-        for line in _plan(model_id, gguf, chat_template, precision):
+    arguments = f"{path} --precision {precision}"
+    with _explained(arguments):
+        for line in _plan(model_id, path, chat_template, precision):
             announce(line)
-    with _explained(f"{gguf} --precision {precision}"), store.writing(progress):
-        sha256 = sha256_of(*shards)
-        source = {"file": str(gguf.resolve()), "gguf_sha256": sha256}
-        if pinned(model_id) not in (None, sha256):
-            raise UnsupportedModelError(f"{gguf}: {model_id} is another model: rename the file")
-        origin = Origin(model_id, "local", gguf, source, chat_template)
+    with _explained(arguments), store.writing(progress):
+        source = _source_of(path)
+        if pinned(model_id) not in (None, source.get("gguf_sha256")):
+            raise UnsupportedModelError(f"{path}: {model_id} is another model: rename the file")
+        origin = Origin(model_id, "local", path, source, chat_template)
         _write_folder(origin, precision, folder, progress)
     return folder
 
 
-# What these two import takes half a second. A start that finds its model in the cache is spared it.
+# What these import takes half a second. A start that finds its model in the cache is spared it.
 
 
-def _plan(model_id: str, gguf: Path, chat_template: str | None, precision: str) -> Iterator[str]:
-    from rapport.models.gguf.model import GgufModel  # noqa: PLC0415 - see above
-    from rapport.models.plan import plan_lines  # noqa: PLC0415
+def _plan(model_id: str, path: Path, chat_template: str | None, precision: str) -> Iterator[str]:
+    from rapport.models.plan import plan_lines  # noqa: PLC0415 - see above
+    from rapport.models.sources import open_model  # noqa: PLC0415
 
-    return plan_lines(model_id, GgufModel(gguf, chat_template), precision)
+    return plan_lines(model_id, open_model(path, chat_template), precision)
+
+
+def _source_of(path: Path) -> dict[str, str]:
+    from rapport.models.sources import origin_of  # noqa: PLC0415
+
+    return origin_of(path)
 
 
 def _write_folder(origin: Origin, precision: str, folder: Path, progress: Progress) -> None:
@@ -154,10 +159,10 @@ def remove(model_id: str, precisions: Sequence[str], progress: Progress = silent
     return present
 
 
-def _id_of(gguf: Path, name: str) -> str:
+def _id_of(path: Path, name: str) -> str:
     model_id = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).lstrip(".")
     if not re.search("[a-z0-9]", model_id):
-        raise UnsupportedModelError(f"{gguf}: no letter or digit for an id: rename the file")
+        raise UnsupportedModelError(f"{path}: no letter or digit for an id: rename the file")
     return model_id
 
 

@@ -1,4 +1,4 @@
-"""What an import will make of a GGUF file: said before it is done."""
+"""What an import will make of a model: said before it is done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from gguf import GGMLQuantizationType
 from rapport.models.decoder.model import Model
 from rapport.models.onnx.precision import PRECISIONS, Precision
 from rapport.models.weights.blocks import FORMATS
-from rapport.models.weights.matrix import FLOATS, WIDE_BLOCK
+from rapport.models.weights.matrix import FLOATS, NARROW_BLOCK, WIDE_BLOCK
+from rapport.models.weights.tensor import TensorInfo
 
 MIB = 1 << 20
 SCALE_BYTES = 4
@@ -27,7 +28,8 @@ def plan_lines(model_id: str, model: Model, precision: str) -> Iterator[str]:
     )
     chosen = PRECISIONS[precision]
     for kind, count in _matrix_kinds(model).most_common():
-        yield f"  {count} matrices of {kind.name}: {_fate(kind, chosen)}"
+        fate = _fate(kind, chosen, quantises=model.quantises_floats)
+        yield f"  {count} matrices of {kind.name}: {fate}"
     size = _size_bytes(model, chosen) / MIB
     others = ", ".join(
         f"{_size_bytes(model, other) / MIB:,.0f} MiB in {name}"
@@ -41,11 +43,13 @@ def _matrix_kinds(model: Model) -> Counter[GGMLQuantizationType]:
     return Counter(tensor.kind for tensor in model.source.tensors.values() if len(tensor.shape) > 1)
 
 
-def _fate(kind: GGMLQuantizationType, precision: Precision) -> str:
+def _fate(kind: GGMLQuantizationType, precision: Precision, *, quantises: bool) -> str:
     if precision.weights == "floats":
         return f"converted to {precision.element}"
-    if kind in FLOATS:
+    if kind in FLOATS and not quantises:
         return f"kept as {precision.element}"
+    if kind in FLOATS and precision.weights == "stored":
+        return f"converted to 4 bits in blocks of {NARROW_BLOCK}, token vectors to 8 bits"
     if _is_widened(kind, precision):
         return f"converted to 8 bits in blocks of {WIDE_BLOCK}"
     return f"kept exactly, in {FORMATS[kind].bits} bits"
@@ -59,17 +63,22 @@ def _size_bytes(model: Model, precision: Precision) -> int:
     """About how many bytes the weights take; matrices that are merged may take others."""
     return round(
         sum(
-            tensor.inputs * tensor.outputs * _bytes_per_weight(tensor.kind, precision)
+            tensor.inputs
+            * tensor.outputs
+            * _bytes_per_weight(tensor, precision, quantises=model.quantises_floats)
             for tensor in model.source.tensors.values()
         )
     )
 
 
-def _bytes_per_weight(kind: GGMLQuantizationType, precision: Precision) -> float:
-    if precision.weights == "floats" or kind in FLOATS:
+def _bytes_per_weight(tensor: TensorInfo, precision: Precision, *, quantises: bool) -> float:
+    is_float, is_matrix = tensor.kind in FLOATS, len(tensor.shape) > 1
+    if precision.weights == "floats" or (is_float and not (quantises and is_matrix)):
         return np.dtype(precision.element).itemsize
-    if _is_widened(kind, precision):
+    if is_float and precision.weights == "stored" and tensor.name != "token_embd.weight":
+        return 0.5 + (SCALE_BYTES + 0.5) / NARROW_BLOCK  # with a zero point of half a byte
+    if is_float or _is_widened(tensor.kind, precision):
         return 1 + (SCALE_BYTES + 1) / WIDE_BLOCK  # with a zero point of a byte
-    format_ = FORMATS[kind]
+    format_ = FORMATS[tensor.kind]
     scales = SCALE_BYTES * (2 if format_.has_offsets else 1)
     return format_.bits / 8 + scales / format_.group

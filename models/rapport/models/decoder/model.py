@@ -23,6 +23,8 @@ class Model(ABC):
         special_tokens: Tokens that a template can write, by the names of variables.
         begins_with_bos: Whether a prompt begins with BOS, also where the template does not write
             it.
+        quantises_floats: Whether precisions with weights in 4 or 8 bits are made from floats; else
+            floats stay floats there.
 
     Raises:
         CorruptFileError: the source contradicts itself.
@@ -33,6 +35,7 @@ class Model(ABC):
     end_tokens: list[int]
     special_tokens: dict[str, str]
     begins_with_bos: bool
+    quantises_floats = False
 
     def __init__(self, source: Source) -> None:
         self.source = source

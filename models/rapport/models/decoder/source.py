@@ -51,6 +51,10 @@ class Source(ABC):
     def name_of(self, key: str) -> str:
         """What the files call a key of the architecture."""
 
+    def name_of_tensor(self, name: str) -> str:
+        """What the files call a tensor."""
+        return name
+
     @abstractmethod
     def matrix(self, name: str) -> Matrix:
         """A tensor as a matrix [outputs, inputs]; a vector is a matrix of one row.
@@ -66,7 +70,9 @@ class Source(ABC):
         try:
             return self.tensors[name]
         except KeyError:
-            raise CorruptFileError(f"{self.path} has no tensor {name}") from None
+            raise CorruptFileError(
+                f"{self.path} has no tensor {self.name_of_tensor(name)}"
+            ) from None
 
     def count(self, key: str, default: int | None = None, maximum: int = MAX_DIMENSION) -> int:
         """A number from 1 to `maximum`."""

@@ -15,27 +15,26 @@ def check_tensors(source: Source, architecture: Architecture) -> None:
         CorruptFileError: one is missing, or has another shape.
         UnsupportedModelError: one is not known, or of an unknown type.
     """
-    family = architecture.family
+    family, called = architecture.family, source.name_of_tensor
     layers = [f"blk.{layer}." for layer in range(architecture.layers)]
     needed = {f"{layer}{part}" for layer in layers for part in family.parts}
     needed |= {"token_embd.weight", "output_norm.weight"}
     optional = {f"{layer}{part}" for layer in layers for part in family.optional}
     optional |= {"output.weight", *ROPE_FACTORS}
     for name in sorted(source.tensors.keys() - needed - optional):
-        raise source.unsupported(
-            f"tensor {name}", f"those of a plain {source.architecture_name} model"
-        )
+        plain = f"those of a plain {source.architecture_name} model"
+        raise source.unsupported(f"tensor {called(name)}", plain)
     for name in sorted(needed - source.tensors.keys()):
-        raise source.corrupt(f"it has no tensor {name}")
+        raise source.corrupt(f"it has no tensor {called(name)}")
     shapes = _shapes(architecture)
     for name, tensor in source.tensors.items():
         known = SUPPORTED if len(tensor.shape) > 1 else FLOATS
         if tensor.kind not in known:
             kinds = [kind.name for kind in known]
-            raise source.unsupported(f"type {tensor.kind.name} of tensor {name}", kinds)
+            raise source.unsupported(f"type {tensor.kind.name} of tensor {called(name)}", kinds)
         part = name.split(".", 2)[-1] if name.startswith("blk.") else name
         if part not in ROPE_FACTORS and tensor.shape != shapes[part]:
-            raise source.corrupt(f"tensor {name} is {tensor.shape}, not {shapes[part]}")
+            raise source.corrupt(f"tensor {called(name)} is {tensor.shape}, not {shapes[part]}")
 
 
 def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:

@@ -10,10 +10,12 @@ from rapport.models.errors import CorruptFileError, UnknownModelError
 SHARD = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})")
 
 
-def model_name(gguf: Path) -> str:
-    """The name of a model's file without its ending, and without the number of the shard."""
-    shard = SHARD.fullmatch(gguf.stem)
-    return shard["name"] if shard else gguf.stem
+def model_name(path: Path) -> str:
+    """The name of a folder, or of a file without its ending and without the number of the shard."""
+    if path.is_dir():
+        return path.resolve().name
+    shard = SHARD.fullmatch(path.stem)
+    return shard["name"] if shard else path.stem
 
 
 def shards_of(gguf: Path) -> list[Path]:

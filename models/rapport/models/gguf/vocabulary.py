@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rapport.models.decoder.turn_ends import TEXT_END, TURN_ENDS
 from rapport.models.gguf.pre_tokenizers import BPE_PRE_TOKENIZERS
 from rapport.models.gguf.reader import GgufFile
 
@@ -21,21 +22,6 @@ END_KEYS = (
     "tokenizer.ggml.eot_token_id",
     "tokenizer.ggml.eom_token_id",
 )
-# Control tokens that end a turn in the templates of well-known models.
-TURN_ENDS = (
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end|>",
-    "<|end_of_text|>",
-    "<|end_of_turn|>",
-    "<end_of_turn>",
-    "<|END_OF_TURN_TOKEN|>",
-    "<|eot|>",
-    "<｜end▁of▁sentence｜>",  # noqa: RUF001 - as DeepSeek spells it
-    "[EOT]",
-)
-TEXT_END = "<|endoftext|>"
 
 
 @dataclass(frozen=True, slots=True)

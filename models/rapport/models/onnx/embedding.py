@@ -75,6 +75,6 @@ class QuantisedTable:
 def token_table(
     linears: Linears, matrix: Matrix, *, exact_floats: bool
 ) -> FloatTable | QuantisedTable:
-    if exact_floats or matrix.kind in FLOATS:
+    if exact_floats or (matrix.kind in FLOATS and not linears.quantises_floats):
         return FloatTable(linears, matrix)
     return QuantisedTable(linears, matrix)

@@ -40,7 +40,9 @@ class DecoderGraph:
         self.arch = model.architecture
         self.onnx = onnx
         self.element = array_type(precision.element)
-        self.linears = Linears(onnx, self.element, precision.weights)
+        self.linears = Linears(
+            onnx, self.element, precision.weights, quantises_floats=model.quantises_floats
+        )
         self.float_table = precision.weights == "floats" and not precision.small_table
 
     def build(self, progress: Progress) -> ModelProto:

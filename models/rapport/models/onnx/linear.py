@@ -14,11 +14,13 @@ from rapport.models.onnx.precision import Weights
 from rapport.models.weights.blocks import FORMATS, Floats
 from rapport.models.weights.matrix import (
     FLOATS,
+    NARROW_BLOCK,
     WIDE_BLOCK,
     Matrix,
     Projection,
     Quantised,
     joined,
+    narrowed,
     quantised,
     widened,
 )
@@ -26,6 +28,7 @@ from rapport.models.weights.matrix import (
 # Of a matrix that MatMulNBits holds: bits, the size of a block, and whether blocks have offsets.
 Form = tuple[int, int, bool]
 WIDE: Form = (8, WIDE_BLOCK, False)
+NARROW: Form = (4, NARROW_BLOCK, False)  # of floats
 # For the CPU's kernels. CUDA's compute in the type of the activations.
 INT8_ACTIVATIONS = {"accuracy_level": 4}
 
@@ -33,13 +36,22 @@ INT8_ACTIVATIONS = {"accuracy_level": 4}
 class Linears:
     """Adds linear layers to a graph.
 
-    `element` is the type of activations and floats; `weights` is the format of matrices.
+    `element` is the type of activations and floats; `weights` is the format of matrices. With
+    `quantises_floats` that is the format of matrices in floats, too.
     """
 
-    def __init__(self, onnx: OnnxWriter, element: DTypeLike, weights: Weights) -> None:
+    def __init__(
+        self,
+        onnx: OnnxWriter,
+        element: DTypeLike,
+        weights: Weights,
+        *,
+        quantises_floats: bool = False,
+    ) -> None:
         self.onnx = onnx
         self.element = np.dtype(element)
         self.target = weights
+        self.quantises_floats = quantises_floats
         self.indicators: dict[tuple[int, int], str] = {}
 
     def add(self, x: str, *projections: Projection) -> str:
@@ -66,8 +78,10 @@ class Linears:
 
         With int8, 8-bit matrices are kept unless they stand beside others.
         """
-        if self.target == "floats" or kind in FLOATS:
+        if self.target == "floats" or (kind in FLOATS and not self.quantises_floats):
             return None
+        if kind in FLOATS:
+            return NARROW if self.target == "stored" else WIDE
         kept = self.target == "stored" or (alone and kind == GGMLQuantizationType.Q8_0)
         return FORMATS[kind].form if kept else WIDE
 
@@ -86,7 +100,9 @@ class Linears:
         return self.onnx.constant(floats.astype(self.element, copy=False))
 
     def pack(self, matrix: Matrix, form: Form) -> Quantised:
-        return widened(matrix) if form == WIDE else quantised(matrix)
+        if matrix.kind in FLOATS or form == WIDE:
+            return narrowed(matrix) if form == NARROW else widened(matrix)
+        return quantised(matrix)
 
     def converted(self, matrix: Matrix) -> np.ndarray:
         """The weights [outputs, inputs] in floats."""

@@ -20,7 +20,8 @@ from rapport.models.weights.blocks import FORMATS, Bytes, Floats, half
 # which are rounded in blocks of the same size, exceeds what a model may lose
 # (docs/notes/performance.md).
 WIDE_BLOCK = 64
-MAX_UINT8 = 255
+# Of weights in 4 bits, as in most files.
+NARROW_BLOCK = 32
 # Matrices are converted in parts of so many weights, so that what that takes is bounded.
 PART_WEIGHTS = 1 << 22
 F32 = GGMLQuantizationType.F32
@@ -89,8 +90,9 @@ class Projection:
 class Quantised:
     """A matrix for MatMulNBits, which computes scale * (quant - zero point).
 
-    `quants` is [outputs, blocks, block * bits / 8] uint8; `scales` and `zero_points` are
-    [outputs, blocks]. Without `zero_points`, all of them are 2 ** (bits - 1). `offsets`
+    `quants` is [outputs, blocks, block * bits / 8] uint8; `scales` are
+    [outputs, blocks]; so are `zero_points`, packed as quants are. Without them, all are
+    2 ** (bits - 1). `offsets`
     [blocks, outputs] is added to every weight of a block. `inputs` is without padding.
     """
 
@@ -151,23 +153,32 @@ def widened(matrix: Matrix) -> Quantised:
 
     A range includes 0, which is represented exactly. The last block is padded with zeros.
     """
-    return joined([_widened(part) for part in matrix.parts()])
+    return joined([_requantised(part, 8, WIDE_BLOCK) for part in matrix.parts()])
 
 
-def _widened(matrix: Matrix) -> Quantised:
-    blocks = -(-matrix.inputs // WIDE_BLOCK)
-    padding = blocks * WIDE_BLOCK - matrix.inputs
+def narrowed(matrix: Matrix) -> Quantised:
+    """The matrix in 4 bits. Each weight is off by at most half a 15th of its block's range."""
+    return joined([_requantised(part, 4, NARROW_BLOCK) for part in matrix.parts()])
+
+
+def _requantised(matrix: Matrix, bits: int, block: int) -> Quantised:
+    blocks = -(-matrix.inputs // block)
+    padding = blocks * block - matrix.inputs
     filled = np.pad(matrix.floats(), ((0, 0), (0, padding)))
-    weights = filled.reshape(matrix.outputs, blocks, WIDE_BLOCK)
+    weights = filled.reshape(matrix.outputs, blocks, block)
     lowest, highest = weights.min(-1).clip(max=0), weights.max(-1).clip(min=0)
-    scales = (highest - lowest) / np.float32(MAX_UINT8)
+    largest = 2**bits - 1
+    scales = (highest - lowest) / np.float32(largest)
     scales[scales == 0] = 1
     zero_points = np.rint(-lowest / scales)
     quants = np.rint(weights / scales[:, :, None]) + zero_points[:, :, None]
     # Both ends of the range are rounded, so a quant may be one step outside.
-    quants = quants.clip(0, MAX_UINT8).astype(np.uint8)
+    quants = quants.clip(0, largest).astype(np.uint8)
     zero_points = zero_points.astype(np.uint8)
-    return Quantised(8, WIDE_BLOCK, matrix.inputs, quants, scales, zero_points=zero_points)
+    if bits == 4:  # noqa: PLR2004
+        quants = _in_pairs(quants)
+        zero_points = _in_pairs(np.pad(zero_points, ((0, 0), (0, blocks % 2))))
+    return Quantised(bits, block, matrix.inputs, quants, scales, zero_points=zero_points)
 
 
 def _in_pairs(quants: Bytes) -> Bytes:

@@ -1,0 +1,174 @@
+"""How a model in a folder reads and ends a turn: its tokenizer, template and special tokens.
+
+The files are those that `save_pretrained` of transformers writes beside a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
+
+from rapport.models.decoder.turn_ends import TEXT_END, TURN_ENDS
+from rapport.models.errors import CorruptFileError, UnknownModelError, UnsupportedModelError
+from rapport.models.huggingface.json_file import MAX_JSON_BYTES, JsonFile
+
+TOKENIZER, SENTENCE_PIECE = "tokenizer.json", "tokenizer.model"
+TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP = "tokenizer_config.json", "special_tokens_map.json"
+TEMPLATE, GENERATION_CONFIG, CONFIG = "chat_template.jinja", "generation_config.json", "config.json"
+# Of a vocabulary of 262,144 tokens it takes 33 MB.
+MAX_TOKENIZER_BYTES = 1 << 28
+SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
+DEFAULT_TEMPLATE = "default"  # of several
+
+
+class FolderText:
+    """The tokenizer and the template of a model with `vocab_size` embeddings.
+
+    `chat_template` replaces that of the folder.
+
+    Attributes:
+        tokenizer: That of the folder, without truncation and padding.
+        chat_template: A Jinja template that makes a prompt of messages.
+        special_tokens: Tokens that a template can write, by the names of variables.
+        end_tokens: The ids that end a turn.
+        begins_with_bos: Whether a prompt begins with BOS, also where the template does not write
+            it.
+
+    Raises:
+        CorruptFileError: a file is damaged, or they contradict each other.
+        UnsupportedModelError: the kind of tokenizer is not known, or there is no template.
+        UnknownModelError: there is no tokenizer.
+        OSError: a file cannot be read.
+    """
+
+    def __init__(self, folder: Path, vocab_size: int, chat_template: str | None = None) -> None:
+        self.folder = folder
+        self._config = self._optional(TOKENIZER_CONFIG)
+        self.chat_template = self._template() if chat_template is None else chat_template
+        self.tokenizer = self._read_tokenizer(vocab_size)
+        self.special_tokens = {
+            name: token
+            for name in SPECIAL_TOKENS
+            if (token := self._special(name)) and self.tokenizer.token_to_id(token) is not None
+        }
+        self.end_tokens = self._end_tokens(vocab_size)
+        self.begins_with_bos = self._begins_with_bos()
+
+    def _optional(self, name: str) -> JsonFile | None:
+        return JsonFile(self.folder / name) if (self.folder / name).is_file() else None
+
+    def _template(self) -> str:
+        file = self.folder / TEMPLATE
+        if file.is_file():
+            try:
+                return _checked(file, MAX_JSON_BYTES).read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise CorruptFileError(f"{file}: it is no text: {error}") from error
+        stored = None if self._config is None else self._config.values.get("chat_template")
+        if isinstance(stored, list):
+            named = [each for each in stored if isinstance(each, dict)]
+            texts = {each.get("name"): each.get("template") for each in named}
+            stored = texts.get(DEFAULT_TEMPLATE)
+        if not isinstance(stored, str):
+            raise UnsupportedModelError(
+                f"{self.folder} has no chat template, as base models do not: "
+                "give one with --chat-template FILE"
+            )
+        return stored
+
+    def _read_tokenizer(self, vocab_size: int) -> Tokenizer:
+        path = self.folder / TOKENIZER
+        if not path.is_file():
+            if (self.folder / SENTENCE_PIECE).is_file():
+                what = f"{self.folder}: {SENTENCE_PIECE} alone is not supported"
+                raise UnsupportedModelError(f"{what}; known: {TOKENIZER}")
+            raise UnknownModelError(f"there is no file {path}")
+        content = _checked(path, MAX_TOKENIZER_BYTES).read_bytes()
+        _check_kind(path, content)
+        try:
+            tokenizer = Tokenizer.from_buffer(content)
+        except Exception as error:  # the library raises nothing narrower
+            raise CorruptFileError(f"{path} is no tokenizer: {error}") from error
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        highest = max(tokenizer.get_vocab().values(), default=-1)
+        if highest >= vocab_size:
+            raise CorruptFileError(f"{path}: token {highest} is none of {vocab_size} embeddings")
+        return tokenizer
+
+    def _special(self, name: str) -> str | None:
+        """A special token, which files spell as a text or as an object."""
+        for file in (self._config, self._optional(SPECIAL_TOKENS_MAP)):
+            token = None if file is None else file.values.get(name)
+            if isinstance(token, dict):
+                token = token.get("content")
+            if isinstance(token, str):
+                return token
+        return None
+
+    def _end_tokens(self, vocab_size: int) -> list[int]:
+        added = {token.content for token in self.tokenizer.get_added_tokens_decoder().values()}
+        known = [token for token in TURN_ENDS if token in self.chat_template and token in added]
+        names = [self.special_tokens.get("eos_token"), *known, TEXT_END]
+        ids = [self.tokenizer.token_to_id(name) for name in names if name is not None]
+        ends = [*self._stated_ends(vocab_size), *(id_ for id_ in ids if id_ is not None)]
+        if not ends:
+            raise CorruptFileError(f"{self.folder} does not say which token ends a turn")
+        return list(dict.fromkeys(ends))
+
+    def _stated_ends(self, vocab_size: int) -> Iterator[int]:
+        """The ids that the configurations name, one or a list of them in each."""
+        for file in map(self._optional, (GENERATION_CONFIG, CONFIG)):
+            stated = None if file is None else file.values.get("eos_token_id")
+            for id_ in stated if isinstance(stated, list) else [stated]:
+                if file is None or id_ is None:
+                    continue
+                if type(id_) is not int or not 0 <= id_ < vocab_size:
+                    raise file.corrupt(f"eos_token_id {id_} is none of {vocab_size} tokens")
+                yield id_
+
+    def _begins_with_bos(self) -> bool:
+        if "bos_token" not in self.special_tokens:
+            return False
+        stated = None if self._config is None else self._config.value("add_bos_token", bool)
+        if stated is not None:
+            return stated
+        bos = self.tokenizer.token_to_id(self.special_tokens["bos_token"])
+        return self.tokenizer.encode("a").ids[:1] == [bos]
+
+
+def _checked(path: Path, limit: int) -> Path:
+    if (size := path.stat().st_size) > limit:
+        raise CorruptFileError(f"{path}: it has {size} bytes, over {limit}")
+    return path
+
+
+def _check_kind(path: Path, content: bytes) -> None:
+    """Checks that each token stands for bytes: as in GPT-2's, or with tokens for single bytes.
+
+    The library also has others, and ends the process where a file is no tokenizer at all.
+    """
+    try:
+        parts = orjson.loads(content)
+        model, decoder = parts["model"], parts["decoder"]
+        kind, tokens = model.get("type", "BPE"), model["vocab"]
+        byte_level = decoder["type"] == "ByteLevel"
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptFileError(f"{path} is no tokenizer: {error}") from error
+    known = "BPE of bytes, or BPE with byte_fallback"
+    if kind != "BPE" or not (byte_level or model.get("byte_fallback")):
+        raise UnsupportedModelError(f"{path}: model {kind} is not supported; known: {known}")
+    if not isinstance(tokens, dict):
+        raise CorruptFileError(f"{path} is no tokenizer: its vocab is no object")
+    if byte_level:
+        alphabet = set(ByteLevel.alphabet())
+        added = {each.get("content") for each in parts.get("added_tokens") or []}
+        for token in tokens.keys() - added:
+            if not alphabet.issuperset(token):
+                raise UnsupportedModelError(
+                    f"{path}: token {token!r} is not supported; known: {known}"
+                )
