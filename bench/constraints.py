@@ -11,7 +11,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
@@ -44,7 +43,7 @@ async def main() -> None:
     folder = ensure("smollm2-135m-instruct", cpu_precision())
     engine = await asyncio.to_thread(Engine.load, folder, provider, EngineConfig(prefix_bytes=0))
     engine.start(lambda: None)
-    grammar = compiled(folder, engine)
+    grammar = compiled(engine)
     print(f"mask: {median_time(masking(grammar)) * 1e6:.0f} us per token")
     plain, held = await rates(engine, grammar)
     print(f"one stream: {plain:.1f} tokens/s free, {held:.1f} held to the schema")
@@ -52,10 +51,9 @@ async def main() -> None:
     await engine.stop()
 
 
-def compiled(folder: Path, engine: Engine) -> Grammar:
+def compiled(engine: Engine) -> Grammar:
     """Compiles the grammar of the schema, and prints how long that takes."""
-    tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
-    compiler = GrammarCompiler(tokenizer, engine.vocabulary.size, engine.spec.eos_token_ids)
+    compiler = GrammarCompiler(engine.vocabulary, engine.spec.eos_token_ids)
     source = grammar_source(ResponseFormat(json_schema=json.dumps(SCHEMA)))
     if source is None:
         raise RuntimeError("a schema has a grammar")

@@ -42,7 +42,7 @@ async def main() -> None:
     provider = choose_provider("cpu")
     folder = ensure("smollm2-135m-instruct", cpu_precision())
     plain, drafting = [await started(folder, provider, drafts=on) for on in (False, True)]
-    for name, request in requests(folder, plain).items():
+    for name, request in requests(plain).items():
         await compare(name, request, plain, drafting)
     await plain.stop()
     await drafting.stop()
@@ -55,7 +55,7 @@ async def started(folder: Path, provider: Provider, *, drafts: bool) -> Engine:
     return engine
 
 
-def requests(folder: Path, engine: Engine) -> dict[str, GenerationRequest]:
+def requests(engine: Engine) -> dict[str, GenerationRequest]:
     """The requests, by name."""
     encode = engine.vocabulary.encode
     repeat = greedy_request(engine, f"Repeat this text exactly, word for word:\n{PASSAGE}")
@@ -64,7 +64,7 @@ def requests(folder: Path, engine: Engine) -> dict[str, GenerationRequest]:
         "prediction": replace(repeat, prediction=tuple(encode(PASSAGE))),
         "essay": greedy_request(engine, "Write an essay about the sea."),
         "schema": replace(
-            greedy_request(engine, "Describe an order as JSON."), grammar=grammar_of(folder, engine)
+            greedy_request(engine, "Describe an order as JSON."), grammar=grammar_of(engine)
         ),
     }
 
@@ -75,9 +75,8 @@ def greedy_request(engine: Engine, question: str) -> GenerationRequest:
     return GenerationRequest(prompt, 96, sampling=SamplingParams(temperature=0))
 
 
-def grammar_of(folder: Path, engine: Engine) -> Grammar:
-    tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
-    compiler = GrammarCompiler(tokenizer, engine.vocabulary.size, engine.spec.eos_token_ids)
+def grammar_of(engine: Engine) -> Grammar:
+    compiler = GrammarCompiler(engine.vocabulary, engine.spec.eos_token_ids)
     source = grammar_source(ResponseFormat(json_schema=json.dumps(SCHEMA)))
     if source is None:
         raise RuntimeError("a schema has a grammar")

@@ -274,8 +274,7 @@ class Loaded:
         spec = ModelSpec.read(folder)
         self.vocabulary = Vocabulary.read(folder, spec.vocab_size)
         self.prompts = PromptEncoder.load(folder, self.vocabulary, CONTEXT)
-        tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        self.compiler = GrammarCompiler(tokenizer, spec.vocab_size, spec.eos_token_ids)
+        self.compiler = GrammarCompiler(self.vocabulary, spec.eos_token_ids)
 
 
 @cache

@@ -49,11 +49,10 @@ class ServedModel:
         vocabulary = engine.vocabulary
         prompts = PromptEncoder.load(folder, vocabulary, engine.context_length)
         tokenizer, ends = folder / "tokenizer.json", engine.spec.eos_token_ids
-        # Its processes read the tokenizer as well, at the same time.
+        # Its processes read the tokenizer themselves, at the same time.
         isolated = IsolatedCompiler(tokenizer, vocabulary.size, ends)
         isolated.start()
-        text = tokenizer.read_text(encoding="utf-8")
-        grammars = GrammarCompiler(text, vocabulary.size, ends)
+        grammars = GrammarCompiler(vocabulary, ends)
         return cls(engine, prompts, FormatCompiler(grammars, isolated), grammars)
 
     @property

@@ -14,7 +14,6 @@ from rapport.service.engine.request import Delta, GenerationRequest, SamplingPar
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from tests.service.engine.fake import (
     END,
-    SIZE,
     FakeRunner,
     byte_vocabulary,
     fake_spec,
@@ -86,8 +85,6 @@ async def test_only_rows_that_must_come_to_the_host() -> None:
     assert runner.selector.fetched == 0
     await answers(runner, [greedy("choices", 9, n=6)])
     assert runner.selector.fetched == 1
-    grammar = GrammarCompiler(VOCABULARY._tokenizer.to_str(), SIZE, [END]).compile(
-        "start: /[a-z]+/"
-    )
+    grammar = GrammarCompiler(VOCABULARY, [END]).compile("start: /[a-z]+/")
     await answers(runner, [greedy("held", 9, grammar=grammar)])
     assert runner.selector.fetched == 1

@@ -16,7 +16,6 @@ from rapport.service.engine.runtime.providers import CPU
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from tests.service.engine.fake import (
     END,
-    SIZE,
     FakeRunner,
     byte_vocabulary,
     collect,
@@ -128,9 +127,8 @@ async def test_an_end_within_a_draft_discards_the_rest() -> None:
 @pytest.mark.parametrize("temperature", [0, 2])
 async def test_forced_text_comes_in_few_runs(temperature: float) -> None:
     """Text that the grammar leaves no choice in is drafted, and the answer is the same."""
-    tokenizer = VOCABULARY._tokenizer.to_str()
     source = 'start: "first " /[a-z]{3}/ " last part"'
-    grammar = GrammarCompiler(tokenizer, SIZE, [END]).compile(source)
+    grammar = GrammarCompiler(VOCABULARY, [END]).compile(source)
     sampling = SamplingParams(temperature=temperature, seed=6)
     request = replace(greedy(PROMPT, 40), grammar=grammar, sampling=sampling)
     runner = FakeRunner()

@@ -8,7 +8,7 @@ from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
-from tests.service.engine.fake import END, SIZE, FakeRunner, byte_vocabulary, fake_spec, greedy
+from tests.service.engine.fake import END, FakeRunner, byte_vocabulary, fake_spec, greedy
 
 VOCABULARY = byte_vocabulary()
 
@@ -19,7 +19,7 @@ VOCABULARY = byte_vocabulary()
 )
 async def test_end_tokens_that_are_ignored(source: str, tokens: list[int], n: int) -> None:
     """Under a grammar `ignore_eos` avoids the end of a turn, until nothing else is allowed."""
-    grammar = GrammarCompiler(VOCABULARY._tokenizer.to_str(), SIZE, [END]).compile(source)
+    grammar = GrammarCompiler(VOCABULARY, [END]).compile(source)
     wanted = SamplingParams(temperature=0, logit_bias={END: 100.0})
     request = replace(greedy("ab", 20, n=n, ignore_eos=True), grammar=grammar, sampling=wanted)
     engine = Engine(FakeRunner(), fake_spec(), VOCABULARY, EngineConfig())

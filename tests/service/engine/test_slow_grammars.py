@@ -18,7 +18,6 @@ from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.engine.sampling.grammar_limits import GrammarBudget
 from tests.service.engine.fake import (
     END,
-    SIZE,
     FakeRunner,
     byte_vocabulary,
     collect,
@@ -50,7 +49,7 @@ class Held:
 
 @pytest.fixture
 def grammar() -> Grammar:
-    return GrammarCompiler(VOCABULARY._tokenizer.to_str(), SIZE, [END]).compile(ANY)
+    return GrammarCompiler(VOCABULARY, [END]).compile(ANY)
 
 
 @pytest.fixture

@@ -20,9 +20,8 @@ def vocabulary(cpu_folder: Path) -> Vocabulary:
 
 
 @pytest.fixture(scope="session")
-def compiler(cpu_folder: Path) -> GrammarCompiler:
-    text = (cpu_folder / "tokenizer.json").read_text(encoding="utf-8")
-    return GrammarCompiler(text, SIZE, ENDS)
+def compiler(vocabulary: Vocabulary) -> GrammarCompiler:
+    return GrammarCompiler(vocabulary, ENDS)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,8 @@ CITY = {
 BEYOND = {"type": "object", "properties": {"a": {"not": {"required": ["b"]}}}}
 F = hermes_format.call("f", '{"city": "Paris <tool_call>", "unit": "c"}')
 G = hermes_format.call("g", "{}")
+BARE_F = '{"name": "f", "arguments": {"city": "Paris", "unit": "c"}}'
+BARE_G = '{\n  "name": "g",\n  "parameters": {}\n}'
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +35,8 @@ def vocabulary(cpu_folder: Path) -> Vocabulary:
 
 
 @pytest.fixture(scope="module")
-def compiler(cpu_folder: Path) -> GrammarCompiler:
-    text = (cpu_folder / "tokenizer.json").read_text(encoding="utf-8")
-    return GrammarCompiler(text, SIZE, [END])
+def compiler(vocabulary: Vocabulary) -> GrammarCompiler:
+    return GrammarCompiler(vocabulary, [END])
 
 
 @pytest.fixture
@@ -77,6 +78,16 @@ CHOICES = {
         ("", {"auto"}),
         ("Hi <b>, <tool_ and </tool_call>", {"auto"}),
         ("Let me see.\n\n" + F, {"auto"}),
+        (BARE_F, {"auto"}),
+        (f"\n```json\n{BARE_F}\n```", {"auto"}),
+        (f"```\n{BARE_F}\n{BARE_G}\n```\n", {"auto"}),
+        (f"I would call {BARE_F}.", {"auto"}),
+        ('{"name": "h", "arguments": {}}', {"auto"}),
+        ('{"name": "g", "description": "g"}', {"auto"}),
+        ("```python\nprint()\n```", {"auto"}),
+        (BARE_F[:-1], set()),
+        (BARE_F + "\nDone.", set()),
+        ('{"name": "f", "arguments": {}}', set()),
         (F + "\nDone.", set()),
         (hermes_format.OPEN_TAG, set()),
         ("A <tool_call> is a tag.", set()),
@@ -96,6 +107,8 @@ def test_one_call_after_text(allows: Any) -> None:
     """Without parallel calls there is at most one, after text too."""
     assert allows(use(parallel=False), "Hm.\n" + F)
     assert not allows(use(parallel=False), F + "\n" + F)
+    assert allows(use(parallel=False), BARE_F)
+    assert not allows(use(parallel=False), BARE_F + "\n" + BARE_F)
 
 
 def test_any_object(allows: Any) -> None:

@@ -20,10 +20,13 @@ from rapport.service.tools.tool_call_parser import (
 
 NAMES = ("f", "get_weather", "get_weather2")
 F = call("f", '{"x": 1}')
+BARE = '{"name": "f", "arguments": {"x": 1}}'
 # Patterns of the markup of a call, which may be cut at its end.
 B = r"[ \t\r\n]*"
 HEAD = B + B.join((OPEN_TAG, r"\{{", '"name"', ":", '"{name}"', ",", '"arguments"', ":", ""))
 TAIL = rf"({B}\}}?{B}{CLOSE_TAG})?{B}"
+BARE_HEAD = rf"({B}```[A-Za-z]*){{{{0,2}}}}" + HEAD.replace(OPEN_TAG, "")
+BARE_TAIL = rf"({B}\}})?{B}"
 ENDS = [CLOSE_TAG[:length] for length in range(len(CLOSE_TAG))]
 # Pieces that are made to be mistaken for calls, whole, cut or nested.
 HOSTILE = st.lists(
@@ -37,6 +40,8 @@ HOSTILE = st.lists(
             F,
             call("get_weather2", '{"s": "}<tool_call>\\"{["}'),
             "<tool_",
+            "```",
+            "json\n",
             "<",
             "{}",
             '{"',
@@ -165,6 +170,69 @@ def test_unfinished_tail(tail: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("before", "between", "after"),
+    [
+        ("", "", ""),
+        (" \n", "\n", "\n"),
+        ("```json\n", "\n", "\n```"),
+        ("```\n", "\n```\n\n```\n", "\n```\n"),
+        ("", "", "\n``"),
+    ],
+)
+@pytest.mark.parametrize("key", ["arguments", "parameters"])
+@pytest.mark.parametrize("indent", [None, 4])
+def test_calls_without_tags(
+    before: str, between: str, after: str, key: str, indent: int | None
+) -> None:
+    """An answer may begin with calls without tags, alone or in blocks of code."""
+    arguments = {"city": "Rome", "days": [1, {}]}
+    call = json.dumps({"name": "f", key: arguments}, indent=indent)
+    expected = [("f", arguments)] * 2
+    for pieces in (
+        [before + call + between + call + after],
+        before + call + between + call + after,
+    ):
+        said = joined(read(*pieces))
+        assert [(name, json.loads(text)) for name, text in said] == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Call {BARE}.",
+        "```python\nf(1)\n```",
+        '{"name": "unknown", "arguments": {}}',
+        '{"name": "f", "arguments": []}',
+        '{"name": "f", "description": "", "parameters": {}}',
+        '{"name": "f", "argu',
+        "```json\n{",
+        "```",
+        "{}",
+    ],
+)
+def test_json_that_is_no_call(text: str) -> None:
+    """JSON is no call behind other text, or if it calls no function with an object."""
+    assert joined(read(text)) == joined(read(*text)) == [("", text)]
+
+
+def test_code_does_not_wait() -> None:
+    """Text that begins with JSON or code is passed on once it cannot be a call."""
+    reader = ToolCallParser(NAMES)
+    assert list(reader.push('```json\n{"name": "get_w')) == []
+    assert list(reader.push("ine")) == [TextDelta('```json\n{"name": "get_wine')]
+    assert list(reader.push(BARE)) == [TextDelta(BARE)]
+
+
+def test_a_call_without_tags_that_is_cut() -> None:
+    """A call that ends in its arguments is not whole; text behind a call is text."""
+    reader = ToolCallParser(NAMES)
+    assert list(reader.push(BARE[:-3])) == [CallStart("f"), ArgumentsDelta('{"x": ')]
+    assert reader.in_arguments
+    assert joined(read(BARE + "\nDone.")) == [("f", '{"x": 1}'), ("", "\nDone.")]
+    assert joined(read(BARE + '\n{"name": ')) == [("f", '{"x": 1}'), ("", '\n{"name":')]
+
+
 def test_text_after() -> None:
     """Text may follow a call."""
     assert joined(read(F + "\nDone.")) == [("f", '{"x": 1}'), ("", "\nDone.")]
@@ -183,11 +251,14 @@ def test_pieces_make_no_difference(text: str, places: list[int]) -> None:
 @given(HOSTILE)
 def test_nothing_is_lost(text: str) -> None:
     """Beside what is given out there is nothing in a text but the markup of calls, and blanks."""
-    parts = [
-        HEAD.format(name=name) + re.escape(said) + TAIL if name else re.escape(said)
-        for name, said in joined(read(text))
-    ]
-    assert re.fullmatch("".join(parts) + B + rf"\}}?{B}({'|'.join(ENDS)})", text)
+    parts = [called(name, re.escape(said)) for name, said in joined(read(text))]
+    assert re.fullmatch("".join(parts) + B + rf"\}}?{B}({'|'.join(ENDS)}|`{{1,3}}{B})", text)
+
+
+def called(name: str, said: str) -> str:
+    """A pattern of how a call of `name` may be written, or of text where there is no name."""
+    tagged, bare = HEAD.format(name=name) + said + TAIL, BARE_HEAD.format(name=name) + said
+    return f"({tagged}|{bare}{BARE_TAIL})" if name else said
 
 
 @given(

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
+from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.grammar_source import GrammarSource, compile_source
 from rapport.service.structured_output.response_format import grammar_source
@@ -63,7 +64,8 @@ FIRST_GRAMMARS: tuple[Translate, ...] = (
 
 def serve(tokenizer: Path, vocabulary_size: int, ends: Sequence[int]) -> None:
     """Keeps `WORKERS` workers running until the service is gone."""
-    compiler = GrammarCompiler(tokenizer.read_text(encoding="utf-8"), vocabulary_size, ends)
+    vocabulary = Vocabulary(tokenizer.read_text(encoding="utf-8"), vocabulary_size)
+    compiler = GrammarCompiler(vocabulary, ends)
     for translate in FIRST_GRAMMARS:
         _answer(compiler, translate)
     # Processes that abort leave no core dump.

@@ -16,6 +16,12 @@ SEPARATOR = "\n"
 """Stands between text and a call, and between two calls."""
 CALL_TAIL = f"}}\n{CLOSE_TAG}"
 """The end of a call: what follows its arguments."""
+BLANKS = " \t\r\n"
+BLANK = f"[{BLANKS}]"
+MAX_BLANKS = 8
+"""The number of blanks that may stand between two symbols of a call's markup."""
+GAP = f"{BLANK}{{0,{MAX_BLANKS}}}"
+FENCE = "```"
 
 INSTRUCTIONS = """# Tools
 
@@ -36,6 +42,16 @@ within <tool_call></tool_call> XML tags:
 def call_head(name: str) -> str:
     """The part of a call between its opening tag and its arguments."""
     return f'\n{{"name": {_json(name)}, "arguments": '
+
+
+def bare_head(names: str) -> str:
+    """The pattern of a call without tags up to its arguments, with a pattern of names.
+
+    It may stand in a block of code, and another block may end before it.
+    """
+    blocks = f"({BLANK}*{FENCE}[A-Za-z]*){{0,2}}"
+    symbols = (r"\{", '"name"', ":", f'"({names})"', ",", '"(arguments|parameters)"', ":")
+    return blocks + "".join(f"{BLANK}*{symbol}" for symbol in symbols)
 
 
 def call(name: str, arguments: str) -> str:

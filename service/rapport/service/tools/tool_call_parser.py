@@ -6,12 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from rapport.service.tools.hermes_format import CLOSE_TAG, OPEN_TAG
+from rapport.service.tools.bare_call import BareCallHead
+from rapport.service.tools.hermes_format import BLANKS, CLOSE_TAG, GAP, MAX_BLANKS, OPEN_TAG
 
-BLANKS = " \t\r\n"
-# The number of blanks that may stand between two symbols of a call's markup.
-MAX_BLANKS = 8
-GAP = rf"[{BLANKS}]{{0,{MAX_BLANKS}}}"
 # The markup of a call up to and with the brace that opens its arguments.
 HEAD = ("{", '"name"', ":", '"(?P<name>{names})"', ",", '"arguments"', ":", r"\{{")
 # The markup of a call after its arguments.
@@ -50,14 +47,20 @@ class ToolCallParser:
     A call begins only when everything up to the brace of its arguments has arrived. Until then
     it can still turn out not to be a call, or to call a function that is not in `names`, and
     is then returned as text. Blanks around a call are dropped.
+
+    Text that begins with a call without tags, alone or in a block of code, is one as well: some
+    models forget the tags. Others of the kind may follow it.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         names = sorted(names)
         self._head, self._max_head_chars = _head_pattern(names)
+        self._bare_head = BareCallHead(names)
         self._arguments = ObjectEnd()
         self._pending = ""
-        self._state: Callable[[], Iterator[ParserEvent]] = self._parse_text
+        self._state: Callable[[], Iterator[ParserEvent]] = self._parse_start
+        self._is_bare = False
+        """Whether the call that began last has no tags."""
         self.calls = 0
         """The number of calls that began."""
 
@@ -80,11 +83,24 @@ class ToolCallParser:
             self._pending = _strip_partial_tail(self._pending)
             self._state = self._parse_text
             yield from self.push("")
+        if self._state in (self._parse_bare_tail, self._parse_start) and self.calls:
+            self._pending = self._bare_head.without_partial_end(self._pending)
+        if self._state == self._parse_start:
+            self._state = self._parse_text
+            yield from self.push("")
         while self._state == self._parse_head:
             yield self._tag_as_text()
             yield from self.push("")
         if self._pending.strip(BLANKS) or (self._pending and not self.calls):
             yield TextDelta(self._take(len(self._pending)))
+
+    def _parse_start(self) -> Iterator[ParserEvent]:
+        """Parses the start of the text, or of what follows a call without tags."""
+        if found := self._bare_head.match(self._pending):
+            self._is_bare = True
+            yield self._begin_call(found)
+        elif not self._bare_head.may_become(self._pending):
+            self._state = self._parse_text
 
     def _parse_text(self) -> Iterator[ParserEvent]:
         before, tag, _ = self._pending.partition(OPEN_TAG)
@@ -98,13 +114,17 @@ class ToolCallParser:
         found = self._head.match(self._pending)
         inside = self._pending.partition(OPEN_TAG)[2]
         if found:
-            self._take(found.end() - 1)
-            self.calls += 1
-            self._arguments = ObjectEnd()
-            self._state = self._parse_arguments
-            yield CallStart(found["name"])
+            self._is_bare = False
+            yield self._begin_call(found)
         elif "<" in inside or len(inside) >= self._max_head_chars:
             yield self._tag_as_text()
+
+    def _begin_call(self, head: re.Match[str]) -> ParserEvent:
+        self._take(head.end() - 1)
+        self.calls += 1
+        self._arguments = ObjectEnd()
+        self._state = self._parse_arguments
+        return CallStart(head["name"])
 
     def _tag_as_text(self) -> ParserEvent:
         self._state = self._parse_text
@@ -113,7 +133,7 @@ class ToolCallParser:
     def _parse_arguments(self) -> Iterator[ParserEvent]:
         fragment = self._take(self._arguments.push(self._pending))
         if self._arguments.found:
-            self._state = self._parse_tail
+            self._state = self._parse_bare_tail if self._is_bare else self._parse_tail
         if fragment:
             yield ArgumentsDelta(fragment)
 
@@ -122,6 +142,13 @@ class ToolCallParser:
         if found or len(self._pending) >= MAX_TAIL_CHARS:
             self._take(found.end() if found else 0)
             self._state = self._parse_text
+        return iter(())
+
+    def _parse_bare_tail(self) -> Iterator[ParserEvent]:
+        rest = self._pending.lstrip(BLANKS)
+        if rest:
+            self._pending = rest.removeprefix("}")
+            self._state = self._parse_start
         return iter(())
 
     def _take(self, length: int) -> str:

@@ -12,15 +12,10 @@ from tests.service.engine.sampling.grammars import ENDS, SIZE
 
 
 @pytest.fixture(scope="module")
-def tokenizer_json(cpu_folder: Path) -> str:
-    return (cpu_folder / "tokenizer.json").read_text(encoding="utf-8")
+def vocabulary(cpu_folder: Path) -> Vocabulary:
+    return Vocabulary.read(cpu_folder, SIZE)
 
 
 @pytest.fixture(scope="module")
-def vocabulary(tokenizer_json: str) -> Vocabulary:
-    return Vocabulary(tokenizer_json, SIZE)
-
-
-@pytest.fixture(scope="module")
-def compiler(tokenizer_json: str) -> GrammarCompiler:
-    return GrammarCompiler(tokenizer_json, SIZE, ENDS)
+def compiler(vocabulary: Vocabulary) -> GrammarCompiler:
+    return GrammarCompiler(vocabulary, ENDS)

@@ -5,11 +5,13 @@ import time
 
 import numpy as np
 import pytest
+from tokenizers import AddedToken, Tokenizer
 
 from rapport.service.engine.errors import ConstraintFailedError
 from rapport.service.engine.sampling.constraint import Constraint
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.engine.text.vocabulary import Vocabulary
+from tests.service.engine.fake import END, byte_vocabulary
 from tests.service.engine.sampling.grammars import ENDS, EXACT, LETTERS, SIZE, follow
 
 
@@ -73,6 +75,18 @@ def test_text_that_names_a_special_token_is_text(
         assert token in constraint.allowed()
         constraint.accept(token)
     assert constraint.finished
+
+
+def test_added_tokens_that_are_not_special_are_text() -> None:
+    """A tag that is one token of the vocabulary comes as that token, as in Qwen's calls."""
+    tokenizer = Tokenizer.from_str(byte_vocabulary()._tokenizer.to_str())
+    tokenizer.add_tokens([AddedToken("<tag>", normalized=False)])
+    size = tokenizer.get_vocab_size()
+    compiler = GrammarCompiler(Vocabulary(tokenizer.to_str(), size), [END])
+    constraint = compiler.compile('start: "<tag>"').start()
+    tag = tokenizer.token_to_id("<tag>")
+    assert tag in constraint.allowed()
+    assert constraint.forced() == [tag]
 
 
 def test_choices_go_their_own_ways(compiler: GrammarCompiler, vocabulary: Vocabulary) -> None:

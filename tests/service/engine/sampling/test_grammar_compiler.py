@@ -9,7 +9,7 @@ import pytest
 from rapport.service.engine.errors import ConstraintFailedError
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler, GrammarError
 from rapport.service.engine.text.vocabulary import Vocabulary
-from tests.service.engine.sampling.grammars import ENDS, EXACT, LETTERS, SIZE, follow
+from tests.service.engine.sampling.grammars import ENDS, EXACT, LETTERS, follow
 
 
 def test_an_exhausted_grammar_is_compiled_anew(
@@ -48,9 +48,9 @@ def test_bad_grammars_are_refused(compiler: GrammarCompiler, source: str) -> Non
         compiler.compile(source)
 
 
-def test_grammars_are_remembered(tokenizer_json: str) -> None:
+def test_grammars_are_remembered(vocabulary: Vocabulary) -> None:
     """The grammars used last are not compiled again; others are forgotten."""
-    compiler = GrammarCompiler(tokenizer_json, SIZE, ENDS, most=2)
+    compiler = GrammarCompiler(vocabulary, ENDS, most=2)
     first, second = compiler.compile(LETTERS), compiler.compile(EXACT)
     assert compiler.compile(LETTERS) is first
     compiler.compile('start: "third"')
@@ -59,9 +59,9 @@ def test_grammars_are_remembered(tokenizer_json: str) -> None:
     assert compiler.compile(EXACT) is not second
 
 
-def test_memory_for_sources_is_bounded(tokenizer_json: str) -> None:
+def test_memory_for_sources_is_bounded(vocabulary: Vocabulary) -> None:
     """A source that is larger than all the room is compiled and not kept."""
-    compiler = GrammarCompiler(tokenizer_json, SIZE, ENDS, most_bytes=len(LETTERS))
+    compiler = GrammarCompiler(vocabulary, ENDS, most_bytes=len(LETTERS))
     compiler.compile(LETTERS)
     assert compiler.recall(LETTERS) is not None
     compiler.compile(EXACT)

@@ -32,7 +32,6 @@ from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from tests.service.engine.fake import (
     CONTEXT,
     END,
-    SIZE,
     ShortSlices,
     byte_vocabulary,
     fake_spec,
@@ -68,7 +67,7 @@ ERRORS: dict[type[Exception], type[EngineError]] = {
 
 @cache
 def grammars() -> list[Any]:
-    compiler = GrammarCompiler(byte_vocabulary()._tokenizer.to_str(), SIZE, [END])
+    compiler = GrammarCompiler(byte_vocabulary(), [END])
     return [compiler.compile(source) for source in GRAMMARS]
 
 

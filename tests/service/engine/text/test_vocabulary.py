@@ -91,3 +91,16 @@ def test_texts_in_pieces_may_be_cut_where_no_piece_goes_on() -> None:
     assert pieces(more=["▁▁"]).is_cuttable
     assert not pieces(more=["t▁h"]).is_cuttable
     assert not pieces(prefix=True).is_cuttable
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_the_rest_of_a_text_does_not_begin_with_a_space(prefix: bool) -> None:
+    """Where texts are begun with a space, what goes on behind a part of one is not."""
+    vocabulary = pieces(prefix=prefix)
+    assert vocabulary.decode(vocabulary.encode_text("the")) == " the"[not prefix :]
+    assert vocabulary.decode(vocabulary.encode_continuation("the<s>")) == "the<s>"
+
+
+def test_texts_and_markup_share_one_table(vocabulary: Vocabulary) -> None:
+    """The tokens of texts have the same ids, also those that were added to the vocabulary."""
+    assert vocabulary._plain.get_vocab() == vocabulary._tokenizer.get_vocab()

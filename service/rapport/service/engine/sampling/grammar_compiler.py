@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from secrets import token_hex
 from threading import Lock
 
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from rapport.service.engine.errors import ConstraintFailedError
 from rapport.service.engine.sampling.constraint import (
@@ -21,6 +19,7 @@ from rapport.service.engine.sampling.constraint import (
 )
 from rapport.service.engine.sampling.grammar_limits import PARSER_LIMITS, GrammarBudget
 from rapport.service.engine.stats import COMPILE_BOUNDS, Histogram
+from rapport.service.engine.text.vocabulary import Vocabulary
 
 WORD_BITS = 32
 # How many tokens a new grammar is tried with.
@@ -39,15 +38,15 @@ class GrammarCompiler:
 
     def __init__(
         self,
-        tokenizer_json: str,
-        size: int,
+        vocabulary: Vocabulary,
         ends: Sequence[int],
         *,
         most: int = 128,
         most_bytes: int = 256 << 20,
     ) -> None:
+        size = vocabulary.size
         self._tokenizer = LLTokenizer(
-            _without_special_names(tokenizer_json), n_vocab=size, eos_token=list(ends)
+            TokenizerWrapper(_Tokens(vocabulary, ends[0])), n_vocab=size, eos_token=list(ends)
         )
         self._runtime = GrammarRuntime(self._tokenizer, words=-(-size // WORD_BITS))
         self.compile_times = Histogram(COMPILE_BOUNDS)
@@ -122,21 +121,23 @@ class GrammarCompiler:
                 del self._sizes[forgotten]
 
 
-def _without_special_names(tokenizer_json: str) -> str:
-    """A byte-pair tokenizer with other names for its special tokens, which nobody can know.
+class _Tokens:
+    """A vocabulary in the form that the grammar engine takes: the bytes of tokens, and a tokenizer.
 
-    The grammar engine splits text that alone can come by the tokenizer, which would take the
-    name of a special token for that token, and then refuse it as no text.
+    The engine would read `tokenizer.json` by itself, but takes seconds for a large vocabulary,
+    and all tokens in angle brackets for special ones. Special tokens here have no bytes.
     """
-    tokenizer = json.loads(tokenizer_json)
-    vocabulary, secret = tokenizer["model"]["vocab"], token_hex(16)
-    for token in tokenizer.get("added_tokens", []):
-        if token["special"]:
-            vocabulary.pop(token["content"], None)
-            token["content"] = f"{secret} {token['id']}"
-        # Added tokens that it lacks would be numbered anew.
-        vocabulary[token["content"]] = token["id"]
-    return json.dumps(tokenizer)
+
+    bos_token_id = None
+
+    def __init__(self, vocabulary: Vocabulary, end: int) -> None:
+        self.eos_token_id = end
+        self.tokens = list(vocabulary.token_bytes)
+        self._vocabulary = vocabulary
+
+    def __call__(self, text: str) -> list[int]:
+        """The tokens of a text that may come next in the middle of an answer."""
+        return self._vocabulary.encode_continuation(text)
 
 
 def _try_out(constraint: Constraint) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel
+from tokenizers.normalizers import Prepend
+from tokenizers.normalizers import Sequence as Normalizers
+from tokenizers.pre_tokenizers import Metaspace
 
 SPACE = "▁"  # stands for a space in the tokens of SentencePiece
 BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
@@ -25,7 +29,7 @@ class Vocabulary:
     def __init__(self, tokenizer_json: str, size: int) -> None:
         self.size = size
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        self._plain = Tokenizer.from_str(tokenizer_json)
+        self._plain = _sharing_model(self._tokenizer)
         self._plain.encode_special_tokens = True
 
     @classmethod
@@ -71,9 +75,13 @@ class Vocabulary:
             return False
         if self._is_byte_level:
             return True
-        begun = self._tokenizer.normalizer.normalize_str("a") != "a"
         pieces = self._tokenizer.get_vocab(with_added_tokens=False)
-        return not begun and not any(map(SPACE_INSIDE.search, pieces))
+        return not self._begins_with_space and not any(map(SPACE_INSIDE.search, pieces))
+
+    @cached_property
+    def _begins_with_space(self) -> bool:
+        """Whether a text that does not begin with a space gets one."""
+        return self.decode(self.encode_text("a")) != "a"
 
     def encode(self, text: str) -> list[int]:
         """Encodes a text; the names of special tokens in it become special tokens."""
@@ -89,6 +97,22 @@ class Vocabulary:
         # Encoding a batch releases the GIL, which encoding a single text does not.
         encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [list(encoding.ids) for encoding in encodings]
+
+    def encode_continuation(self, text: str) -> list[int]:
+        """Encodes the rest of a text, as `encode_text`, but does not begin it with a space.
+
+        This holds the GIL.
+        """
+        return list(self._continuing.encode(text, add_special_tokens=False).ids)
+
+    @cached_property
+    def _continuing(self) -> Tokenizer:
+        if not self._begins_with_space:
+            return self._plain
+        tokenizer = _sharing_model(self._plain)
+        _remove_prefix(tokenizer)
+        tokenizer.encode_special_tokens = True
+        return tokenizer
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without the special ones."""
@@ -107,6 +131,29 @@ class Vocabulary:
         return table
 
 
+def _sharing_model(tokenizer: Tokenizer) -> Tokenizer:
+    """A tokenizer like another one, without a copy of its tokens and merges."""
+    other = Tokenizer(tokenizer.model)
+    other.normalizer = tokenizer.normalizer
+    other.pre_tokenizer = tokenizer.pre_tokenizer
+    other.decoder = tokenizer.decoder
+    # Those that the model lacks are numbered in turn.
+    added = [token for _, token in sorted(tokenizer.get_added_tokens_decoder().items())]
+    for special, tokens in groupby(added, key=lambda token: token.special):
+        (other.add_special_tokens if special else other.add_tokens)(list(tokens))
+    return other
+
+
+def _remove_prefix(tokenizer: Tokenizer) -> None:
+    """Removes what begins a text with a space."""
+    normalizer, pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+    if isinstance(normalizer, Normalizers):
+        parts = [normalizer[place] for place in range(len(normalizer))]
+        tokenizer.normalizer = Normalizers([p for p in parts if not isinstance(p, Prepend)])
+    if isinstance(pre_tokenizer, Metaspace):
+        tokenizer.pre_tokenizer = Metaspace(prepend_scheme="never", split=pre_tokenizer.split)
+
+
 def _byte_alphabet() -> dict[str, int]:
     """The byte that each character stands for in a byte-level vocabulary.
 
@@ -121,10 +168,12 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 BYTE_OF = _byte_alphabet()
+# The characters of Latin-1 have the numbers of bytes.
+LATIN_1_OF = str.maketrans(BYTE_OF)
 
 
 def _letters_to_bytes(token: str) -> bytes:
-    return bytes(BYTE_OF[letter] for letter in token)
+    return token.translate(LATIN_1_OF).encode("latin-1")
 
 
 def _piece_to_bytes(token: str) -> bytes:

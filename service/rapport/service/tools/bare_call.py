@@ -1,0 +1,49 @@
+"""Recognizes calls without tags, as some models write them: JSON, alone or in a block of code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rapport.service.tools.hermes_format import BLANK, BLANKS, FENCE, bare_head
+
+LANGUAGE = re.compile(f"{FENCE}[A-Za-z]*")
+# What may stand behind the calls.
+END = re.compile(rf"{BLANK}*\}}?{BLANK}*`{{0,3}}{BLANK}*")
+
+
+class BareCallHead:
+    """Finds the beginning of a call of one of these functions, up to the brace of its arguments."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        pattern = "|".join(map(re.escape, names))
+        self._pattern = re.compile(rf"{bare_head(f'(?P<name>{pattern})')}{BLANK}*\{{")
+        quoted = tuple(f'"{name}"' for name in names)
+        arguments = ('"arguments"', '"parameters"')
+        self._symbols = (("{",), ('"name"',), (":",), quoted, (",",), arguments, (":",), ("{",))
+
+    def match(self, text: str) -> re.Match[str] | None:
+        """The head at the start of a text, with the `name` of the function."""
+        return self._pattern.match(text)
+
+    def may_become(self, text: str) -> bool:
+        """Whether a text is the beginning of a head."""
+        rest = text.lstrip(BLANKS)
+        for _ in range(2):
+            if block := LANGUAGE.match(rest):
+                rest = rest[block.end() :].lstrip(BLANKS)
+        if FENCE.startswith(rest):
+            return True
+        for alternatives in self._symbols:
+            if any(symbol.startswith(rest) for symbol in alternatives):
+                return True
+            found = next((symbol for symbol in alternatives if rest.startswith(symbol)), None)
+            if found is None:
+                return False
+            rest = rest.removeprefix(found).lstrip(BLANKS)
+        return True
+
+    @staticmethod
+    def without_partial_end(text: str) -> str:
+        """Drops a text that is the end of calls, or the beginning of one, and keeps any other."""
+        return "" if END.fullmatch(text) else text
