@@ -111,10 +111,10 @@ class Watch:
 def lazily_freed(process: psutil.Process) -> int:
     """Resident bytes that a process has freed lazily: the kernel may take them at any time."""
     try:
-        told = LENT.search(Path(f"/proc/{process.pid}/smaps_rollup").read_text())
+        match = LENT.search(Path(f"/proc/{process.pid}/smaps_rollup").read_text())
     except OSError:  # not on Linux
         return 0
-    return 1024 * int(told[1]) if told else 0
+    return 1024 * int(match[1]) if match else 0
 
 
 def _usage(processes: list[psutil.Process]) -> tuple[float, int]:

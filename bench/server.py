@@ -111,8 +111,8 @@ class Server:
             while time.perf_counter() < deadline:
                 status = self._process.poll()
                 if status is not None:
-                    told = f"the server ended as it started, with status {status}"
-                    raise BenchError(f"{told}:\n{self._log_tail()}")
+                    reason = f"the server ended as it started, with status {status}"
+                    raise BenchError(f"{reason}:\n{self._log_tail()}")
                 with suppress(httpx.TransportError):
                     if http.get(self._health).status_code == httpx.codes.OK:
                         return

@@ -60,7 +60,7 @@ async def test_refusals_are_counted_by_what_they_are(fake: Fake) -> None:
 
 
 async def test_gateway_cost_compares_pairs(fake: Fake) -> None:
-    """The gateway's cost is told for the first token and for the tokens after it."""
+    """The gateway's cost is reported for the first token and for the tokens after it."""
     cost = ("--gateway-cost", "--rounds", "3", "--json", "-")
     status, out, table = await bench(*target(fake), *cost)
     report = orjson.loads(out)

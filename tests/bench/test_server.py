@@ -43,8 +43,8 @@ def test_nothing_is_left_of_a_server(error: type[BaseException]) -> None:
 
 def test_a_server_that_ends_at_once_tells_why() -> None:
     """Its status and what it said last are in the error."""
-    told = "with status 1:\nno such model"
-    with pytest.raises(BenchError, match=told), server("exit('no such model')"):
+    expected = "with status 1:\nno such model"
+    with pytest.raises(BenchError, match=expected), server("exit('no such model')"):
         pass
 
 

@@ -126,7 +126,7 @@ def test_expiry(ca: Authority) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "told"),
+    ("left", "message"),
     [
         (dt.timedelta(days=14, minutes=5), ""),
         (dt.timedelta(days=13), "expires"),
@@ -134,7 +134,7 @@ def test_expiry(ca: Authority) -> None:
     ],
 )
 def test_end_that_is_near(
-    ca: Authority, caplog: pytest.LogCaptureFixture, left: dt.timedelta, told: str
+    ca: Authority, caplog: pytest.LogCaptureFixture, left: dt.timedelta, message: str
 ) -> None:
     """A certificate that ends within two weeks is warned of in one line, at start and renewal."""
     files = ca.issue("a")
@@ -142,7 +142,7 @@ def test_end_that_is_near(
     assert not caplog.records
     end = (dt.datetime.now(dt.UTC) + left).replace(microsecond=0)
     ca.issue("a", end=end)
-    expected = [f"{files.chain} {told}: {end.isoformat()}"] if told else []
+    expected = [f"{files.chain} {message}: {end.isoformat()}"] if message else []
     for look in (reloaded.renew, partial(Reloaded, files, TlsFiles.read)):
         caplog.clear()
         look()
@@ -231,14 +231,14 @@ class TestReloaded:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"chain": Path("c")}, "grpc_tls_key is needed along with grpc_tls_cert"),
         ({"key": Path("k")}, "grpc_tls_cert is needed along with grpc_tls_key"),
         ({"client_ca": Path("a")}, "grpc_client_ca is for TLS: set grpc_tls_cert"),
     ],
 )
-def test_settings_that_need_another(given: dict[str, Path], told: str) -> None:
-    """A setting without the one that it needs is told by both names."""
-    with pytest.raises(ValueError, match=told):
+def test_settings_that_need_another(given: dict[str, Path], message: str) -> None:
+    """A setting without the one that it needs is reported by both names."""
+    with pytest.raises(ValueError, match=message):
         server_files("grpc", **{"chain": None, "key": None, "client_ca": None, **given})

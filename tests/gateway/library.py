@@ -75,7 +75,7 @@ class Library:
     def __init__(self) -> None:
         self.started = asyncio.Event()
         self.ended = asyncio.Event()
-        self.told = 0
+        self.produced = 0
         self.metadata: dict[str, str] = {}
         self.initial: tuple[tuple[str, str], ...] = ()
         self.trailing: tuple[tuple[str, str], ...] = ()
@@ -119,7 +119,7 @@ class Library:
                     await asyncio.sleep(60)
                 await self._fail_if_asked(request, context, index)
                 yield message("TellChunk")(index=index, text="x" * request.size, total=index)
-                self.told += 1
+                self.produced += 1
                 await asyncio.sleep(request.pause_ms / 1000)
         finally:
             self.ended.set()

@@ -129,7 +129,7 @@ async def test_failed_stream_is_no_fault_in_the_log(library: Library) -> None:
 
 
 async def test_address_in_use() -> None:
-    """A port that is taken is told in one line, with exit status 1."""
+    """A port that is taken is reported in one line, with exit status 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, log = await finished(await start("--http-port", str(port)))
@@ -138,7 +138,7 @@ async def test_address_in_use() -> None:
 
 
 async def test_metrics_address_in_use() -> None:
-    """A port of the metrics that is taken is told, and REST is served without them."""
+    """A port of the metrics that is taken is reported, and REST is served without them."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = await start("--http-port", "0", "--gateway-metrics-port", str(port))
@@ -152,7 +152,7 @@ async def test_metrics_address_in_use() -> None:
 
 
 async def test_bad_settings() -> None:
-    """Settings that cannot be used are told in one line, with exit status 2."""
+    """Settings that cannot be used are reported in one line, with exit status 2."""
     status, log = await finished(await start("--http-host", "0.0.0.0"))  # noqa: S104
     assert status == 2
     assert log.count("\n") == 1
@@ -160,13 +160,13 @@ async def test_bad_settings() -> None:
 
 
 async def test_bad_descriptor_set() -> None:
-    """A descriptor set that is missing is told in one line, with exit status 1."""
+    """A descriptor set that is missing is reported in one line, with exit status 1."""
     status, log = await finished(await start("--descriptor-set", "/missing"))
     assert (status, log.count("\n")) == (1, 1)
 
 
 @pytest.mark.parametrize(
-    ("flags", "status", "told"),
+    ("flags", "status", "message"),
     [
         (["--http-tls-cert", "a"], 2, "http_tls_key is needed along with http_tls_cert"),
         (["--upstream-key", "a"], 2, "upstream_cert is needed along with upstream_key"),
@@ -174,8 +174,8 @@ async def test_bad_descriptor_set() -> None:
         (["--upstream-ca", "a"], 1, "a: No such file or directory"),
     ],
 )
-async def test_bad_certificates(flags: list[str], status: int, told: str) -> None:
-    """Certificates that are missing or half set are told in one line."""
+async def test_bad_certificates(flags: list[str], status: int, message: str) -> None:
+    """Certificates that are missing or half set are reported in one line."""
     ended, log = await finished(await start(*flags))
     assert (ended, log.count("\n")) == (status, 1)
-    assert log.endswith(f"{told}\n")
+    assert log.endswith(f"{message}\n")

@@ -103,7 +103,7 @@ async def test_stuck_readers(
 
 
 async def test_connection(metrics: GatewayMetrics) -> None:
-    """A service that goes is told of, and each connection is counted."""
+    """A service that goes is reported, and each connection is counted."""
     (port,) = free_ports(1)
     async with followed(metrics, port) as channel:
         for connects in (1, 2):
@@ -115,7 +115,7 @@ async def test_connection(metrics: GatewayMetrics) -> None:
 
 
 async def test_no_service(metrics: GatewayMetrics) -> None:
-    """Where nothing listens exactly one state is told, and it is not that all is well."""
+    """Where nothing listens exactly one state is reported, and it is not READY."""
     (port,) = free_ports(1)
     async with followed(metrics, port) as channel:
         channel.get_state(try_to_connect=True)

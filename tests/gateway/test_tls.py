@@ -216,8 +216,8 @@ async def test_slow_head(https: Https, ca: Authority) -> None:
         port = client.base_url.port
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust(ca))
         writer.write(b"GET /v1")
-        told = await asyncio.wait_for(reader.read(), 10)
-        assert told.startswith(b"HTTP/1.1 408 ")
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.startswith(b"HTTP/1.1 408 ")
         writer.close()
         await writer.wait_closed()
 

@@ -29,7 +29,7 @@ SOURCE = {"gguf_sha256": "ab" * 32}
 
 @pytest.fixture
 def tiny_gguf(tmp_path: Path) -> Callable[..., Path]:
-    """Make a tiny GGUF file that departs from the usual one as told."""
+    """Make a tiny GGUF file that departs from the usual one as `departures` say."""
 
     def make(**departures: Any) -> Path:
         return write_tiny(tmp_path / "tiny.gguf", replace(Tiny(), **departures))

@@ -140,7 +140,7 @@ def test_fast_slices_are_near_the_whole(fast: Decoder, text_ids: list[int]) -> N
 
 
 def test_folder_describes_the_model(float32: Decoder) -> None:
-    """The engine is told the sizes, the tokens that end a turn and where it all came from."""
+    """The folder has the sizes, the tokens that end a turn and where it all came from."""
     about = float32.about
     sizes = ("layers", "heads", "kv_heads", "head_size", "vocab_size", "context_length")
     assert [about[size] for size in sizes] == [30, 9, 3, 64, 49152, 8192]

@@ -1,4 +1,4 @@
-"""Requests that make every metric be told."""
+"""Requests that make every metric be reported."""
 
 from __future__ import annotations
 

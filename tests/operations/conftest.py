@@ -85,11 +85,11 @@ def gateway(server: Target) -> Meter:
 def certified(tmp_path_factory: pytest.TempPathFactory) -> list[Metric]:
     """What parts with certificates tell of them; the served process has none."""
     certificate = Reloaded(Authority(tmp_path_factory.mktemp("tls")).issue("a"), TlsFiles.read)
-    told: list[Metric] = []
+    collected: list[Metric] = []
     for part in (ServiceMetrics(Lifecycle()), GatewayMetrics()):
         part.certificates.add("a", certificate)
-        told += part.certificates.collect()
-    return told
+        collected += part.certificates.collect()
+    return collected
 
 
 @pytest.fixture(scope="session")

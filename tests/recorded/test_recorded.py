@@ -56,6 +56,6 @@ def test_every_request_has_an_answer(topic: str) -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_answer(replay: Replay, case: Case) -> None:
     """A request is answered as it was when its answer was recorded."""
-    told = difference(RECORDED[case.topic].get(case.name), replay.answer(case))
-    if told:
-        pytest.fail(f"{case} is answered otherwise:\n{told}", pytrace=False)
+    diff = difference(RECORDED[case.topic].get(case.name), replay.answer(case))
+    if diff:
+        pytest.fail(f"{case} is answered otherwise:\n{diff}", pytrace=False)

@@ -62,7 +62,7 @@ class Callers:
         try:
             reply = await self._stub.CreateChatCompletion(asked(text))
         except grpc.aio.AioRpcError as error:
-            return told(error)
+            return text_of(error)
         assert reply.usage.completion_tokens == TOKENS
         return WHOLE
 
@@ -71,7 +71,7 @@ class Callers:
         try:
             pieces = [await anext(stream)]
         except grpc.aio.AioRpcError as error:
-            return told(error)
+            return text_of(error)
         pieces += [piece async for piece in stream]
         assert pieces[-1].usage.completion_tokens == TOKENS
         return WHOLE
@@ -102,7 +102,7 @@ def refused(reply: httpx.Response) -> bool:
     return True
 
 
-def told(error: grpc.aio.AioRpcError) -> str:
+def text_of(error: grpc.aio.AioRpcError) -> str:
     assert error.code() is grpc.StatusCode.UNAVAILABLE, error
     status = rpc_status.from_call(error)  # type: ignore[arg-type] - its types know no asyncio
     assert status is not None

@@ -82,7 +82,7 @@ def test_keys_elsewhere(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "expected"),
     [
         (["--slots", "0"], "slots: Input should be greater than 0"),
         (["--grpc-port", "70000"], "grpc_port: Input should be less than or equal to 65535"),
@@ -90,9 +90,9 @@ def test_keys_elsewhere(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--config", "missing.toml"], "the configuration file cannot be read: .*missing.toml"),
     ],
 )
-def test_wrong_values_are_told_in_one_line(flags: list[str], told: str) -> None:
+def test_wrong_values_are_told_in_one_line(flags: list[str], expected: str) -> None:
     """What is wrong is said with the setting's name, in one line."""
-    with pytest.raises(SettingsError, match=told) as raised:
+    with pytest.raises(SettingsError, match=expected) as raised:
         settings(flags)
     assert "\n" not in str(raised.value)
 

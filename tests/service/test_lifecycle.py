@@ -72,14 +72,14 @@ async def test_watched(channel: grpc.aio.Channel, lifecycle: Lifecycle) -> None:
     stub: Any = HealthStub(channel)  # its types know no asyncio
     watches = {name: stub.Watch(HealthCheckRequest(service=name)) for name in (*NAMES, "liveness")}
 
-    async def told() -> list[int]:
+    async def states() -> list[int]:
         return [(await watch.read()).status for watch in watches.values()]
 
-    assert await told() == [NOT_SERVING] * 3 + [SERVING]
+    assert await states() == [NOT_SERVING] * 3 + [SERVING]
     lifecycle.start_serving(served(ScriptedEngine()))
     assert [(await watches[name].read()).status for name in NAMES] == [SERVING] * 3
     lifecycle.mark_dead()
-    assert await told() == [NOT_SERVING] * 4
+    assert await states() == [NOT_SERVING] * 4
 
 
 @pytest.mark.usefixtures("engine")

@@ -324,7 +324,7 @@ async def test_jumping_clock(ready: Ready) -> None:
 async def test_stacks_on_demand(ready: Ready) -> None:
     """SIGUSR1 shows what all threads do, and nothing else changes.
 
-    A port of the metrics that is taken is told, and the service serves without them.
+    A port of the metrics that is taken is reported, and the service serves without them.
     """
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -353,7 +353,7 @@ def test_damaged_folder(tiny_folder: Path, tmp_path: Path, name: str) -> None:
 def test_idle_service_ends_at_once(ready: Ready) -> None:
     """Without work there is nothing to wait for. Metrics can be left out.
 
-    A port in use is told in one line by the second process that wants it.
+    A port in use is reported in one line by the second process that wants it.
     """
     service, address = ready("--no-metrics")
     assert "metrics on" not in service.log
@@ -384,36 +384,39 @@ def test_signal_while_loading(start: Start, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "status", "told"),
+    ("flags", "status", "expected"),
     [
         ([], 2, "model_folder: the folder of the model to serve is required"),
         (["--model-folder", "missing"], 1, "missing"),
         (["--model-folder", "x", "--grpc-tls-cert", "a", "--grpc-tls-key", "b"], 1, "a: No such"),
     ],
 )
-def test_failed_start(flags: list[str], status: int, told: str) -> None:
+def test_failed_start(flags: list[str], status: int, expected: str) -> None:
     """A start that fails says why in one line."""
     service = Service(*flags)
     assert service.end(within=60) == status
-    assert told in service.log.splitlines()[-1]
+    assert expected in service.log.splitlines()[-1]
     assert "Traceback" not in service.log
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "expected"),
     [
         (["--grpc-host", "0.0.0.0"], "grpc_host 0.0.0.0 is reachable from elsewhere"),  # noqa: S104
         (["--grpc-tls-cert", "a"], "grpc_tls_key is needed along with grpc_tls_cert"),
     ],
 )
 def test_wrong_settings(
-    flags: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    flags: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Settings that contradict each other end the start with one line."""
     monkeypatch.setattr("rapport.service.__main__.show_stacks", lambda: None)
     assert main(flags) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert expected in line
 
 
 async def test_kv_budget_for_no_request(start: Start, ready: Ready) -> None:

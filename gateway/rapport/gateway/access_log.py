@@ -18,16 +18,16 @@ FAULT = 500
 
 def log_access(exchange: Exchange, trace_id: str) -> None:
     """Writes one line."""
-    told = fields_of(exchange, trace_id)
-    took = told["duration_seconds"] * 1000
+    values = fields_of(exchange, trace_id)
+    took = values["duration_seconds"] * 1000
     access_logger.info(
         "%s %s %s %.1fms %s",
         exchange.method,
-        told["path"],
+        values["path"],
         exchange.status,
         took,
         exchange.request_id,
-        extra=fields(**told),
+        extra=fields(**values),
     )
 
 
@@ -52,7 +52,7 @@ def span_name(exchange: Exchange) -> str:
 
 
 def span_attributes(exchange: Exchange) -> Attributes:
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "http.request.method": exchange.method,
         "url.path": exchange.path[:MAX_PATH_CHARACTERS],
         "url.scheme": exchange.scheme,
@@ -60,7 +60,7 @@ def span_attributes(exchange: Exchange) -> Attributes:
         "http.response.status_code": exchange.status,
         "rapport.request_id": exchange.request_id,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def fault(exchange: Exchange) -> str:

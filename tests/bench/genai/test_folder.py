@@ -51,7 +51,7 @@ def test_a_mask_gives_what_lengths_do(int4_folder: Path, genai_folder: Path) -> 
 
 
 def test_the_configuration_fits_the_model(int4_folder: Path, genai_folder: Path) -> None:
-    """genai is told of the model's sizes and of the names that the graph has."""
+    """The configuration has the model's sizes and the names that the graph has."""
     spec = ModelSpec.read(int4_folder)
     model = orjson.loads((genai_folder / "genai_config.json").read_bytes())["model"]
     assert model["vocab_size"] == spec.vocab_size

@@ -42,7 +42,7 @@ def test_every_slot_has_its_context(tmp_path: Path) -> None:
 def test_a_program_that_cannot_run_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also the one that the environment names; without any, the way to get it is told."""
+    """Also the one that the environment names; without any, the way to get it is reported."""
     monkeypatch.setenv("LLAMA_SERVER", str(tmp_path / "none"))
     with pytest.raises(BenchError, match="cannot be run"):
         find_llama_server(None)

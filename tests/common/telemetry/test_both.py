@@ -37,7 +37,7 @@ ROUTE = "/v1/chat/completions"
 
 
 @dataclass
-class Told:
+class Observed:
     """What came of the requests, by their ids."""
 
     logs: dict[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ def of_request(line: dict[str, Any], request_id: str) -> bool:
     return line["logger"].endswith(".access") and line["request_id"] == request_id
 
 
-def post(both: Pair, told: Told, request_id: str, **options: Any) -> httpx.Response:
+def post(both: Pair, observed: Observed, request_id: str, **options: Any) -> httpx.Response:
     headers = {
         "authorization": f"Bearer {KEY}",
         "traceparent": f"00-{TRACE}-{PARENT}-01",
@@ -65,7 +65,7 @@ def post(both: Pair, told: Told, request_id: str, **options: Any) -> httpx.Respo
     response = httpx.post(
         f"{both.rest}{ROUTE}", headers=headers, timeout=60, **options, verify=NO_CERTIFICATES
     )
-    told.statuses[request_id] = response.status_code
+    observed.statuses[request_id] = response.status_code
     return response
 
 
@@ -79,37 +79,43 @@ def leave(both: Pair) -> None:
         next(response.iter_bytes())
 
 
-def call(both: Pair, told: Told) -> None:
+def call(both: Pair, observed: Observed) -> None:
     """Asks over gRPC, with a trace that is none."""
     key = ("authorization", f"Bearer {KEY}")
     metadata = (key, ("x-request-id", "grpc"), ("traceparent", "nonsense"))
     with grpc.insecure_channel(both.grpc) as channel:
         request = chat(f"Tell of {SECRET}.", max_tokens=20, ignore_eos=True)
         answer = ChatServiceStub(channel).CreateChatCompletion(request, metadata=metadata)
-    told.said.append(answer.choices[0].message.content)
+    observed.said.append(answer.choices[0].message.content)
 
 
-def ask(both: Pair, told: Told) -> None:
+def ask(both: Pair, observed: Observed) -> None:
     """One request for each outcome."""
-    whole = post(both, told, "whole", json=BODY)
-    told.said.append(whole.json()["choices"][0]["message"]["content"])
-    post(both, told, "stream", json={**BODY, "stream": True}, params={"q": SECRET})
-    post(both, told, "wrong-type", json={**BODY, "temperature": SECRET})
-    post(both, told, "unknown-field", json={**BODY, SECRET: 1})
-    post(both, told, "no-json", content=f'{{"{SECRET}')
-    post(both, told, "refused", json={**BODY, "stop": [SECRET] * 99})
+    whole = post(both, observed, "whole", json=BODY)
+    observed.said.append(whole.json()["choices"][0]["message"]["content"])
+    post(both, observed, "stream", json={**BODY, "stream": True}, params={"q": SECRET})
+    post(both, observed, "wrong-type", json={**BODY, "temperature": SECRET})
+    post(both, observed, "unknown-field", json={**BODY, SECRET: 1})
+    post(both, observed, "no-json", content=f'{{"{SECRET}')
+    post(both, observed, "refused", json={**BODY, "stop": [SECRET] * 99})
     schema = {"type": "object", SECRET: True, "pattern": SECRET, "$ref": SECRET}
     shape = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
-    post(both, told, "schema", json={**BODY, "response_format": shape})
+    post(both, observed, "schema", json={**BODY, "response_format": shape})
     forged = "x\n2026-11-24T12:00:00.123Z INFO forged\u2028\x85\x1b[2J"
-    post(both, told, "forged", json={**BODY, "model": forged})
+    post(both, observed, "forged", json={**BODY, "model": forged})
     wrong = {"authorization": f"Bearer {SECRET}"}
-    post(both, told, "no-key", json=BODY, headers=wrong)
-    post(both, told, "service-fails", json={**BODY, "user": "break service"})
-    post(both, told, "gateway-fails", json={**BODY, "user": "break gateway"})
-    post(both, told, "deadline", json={**BODY, "max_tokens": 2000}, headers={"grpc-timeout": "1S"})
+    post(both, observed, "no-key", json=BODY, headers=wrong)
+    post(both, observed, "service-fails", json={**BODY, "user": "break service"})
+    post(both, observed, "gateway-fails", json={**BODY, "user": "break gateway"})
+    post(
+        both,
+        observed,
+        "deadline",
+        json={**BODY, "max_tokens": 2000},
+        headers={"grpc-timeout": "1S"},
+    )
     leave(both)
-    call(both, told)
+    call(both, observed)
 
 
 @pytest.fixture(scope="module")
@@ -118,33 +124,33 @@ def receiver() -> Iterator[Receiver]:
         yield receiver
 
 
-def run(folder: Path, model_folder: Path, **settings: str) -> Told:
-    told = Told()
+def run(folder: Path, model_folder: Path, **settings: str) -> Observed:
+    observed = Observed()
     common = {"api_keys": KEY, "log_level": "debug", **PACE}
     with pair(folder, model_folder, common | settings) as both:
-        ask(both, told)
-    told.logs = {name: log.read_text() for name, log in both.logs.items()}
-    return told
+        ask(both, observed)
+    observed.logs = {name: log.read_text() for name, log in both.logs.items()}
+    return observed
 
 
 @pytest.fixture(scope="module")
 def json_told(
     receiver: Receiver, tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path
-) -> Told:
+) -> Observed:
     folder = tmp_path_factory.mktemp("json")
     return run(folder, tiny_folder, log_format="json", otel_endpoint=receiver.url)
 
 
 @pytest.fixture(scope="module")
-def text_told(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Told:
+def text_told(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Observed:
     return run(tmp_path_factory.mktemp("text"), tiny_folder)
 
 
 @pytest.mark.parametrize("log_format", ["json_told", "text_told"])
 def test_no_line_has_what_was_said(log_format: str, request: pytest.FixtureRequest) -> None:
     """At the debug level, with every outcome: no prompt, no answer, no user, no key."""
-    told: Told = request.getfixturevalue(log_format)
-    assert told.statuses == {
+    observed: Observed = request.getfixturevalue(log_format)
+    assert observed.statuses == {
         "whole": 200,
         "stream": 200,
         "wrong-type": 400,
@@ -158,28 +164,28 @@ def test_no_line_has_what_was_said(log_format: str, request: pytest.FixtureReque
         "gateway-fails": 500,
         "deadline": 504,
     }
-    assert len(told.said) == 2
-    for log in told.logs.values():
-        for words in (SECRET, KEY, USER, *told.said):
+    assert len(observed.said) == 2
+    for log in observed.logs.values():
+        for words in (SECRET, KEY, USER, *observed.said):
             assert words not in log
         assert "ValueError" in log
 
 
 @pytest.mark.parametrize("process", ["service", "gateway"])
-def test_each_line_is_an_object(json_told: Told, process: str) -> None:
+def test_each_line_is_an_object(json_told: Observed, process: str) -> None:
     """All that a process says is JSON, with what every line has."""
     for line in json_told.logs[process].splitlines():
         assert {"time", "level", "logger", "message"} <= orjson.loads(line).keys()
 
 
 @pytest.mark.parametrize("process", ["service", "gateway"])
-def test_each_line_of_text_begins_with_its_time(text_told: Told, process: str) -> None:
+def test_each_line_of_text_begins_with_its_time(text_told: Observed, process: str) -> None:
     """What a caller sends begins no line; below an error's line its exception is indented."""
     for line in text_told.logs[process].splitlines():
         assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [A-Z]+ |    ", line)
 
 
-def test_one_line_a_request_on_each_side(json_told: Told) -> None:
+def test_one_line_a_request_on_each_side(json_told: Observed) -> None:
     """Both sides tell of a request once, by the same id and in the same trace."""
     service, gateway = (json_told.line(name, "whole") for name in ("service", "gateway"))
     assert service["trace_id"] == gateway["trace_id"] == TRACE
@@ -198,7 +204,7 @@ def test_one_line_a_request_on_each_side(json_told: Told) -> None:
     assert service["streamed"] is gateway["streamed"] is False
 
 
-def test_stream(json_told: Told) -> None:
+def test_stream(json_told: Observed) -> None:
     """A stream begins long before it ends, and both sides say that it was one."""
     service, gateway = (json_told.line(name, "stream") for name in ("service", "gateway"))
     assert service["streamed"] is gateway["streamed"] is True
@@ -216,20 +222,20 @@ def test_stream(json_told: Told) -> None:
         ("left", "CANCELLED", 499),
     ],
 )
-def test_failures(json_told: Told, request_id: str, code: str, status: int) -> None:
+def test_failures(json_told: Observed, request_id: str, code: str, status: int) -> None:
     """Each side says in its own words how a request ended, who left included."""
     assert json_told.line("service", request_id)["code"] == code
     assert json_told.line("gateway", request_id)["status"] == status
 
 
-def test_deadline(json_told: Told) -> None:
+def test_deadline(json_told: Observed) -> None:
     """The gateway keeps the deadline; the service hears of it from the clock or by the cancel."""
     assert json_told.line("gateway", "deadline")["status"] == 504
     assert json_told.line("service", "deadline")["code"] in ("DEADLINE_EXCEEDED", "CANCELLED")
 
 
 @pytest.mark.parametrize("request_id", ["wrong-type", "unknown-field", "no-json", "gateway-fails"])
-def test_what_the_gateway_refuses_is_its_own(json_told: Told, request_id: str) -> None:
+def test_what_the_gateway_refuses_is_its_own(json_told: Observed, request_id: str) -> None:
     """What never reached the service is in the gateway's log alone."""
     assert json_told.line("gateway", request_id)["status"] in (400, 500)
     assert request_id not in json_told.logs["service"]
@@ -272,7 +278,7 @@ def test_probes_have_no_spans(receiver: Receiver) -> None:
     assert not [span for span in receiver.spans if "health" in span.name.lower()]
 
 
-def test_a_trace_that_is_none_begins_one(json_told: Told, receiver: Receiver) -> None:
+def test_a_trace_that_is_none_begins_one(json_told: Observed, receiver: Receiver) -> None:
     """An invalid traceparent costs nothing: the call is the first of a new trace."""
     trace_id = json_told.line("service", "grpc")["trace_id"]
     first = [span for span in receiver.spans if span.trace_id == trace_id and not span.parent_id]
@@ -283,7 +289,7 @@ def test_a_trace_that_is_none_begins_one(json_told: Told, receiver: Receiver) ->
     ("request_id", "failed"), [("service-fails", True), ("refused", False), ("left", False)]
 )
 def test_only_our_faults_are_errors(
-    json_told: Told, receiver: Receiver, request_id: str, failed: bool
+    json_told: Observed, receiver: Receiver, request_id: str, failed: bool
 ) -> None:
     """A span fails where the server does, on both sides; not where the caller is wrong or goes."""
     assert json_told.line("service", request_id)

@@ -90,13 +90,13 @@ def test_forged_lines_stay_inside() -> None:
 
 
 def test_exception_shows_where_and_not_what() -> None:
-    """What an exception says may be what a caller said: kind and place are told, that is not."""
+    """An exception's text may be a caller's: kind and place are logged, the text is not."""
     secret = KeyError("secret")
     secret.add_note("secret")
-    for told in (text(failed(secret)), parsed(failed(secret))["exception"]):
-        assert "builtins.KeyError" in told
-        assert "test_formatters.py" in told
-        assert "secret" not in told.replace("raise error", "")
+    for output in (text(failed(secret)), parsed(failed(secret))["exception"]):
+        assert "builtins.KeyError" in output
+        assert "test_formatters.py" in output
+        assert "secret" not in output.replace("raise error", "")
 
 
 def test_what_the_machine_says_is_told() -> None:
@@ -108,13 +108,13 @@ def test_causes_are_told() -> None:
     """An exception's causes come before it, without their words."""
     outer = RuntimeError("outer words")
     outer.__cause__ = ValueError("inner words")
-    told = text(failed(outer))
-    assert told.index("ValueError") < told.index("RuntimeError")
-    assert "words" not in told
+    output = text(failed(outer))
+    assert output.index("ValueError") < output.index("RuntimeError")
+    assert "words" not in output
 
 
 def test_circular_causes_end() -> None:
-    """Two exceptions that are each other's cause are each told once."""
+    """Two exceptions that are each other's cause are each reported once."""
     one, other = ValueError(), TypeError()
     one.__cause__, other.__cause__ = other, one
     assert text(failed(one)).count("builtins.TypeError") == 1
@@ -122,9 +122,9 @@ def test_circular_causes_end() -> None:
 
 def test_content_is_told_when_asked_for() -> None:
     """With content, exceptions are told as Python tells them, and forge no line either."""
-    told = text(failed(ValueError(FORGED)), content=True)
-    assert "ValueError: x" in told
-    assert all(line.startswith("    ") for line in told.splitlines()[1:])
+    output = text(failed(ValueError(FORGED)), content=True)
+    assert "ValueError: x" in output
+    assert all(line.startswith("    ") for line in output.splitlines()[1:])
     assert "forged" in parsed(failed(ValueError(FORGED)), content=True)["exception"]
 
 

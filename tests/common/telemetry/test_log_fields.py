@@ -31,15 +31,15 @@ def documented() -> dict[str, set[str]]:
 
 async def test_gateway(documented: dict[str, set[str]]) -> None:
     """The page has the gateway's fields, and no others."""
-    told = gateway_access.fields_of(exchange(), "")
-    assert told.keys() == documented["both"] | documented["gateway"]
+    fields = gateway_access.fields_of(exchange(), "")
+    assert fields.keys() == documented["both"] | documented["gateway"]
 
 
 def test_service(documented: dict[str, set[str]]) -> None:
     """The page has the service's fields, and no others."""
     generation = Generation(GenerationRequest((1,), 1), lambda _: None)
-    told = service_access.fields_of(request_context(generation=generation))
-    assert told.keys() == documented["both"] | documented["service"]
+    fields = service_access.fields_of(request_context(generation=generation))
+    assert fields.keys() == documented["both"] | documented["service"]
 
 
 def test_every_line(documented: dict[str, set[str]]) -> None:

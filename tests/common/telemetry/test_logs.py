@@ -51,7 +51,7 @@ def test_level() -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "logger", "told"),
+    ("program", "logger", "expected"),
     [
         ("warnings.warn('careful')", "py.warnings", "UserWarning: careful"),
         ("raise ValueError('at the start')", "rapport.process", "ValueError: at the start"),
@@ -68,11 +68,11 @@ def test_level() -> None:
         (FORGOTTEN_TASK, "asyncio", "Task exception was never retrieved"),
     ],
 )
-def test_all_that_goes_wrong_is_json(program: str, logger: str, told: str) -> None:
+def test_all_that_goes_wrong_is_json(program: str, logger: str, expected: str) -> None:
     """Warnings and what nobody catches are JSON objects, each on one line."""
     [line] = objects(program)
     assert line["logger"] == logger
-    assert told in line["message"]
+    assert expected in line["message"]
     assert "secret" not in str(line)
 
 

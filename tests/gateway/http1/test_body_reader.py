@@ -56,10 +56,10 @@ async def test_body_has_a_time_in_all(connect: Connect) -> None:
     async with connect(20, body_timeout=0.3) as (reader, writer):
         writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         trickling = asyncio.create_task(trickle(writer, repeat(b"400\r\n" + b" " * 1024 + b"\r\n")))
-        told = await last_words(reader)
+        response = await last_words(reader)
         trickling.cancel()
-    assert told.startswith(b"HTTP/1.1 408 ")
-    assert b"did not come within 0.3 s" in told
+    assert response.startswith(b"HTTP/1.1 408 ")
+    assert b"did not come within 0.3 s" in response
 
 
 def test_bytes_earn_time() -> None:

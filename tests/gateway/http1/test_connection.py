@@ -38,9 +38,9 @@ async def test_head_that_never_ends(connect: Connect, begin: bytes, rest: bytes)
     async with connect() as (reader, writer):
         writer.write(begin)
         trickling = asyncio.create_task(trickle(writer, repeat(rest)))
-        told = await last_words(reader)
+        response = await last_words(reader)
         trickling.cancel()
-        head, _, body = told.partition(b"\r\n\r\n")
+        head, _, body = response.partition(b"\r\n\r\n")
         if begin in (b"", b"\r\n") and rest:
             assert head.startswith(b"HTTP/1.1 400 ")  # xxxx is no method
             return
@@ -64,8 +64,8 @@ async def test_next_request_waits_for_an_answer(connect: Connect, begun: bytes) 
     """Half of the next request does not cut the answer to the one before it."""
     async with connect() as (reader, writer):
         writer.write(TELL + b"Content-Length: %d\r\n\r\n" % len(STREAM) + STREAM + begun)
-        told = await last_words(reader)
-        first, _, second = told.partition(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        response = await last_words(reader)
+        first, _, second = response.partition(b"data: [DONE]\n\n\r\n0\r\n\r\n")
         assert first.startswith(b"HTTP/1.1 200 ")
         assert second.startswith(b"HTTP/1.1 408 ")
 
@@ -91,9 +91,9 @@ async def test_large_head(connect: Connect, head: bytes) -> None:
     """Ten thousand headers, a long one and one without an end are a 431."""
     async with connect(20) as (reader, writer):
         writer.write(b"GET /v1/books/7 HTTP/1.1\r\n" + head)
-        told = await last_words(reader)
-        assert told.startswith(b"HTTP/1.1 431 ")
-        assert b"larger than 65536 bytes" in told
+        response = await last_words(reader)
+        assert response.startswith(b"HTTP/1.1 431 ")
+        assert b"larger than 65536 bytes" in response
 
 
 async def test_long_url(connect: Connect) -> None:
@@ -186,9 +186,9 @@ async def test_old_client(client: httpx.AsyncClient, offer: bytes) -> None:
     """HTTP/1.0 is answered, whatever upgrade it offers, and then the connection ends."""
     async with connected(client) as (reader, writer):
         writer.write(b"GET /v1/books/7 HTTP/1.0\r\n" + offer + b"\r\n")
-        told = await last_words(reader)
-        assert told.startswith(b"HTTP/1.1 200 ")
-        assert b"connection: close" in told
+        response = await last_words(reader)
+        assert response.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in response
 
 
 async def test_stream_for_an_old_client(client: httpx.AsyncClient) -> None:

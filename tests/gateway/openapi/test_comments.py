@@ -31,8 +31,8 @@ def test_without_what_is_not_for_readers() -> None:
 
 def test_examples() -> None:
     """Blocks of JSON are examples; if one is broken there are none."""
-    told = [{"count": 1, "size": 3}, {"text": "xxx", "metadata": {}, "total": 1}]
-    assert comments().examples(rpc("Tell")) == told
+    expected = [{"count": 1, "size": 3}, {"text": "xxx", "metadata": {}, "total": 1}]
+    assert comments().examples(rpc("Tell")) == expected
     assert (
         comments(b'{"count": 1, "size": 3}', b'{"count": 1, "size": 3 ').examples(rpc("Tell")) == []
     )

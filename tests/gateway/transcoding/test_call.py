@@ -206,16 +206,16 @@ async def test_slow_reader_is_waited_for(client: httpx.AsyncClient, library: Lib
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     endless = {"stream": True, "count": 100_000, "size": 10_000}
     async with sent(client, endless) as (reader, _):
-        told = -1
-        while told != library.told:
-            told = library.told
+        produced = -1
+        while produced != library.produced:
+            produced = library.produced
             await asyncio.sleep(0.3)
         grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        assert told < 200
+        assert produced < 200
         assert grown_mib < 50
         await reader.readexactly(1_000_000)
         await asyncio.sleep(0.2)
-        assert library.told > told
+        assert library.produced > produced
     await asyncio.wait_for(library.ended.wait(), 2)
 
 
@@ -228,14 +228,14 @@ async def test_stuck_readers_cost_the_others_nothing(
     async with AsyncExitStack() as sockets:
         for _ in range(STUCK):
             await sockets.enter_async_context(sent(client, endless))
-        told = -1
-        while told != library.told:
-            told = library.told
+        produced = -1
+        while produced != library.produced:
+            produced = library.produced
             await asyncio.sleep(0.3)
         reply = await client.post("/v1/tell", json={"stream": True, "count": 300, "size": 1_000})
         assert reply.text.count("data: ") == 301
     grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert told < 200 * STUCK
+    assert produced < 200 * STUCK
     assert grown_mib < 100
 
 

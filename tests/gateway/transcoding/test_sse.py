@@ -80,9 +80,9 @@ async def test_messages_before_a_failure_come(keepalive: float | None) -> None:
 async def test_silence_loses_no_message() -> None:
     """What comes after a None is the message that was waited for."""
     stream: Any = Stream(b"2", pause=0.05)
-    told = await gather(stream, b"1", keepalive=0.02)
-    assert [message for message in told if message is not None] == [b"1", b"2"]
-    assert None in told
+    received = await gather(stream, b"1", keepalive=0.02)
+    assert [message for message in received if message is not None] == [b"1", b"2"]
+    assert None in received
 
 
 async def test_a_reader_that_leaves_ends_its_read() -> None:

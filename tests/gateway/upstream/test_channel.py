@@ -155,7 +155,7 @@ async def test_renewed_client_certificate(
 
 
 async def test_a_certificate_that_a_scrape_saw_first(ca: Authority) -> None:
-    """Its end is told, and a channel from before it still counts as an old one."""
+    """Its expiry is reported, and a channel from before it still counts as an old one."""
     end = dt.datetime(2048, 1, 1, tzinfo=dt.UTC)
     own = ca.issue("gateway")
     settings = GatewaySettings(upstream_cert=own.chain, upstream_key=own.key)

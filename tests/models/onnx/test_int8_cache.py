@@ -59,7 +59,7 @@ def test_the_cache_is_rounded_to_its_scales(
 
 
 def test_the_folder_says_int8(folders: dict[str, Path]) -> None:
-    """The engine is told of the type; but for that and its name, the model is described alike."""
+    """The folder names the type; but for that and its name, the model is described alike."""
     plain, small = (json.loads((path / "model.json").read_text()) for path in folders.values())
     assert small == plain | {
         "precision": "int4-kv8",

@@ -40,7 +40,7 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
 
 
 def ask(
-    engine: Engine, text: str, sampling: SamplingParams, max_tokens: int = 8
+    engine: Engine, text: str, sampling: SamplingParams, max_tokens: int = 12
 ) -> GenerationRequest:
     """Every log probability is compared too: a token may be the same by luck, those are not."""
     prompt = tuple(engine.vocabulary.encode(text))
@@ -66,7 +66,7 @@ async def test_same_bytes_alone_together_and_from_the_cache(
     cold = await answer(engine, request)
     cached = await answer(engine, request)
     elsewhere = replace(request, namespace="no prefix here")
-    others = [ask(engine, TURN.format(word), SamplingParams(), 12) for word in ("Hello", "Count")]
+    others = [ask(engine, TURN.format(word), SamplingParams(), 20) for word in ("Hello", "Count")]
     # The others hold the first slots when this one comes, and one of them ends before it.
     crowd = [asyncio.create_task(answer(engine, other)) for other in others]
     await asyncio.sleep(0.1)
@@ -77,10 +77,10 @@ async def test_same_bytes_alone_together_and_from_the_cache(
 
 async def test_a_second_turn_is_the_same_from_the_cache_and_without_it(engine: Engine) -> None:
     """Decoded tokens are rounded otherwise than those of a prompt, so they are not kept."""
-    first = ask(engine, LONG, SamplingParams(temperature=0), 24)
+    first = ask(engine, LONG, SamplingParams(temperature=0), 40)
     first = replace(first, namespace="turns")
     said = tuple(entry.token for entry in (await answer(engine, first))[0])
     again = tuple(engine.vocabulary.encode("<|im_end|>\n" + TURN.format("Go on.")))
-    second = replace(first, prompt=first.prompt + said + again, max_tokens=8)
+    second = replace(first, prompt=first.prompt + said + again, max_tokens=12)
     warm = await answer(engine, second)
     assert warm == await answer(engine, replace(second, namespace="no prefix here"))

@@ -287,7 +287,7 @@ async def test_draining_cuts_what_outlasts_the_grace() -> None:
 async def test_a_dead_engine_fails_its_requests_and_says_so(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Should the engine's thread fail, requests end with an error and the owner is told."""
+    """Should the engine's thread fail, requests end with an error and the owner is called."""
     engine = Engine(FakeRunner(), fake_spec(), byte_vocabulary(), EngineConfig())
     died = asyncio.Event()
     engine.start(died.set)

@@ -73,7 +73,7 @@ async def test_eight_at_once_say_what_each_says_alone(folder: Path) -> None:
     In float32: some kernels for one row of quantised weights round otherwise than for several.
     """
     async with running(folder) as engine:
-        requests = [ask(engine, question, 8, temperature=0) for question in QUESTIONS]
+        requests = [ask(engine, question, 16, temperature=0) for question in QUESTIONS]
         alone = [await collect(engine.submit(request)) for request in requests]
         together = await asyncio.gather(*(collect(engine.submit(request)) for request in requests))
     assert together == alone

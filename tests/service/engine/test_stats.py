@@ -130,7 +130,7 @@ async def test_failed_steps() -> None:
 
 
 async def test_occupancy() -> None:
-    """What runs and what waits is told while it does, and is gone afterwards."""
+    """What runs and what waits is reported while it does, and is gone afterwards."""
     runner = FakeRunner(slots=1)
     engine = made(runner)
     gate = Gate(runner, "decode", after=2)

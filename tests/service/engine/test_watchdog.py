@@ -106,7 +106,7 @@ async def test_a_paused_process_does_not_hang(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_without_a_limit_death_is_waited_for() -> None:
-    """With the limit off, a step may take for ever; a death is told all the same."""
+    """With the limit off, a step may take for ever; a death is reported all the same."""
     engine, died = Stepping(lambda _: 7), asyncio.Event()
     watching = asyncio.create_task(death_of(engine, died, 0))  # type: ignore[arg-type]
     await asyncio.sleep(0.2)

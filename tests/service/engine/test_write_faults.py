@@ -20,7 +20,7 @@ from tests.service.engine.scheduling.test_bookkeeping import (
 )
 
 ERRORS = pytest.mark.parametrize(
-    ("error", "told"), [(RuntimeError, StepFailedError), (MemoryError, OutOfMemoryError)]
+    ("error", "error_type"), [(RuntimeError, StepFailedError), (MemoryError, OutOfMemoryError)]
 )
 GREEDY, VISITOR = Tenant("greedy"), Tenant("visitor")
 BLOCKS = "0123456789abcdefghijklmnopqrstuv" + "wxyz"
@@ -90,7 +90,7 @@ def is_right(generation: Generation) -> bool:
     ("length", "steps"), [(3 * SLICE_GRAIN_TOKENS, 1), (4, 8)], ids=["prompt", "answer"]
 )
 def test_what_cannot_be_resumed_fails_alone(
-    desk: Desk, error: type[Exception], told: type[EngineError], length: int, steps: int
+    desk: Desk, error: type[Exception], error_type: type[EngineError], length: int, steps: int
 ) -> None:
     """It was preempted in its prompt or its answer, and cannot be put back; all others go on."""
     first, second = (desk.ask(letter, GREEDY, 30) for letter in "ab")
@@ -103,7 +103,7 @@ def test_what_cannot_be_resumed_fails_alone(
     assert sequence.computed > 0
     assert bool(sequence.output) == (length < SLICE_GRAIN_TOKENS)
     desk.spring(error)
-    assert type(preempted.error) is told
+    assert type(preempted.error) is error_type
     again = desk.ask("c" * length, GREEDY)
     desk.finish(first, second, visitor, again)
     assert all(map(is_right, (first, second, visitor, again)))
@@ -112,7 +112,7 @@ def test_what_cannot_be_resumed_fails_alone(
 
 @ERRORS
 def test_a_request_with_a_choice_that_cannot_be_resumed_fails_whole(
-    desk: Desk, error: type[Exception], told: type[EngineError]
+    desk: Desk, error: type[Exception], error_type: type[EngineError]
 ) -> None:
     """Its other choices run, are preempted or have no slot yet: all give back what they had."""
     many = desk.ask("many", GREEDY, 14, n=5)
@@ -123,7 +123,7 @@ def test_a_request_with_a_choice_that_cannot_be_resumed_fails_whole(
     assert group.preempted
     assert group.running
     desk.spring(error)
-    assert type(many.error) is told
+    assert type(many.error) is error_type
     again = desk.ask("many", GREEDY, n=3)
     desk.finish(*visitors, again)
     assert all(map(is_right, (*visitors, again)))
@@ -134,7 +134,11 @@ def test_a_request_with_a_choice_that_cannot_be_resumed_fails_whole(
 @pytest.mark.parametrize("slots_for_others", [0, SLOTS - 1], ids=["forked", "handed over"])
 @pytest.mark.parametrize("choice", [0, 1, 2])
 def test_a_choice_that_cannot_begin_fails_its_request(
-    desk: Desk, error: type[Exception], told: type[EngineError], slots_for_others: int, choice: int
+    desk: Desk,
+    error: type[Exception],
+    error_type: type[EngineError],
+    slots_for_others: int,
+    choice: int,
 ) -> None:
     """The first, in a slot of its own, or another, in a copied or handed over one."""
     others = [desk.ask(letter, VISITOR, 60) for letter in "abc"[:slots_for_others]]
@@ -145,7 +149,7 @@ def test_a_choice_that_cannot_begin_fails_its_request(
     failing = desk.engine.submit(greedy("some", 6, n=3, grammar=grammar))
     while not failing.ended:
         desk.step()
-    assert type(failing.error) is told
+    assert type(failing.error) is error_type
     again = desk.ask("some", GREEDY, n=3)
     desk.finish(*others, again)
     assert all(map(is_right, (*others, again)))
@@ -155,7 +159,7 @@ def test_a_choice_that_cannot_begin_fails_its_request(
 @ERRORS
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_prefix_that_cannot_be_written_fails_its_request(
-    desk: Desk, error: type[Exception], told: type[EngineError], n: int
+    desk: Desk, error: type[Exception], error_type: type[EngineError], n: int
 ) -> None:
     """Others decode meanwhile. The prefix stays, and the next that begins with it is right."""
     desk.finish(desk.ask(BLOCKS, GREEDY))
@@ -164,7 +168,7 @@ def test_a_prefix_that_cannot_be_written_fails_its_request(
     kept = desk.engine.prefix_stats.bytes
     failing = desk.ask(BLOCKS, VISITOR, n=n)
     desk.spring(error)
-    assert type(failing.error) is told
+    assert type(failing.error) is error_type
     assert failing.cached_tokens == 0
     assert desk.engine.prefix_stats.bytes == kept
     again = desk.ask(BLOCKS, VISITOR, n=n)
@@ -176,7 +180,7 @@ def test_a_prefix_that_cannot_be_written_fails_its_request(
 
 @ERRORS
 def test_half_a_prefix_counts_as_none(
-    desk: Desk, error: type[Exception], told: type[EngineError]
+    desk: Desk, error: type[Exception], error_type: type[EngineError]
 ) -> None:
     """The first of its blocks is in the slot already: who has the slot next sees nothing of it."""
     desk.finish(desk.ask(BLOCKS, GREEDY))
@@ -184,7 +188,7 @@ def test_half_a_prefix_counts_as_none(
     desk.runner.before = lambda point: _fail(error) if point == "write" and next(writes) else None
     failing = desk.ask(BLOCKS, GREEDY)
     desk.finish(failing)
-    assert type(failing.error) is told
+    assert type(failing.error) is error_type
     desk.runner.before = desk.trap
     others = [desk.ask(prompt, GREEDY) for prompt in ("other", BLOCKS[:20], BLOCKS)]
     desk.finish(*others)

@@ -29,7 +29,7 @@ METADATA = (
     ("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01"),
 )
 
-Told = Callable[[], Awaitable[dict[str, Any]]]
+LogLine = Callable[[], Awaitable[dict[str, Any]]]
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Told:
+def log_line(caplog: pytest.LogCaptureFixture) -> LogLine:
     """The fields of the one line in the access log."""
     caplog.set_level(logging.INFO)
 
@@ -56,11 +56,13 @@ def told(caplog: pytest.LogCaptureFixture) -> Told:
     return one
 
 
-async def test_completion(channel: grpc.aio.Channel, engine: ScriptedEngine, told: Told) -> None:
-    """Who asked, what of, what it took and why it ended; who is told by hashes alone."""
+async def test_completion(
+    channel: grpc.aio.Channel, engine: ScriptedEngine, log_line: LogLine
+) -> None:
+    """Who asked, what of, what it took and why it ended; the caller by hashes alone."""
     engine.script = [says(0, "a"), ends(0, reason=FinishReason.LENGTH)]
     await ChatServiceStub(channel).CreateChatCompletion(chat(user="ann"), metadata=METADATA)
-    line = await told()
+    line = await log_line()
     assert 0 < line.pop("ttft_seconds") < line.pop("duration_seconds")
     assert line.pop("itl_seconds") >= 0
     assert line == {
@@ -80,48 +82,50 @@ async def test_completion(channel: grpc.aio.Channel, engine: ScriptedEngine, tol
 
 
 async def test_stream_of_choices(
-    channel: grpc.aio.Channel, engine: ScriptedEngine, told: Told
+    channel: grpc.aio.Channel, engine: ScriptedEngine, log_line: LogLine
 ) -> None:
     """Reasons stand in the order of the choices."""
     engine.script = [ends(1), says(0, "a"), ends(0, reason=FinishReason.LENGTH)]
     call = ChatServiceStub(channel).StreamChatCompletion(chat(n=2), metadata=METADATA)
     assert [piece async for piece in call]
-    line = await told()
+    line = await log_line()
     assert (line["streamed"], line["finish_reasons"]) == (True, ["length", "stop"])
 
 
 @pytest.mark.usefixtures("engine")
-async def test_refused(channel: grpc.aio.Channel, told: Told) -> None:
+async def test_refused(channel: grpc.aio.Channel, log_line: LogLine) -> None:
     """What never came to the engine has no tokens, and a model's name is bounded."""
     with pytest.raises(grpc.aio.AioRpcError):
         await ChatServiceStub(channel).CreateChatCompletion(
             chat(model="m" * 1000), metadata=METADATA
         )
-    line = await told()
+    line = await log_line()
     assert line["code"] == "NOT_FOUND"
     assert line["model"] == "m" * MAX_NAME_CHARS
     assert not {"prompt_tokens", "finish_reasons", "messages", "answers"} & line.keys()
 
 
 @pytest.mark.parametrize("settings", [["--log-content"]], indirect=True)
-async def test_content(channel: grpc.aio.Channel, engine: ScriptedEngine, told: Told) -> None:
+async def test_content(
+    channel: grpc.aio.Channel, engine: ScriptedEngine, log_line: LogLine
+) -> None:
     """Asked to, the line has what was asked and what was answered."""
     engine.script = [says(0, "an"), ends(0, "swer")]
     await ChatServiceStub(channel).CreateChatCompletion(chat("question"), metadata=METADATA)
-    line = await told()
+    line = await log_line()
     assert line["messages"] == [{"role": "user", "content": "question"}]
     assert line["answers"] == ["answer"]
 
 
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("settings", [["--log-content"]], indirect=True)
-async def test_content_of_what_is_refused(channel: grpc.aio.Channel, told: Told) -> None:
-    """What was asked is told of refused requests, too."""
+async def test_content_of_what_is_refused(channel: grpc.aio.Channel, log_line: LogLine) -> None:
+    """The request is logged if it is refused, too."""
     with pytest.raises(grpc.aio.AioRpcError):
         await ChatServiceStub(channel).CreateChatCompletion(
             chat("question", model="other"), metadata=METADATA
         )
-    assert (await told())["messages"] == [{"role": "user", "content": "question"}]
+    assert (await log_line())["messages"] == [{"role": "user", "content": "question"}]
 
 
 def test_failures_are_a_line_a_second(caplog: pytest.LogCaptureFixture) -> None:

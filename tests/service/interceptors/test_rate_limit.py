@@ -76,9 +76,9 @@ class TestRates:
         """A stream's headers tell of its prompt; what it generates counts for the next."""
         engine.script = [says(0, "A", tokens=10), ends(0)]
         call = stub.StreamChatCompletion(chat("one two three"), **shown("tokens"))
-        told = rates(await call.initial_metadata())
-        assert told["x-ratelimit-limit-tokens-prompt"] == "4"
-        assert told["x-ratelimit-remaining-tokens-prompt"] == "1"
+        headers = rates(await call.initial_metadata())
+        assert headers["x-ratelimit-limit-tokens-prompt"] == "4"
+        assert headers["x-ratelimit-remaining-tokens-prompt"] == "1"
         assert [piece async for piece in call]
         error = await refusal(stub.CreateChatCompletion(chat(), **shown("tokens")))
         assert error.details() == (

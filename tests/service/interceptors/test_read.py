@@ -51,18 +51,18 @@ class TestReading:
 
     async def test_request_that_never_comes(self, channel: grpc.aio.Channel, path: str) -> None:
         """A call is not kept for a request that does not come."""
-        told = await ended(channel, path, never())
-        assert told == "CANCELLED: The request did not come within 0.2 s"
+        outcome = await ended(channel, path, never())
+        assert outcome == "CANCELLED: The request did not come within 0.2 s"
 
     async def test_no_request(self, channel: grpc.aio.Channel, path: str) -> None:
         """A call that is closed without one is told so."""
-        told = await ended(channel, path, nothing())
-        assert told == "CANCELLED: The call ended without a request"
+        outcome = await ended(channel, path, nothing())
+        assert outcome == "CANCELLED: The call ended without a request"
 
     async def test_no_message(self, channel: grpc.aio.Channel, path: str) -> None:
         """Bytes that are no message are the caller's mistake."""
-        told = await ended(channel, path, one(b"\xff\xff"))
-        assert told.startswith("INVALID_ARGUMENT: The request is not the message")
+        outcome = await ended(channel, path, one(b"\xff\xff"))
+        assert outcome.startswith("INVALID_ARGUMENT: The request is not the message")
 
 
 @pytest.mark.usefixtures("engine")
@@ -74,8 +74,8 @@ class TestStrangers:
 
     async def test_do_not_keep_others_out(self, channel: grpc.aio.Channel) -> None:
         """Calls without a key are refused before their requests come, and take no place."""
-        told = await asyncio.gather(*(ended(channel, CREATE, never()) for _ in range(300)))
-        assert {text.partition(":")[0] for text in told} == {"UNAUTHENTICATED"}
+        outcome = await asyncio.gather(*(ended(channel, CREATE, never()) for _ in range(300)))
+        assert {text.partition(":")[0] for text in outcome} == {"UNAUTHENTICATED"}
 
 
 @pytest.mark.usefixtures("engine")
@@ -90,9 +90,9 @@ class TestManyCalls:
         # More than the two places: a call that looks may have one while some of these arrive.
         held = [channel.stream_stream(CREATE)(never()) for _ in range(10)]
         async with asyncio.timeout(10):
-            while not (told := await ended(channel, CREATE, nothing())).startswith("RESOURCE"):  # noqa: ASYNC110 - seen from outside
+            while not (outcome := await ended(channel, CREATE, nothing())).startswith("RESOURCE"):  # noqa: ASYNC110 - seen from outside
                 await asyncio.sleep(0.01)
-        assert told == "RESOURCE_EXHAUSTED: too many requests are under way"
+        assert outcome == "RESOURCE_EXHAUSTED: too many requests are under way"
         assert await health(channel)
         for call in held:
             call.cancel()

@@ -82,7 +82,7 @@ def test_answers_are_bounded(kept: Transcript) -> None:
 
 
 def test_unknown_role() -> None:
-    """A role of a newer proto is told by its number."""
+    """A role of a newer proto is reported by its number."""
     transcript = Transcript()
     transcript.keep([message("a", 77)])  # type: ignore[arg-type]
     assert transcript.messages == [{"role": "77", "content": "a"}]

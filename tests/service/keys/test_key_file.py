@@ -63,7 +63,7 @@ def test_all_of_an_entry() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         (f'[a]\nhash = "{ONE}"\n[a]\n', r"\(at line 3, column 3\)"),
         ("[a]\nhash = 'x'", "a.hash: String should match"),
@@ -83,9 +83,9 @@ def test_all_of_an_entry() -> None:
         ("a = " + "9" * 5000, "Exceeds the limit"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(text: str, told: str) -> None:
-    """No mistake is overlooked; each is told with the line, or the key and field."""
-    with pytest.raises(KeyFileError, match=told) as raised:
+def test_what_is_wrong_is_told_in_one_line(text: str, expected: str) -> None:
+    """No mistake is overlooked; each is reported with the line, or the key and field."""
+    with pytest.raises(KeyFileError, match=expected) as raised:
         parse_keys(text)
     assert "\n" not in str(raised.value)
 
@@ -98,7 +98,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 def test_what_cannot_be_read_is_told_with_its_name(path: Path) -> None:
-    """A file that is missing, a folder, or no text is told by its path."""
+    """A file that is missing, a folder, or no text is reported by its path."""
     for content in (None, b"\xff"):
         if content is not None:
             path.write_bytes(content)

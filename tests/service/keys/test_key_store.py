@@ -113,7 +113,7 @@ async def test_a_hash_is_no_key(path: Path) -> None:
 
 @pytest.mark.parametrize("text", [None, "[x"])
 def test_a_service_does_not_start_without_the_file(path: Path, text: str | None) -> None:
-    """A file that is missing or broken at the start is an error, told with its path."""
+    """A file that is missing or broken at the start is an error, reported with its path."""
     if text is not None:
         write(path, text)
     with pytest.raises(KeyFileError, match=str(path)):
@@ -167,7 +167,7 @@ DEEP = "a = " + "[" * 100_000
 async def test_what_breaks_later_changes_nothing(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, text: str | None
 ) -> None:
-    """While the file is broken or away the last good keys hold, which is told once."""
+    """While the file is broken or away the last good keys hold, which is reported once."""
     caplog.set_level(logging.ERROR)
     write(path, table("a"))
     store = KeyStore([], path, clock=clock)

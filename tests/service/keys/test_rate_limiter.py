@@ -65,7 +65,7 @@ def use(quota: RequestQuota, user: str = "", usage: Usage | None = None) -> None
 
 
 def test_requests_per_minute(limiter: RateLimiter, clock: Clock) -> None:
-    """After the limit's number requests are refused, until as long as they are told has passed."""
+    """After the limit's number requests are refused, until the wait that they name has passed."""
     limited = key(requests_per_minute=3)
     for _ in range(3):
         use(limiter.quota(limited))
@@ -137,9 +137,9 @@ def test_the_prompt_is_charged_before_the_answer(limiter: RateLimiter) -> None:
     quota, used = limiter.quota(limited), Usage(30, 10)
     with quota.admit(used):
         quota.charge(used)
-        told = quota.headers()
-        assert told["x-ratelimit-remaining-tokens-prompt"] == "0"
-        assert told["x-ratelimit-remaining-tokens-cache-adjusted-prompt"] == "30"
+        sent = quota.headers()
+        assert sent["x-ratelimit-remaining-tokens-prompt"] == "0"
+        assert sent["x-ratelimit-remaining-tokens-cache-adjusted-prompt"] == "30"
         with pytest.raises(RateLimitedError, match="30 prompt tokens per minute"):
             use(limiter.quota(limited))
     assert quota.headers()["x-ratelimit-remaining-tokens-cache-adjusted-prompt"] == "10"
@@ -206,7 +206,7 @@ def test_who_is_refused_as_a_user_costs_the_key_nothing(limiter: RateLimiter) ->
 
 
 def test_the_tighter_limit_is_in_the_headers(limiter: RateLimiter) -> None:
-    """Where key and user have a limit, the one of which less is left is told."""
+    """Where key and user have a limit, the one of which less is left is reported."""
     limited = key(requests_per_minute=10, user_requests_per_minute=3)
     quota = limiter.quota(limited)
     use(quota, "ann")

@@ -83,7 +83,7 @@ def overloaded(metrics: ServiceMetrics) -> dict[Bound, float | str]:
 
 
 async def test_loading(metrics: ServiceMetrics) -> None:
-    """Before the model is there only that is told."""
+    """Before the model is loaded only its state is reported."""
     assert value(metrics, "up") == 0
     assert value(metrics, "state", state="loading") == 1
     assert value(metrics, "slots") == NEVER
@@ -104,7 +104,7 @@ async def test_states(metrics: ServiceMetrics, lifecycle: Lifecycle, state: Stat
 async def test_answered(
     metrics: ServiceMetrics, stub: ChatServiceStub, engine: ScriptedEngine
 ) -> None:
-    """An answer counts once for all that is told of it."""
+    """An answer counts once in each metric."""
     for _ in range(3):
         engine.script = [says(0, "a", tokens=2), ends(0)]
         await stub.CreateChatCompletion(chat("one two"), metadata=key("first"))

@@ -30,7 +30,7 @@ def with_long(use: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "expected"),
     [
         # Texts, lists and numbers that grow.
         ("{{ 'a' * 10**9 }}", MUCH),
@@ -99,14 +99,14 @@ def with_long(use: str) -> str:
         ("{{ [-10**9] | map('_step') | list }}" + with_long("{% set b = a[1:] %}" * 5), MUCH),
     ],
 )
-def test_hostile_templates(monkeypatch: pytest.MonkeyPatch, source: str, told: str) -> None:
+def test_hostile_templates(monkeypatch: pytest.MonkeyPatch, source: str, expected: str) -> None:
     """A template that wants too much ends in an error that says so, in bounded memory."""
     monkeypatch.setattr(render_budget, "MAX_CPU_S", 0.1)
     monkeypatch.setattr(render_budget, "BASE_SIZE", 400_000)
     template = ChatTemplate(source)
     tracemalloc.start()
     try:
-        with pytest.raises(InvalidRequestError, match=told):
+        with pytest.raises(InvalidRequestError, match=expected):
             template.render(HI)
         assert tracemalloc.get_traced_memory()[1] < 20 << 20
     finally:
@@ -114,7 +114,7 @@ def test_hostile_templates(monkeypatch: pytest.MonkeyPatch, source: str, told: s
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "expected"),
     [
         ("x" * (MAX_SOURCE_CHARS + 1), "over 1048576 characters"),
         ("{{ " + "(" * 100_000, "recursion"),
@@ -127,9 +127,9 @@ def test_hostile_templates(monkeypatch: pytest.MonkeyPatch, source: str, told: s
         ("{% break %}", "outside loop"),
     ],
 )
-def test_what_is_no_template(source: str, told: str) -> None:
+def test_what_is_no_template(source: str, expected: str) -> None:
     """What cannot be read is refused as the model is loaded, in one line."""
-    with pytest.raises(ValueError, match=told) as raised:
+    with pytest.raises(ValueError, match=expected) as raised:
         ChatTemplate(source)
     assert "\n" not in str(raised.value)
 

@@ -77,7 +77,7 @@ def test_other_model() -> None:
 
 
 def test_all_violations_are_collected() -> None:
-    """All that is wrong is told at once."""
+    """All that is wrong is reported at once."""
     text = refusal(CreateChatCompletionRequest(temperature=3))
     assert text == (
         "3 request validation errors: Field required, field: 'model'; "
@@ -146,13 +146,13 @@ def test_limits_are_in_range(field: str) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_numbers_are_finite(value: float) -> None:
     """No number is infinite or not a number."""
-    told = "Input should be a finite number, field: 'temperature'"
-    assert refusal(chat(temperature=value)) == told
+    expected = "Input should be a finite number, field: 'temperature'"
+    assert refusal(chat(temperature=value)) == expected
     assert refusal(chat(logit_bias={1: value})).startswith("Input should be a finite number")
 
 
 @pytest.mark.parametrize(
-    ("stop", "told"),
+    ("stop", "expected"),
     [
         (
             stops(*"abcde"),
@@ -165,9 +165,9 @@ def test_numbers_are_finite(value: float) -> None:
         ),
     ],
 )
-def test_stop(stop: StopSequences, told: str) -> None:
+def test_stop(stop: StopSequences, expected: str) -> None:
     """There are up to four stop texts, and none of a list is empty or endless."""
-    assert refusal(chat(stop=stop)) == told
+    assert refusal(chat(stop=stop)) == expected
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_logit_bias() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         (
             {"max_tokens": 1, "max_completion_tokens": 1},
@@ -238,17 +238,17 @@ def test_logit_bias() -> None:
         ),
     ],
 )
-def test_rules(fields: dict[str, Any], told: str) -> None:
-    """Each of the remaining rules is told in its own words."""
-    assert refusal(chat(**fields)) == told
+def test_rules(fields: dict[str, Any], expected: str) -> None:
+    """Each of the remaining rules is reported in its own words."""
+    assert refusal(chat(**fields)) == expected
 
 
 @pytest.mark.parametrize("streaming", [True, False])
 def test_stream_agrees_with_the_rpc(streaming: bool) -> None:
     """`stream` may be set if it says what the RPC says."""
     checked(chat(stream=streaming), streaming=streaming)
-    told = f"Input should be {streaming}, or unset, for the RPC called, field: 'stream'"
-    assert refusal(chat(stream=not streaming), streaming=streaming) == told
+    expected = f"Input should be {streaming}, or unset, for the RPC called, field: 'stream'"
+    assert refusal(chat(stream=not streaming), streaming=streaming) == expected
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,8 @@ def test_max_tokens(prompt: int, fields: dict[str, object], expected: int) -> No
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 def test_error_where_it_does_not_fit(field: str) -> None:
     """A caller who wants to hear of it learns prompt tokens, max_tokens and context length."""
-    told = f"The prompt's 10 tokens and {field} 91 exceed the model's context length of 100"
-    with pytest.raises(InvalidRequestError, match=told):
+    message = f"The prompt's 10 tokens and {field} 91 exceed the model's context length of 100"
+    with pytest.raises(InvalidRequestError, match=message):
         max_tokens(10, context_length_exceeded_behavior=ERROR, **{field: 91})
 
 
@@ -100,8 +100,8 @@ def test_choices_beyond_their_bound() -> None:
     """n times the tokens that a choice may have, once they fit the context, is bounded."""
     defaults = Defaults(50, max_request_tokens=297)
     assert generated(defaults, n=3, max_tokens=1000).max_tokens == 99
-    told = "4 choices of 99 tokens are more than 297 tokens together, field: 'n'"
-    with pytest.raises(InvalidRequestError, match=told):
+    message = "4 choices of 99 tokens are more than 297 tokens together, field: 'n'"
+    with pytest.raises(InvalidRequestError, match=message):
         generated(defaults, n=4, max_tokens=1000)
 
 

@@ -71,10 +71,10 @@ LISTS = [
 def test_lists(fields: Any, most: int, field: str) -> None:
     """A list may be so long and no longer; it is named."""
     check_sizes(chat(**fields(most)))
-    told = f"List should have at most {most} items after validation, not {most + 1}"
+    text = f"List should have at most {most} items after validation, not {most + 1}"
     with pytest.raises(InvalidRequestError) as raised:
         check_sizes(chat(**fields(most + 1)))
-    assert str(raised.value) == f"{told}, field: '{field}'"
+    assert str(raised.value) == f"{text}, field: '{field}'"
 
 
 def test_parts_together() -> None:

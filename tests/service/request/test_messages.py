@@ -44,7 +44,7 @@ def test_good_messages(good: ChatMessage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "expected"),
     [
         (ChatMessage(content=TEXT), "Field required, field: 'messages[0].role'"),
         (
@@ -102,12 +102,12 @@ def test_good_messages(good: ChatMessage) -> None:
         ),
     ],
 )
-def test_bad_messages(bad: ChatMessage, told: str) -> None:
-    """What is wrong with a message is told with its path."""
-    assert violations(bad) == [told]
+def test_bad_messages(bad: ChatMessage, expected: str) -> None:
+    """What is wrong with a message is reported with its path."""
+    assert violations(bad) == [expected]
 
 
 def test_path_has_the_place() -> None:
     """The path names which message is wrong."""
-    (told,) = violations(message("user", "Hi"), message("user", None))
-    assert told == "Field required, field: 'messages[1].content'"
+    (expected,) = violations(message("user", "Hi"), message("user", None))
+    assert expected == "Field required, field: 'messages[1].content'"

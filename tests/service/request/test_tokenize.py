@@ -57,7 +57,7 @@ def test_tools_are_part_of_the_prompt(served: ServedModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({}, "List should have at least 1 item .*, field: 'messages'"),
         ({"text": "a", "messages": [user("a")]}, "unset where 'text' is set, field: 'messages'"),
@@ -65,9 +65,9 @@ def test_tools_are_part_of_the_prompt(served: ServedModel) -> None:
         ({"model": ""}, "Field required, field: 'model'"),
     ],
 )
-def test_refusals(served: ServedModel, fields: dict[str, Any], told: str) -> None:
+def test_refusals(served: ServedModel, fields: dict[str, Any], expected: str) -> None:
     """Neither, both or too much to tokenize is an error that names the field."""
-    with pytest.raises(InvalidRequestError, match=told):
+    with pytest.raises(InvalidRequestError, match=expected):
         finish(tokenize(TokenizeRequest(**({"model": MODEL} | fields)), served))
 
 

@@ -23,7 +23,7 @@ from tests.service.requests import chat
 AUTO = FunctionCallChoice(mode=FunctionCallMode.FUNCTION_CALL_MODE_AUTO)
 
 
-def told(**fields: Any) -> list[str]:
+def violations_of(**fields: Any) -> list[str]:
     return list(map(str, parse_tool_policy(chat(**fields))))
 
 
@@ -76,7 +76,7 @@ UNKNOWN = "Input should be the name of one of the tools, not 'g'"
 )
 def test_good(fields: dict[str, Any]) -> None:
     """Tools and choices in all their spellings are accepted."""
-    assert told(**fields) == []
+    assert violations_of(**fields) == []
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a" * 65, "é", "f\n"])
@@ -84,7 +84,7 @@ def test_names(name: str) -> None:
     """A function's name is 1 to 64 plain characters."""
     pattern = "^[A-Za-z0-9_-]{1,64}$"
     path = "tools[0].function.name"
-    assert told(tools=tools(function(name))) == [
+    assert violations_of(tools=tools(function(name))) == [
         f"String should match pattern '{pattern}', field: '{path}'"
     ]
 
@@ -108,7 +108,7 @@ def test_parameters(parameters: str, expected: str) -> None:
         ("tools[0].function.parameters", {"tools": tools(function("f", parameters))}),
         ("functions[0].parameters", {"functions": [function("f", parameters)]}),
     ):
-        (violation,) = told(**fields)
+        (violation,) = violations_of(**fields)
         assert violation.startswith(expected.format(field))
         assert f"field: '{field}" in violation
 
@@ -176,8 +176,8 @@ def test_parameters(parameters: str, expected: str) -> None:
     ],
 )
 def test_bad(fields: dict[str, Any], expected: str) -> None:
-    """Each rule is told in its own words."""
-    assert told(**fields) == [expected]
+    """Each rule is reported in its own words."""
+    assert violations_of(**fields) == [expected]
 
 
 DESCRIBED = FunctionDefinition(name="f", description="Does f.", parameters='{"type": "object"}')

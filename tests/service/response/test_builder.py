@@ -93,9 +93,11 @@ async def test_an_empty_answer_has_content() -> None:
 
 async def test_order_of_pieces() -> None:
     """Roles come first, one choice a piece, then texts, then reasons; nothing is empty."""
-    told = await pieces(script(says(0, "A"), says(1, ""), says(1, "B"), ends(0, "a"), ends(1), n=2))
-    assert [len(piece.choices) for piece in told] == [1] * len(told)
-    choices = [piece.choices[0] for piece in told]
+    chunks = await pieces(
+        script(says(0, "A"), says(1, ""), says(1, "B"), ends(0, "a"), ends(1), n=2)
+    )
+    assert [len(piece.choices) for piece in chunks] == [1] * len(chunks)
+    choices = [piece.choices[0] for piece in chunks]
     assert [(c.index, c.delta.role, c.delta.content, c.finish_reason) for c in choices] == [
         (0, Role.ROLE_ASSISTANT, "", 0),
         (1, Role.ROLE_ASSISTANT, "", 0),
@@ -110,25 +112,25 @@ async def test_order_of_pieces() -> None:
 
 async def test_pieces_belong_together() -> None:
     """Id, object, time and model are the same on all pieces."""
-    told = await pieces(script(says(0, "A"), ends(0)), separate_usage=True)
-    assert len({(p.id, p.object, p.created, p.model) for p in told}) == 1
-    assert told[0].object == "chat.completion.chunk"
+    chunks = await pieces(script(says(0, "A"), ends(0)), separate_usage=True)
+    assert len({(p.id, p.object, p.created, p.model) for p in chunks}) == 1
+    assert chunks[0].object == "chat.completion.chunk"
 
 
 @pytest.mark.parametrize("n", [1, 3])
 async def test_usage_rides_on_the_last_piece(n: int) -> None:
     """Usage is on the globally last finish reason's piece, and on no other."""
-    told = await pieces(script(*(ends(index) for index in range(n)), n=n))
-    assert [piece.HasField("usage") for piece in told] == [False] * (len(told) - 1) + [True]
-    assert told[-1].usage.completion_tokens == n
+    chunks = await pieces(script(*(ends(index) for index in range(n)), n=n))
+    assert [piece.HasField("usage") for piece in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert chunks[-1].usage.completion_tokens == n
 
 
 async def test_separate_usage() -> None:
     """Usage that was asked for has a piece of its own, and no other piece has it."""
-    told = await pieces(script(says(0, "A"), ends(0)), separate_usage=True)
-    assert [piece.HasField("usage") for piece in told] == [False, False, False, True]
-    assert not told[-1].choices
-    assert told[-2].choices[0].finish_reason == Wire.FINISH_REASON_STOP
+    chunks = await pieces(script(says(0, "A"), ends(0)), separate_usage=True)
+    assert [piece.HasField("usage") for piece in chunks] == [False, False, False, True]
+    assert not chunks[-1].choices
+    assert chunks[-2].choices[0].finish_reason == Wire.FINISH_REASON_STOP
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.text(max_size=3)), max_size=20))
@@ -223,25 +225,25 @@ async def test_a_lagging_reader_is_told_the_same(said: list[tuple[int, int, bool
         generation.add(delta)
         if reads:
             await asyncio.sleep(0)
-    told = await lagging
-    assert [joined(index, told) for index in range(2)] == [
+    chunks = await lagging
+    assert [joined(index, chunks) for index in range(2)] == [
         joined(index, expected) for index in range(2)
     ]
     for index in range(2):
-        reasons = [piece.finish_reason != 0 for piece in told if piece.index == index]
+        reasons = [piece.finish_reason != 0 for piece in chunks if piece.index == index]
         assert reasons == [False] * (len(reasons) - 1) + [True]
 
 
 async def choices_of(answer: ResponseBuilder, generation: Generation) -> list[ChoiceDelta]:
-    told = answer.stream(generation)
-    return [piece.choices[0] async for piece in told]
+    chunks = answer.stream(generation)
+    return [piece.choices[0] async for piece in chunks]
 
 
 async def test_what_was_asked_for_beside_the_choices() -> None:
     """Token ids of the prompt come once and first, metrics with the usage."""
     options = {"prompt_token_ids": (1, 2, 3), "with_metrics": True}
-    told = answer(1, **options).stream(script(says(0, "A"), ends(0)))
-    pieces = [piece async for piece in told]
+    chunks = answer(1, **options).stream(script(says(0, "A"), ends(0)))
+    pieces = [piece async for piece in chunks]
     assert [list(piece.prompt_token_ids) for piece in pieces] == [[1, 2, 3], [], []]
     assert [piece.HasField("perf_metrics") for piece in pieces] == [False, False, True]
     whole = await answer(1, **options).build(generated(says(0, "A"), ends(0)))

@@ -43,7 +43,7 @@ class TestOn:
 
     @pytest.mark.usefixtures("engine")
     async def test_calls_are_counted(self, channel: grpc.aio.Channel) -> None:
-        """The server is told of with its socket and its calls."""
+        """The server is listed with its socket and its calls."""
         for _ in range(3):
             await ModelServiceStub(channel).ListModels(ListModelsRequest())
         *_, newest = (await servers(channel)).server
@@ -62,7 +62,7 @@ class TestKeys:
         return admin_settings.model_copy(update={"channelz": True})
 
     async def test_a_key_is_needed(self, channel: grpc.aio.Channel) -> None:
-        """Callers are told nothing of each other; an administrator sees all."""
+        """Callers see nothing of each other; an administrator sees all."""
         for key, code in (
             ("", grpc.StatusCode.UNAUTHENTICATED),
             ("plain", grpc.StatusCode.PERMISSION_DENIED),

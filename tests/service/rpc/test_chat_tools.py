@@ -78,7 +78,7 @@ async def test_choices_have_calls_of_their_own(
 
 
 async def test_tokens_and_raw_output(stub: ChatServiceAsyncStub, engine: ScriptedEngine) -> None:
-    """Tokens of markup are told like others, and raw output has the grammar."""
+    """Tokens of markup are reported like others, and raw output has the grammar."""
     engine.vocabulary.spell = lambda tokens: "x" * len(tuple(tokens))
     engine.script = [*(says(0, letter) for letter in CALL), ends(0)]
     asked = asking(return_token_ids=True, raw_output=True)

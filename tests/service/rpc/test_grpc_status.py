@@ -58,13 +58,16 @@ def test_reasons_are_well_formed(kind: Any) -> None:
 
 
 def test_one_violation() -> None:
-    """One violation is told with its field, in the text and in the details."""
+    """One violation is reported with its field, in the text and in the details."""
     violation = FieldViolation("temperature", "Input should be less than or equal to 2")
     status = status_of(errors.InvalidRequestError([violation]))
     assert status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert status.message == "Input should be less than or equal to 2, field: 'temperature'"
-    (told,) = details(status)[BadRequest].field_violations
-    assert (told.field, told.description) == (violation.field, violation.description)
+    (violation_sent,) = details(status)[BadRequest].field_violations
+    assert (violation_sent.field, violation_sent.description) == (
+        violation.field,
+        violation.description,
+    )
     assert details(status)[ErrorInfo].domain == "rapport.v1"
 
 
@@ -120,7 +123,7 @@ def test_prompt_too_long() -> None:
 
 
 def test_model_not_found() -> None:
-    """An unknown model is told in Fireworks' words and names the field."""
+    """An unknown model is reported in Fireworks' words and names the field."""
     status = status_of(errors.ModelNotFoundError())
     assert status.message == "Model not found, inaccessible, and/or not deployed"
     assert details(status)[ErrorInfo].metadata == {"param": "model"}
@@ -139,7 +142,7 @@ def test_model_not_found() -> None:
     ],
 )
 def test_when_to_retry(error: Exception, code: grpc.StatusCode, seconds: float) -> None:
-    """Where trying again helps, the caller is told when."""
+    """Where a retry helps, the status says when."""
     status = status_of(error)
     assert status.code == code.value[0]
     assert details(status)[RetryInfo].retry_delay.ToMilliseconds() == seconds * 1000
@@ -147,17 +150,20 @@ def test_when_to_retry(error: Exception, code: grpc.StatusCode, seconds: float) 
 
 @pytest.mark.parametrize("error", [StepFailedError("ORT: /srv/secret"), KeyError("secret")])
 def test_insides_stay_inside(error: Exception) -> None:
-    """What broke inside is not told."""
+    """An internal error is not described to callers."""
     status = status_of(error)
     assert status.code == grpc.StatusCode.INTERNAL.value[0]
     assert "secret" not in str(status)
 
 
 def test_limit_of_a_key() -> None:
-    """A limit is told with whose it is, and with the wait to the millisecond."""
+    """A limit is reported with its owner, and with the wait to the millisecond."""
     status = status_of(errors.RateLimitedError("key:1234", "60 requests per minute", 0.047))
     assert status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
     assert details(status)[ErrorInfo].reason == "RATE_LIMITED"
-    (told,) = details(status)[QuotaFailure].violations
-    assert (told.subject, told.description) == ("key:1234", "60 requests per minute")
+    (violation_sent,) = details(status)[QuotaFailure].violations
+    assert (violation_sent.subject, violation_sent.description) == (
+        "key:1234",
+        "60 requests per minute",
+    )
     assert details(status)[RetryInfo].retry_delay.ToMilliseconds() == 47

@@ -15,10 +15,10 @@ async def test_whole_answer_tells_how_it_was_made(
     """The headers of a whole answer have the prompt's tokens and the times, in seconds."""
     engine.script = [says(0, "A"), ends(0)]
     call = ChatServiceStub(channel).CreateChatCompletion(chat("one"))
-    told = dict(await call.initial_metadata())
-    assert told.items() >= PROMPT.items()
-    first = float(str(told["fireworks-server-time-to-first-token"]))
-    assert 0 < first <= float(str(told["fireworks-server-processing-time"]))
+    headers = dict(await call.initial_metadata())
+    assert headers.items() >= PROMPT.items()
+    first = float(str(headers["fireworks-server-time-to-first-token"]))
+    assert 0 < first <= float(str(headers["fireworks-server-processing-time"]))
 
 
 async def test_stream_tells_what_is_known_before_it(
@@ -27,9 +27,9 @@ async def test_stream_tells_what_is_known_before_it(
     """The headers of a stream have the prompt's tokens and no times yet."""
     engine.script = [says(0, "A"), ends(0)]
     call = ChatServiceStub(channel).StreamChatCompletion(chat("one"))
-    told = dict(await call.initial_metadata())
-    assert told.items() >= PROMPT.items()
-    assert "fireworks-server-processing-time" not in told
+    headers = dict(await call.initial_metadata())
+    assert headers.items() >= PROMPT.items()
+    assert "fireworks-server-processing-time" not in headers
 
 
 async def test_calls_do_not_share_headers(

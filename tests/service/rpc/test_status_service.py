@@ -1,4 +1,4 @@
-"""The status, told by a real server."""
+"""The status, reported by a real server."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ async def status(channel: grpc.aio.Channel) -> protos.GetStatusResponse:
 
 
 async def test_loading(channel: grpc.aio.Channel) -> None:
-    """While the model loads it is told that it does, and nothing of it."""
-    told = await status(channel)
-    assert told.state == protos.STATE_LOADING
-    assert told.version
-    assert told.uptime_seconds > 0
-    assert not told.models
-    assert not told.HasField("occupancy")
+    """While the model loads, the state says so and no model is listed."""
+    response = await status(channel)
+    assert response.state == protos.STATE_LOADING
+    assert response.version
+    assert response.uptime_seconds > 0
+    assert not response.models
+    assert not response.HasField("occupancy")
 
 
 @pytest.mark.usefixtures("engine")
 async def test_serving(channel: grpc.aio.Channel) -> None:
     """The model is named, with how and where it runs."""
-    told = await status(channel)
-    assert told.state == protos.STATE_SERVING
+    response = await status(channel)
+    assert response.state == protos.STATE_SERVING
     model = protos.ServedModel(id=MODEL, precision="int4", provider="cpu", context_length=CONTEXT)
-    assert list(told.models) == [model]
+    assert list(response.models) == [model]
 
 
 @pytest.mark.usefixtures("engine")
@@ -58,10 +58,10 @@ async def test_closed(
 ) -> None:
     """When no request is taken any more, the status still tells of the engine."""
     lifecycle.stop_admitting("Closed", state)
-    told = await status(channel)
-    assert told.state == expected
-    assert told.models[0].id == MODEL
-    assert told.occupancy.slots == 4
+    response = await status(channel)
+    assert response.state == expected
+    assert response.models[0].id == MODEL
+    assert response.occupancy.slots == 4
 
 
 async def test_occupancy(channel: grpc.aio.Channel, real_engine: Engine) -> None:
@@ -75,10 +75,10 @@ async def test_occupancy(channel: grpc.aio.Channel, real_engine: Engine) -> None
     assert now.kv_bytes == now.kv_tokens * 46_080
     async for _ in stream:
         pass
-    told = await status(channel)
-    assert (told.requests.accepted, told.requests.finished) == (1, 1)
-    assert (told.occupancy.slots_used, told.occupancy.kv_tokens) == (0, 0)
-    kept = told.prefix_cache
+    response = await status(channel)
+    assert (response.requests.accepted, response.requests.finished) == (1, 1)
+    assert (response.occupancy.slots_used, response.occupancy.kv_tokens) == (0, 0)
+    kept = response.prefix_cache
     assert (kept.hits, kept.misses) == (0, 1)
     assert 0 < kept.bytes <= kept.budget_bytes
     assert real_engine.occupancy().slots_used == 0
@@ -87,8 +87,8 @@ async def test_occupancy(channel: grpc.aio.Channel, real_engine: Engine) -> None
 @pytest.mark.usefixtures("engine")
 async def test_grpcurl(address: str) -> None:
     """An operator needs no protos at hand."""
-    told = json.loads(await grpcurl(address, "rapport.v1.StatusService/GetStatus"))
-    assert told["state"] == "STATE_SERVING"
+    response = json.loads(await grpcurl(address, "rapport.v1.StatusService/GetStatus"))
+    assert response["state"] == "STATE_SERVING"
 
 
 class TestKeys:

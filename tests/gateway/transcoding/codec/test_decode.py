@@ -160,8 +160,8 @@ def test_replayed_messages_are_taken() -> None:
 )
 def test_long_lists_are_not_read(value: Any, field: str) -> None:
     """A list or map that no request needs costs nothing but its parsing."""
-    told = f"Input should have at most {MAX_ITEMS} items, field: '{field}'"
-    assert problems(value, CHAT) == [told]
+    refusal = f"Input should have at most {MAX_ITEMS} items, field: '{field}'"
+    assert problems(value, CHAT) == [refusal]
 
 
 def test_just_as_many_items_as_may_be() -> None:
@@ -173,6 +173,6 @@ def test_just_as_many_items_as_may_be() -> None:
 
 
 def test_a_flood_of_mistakes_ends() -> None:
-    """Of very many mistakes some are told."""
+    """Of very many mistakes some are refusal."""
     found = problems({str(key): 0 for key in range(MAX_VIOLATIONS * 2)}, CHAT)
     assert len(found) == MAX_VIOLATIONS

@@ -51,7 +51,7 @@ def test_text() -> None:
 
 
 def test_a_flood_ends() -> None:
-    """No more are collected than are told of, and that there may be more is said."""
+    """No more are collected than are reported, and the error says that there may be more."""
     found, one = Violations(), Violation(ROOT.member("a"), "Field required")
     for _ in range(MAX_VIOLATIONS - 1):
         found.append(one)

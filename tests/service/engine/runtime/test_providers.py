@@ -49,7 +49,7 @@ def test_cuda_that_cannot_run_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
 def test_each_reason_has_its_own_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where several things are missing, all of them are told, a line each."""
+    """Where several things are missing, all of them are reported, a line each."""
     monkeypatch.setattr(providers, "cuda_obstacles", lambda _: ["one is old", "two is missing"])
     with pytest.raises(ProviderError, match="for 2 reasons"):
         choose_provider("cuda")

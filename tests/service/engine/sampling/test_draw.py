@@ -101,7 +101,7 @@ def test_each_row_keeps_to_its_own_grammar() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (ConstraintFailedError("too much"), ConstraintFailedError),
         (MemoryError(), OutOfMemoryError),
@@ -109,26 +109,26 @@ def test_each_row_keeps_to_its_own_grammar() -> None:
     ],
 )
 def test_a_grammar_that_fails_costs_only_its_own_row(
-    error: Exception, told: type[EngineError]
+    error: Exception, expected: type[EngineError]
 ) -> None:
     """Where a grammar cannot be followed the others still get their tokens."""
     rows = [sequence(), sequence(Broken(error)), sequence()]
     first, failure, last = draw(logits(), rows, masks())
     assert first == last == DrawnToken(3, None)
-    assert type(failure) is told
+    assert type(failure) is expected
 
 
 @pytest.mark.parametrize(
-    ("error", "told"), [(MemoryError, OutOfMemoryError), (IndexError, StepFailedError)]
+    ("error", "expected"), [(MemoryError, OutOfMemoryError), (IndexError, StepFailedError)]
 )
 def test_a_sampler_that_fails_costs_only_its_own_row(
-    error: type[Exception], told: type[EngineError], monkeypatch: pytest.MonkeyPatch
+    error: type[Exception], expected: type[EngineError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = sequence(temperature=1)
     monkeypatch.setattr(failing.sampler, "draw", Mock(side_effect=error))
     first, failure, last = draw(logits(), [sequence(), failing, sequence()], masks())
     assert first == last == DrawnToken(3, None)
-    assert type(failure) is told
+    assert type(failure) is expected
 
 
 @pytest.mark.parametrize("what", ["observed", "observe"])

@@ -115,8 +115,8 @@ def test_what_was_parked_ends_as_it_would_have(house: House) -> None:
             house.submit(f"visitor {step % 5}", max_tokens=1)
         house.step()
     for generation in greedy:
-        told = [delta.token_ids for delta in generation._pending]
-        assert told == [expected(PROMPT.encode(), 9)] * generation.request.n
+        deltas = [delta.token_ids for delta in generation._pending]
+        assert deltas == [expected(PROMPT.encode(), 9)] * generation.request.n
 
 
 def test_users_of_a_key_have_one_share_of_the_slots(house: House) -> None:
