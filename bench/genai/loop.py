@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 import numpy as np
-import onnxruntime_genai as genai  # type: ignore[import-not-found]  # in its own environment
+import onnxruntime_genai as genai  # in its own environment
 
 # Ids of plain words, and of nothing that ends a turn.
 WORDS = (100, 40_000)

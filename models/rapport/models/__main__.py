@@ -17,12 +17,13 @@ from rapport.models.errors import (
     UnsupportedModelError,
 )
 from rapport.models.folder import damaged_files, is_current
-from rapport.models.importer import ensure, import_file, pinned, remove
+from rapport.models.genai.config import is_genai
+from rapport.models.importer import ensure, import_file, import_genai, pinned, remove
 from rapport.models.onnx.precision import PRECISIONS, cpu_precision
 from rapport.models.plan import MIB
 from rapport.models.progress import shown
 
-SOURCE_HELP = "a GGUF file, one of them if it is split, or a Hugging Face folder"
+SOURCE_HELP = "a GGUF file, one of them if it is split; or a folder of Hugging Face or genai"
 TEMPLATE_HELP = "a Jinja chat template, instead of that of the source"
 
 
@@ -60,8 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument("--chat-template", type=Path, metavar="FILE", help=TEMPLATE_HELP)
     for parser in (fetching, locating):
         parser.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL")
-    for parser in (fetching, locating, adding):
+    for parser in (fetching, locating):
         parser.add_argument("--precision", choices=PRECISIONS, default=cpu_precision())
+    adding.add_argument("--precision", choices=PRECISIONS)
     showing = command("show", _show, "say what a model in the cache is")
     verifying = command("verify", _verify, "check the files of a model in the cache")
     removing = command("remove", _remove, "remove a model from the cache")
@@ -83,15 +85,17 @@ def _import_model(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _add(options: argparse.Namespace) -> Iterator[str]:
+    more = {
+        "name": options.name,
+        "chat_template": _template(options.chat_template),
+        "announce": _announce,
+    }
     with shown() as progress:
-        folder = import_file(
-            options.model,
-            options.precision,
-            progress,
-            name=options.name,
-            chat_template=_template(options.chat_template),
-            announce=_announce,
-        )
+        if is_genai(options.model):
+            folder = import_genai(options.model, progress, precision=options.precision, **more)
+        else:
+            precision = options.precision or cpu_precision()
+            folder = import_file(options.model, precision, progress, **more)
     yield str(folder)
 
 

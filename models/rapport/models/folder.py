@@ -40,9 +40,9 @@ def is_current(folder: Path, gguf_sha256: str | None = None) -> bool:
     """
     try:
         spec = ModelSpec.read(folder)
-        same_source = gguf_sha256 in (None, spec.source["gguf_sha256"])
+        same_source = gguf_sha256 in (None, spec.source.get("gguf_sha256"))
         complete = spec.sizes == file_sizes(folder)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return False
     return same_source and complete
 

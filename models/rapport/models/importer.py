@@ -64,7 +64,7 @@ def ensure(model_id: str, precision: str, progress: Progress = silent) -> Path:
     if is_current(folder, wanted):
         return folder
     model = _known_model(model_id, precision)
-    with _explained(f"{model_id} --precision {precision}"), store.writing(progress):
+    with _explained(f"import {model_id} --precision {precision}"), store.writing(progress):
         # Another process may have imported it while this one waited.
         if not is_current(folder, wanted):
             _write_folder(_origin_of(model, fetch(model, progress)), precision, folder, progress)
@@ -107,16 +107,63 @@ def import_file(
     _check_precision(precision)
     model_id = _id_of(path, name or model_name(path))
     folder = store.model_folder(model_id, precision)
-    arguments = f"{path} --precision {precision}"
-    with _explained(arguments):
+    command = f"import {path} --precision {precision}"
+    with _explained(command):
         for line in _plan(model_id, path, chat_template, precision):
             announce(line)
-    with _explained(arguments), store.writing(progress):
+    with _explained(command), store.writing(progress):
         source = _source_of(path)
         if pinned(model_id) not in (None, source.get("gguf_sha256")):
             raise UnsupportedModelError(f"{path}: {model_id} is another model: rename the file")
         origin = Origin(model_id, "local", path, source, chat_template)
         _write_folder(origin, precision, folder, progress)
+    return folder
+
+
+def import_genai(
+    path: Path,
+    progress: Progress = silent,
+    *,
+    precision: str | None = None,
+    name: str | None = None,
+    chat_template: str | None = None,
+    announce: Announce = lambda _: None,
+) -> Path:
+    """Imports a folder of onnxruntime-genai; its weights are linked, if possible, not copied.
+
+    Returns the model folder, which replaces one that was there. What cannot be served is refused
+    before anything is written.
+
+    Args:
+        path: The folder.
+        progress: Is told how far it is.
+        precision: None, or that which the folder has.
+        name: The model's id; the folder's name in lower case if it is not given.
+        chat_template: Replaces that of the folder.
+        announce: Gets the lines that say what will be made.
+
+    Raises:
+        ModelError: the folder could not be imported.
+    """
+    from rapport.models.genai.model import GenaiModel  # noqa: PLC0415 - see below
+    from rapport.models.genai.trial import try_out  # noqa: PLC0415
+    from rapport.models.genai.writer import plan_lines, write_genai_folder  # noqa: PLC0415
+
+    model_id = _id_of(path, name or path.resolve().name)
+    if model_id in KNOWN_MODELS:
+        raise UnsupportedModelError(f"{path}: {model_id} is another model: give it a --name")
+    with _explained(f"add {path}"):
+        model = GenaiModel(path, chat_template)
+        if precision not in (None, model.precision):
+            raise UnsupportedModelError(f"{path} is in {model.precision}, not in {precision}")
+        for line in plan_lines(model_id, model):
+            announce(line)
+        progress("running it once", 0.0)
+        try_out(model)
+    folder = store.model_folder(model_id, model.precision)
+    with _explained(f"add {path}"), store.writing(progress):
+        source = {"folder": str(path.resolve())}
+        write_genai_folder(model, model_id, source, folder, progress)
     return folder
 
 
@@ -149,7 +196,7 @@ def remove(model_id: str, precisions: Sequence[str], progress: Progress = silent
         UnknownModelError: there is none.
         CacheError: the cache cannot be written.
     """
-    with _explained(model_id), store.writing(progress):
+    with _explained(f"remove {model_id}"), store.writing(progress):
         folders = [store.model_folder(model_id, precision) for precision in precisions]
         present = [folder for folder in folders if folder.is_dir()]
         if not present:
@@ -190,9 +237,9 @@ def _origin_of(model: KnownModel, gguf: Path) -> Origin:
 
 
 @contextmanager
-def _explained(arguments: str) -> Iterator[None]:
+def _explained(command: str) -> Iterator[None]:
     """Adds the command to run to every error that may be gone at the next try."""
-    again = f"then run: rapport models import {arguments}"
+    again = f"then run: rapport models {command}"
     try:
         yield
     except FetchError as error:

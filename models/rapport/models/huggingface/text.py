@@ -5,7 +5,7 @@ The files are those that `save_pretrained` of transformers writes beside a model
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import orjson
@@ -21,6 +21,7 @@ TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP = "tokenizer_config.json", "special_tokens_
 TEMPLATE, GENERATION_CONFIG, CONFIG = "chat_template.jinja", "generation_config.json", "config.json"
 # Of a vocabulary of 262,144 tokens it takes 33 MB.
 MAX_TOKENIZER_BYTES = 1 << 28
+FILES = (TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, TEMPLATE, GENERATION_CONFIG, CONFIG)
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 DEFAULT_TEMPLATE = "default"  # of several
 
@@ -28,7 +29,7 @@ DEFAULT_TEMPLATE = "default"  # of several
 class FolderText:
     """The tokenizer and the template of a model with `vocab_size` embeddings.
 
-    `chat_template` replaces that of the folder.
+    `chat_template` replaces that of the folder. `ends` are ids that end a turn by other files.
 
     Attributes:
         tokenizer: That of the folder, without truncation and padding.
@@ -45,7 +46,13 @@ class FolderText:
         OSError: a file cannot be read.
     """
 
-    def __init__(self, folder: Path, vocab_size: int, chat_template: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        vocab_size: int,
+        chat_template: str | None = None,
+        ends: Sequence[int] = (),
+    ) -> None:
         self.folder = folder
         self._config = self._optional(TOKENIZER_CONFIG)
         self.chat_template = self._template() if chat_template is None else chat_template
@@ -55,7 +62,7 @@ class FolderText:
             for name in SPECIAL_TOKENS
             if (token := self._special(name)) and self.tokenizer.token_to_id(token) is not None
         }
-        self.end_tokens = self._end_tokens(vocab_size)
+        self.end_tokens = self._end_tokens(vocab_size, ends)
         self.begins_with_bos = self._begins_with_bos()
 
     def _optional(self, name: str) -> JsonFile | None:
@@ -110,12 +117,12 @@ class FolderText:
                 return token
         return None
 
-    def _end_tokens(self, vocab_size: int) -> list[int]:
+    def _end_tokens(self, vocab_size: int, ends: Sequence[int]) -> list[int]:
         added = {token.content for token in self.tokenizer.get_added_tokens_decoder().values()}
         known = [token for token in TURN_ENDS if token in self.chat_template and token in added]
         names = [self.special_tokens.get("eos_token"), *known, TEXT_END]
         ids = [self.tokenizer.token_to_id(name) for name in names if name is not None]
-        ends = [*self._stated_ends(vocab_size), *(id_ for id_ in ids if id_ is not None)]
+        ends = [*ends, *self._stated_ends(vocab_size), *(id_ for id_ in ids if id_ is not None)]
         if not ends:
             raise CorruptFileError(f"{self.folder} does not say which token ends a turn")
         return list(dict.fromkeys(ends))
