@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -10,13 +11,15 @@ from bench.gpu_check.course import prompt
 from bench.gpu_check.subject import Measured, Subject
 from bench.gpu_check.timing import median_ms
 from rapport.service.engine.kv.device import DeviceKeyValues
-from rapport.service.engine.runtime.device_runner import DeviceRunner, bucket_sizes
+from rapport.service.engine.runtime.device_runner import DRAFT_SIZES, DeviceRunner, bucket_sizes
 from rapport.service.engine.runtime.load import GRAPH_FILE, load_runner
 from rapport.service.engine.runtime.providers import choose_provider
 from rapport.service.engine.runtime.runner import Runner
 from rapport.service.engine.runtime.session import open_session
 from rapport.service.engine.sampling.arrays import Floats
-from rapport.service.engine.sampling.logits import copied
+from rapport.service.engine.sampling.logits import Logits, copied
+
+Step = Callable[[Runner, int], Logits]
 
 SLOTS = 16
 CONTEXT = 100
@@ -35,14 +38,11 @@ def measure(subject: Subject) -> Measured:
         for slot in range(SLOTS):
             prompt(runner, slot, text[slot : slot + CONTEXT])
     found = {}
-    for size in bucket_sizes(SLOTS + 1):
-        given, wanted = decoded(graph, size), decoded(eager, size)
-        times = [
-            median_ms(partial(runner.decode, [5] * size, [CONTEXT] * size))
-            for runner in (graph, eager)
-        ]
+    for name, step in steps(text).items():
+        given, wanted = (several(partial(step, runner)) for runner in (graph, eager))
+        times = [median_ms(partial(step, runner, 0)) for runner in (graph, eager)]
         if subject.computes:
-            found[str(size)] = {
+            found[name] = {
                 "equal": bool(np.array_equal(given, wanted)),
                 "max_difference": float(np.abs(given - wanted).max()),
                 "graph_ms": times[0],
@@ -51,9 +51,19 @@ def measure(subject: Subject) -> Measured:
     return found
 
 
-def decoded(runner: Runner, size: int) -> Floats:
-    """The logits of some steps of a bucket."""
-    steps = (
-        copied(runner.decode([step + 5] * size, [CONTEXT + step] * size)) for step in range(STEPS)
-    )
-    return np.concatenate(list(steps))
+def steps(text: Sequence[int]) -> dict[str, Step]:
+    """A step of each bucket, at a number of tokens behind the prompts."""
+
+    def decode(rows: int) -> Step:
+        return lambda runner, at: runner.decode(text[:rows], [CONTEXT + at] * rows)
+
+    def verify(tokens: int) -> Step:
+        return lambda runner, at: runner.verify(0, text[:tokens], CONTEXT + at)
+
+    decoding = {f"{size} rows": decode(size) for size in bucket_sizes(SLOTS + 1)}
+    return decoding | {f"a draft of {size}": verify(size) for size in DRAFT_SIZES}
+
+
+def several(step: Callable[[int], Logits]) -> Floats:
+    """The logits of a few steps."""
+    return np.concatenate([copied(step(at)) for at in range(STEPS)])

@@ -133,15 +133,15 @@ def _graphs(found: Measured) -> Iterator[Verdict]:
     if not found:
         yield _not_measured("graphs: logits", "those without a graph")
         yield _not_measured("graphs: time of a step", "no more than without")
-    for size, each in found.items():
+    for name, each in found.items():
         yield _judged(
-            f"graph of {size} rows: logits",
+            f"graph of {name}: logits",
             "those without a graph",
             "the same" if each["equal"] else f"{each['max_difference']:.2g} apart",
             good=each["equal"],
         )
         yield _judged(
-            f"graph of {size} rows: a step",
+            f"graph of {name}: a step",
             "no more than without",
             f"{each['graph_ms']:.2f} ms, without {each['eager_ms']:.2f}",
             good=each["graph_ms"] <= each["eager_ms"] * NOISE,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from rapport.service.engine.kv.device import DeviceKeyValues
-from rapport.service.engine.runtime.device_runner import DeviceRunner
+from rapport.service.engine.runtime.device_runner import DRAFT_SIZES, DeviceRunner
 from rapport.service.engine.sampling.arrays import Floats
 from tests.service.engine.fake import SIZE, next_token
 from tests.support.cuda_stub import stub
@@ -94,7 +94,10 @@ class EmulatedRunner(DeviceRunner):
 
     def verify(self, slot: int, tokens: Sequence[int], past: int) -> Floats:  # type: ignore[override] - on the host
         super().verify(slot, tokens, past)
-        self._check_slice(tokens, past, list(range(len(tokens))))
+        size = self.observed.seen["input_ids"].size
+        assert size == len(tokens) or (slot == 0 and size in DRAFT_SIZES)
+        filling = [0] * (size - len(tokens))
+        self._check_slice([*tokens, *filling], past, list(range(size)))
         self._logits_of([slot])
         return np.stack([self._row(slot, past + place + 1) for place in range(len(tokens))])
 

@@ -14,10 +14,11 @@ from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.errors import OutOfMemoryError, failure_of
 from rapport.service.engine.generation import Generation
+from rapport.service.engine.pace import GPU_PACE
 from rapport.service.engine.request import Tenant
 from rapport.service.engine.runtime import load, load_device
 from rapport.service.engine.runtime.device import DeviceLostError
-from rapport.service.engine.runtime.device_runner import DeviceRunner, bucket_sizes
+from rapport.service.engine.runtime.device_runner import DRAFT_SIZES, DeviceRunner, bucket_sizes
 from rapport.service.engine.runtime.memory_plan import MemoryLimits
 from rapport.service.engine.runtime.providers import CUDA, choose_provider
 from tests.service.engine.fake import ShortSlices, byte_vocabulary, expected, greedy
@@ -79,8 +80,47 @@ def test_a_decode_step_is_one_upload_and_one_graph(runner: DeviceRunner, rows: i
         assert (counters.downloads, counters.mallocs) == (0, 0)
 
 
+@pytest.mark.parametrize("tokens", [2, 3, 16])
+def test_a_draft_is_one_upload_and_one_graph(runner: DeviceRunner, tokens: int) -> None:
+    """That of a sequence that is alone, wherever it has got to."""
+    for past in (0, 7, TOKENS - 16):
+        stub.reset()
+        runner.verify(0, range(tokens), past)
+        counters = stub.counters()
+        assert (counters.uploads, counters.graph_launches) == (1, 1)
+        assert (counters.launches, counters.captures, counters.mallocs) == (0, 0, 0)
+
+
+def test_a_draft_at_the_end_of_a_slot_stays_in_it(emulated: EmulatedRunner) -> None:
+    """A bucket that would reach behind the slot is not used."""
+    emulated.prefill(0, [7] * (TOKENS - 5), 0)
+    held = emulated.read(1, 0, TOKENS)
+    emulated.verify(0, [1, 2, 3, 4, 5], TOKENS - 5)
+    assert (emulated.read(1, 0, TOKENS) == held).all()
+    assert emulated.observed.seen["input_ids"].shape == (1, 5)
+
+
+def test_first_guesses_of_speed_are_measured(runner: DeviceRunner) -> None:
+    """Of this model on this device; what decides how logits are rounded stays constant."""
+    step_s, row_s, _ = runner.pace.decode_costs_s
+    token_s, _ = runner.pace.prefill_costs_s
+    assert 0 < step_s != GPU_PACE.decode_costs_s[0]
+    assert row_s > 0
+    assert 0 < token_s != GPU_PACE.prefill_costs_s[0]
+    assert runner.pace.slice_tokens == GPU_PACE.slice_tokens
+    assert runner.pace.draft_token_cost == GPU_PACE.draft_token_cost
+
+
+def test_each_bucket_is_captured_once(folder: Path) -> None:
+    """All of them at the start."""
+    choose_provider("cuda")
+    stub.reset()
+    load.load_runner(folder, ModelSpec.read(folder), CUDA, SLOTS, 0, limits=LIMITS)
+    assert stub.counters().captures == len(bucket_sizes(SLOTS + 1)) + len(DRAFT_SIZES)
+
+
 def test_a_prompt_is_never_captured(runner: DeviceRunner) -> None:
-    """Slices and drafts run kernel by kernel: one upload brings what they read."""
+    """Slices, and drafts in other slots, run kernel by kernel: one upload brings what they read."""
     runner.prefill(1, [1, 2, 3], 0)
     runner.verify(1, [4, 5, 6, 7], 3)
     counters = stub.counters()

@@ -3,14 +3,18 @@
 What a step reads lies at addresses that never change, and one upload brings it there. Its logits
 stay on the device too. A decode step runs a bucket of rows, whose work is captured once as a graph
 and then replayed: the rows that are too many are those of slots that do not decode, and write
-behind what these hold.
+behind what these hold. So does a draft run a bucket of tokens, of which those that are too many are
+written behind it: a draft is for a sequence that is alone, and that is in the first slot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import count
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -34,6 +38,9 @@ from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
 # Kernels may read several values at once, from addresses that are multiples of this.
 ALIGNMENT_BYTES = 256
+MEASURED_STEPS = 3
+# Drafts run as so many tokens, including the one before them.
+DRAFT_SIZES = (2, 4, 8, MAX_DRAFT_TOKENS + 1)
 
 
 class StepInputs:
@@ -83,7 +90,7 @@ class StepInputs:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Decode steps of up to so many rows: their inputs, and what they run with."""
+    """Steps of up to so many rows, or tokens of one row: their inputs, and what they run with."""
 
     inputs: StepInputs
     binding: ort.IOBinding
@@ -118,6 +125,7 @@ class DeviceRunner:
         """Up to how many tokens each slot holds: a row that is too many writes behind them."""
         self._sizes = bucket_sizes(rows)
         self._bucket = cache(self._new_bucket)
+        self._graphs = count(1)
         self._slice = StepInputs(1, self.pace.slice_tokens, MAX_DRAFT_TOKENS + 1, provider)
         shape = max(rows, MAX_DRAFT_TOKENS + 1), self._spec.vocab_size
         logits = device_zeros(shape, np.float32, provider)
@@ -126,33 +134,45 @@ class DeviceRunner:
         self._no_graph = run_options()
 
     def capture(self) -> None:
-        """Runs a step of each size, so that all graphs are captured and all memory is taken."""
+        """Runs a step of each size, so that all graphs are captured and all memory is taken.
+
+        Then measures how long steps take.
+        """
         tokens = min(self.pace.slice_tokens, self.slot_tokens)
         self.prefill(0, [0] * tokens, 0)
         for size in self._sizes:
             self.decode([0] * size, [0] * size)
+        for size in DRAFT_SIZES:
+            self.verify(0, [0] * size, 0)
         self._selector.warm_up()
+        rows = self.slots + 1
+        self.pace = self.pace.measured(
+            seconds(partial(self.decode, [0], [0])),
+            seconds(partial(self.decode, [0] * rows, [0] * rows)),
+            rows,
+            seconds(partial(self.prefill, 0, [0] * tokens, 0)) / tokens,
+        )
         self._held = [0] * len(self._held)
 
     def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceLogits:
-        count = len(tokens)
-        if count == 0:
+        rows = len(tokens)
+        if rows == 0:
             raise ValueError("a decode step needs at least one row")
-        size = next(size for size in self._sizes if size >= count)
-        bucket = self._bucket(size)
-        inputs = bucket.inputs
-        inputs.tokens[:count], inputs.tokens[count:] = tokens, 0
-        inputs.ends[:count], inputs.ends[count:] = pasts, self._held[count:size]
-        inputs.upload()
-        run_on_device(self._session, bucket.binding, bucket.options)
-        self._held[:count] = [past + 1 for past in pasts]
-        return DeviceLogits(self._selector, 0, count)
+        size = next(size for size in self._sizes if size >= rows)
+        self._run_bucket(self._bucket(size, 1), tokens, [*pasts, *self._held[rows:size]])
+        self._held[:rows] = [past + 1 for past in pasts]
+        return DeviceLogits(self._selector, 0, rows)
 
     def prefill(self, slot: int, tokens: Sequence[int], past: int) -> DeviceLogits:
         return self._run_slice(slot, tokens, past, [len(tokens) - 1], prompt=True)
 
     def verify(self, slot: int, tokens: Sequence[int], past: int) -> DeviceLogits:
-        return self._run_slice(slot, tokens, past, range(len(tokens)))
+        size = next(size for size in DRAFT_SIZES if size >= len(tokens))
+        if slot != 0 or past + size > self.slot_tokens:
+            return self._run_slice(slot, tokens, past, range(len(tokens)))
+        self._run_bucket(self._bucket(1, size), tokens, [past + size - 1])
+        self._held[slot] = past + len(tokens)
+        return DeviceLogits(self._selector, 0, len(tokens))
 
     def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
         self._key_values.copy(source, target, length, start)
@@ -173,6 +193,14 @@ class DeviceRunner:
         self._key_values.write(slot, start, tokens, count)
         self._held[slot] = start + count
 
+    def _run_bucket(self, bucket: Bucket, tokens: Sequence[int], ends: Sequence[int]) -> None:
+        """Runs a bucket with some tokens, and zeros for the rest."""
+        inputs = bucket.inputs
+        inputs.tokens[: len(tokens)], inputs.tokens[len(tokens) :] = tokens, 0
+        inputs.ends[:] = ends
+        inputs.upload()
+        run_on_device(self._session, bucket.binding, bucket.options)
+
     def _run_slice(
         self,
         slot: int,
@@ -184,24 +212,24 @@ class DeviceRunner:
     ) -> DeviceLogits:
         """Runs tokens in one slot. Returns the logits after those in `rows`."""
         session = self._prefill_session if prompt else self._session
-        inputs, count, end = self._slice, len(tokens), past + len(tokens)
-        inputs.tokens[:count] = tokens
+        inputs, length, end = self._slice, len(tokens), past + len(tokens)
+        inputs.tokens[:length] = tokens
         inputs.ends[0] = end - 1
         inputs.rows[: len(rows)] = rows
         inputs.total[...] = end
         inputs.upload()
-        binding = self._new_binding(session, inputs, slot, (1, count), len(rows))
+        binding = self._new_binding(session, inputs, slot, (1, length), len(rows))
         run_on_device(session, binding, self._no_graph)
         self._held[slot] = end
         return DeviceLogits(self._selector, 0, len(rows))
 
-    def _new_bucket(self, size: int) -> Bucket:
-        inputs = StepInputs(size, 1, size, self._provider)
-        inputs.rows[:] = range(size)
+    def _new_bucket(self, rows: int, tokens: int) -> Bucket:
+        inputs = StepInputs(rows, tokens, rows * tokens, self._provider)
+        inputs.rows[:] = range(rows * tokens)
         # A graph keeps what it was captured with: this must do for all lengths.
         inputs.total[...] = self.slot_tokens
-        binding = self._new_binding(self._session, inputs, 0, (size, 1), size)
-        return Bucket(inputs, binding, run_options(graph=size))
+        binding = self._new_binding(self._session, inputs, 0, (rows, tokens), rows * tokens)
+        return Bucket(inputs, binding, run_options(graph=next(self._graphs)))
 
     def _new_binding(
         self,
@@ -219,6 +247,16 @@ class DeviceRunner:
         name, device = self._spec.outputs.logits, self._provider.device
         binding.bind_output(name, *device, np.float32, shape, start)
         return binding
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """How long a step takes: the median of a few."""
+    times = []
+    for _ in range(MEASURED_STEPS):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return median(times)
 
 
 def bucket_sizes(rows: int) -> list[int]:
