@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from tests.models.huggingface.tiny_folder import in_transformers, tensors_in
 from tests.models.tiny import (
+    ACTIVE_EXPERTS,
     CONTEXT,
+    EXPERTS,
     FEED_FORWARD,
     HEAD,
     HEADS,
@@ -43,6 +45,7 @@ CLASSES = {
     "llama": "Llama",
     "qwen2": "Qwen2",
     "qwen3": "Qwen3",
+    "qwen3moe": "Qwen3Moe",
     "phi3": "Phi3",
     "gemma2": "Gemma2",
     "gemma3": "Gemma3",
@@ -93,6 +96,17 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "class": "Olmo3",
         "sliding_window": 8,
         "rope_parameters": {"sliding_attention": PLAIN, "full_attention": YARN},
+    },
+    "qwen3moe": {
+        "moe_intermediate_size": FEED_FORWARD,
+        "num_experts": EXPERTS,
+        "num_experts_per_tok": ACTIVE_EXPERTS,
+        "norm_topk_prob": True,
+    },
+    "llama with experts": {
+        "class": "Mixtral",
+        "num_local_experts": EXPERTS,
+        "num_experts_per_tok": ACTIVE_EXPERTS,
     },
     "llama with a window": {"class": "Mistral", "sliding_window": 8},
     "llama with linear scaling": {"rope_parameters": LINEAR},

@@ -16,6 +16,7 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 
 INTERLEAVED = {"llama", "granite", "smollm3"}
+EXPERT_PARTS = ("gate", "up", "down")
 GELU = {"gemma2", "gemma3"}
 # Which layers have the file's sliding window.
 HAS_WINDOW: dict[str, Callable[[int], bool]] = {
@@ -147,6 +148,8 @@ class Reference:
         return plain, 1
 
     def feed_forward(self, x: np.ndarray, prefix: str) -> np.ndarray:
+        if f"{prefix}ffn_gate_inp.weight" in self.tensors:
+            return self.mixture(x, prefix)
         if f"{prefix}ffn_gate.weight" in self.tensors:
             gate, up = (self.linear(x, f"{prefix}ffn_{part}") for part in ("gate", "up"))
         else:
@@ -157,6 +160,19 @@ class Reference:
         else:
             activated = gate / (1 + np.exp(-gate))
         return self.linear(activated * up, f"{prefix}ffn_down")
+
+    def mixture(self, x: np.ndarray, prefix: str) -> np.ndarray:
+        """The best experts of each token, by the softmax of their scores."""
+        matrices = [self.tensors[f"{prefix}ffn_{part}_exps.weight"] for part in EXPERT_PARTS]
+        scores = self.linear(x, f"{prefix}ffn_gate_inp")
+        rows = []
+        for row, row_scores in zip(x, scores, strict=True):
+            best = np.argsort(-row_scores)[: self.of("expert_used_count")]
+            shares = np.exp(row_scores[best] - row_scores[best].max())
+            gate, up, down = (matrix[best] for matrix in matrices)
+            expanded = gate @ row / (1 + np.exp(-(gate @ row))) * (up @ row)
+            rows.append(np.einsum("e,ehf,ef->h", shares / shares.sum(), down, expanded))
+        return np.array(rows)
 
 
 def capped(x: np.ndarray, cap: float | None) -> np.ndarray:

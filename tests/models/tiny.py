@@ -15,6 +15,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 HIDDEN, HEADS, KV_HEADS, FEED_FORWARD, CONTEXT = 64, 4, 2, 96, 128
 HEAD = HIDDEN // HEADS
+EXPERTS, ACTIVE_EXPERTS = 8, 2
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 # As many layers as the architecture's pattern needs to have one of each kind.
 LAYERS = {"gemma3": 6, "smollm3": 4}
@@ -28,6 +29,11 @@ KEYS: Mapping[str, Mapping[str, Any]] = {
         "final_logit_softcapping": 3.0,
     },
     "gemma3": {"attention.sliding_window": WINDOW, "rope.freq_base": 1000000.0},
+    "qwen3moe": {
+        "expert_count": EXPERTS,
+        "expert_used_count": ACTIVE_EXPERTS,
+        "expert_feed_forward_length": FEED_FORWARD,
+    },
     "granite": {
         "attention.scale": 0.1,
         "embedding_scale": 3.0,
@@ -45,6 +51,14 @@ MATRICES: Shapes = {
     "ffn_up.weight": (FEED_FORWARD, HIDDEN),
     "ffn_down.weight": (HIDDEN, FEED_FORWARD),
 }
+MIXTURE: Shapes = {
+    **{name: shape for name, shape in MATRICES.items() if name.startswith("attn")},
+    "ffn_gate_inp.weight": (EXPERTS, HIDDEN),
+    "ffn_gate_exps.weight": (EXPERTS, FEED_FORWARD, HIDDEN),
+    "ffn_up_exps.weight": (EXPERTS, FEED_FORWARD, HIDDEN),
+    "ffn_down_exps.weight": (EXPERTS, HIDDEN, FEED_FORWARD),
+}
+FLOATS = {"ffn_gate_inp.weight"}
 NORMS: Shapes = {"attn_norm.weight": (HIDDEN,), "ffn_norm.weight": (HIDDEN,)}
 POST_NORMS: Shapes = {"post_attention_norm.weight": (HIDDEN,), "post_ffw_norm.weight": (HIDDEN,)}
 HEAD_NORMS: Shapes = {"attn_q_norm.weight": (HEAD,), "attn_k_norm.weight": (HEAD,)}
@@ -60,6 +74,7 @@ PARTS: Mapping[str, Shapes] = {
     "llama": {**NORMS, **MATRICES},
     "qwen2": {**NORMS, **MATRICES, **BIASES},
     "qwen3": {**NORMS, **MATRICES, **HEAD_NORMS},
+    "qwen3moe": {**NORMS, **MIXTURE, **HEAD_NORMS},
     "phi3": {**NORMS, **PACKED},
     "gemma2": {**NORMS, **MATRICES, **POST_NORMS},
     "gemma3": {**NORMS, **MATRICES, **POST_NORMS, **HEAD_NORMS},
@@ -122,6 +137,8 @@ def write_tiny(path: Path, tiny: Tiny) -> Path:
 def add_key(writer: GGUFWriter, key: str, value: Any) -> None:
     if isinstance(value, str):
         writer.add_string(key, value)
+    elif isinstance(value, bool):
+        writer.add_bool(key, value)
     elif isinstance(value, float):
         writer.add_float32(key, value)
     else:
@@ -200,7 +217,7 @@ def tensors(tiny: Tiny, vocabulary: int) -> Iterator[tuple[str, tuple[int, ...],
             kind = tiny.value_kind if part == "attn_v.weight" and tiny.value_kind else tiny.kind
             name = f"blk.{layer}.{part}"
             if name not in tiny.left_out:
-                yield name, shape, "F32" if len(shape) == 1 else kind
+                yield name, shape, "F32" if part in FLOATS or len(shape) == 1 else kind
 
 
 # What departs from the usual file in each of the models whose logits are compared.
@@ -219,6 +236,7 @@ LLAMA_BIASES = (("attn_q", 64), ("attn_k", 32), ("attn_output", 64), ("ffn_up", 
 MODELS: dict[str, dict[str, Any]] = {
     "qwen2": {"architecture": "qwen2"},
     "qwen3": {"architecture": "qwen3"},
+    "qwen3moe": {"architecture": "qwen3moe"},
     "phi3": {"architecture": "phi3"},
     "phi3 with LongRoPE": {"architecture": "phi3", "keys": LONGROPE, "extra": LONGROPE_FACTORS},
     "gemma2": {"architecture": "gemma2"},
@@ -232,6 +250,18 @@ MODELS: dict[str, dict[str, Any]] = {
     "llama with linear scaling": {"keys": LINEAR},
     "llama with YaRN": {"keys": YARN},
     "llama with factors": {"extra": (("rope_freqs.weight", (8,)),)},
+    "llama with experts": {
+        "keys": (("expert_count", EXPERTS), ("expert_used_count", ACTIVE_EXPERTS)),
+        "left_out": tuple(
+            f"blk.{layer}.{part}" for layer in range(2) for part in MATRICES.keys() - MIXTURE.keys()
+        ),
+        "extra": tuple(
+            (f"blk.{layer}.{part}", shape)
+            for layer in range(2)
+            for part, shape in MIXTURE.items()
+            if part not in MATRICES
+        ),
+    },
     "llama with biases": {
         "extra": tuple(
             (f"blk.{layer}.{part}.bias", (size,))

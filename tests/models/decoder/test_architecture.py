@@ -16,6 +16,9 @@ from rapport.models.decoder.tensors import check_tensors
 from rapport.models.errors import CorruptFileError, UnsupportedModelError
 from rapport.models.gguf.reader import GgufFile
 from tests.models.gguf.bytes import UINT32, number
+from tests.models.tiny import PARTS
+
+MIXTURE = {"architecture": "qwen3moe"}
 
 
 def read(path: Path) -> Architecture:
@@ -32,6 +35,11 @@ def read(path: Path) -> Architecture:
         ({"kind": "MXFP4"}, "type MXFP4 of tensor blk.0.attn_q.weight"),
         ({"extra_tensor": "blk.0.attn_sinks.weight"}, "tensor blk.0.attn_sinks.weight"),
         ({"keys": (("rope.scaling.type", "dynamic"),)}, "rope scaling dynamic"),
+        ({**MIXTURE, "keys": (("expert_shared_count", 1),)}, "qwen3moe.expert_shared_count 1"),
+        ({**MIXTURE, "keys": (("expert_gating_func", 2),)}, "qwen3moe.expert_gating_func 2"),
+        ({**MIXTURE, "keys": (("expert_weights_norm", False),)}, "expert_weights_norm False"),
+        ({**MIXTURE, "keys": (("expert_weights_scale", 2.5),)}, "expert_weights_scale 2.5"),
+        ({"keys": (("expert_count", 8), ("expert_used_count", 2))}, "tensor blk.0.ffn_down.weight"),
     ],
 )
 def test_what_is_not_supported_is_named(
@@ -112,7 +120,7 @@ def test_every_architecture_needs_its_tensors(
     tiny_gguf: Callable[..., Path], architecture: str
 ) -> None:
     """A file without one of them is named, and not served as if it were another architecture."""
-    for part in FAMILIES[architecture].parts:
+    for part in PARTS[architecture]:
         name = f"blk.1.{part}"
         path = tiny_gguf(architecture=architecture, left_out=(name,))
         with pytest.raises(CorruptFileError, match=f"it has no tensor {name}"):
@@ -136,6 +144,11 @@ def test_which_layers_have_a_window(
     architecture = read(tiny_gguf(**departures))
     found = [architecture.window_of(layer) for layer in range(architecture.layers)]
     assert found == windows
+
+
+def test_no_more_experts_compute_than_there_are(tiny_gguf: Callable[..., Path]) -> None:
+    with pytest.raises(CorruptFileError, match="expert_used_count is 9, not from 1 to 8"):
+        read(tiny_gguf(**MIXTURE, keys=(("expert_used_count", 9),)))
 
 
 def test_every_fourth_layer_of_smollm3_has_no_rotation(tiny_gguf: Callable[..., Path]) -> None:

@@ -27,6 +27,9 @@ PARTS = {
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
+    "ffn_gate_inp": "mlp.gate",
+    "ffn_gate_up_exps": "mlp.experts.gate_up_proj",
+    "ffn_down_exps": "mlp.experts.down_proj",
     "attn_norm": "input_layernorm",
     "post_attention_norm": "post_attention_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
@@ -49,9 +52,20 @@ def in_transformers(
     """The tensors of a GGUF file by the names of transformers, and as it has them."""
     return {
         key_of(name, architecture): in_order(name, values, architecture)
-        for name, values in tensors.items()
+        for name, values in with_joined_experts(tensors).items()
         if not name.startswith("rope_")
     }
+
+
+def with_joined_experts(
+    tensors: Mapping[str, NDArray[np.float32]],
+) -> dict[str, NDArray[np.float32]]:
+    """The tensors with the gates of experts and their ups in one."""
+    joined = dict(tensors)
+    for gate in [name for name in tensors if "ffn_gate_exps" in name]:
+        up, both = (gate.replace("gate_exps", f"{part}_exps") for part in ("up", "gate_up"))
+        joined[both] = np.concatenate([joined.pop(gate), joined.pop(up)], axis=1)
+    return joined
 
 
 def key_of(tensor: str, architecture: str) -> str:
@@ -67,7 +81,7 @@ def key_of(tensor: str, architecture: str) -> str:
         name = "pre_feedforward_layernorm"
     if part == "ffn_up" and architecture == "phi3":
         name = "mlp.gate_up_proj"
-    return f"model.layers.{layer}.{name}.{suffix}"
+    return f"model.layers.{layer}.{name}" + ("" if "_exps" in part else f".{suffix}")
 
 
 def in_order(tensor: str, values: NDArray[np.float32], architecture: str) -> NDArray[np.float32]:

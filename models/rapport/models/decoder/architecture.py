@@ -15,6 +15,8 @@ MAX_CONTEXT_TOKENS = 1 << 20
 # a part of the head is rotated.
 HEAD_SIZE_MULTIPLE = 8
 PARTIAL_ROPE_MULTIPLE = 16
+MAX_EXPERTS = 1 << 10
+SOFTMAX = 1  # of expert_gating_func
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,9 @@ class Scales:
 class Architecture:
     """The dimensions of a model, and what its layers are.
 
-    `window` is how many keys a query of a layer with a window sees, its own among them; 0: all.
+    `feed_forward` is the size of one of the `experts`, if there are any; `active_experts` of them
+    compute a token. `window` is how many keys a query of a layer with a window sees, its own among
+    them; 0: all.
     """
 
     family: Family
@@ -46,6 +50,8 @@ class Architecture:
     kv_heads: int
     head_size: int
     feed_forward: int
+    experts: int
+    active_experts: int
     context_length: int
     vocab_size: int
     epsilon: float
@@ -98,7 +104,9 @@ class _ArchitectureReader:
             heads=self.heads,
             kv_heads=self.kv_heads,
             head_size=self.head_size,
-            feed_forward=self.source.count("feed_forward_length"),
+            feed_forward=self.feed_forward,
+            experts=self.experts,
+            active_experts=self.active_experts,
             context_length=context_length,
             vocab_size=self.vocab_size,
             epsilon=self.source.positive("attention.layer_norm_rms_epsilon"),
@@ -114,6 +122,40 @@ class _ArchitectureReader:
         if len(shape) != 2:  # noqa: PLR2004 - a matrix
             raise self.source.corrupt(f"tensor token_embd.weight is {shape}, not a matrix")
         return shape[0]
+
+    @cached_property
+    def experts(self) -> int:
+        """How many experts there are; 0: it is no mixture of experts."""
+        if not (self.family.may_have_experts and self.source.said("expert_count", int, 0)):
+            return 0
+        self.check_routing()
+        return self.source.count("expert_count", maximum=MAX_EXPERTS)
+
+    @property
+    def active_experts(self) -> int:
+        return self.source.count("expert_used_count", maximum=self.experts) if self.experts else 0
+
+    @property
+    def feed_forward(self) -> int:
+        if not self.experts:
+            return self.source.count("feed_forward_length")
+        # Mixtral's files say it as that of a plain model.
+        name = "expert_feed_forward_length"
+        plain = self.source.said("feed_forward_length", int, 0)
+        return self.source.count(name, plain)
+
+    def check_routing(self) -> None:
+        """Checks that experts are added up by the softmax of their scores, and are all there is."""
+        usual = {
+            "expert_gating_func": (int, SOFTMAX),
+            "expert_weights_norm": (bool, True),
+            "expert_weights_scale": (float, 1.0),
+            "expert_shared_count": (int, 0),
+        }
+        for key, (kind, value) in usual.items():
+            said = self.source.said(key, kind, value)
+            if said != value:
+                raise self.source.unsupported(f"{self.source.name_of(key)} {said}", str(value))
 
     @property
     def kv_heads(self) -> int:

@@ -16,6 +16,10 @@ QUERY_KEY_VALUE_BIASES = ("attn_q.bias", "attn_k.bias", "attn_v.bias")
 OUTPUT_BIASES = ("attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias")
 GATE_AND_UP = ("ffn_gate.weight", "ffn_up.weight")
 OUTPUTS = ("attn_output.weight", "ffn_down.weight")
+FEED_FORWARD = (*GATE_AND_UP, "ffn_down.weight")
+# What a layer has instead in a mixture of experts: their router, and the matrices of all of them.
+EXPERT_MATRICES = ("ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight")
+EXPERTS = ("ffn_gate_inp.weight", *EXPERT_MATRICES)
 ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
 
@@ -32,6 +36,7 @@ class Family:
         global_every: Of so many layers the last has no window; 0: each has one, if any.
         local_rope: Whether layers with a window have a rotation of their own.
         unrotated_every: Of so many layers the last has no rotation; 0: each has one.
+        may_have_experts: Whether a model may be a mixture of experts.
     """
 
     parts: tuple[str, ...] = (*NORMS, *QUERY_KEY_VALUE, *GATE_AND_UP, *OUTPUTS)
@@ -42,13 +47,17 @@ class Family:
     global_every: int = 0
     local_rope: bool = False
     unrotated_every: int = 0
+    may_have_experts: bool = False
 
 
 _LLAMA = Family()
 FAMILIES: Mapping[str, Family] = {
-    "llama": Family(optional=(*QUERY_KEY_VALUE_BIASES, *OUTPUT_BIASES), interleaved=True),
+    "llama": Family(
+        optional=(*QUERY_KEY_VALUE_BIASES, *OUTPUT_BIASES), interleaved=True, may_have_experts=True
+    ),
     "qwen2": Family(parts=(*_LLAMA.parts, *QUERY_KEY_VALUE_BIASES)),
     "qwen3": Family(parts=(*_LLAMA.parts, *HEAD_NORMS)),
+    "qwen3moe": Family(parts=(*_LLAMA.parts, *HEAD_NORMS), may_have_experts=True),
     "phi3": Family(parts=(*NORMS, "attn_qkv.weight", "ffn_up.weight", *OUTPUTS)),
     "gemma2": Family(
         parts=(*_LLAMA.parts, *POST_NORMS), gelu=True, embedding_by_width=True, global_every=2

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from rapport.models.decoder.architecture import Architecture
-from rapport.models.decoder.families import HEAD_NORMS, NORMS, POST_NORMS, ROPE_FACTORS
+from rapport.models.decoder.families import (
+    EXPERTS,
+    FEED_FORWARD,
+    HEAD_NORMS,
+    NORMS,
+    POST_NORMS,
+    ROPE_FACTORS,
+)
 from rapport.models.decoder.source import Source
 from rapport.models.weights.matrix import FLOATS, SUPPORTED
 
@@ -17,7 +24,7 @@ def check_tensors(source: Source, architecture: Architecture) -> None:
     """
     family, called = architecture.family, source.name_of_tensor
     layers = [f"blk.{layer}." for layer in range(architecture.layers)]
-    needed = {f"{layer}{part}" for layer in layers for part in family.parts}
+    needed = {f"{layer}{part}" for layer in layers for part in _parts(architecture)}
     needed |= {"token_embd.weight", "output_norm.weight"}
     optional = {f"{layer}{part}" for layer in layers for part in family.optional}
     optional |= {"output.weight", *ROPE_FACTORS}
@@ -37,11 +44,20 @@ def check_tensors(source: Source, architecture: Architecture) -> None:
             raise source.corrupt(f"tensor {called(name)} is {tensor.shape}, not {shapes[part]}")
 
 
+def _parts(architecture: Architecture) -> list[str]:
+    """The tensors that each layer has."""
+    parts = architecture.family.parts
+    if not architecture.experts:
+        return list(parts)
+    return [*(part for part in parts if part not in FEED_FORWARD), *EXPERTS]
+
+
 def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """The shapes of tensors, outputs before inputs, by their names without the layer."""
     hidden, feed_forward = architecture.hidden, architecture.feed_forward
     queries = architecture.heads * architecture.head_size
     keys = architecture.kv_heads * architecture.head_size
+    experts = architecture.experts
     packed_gate = "ffn_gate.weight" not in architecture.family.parts
     matrices = {
         "attn_q": (queries, hidden),
@@ -52,6 +68,10 @@ def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         "ffn_gate": (feed_forward, hidden),
         "ffn_up": (feed_forward * (2 if packed_gate else 1), hidden),
         "ffn_down": (hidden, feed_forward),
+        "ffn_gate_inp": (experts, hidden),
+        "ffn_gate_exps": (experts, feed_forward, hidden),
+        "ffn_up_exps": (experts, feed_forward, hidden),
+        "ffn_down_exps": (experts, hidden, feed_forward),
         "output": (architecture.vocab_size, hidden),
         "token_embd": (architecture.vocab_size, hidden),
     }

@@ -22,6 +22,7 @@ from onnx.helper import np_dtype_to_tensor_dtype as element_type
 from rapport.models.decoder.model import Model
 from rapport.models.onnx.attention import Attention
 from rapport.models.onnx.embedding import FloatTable, QuantisedTable, token_table
+from rapport.models.onnx.experts import Experts
 from rapport.models.onnx.file import CONTRIB_DOMAIN, OnnxWriter, array_type
 from rapport.models.onnx.linear import Linears
 from rapport.models.onnx.names import INPUTS, OUTPUTS
@@ -47,6 +48,7 @@ class DecoderGraph:
 
     def build(self, progress: Progress) -> ModelProto:
         flat = self.onnx.constant(np.array([-1]), "flat")
+        self.experts = Experts(self.model, self.onnx, self.linears)
         self.halves = self.onnx.constant(np.array([self.arch.feed_forward] * 2), "halves")
         self.attention = Attention(self.model, self.onnx, self.linears, flat)
         embedding = self.source.matrix("token_embd.weight")
@@ -75,6 +77,8 @@ class DecoderGraph:
         return self._times(self._norm(x, f"{post_norm}.weight"), self.arch.scales.residual)
 
     def _feed_forward(self, prefix: str, x: str) -> str:
+        if self.arch.experts:
+            return self.experts.add(prefix, x)
         parts = [f"{prefix}ffn_{part}" for part in ("gate", "up")]
         present = [part for part in parts if f"{part}.weight" in self.source.tensors]
         gate, up = self.onnx.fresh("gate"), self.onnx.fresh("up")

@@ -148,12 +148,12 @@ def _exact(matrix: Matrix) -> Quantised:
     )
 
 
-def widened(matrix: Matrix) -> Quantised:
+def widened(matrix: Matrix, block: int = WIDE_BLOCK) -> Quantised:
     """The matrix in 8 bits. Each weight is off by at most half a 255th of its block's range.
 
     A range includes 0, which is represented exactly. The last block is padded with zeros.
     """
-    return joined([_requantised(part, 8, WIDE_BLOCK) for part in matrix.parts()])
+    return joined([_requantised(part, 8, block) for part in matrix.parts()])
 
 
 def narrowed(matrix: Matrix) -> Quantised:
