@@ -15,7 +15,7 @@ from rapport.service.errors import InvalidRequestError
 from rapport.service.prompt.pieces import PieceTokenizer
 from rapport.service.prompt.safe_cutter import PRIVATE_USE, Render, SafeCutter
 from rapport.service.prompt.template import ChatTemplate
-from rapport.service.prompt.turns import Conversation, Turn
+from rapport.service.prompt.turns import Call, Conversation, Turn
 from tests.service.prompt.templates import QWEN
 
 START, END = "<|im_start|>", "<|im_end|>"
@@ -83,11 +83,12 @@ def test_contents_never_become_special(
 def test_tools_never_become_special(
     vocabulary: Vocabulary, cutter: SafeCutter, name: str, text: str
 ) -> None:
-    """The same holds for tools, wherever in them a special token is spelled."""
+    """The same holds for tools and calls, wherever in them a special token is spelled."""
 
     def conversation(name: str, text: str) -> Conversation:
         tool = {"function": {"name": name, "parameters": {"enum": [1, text, {text: None}]}}}
-        return Conversation([Turn("user", "Hi")], [tool])
+        call = Call(name, {text: [text, 1]})
+        return Conversation([Turn("user", "Hi"), Turn("assistant", text, (call,))], [tool])
 
     render = ChatTemplate(QWEN).render
     tokens = tokenize(vocabulary, cutter, conversation(name, text), render)

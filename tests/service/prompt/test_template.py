@@ -7,7 +7,7 @@ import pytest
 
 from rapport.service.errors import InvalidRequestError
 from rapport.service.prompt.template import ChatTemplate
-from rapport.service.prompt.turns import Conversation, Turn
+from rapport.service.prompt.turns import Call, Conversation, Turn
 from tests.service.prompt.templates import GEMMA, LLAMA, QWEN
 
 HI = Turn("user", "Hi")
@@ -85,6 +85,8 @@ def test_sandbox(source: str) -> None:
         ("{% generation %}{% set x = 'said' %}{{ x }}{% endgeneration %}", "said"),
         ("{{ strftime_now('%Y') }}", str(datetime.now().astimezone().year)),
         ("{{ bos_token }}{{ messages[0].content }}", "Hi"),
+        ("{{ documents is none }}", "True"),
+        ("{{ [1] | tojson(indent=1, separators=(',', ':')) }}", "[\n 1\n]"),
     ],
 )
 def test_what_templates_rely_on(source: str, text: str) -> None:
@@ -114,6 +116,45 @@ def test_empty_system_prompt_with_tools() -> None:
 def test_takes_tools(source: str, takes: bool) -> None:
     """A template tells of tools itself if it has calls written in the form that is read."""
     assert ChatTemplate(source).takes_tools is takes
+
+
+CALLED = Turn("assistant", "", (Call("f", {"x": ["<é>"]}),))
+
+
+def test_calls_in_the_template() -> None:
+    """A template that takes tools writes calls itself, of arguments that are an object."""
+    text = ChatTemplate(QWEN).render(Conversation([HI, CALLED], [{"name": "f"}]))
+    assert (
+        '\n<tool_call>\n{"name": "f", "arguments": {"x": ["<é>"]}}\n</tool_call><|im_end|>' in text
+    )
+
+
+def test_arguments_as_text() -> None:
+    """A template that writes arguments as they are gets them as JSON text."""
+    as_text = QWEN.replace("call.function.arguments | tojson", "call.function.arguments")
+    template = ChatTemplate(as_text)
+    assert template.takes_tools
+    conversation = Conversation([HI, CALLED], [{"name": "f"}])
+    assert template.render(conversation) == ChatTemplate(QWEN).render(conversation)
+
+
+PARTS = """{%- for message in messages %}
+    {{- message.role + ':' }}
+    {%- for part in message.content %}
+        {%- if part.type == 'text' %}{{ ' ' + part.text }}{% endif %}
+    {%- endfor %}
+{%- endfor %}
+"""
+EITHER = PARTS.replace(
+    "{%- for part in",
+    "{%- if message.content is string %}{{ message.content }}{% endif %}{% for part in",
+)
+
+
+@pytest.mark.parametrize(("source", "text"), [(PARTS, "user: Hi"), (EITHER, "user:Hi")])
+def test_contents_as_parts(source: str, text: str) -> None:
+    """A template that walks over the parts of a content gets parts; one that takes text, text."""
+    assert ChatTemplate(source).render(Conversation([HI])) == text
 
 
 def test_refused_probe() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.service.prompt.turns import ROLES, Turn, call_text, to_turn
+from rapport.service.prompt.turns import ROLES, Call, Turn, call_text, to_turn
 from rapport.v1.message_pb2 import (
     ChatContent,
     ChatContentParts,
@@ -59,6 +59,18 @@ def test_calls_are_written_out() -> None:
         '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>\n'
         '<tool_call>\n{"name": "g", "arguments": {}}\n</tool_call>'
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [('{"x": [1]}', {"x": [1]}), ("no JSON", "no JSON"), ("[" * 999, "[" * 999)],
+)
+def test_calls_for_the_template(arguments: str, value: object) -> None:
+    """Where the template writes calls, it gets what their JSON says, or text that is no JSON."""
+    said = message("assistant", "Let me see.")
+    said.tool_calls.append(call("f", arguments))
+    turn = to_turn(said, write_calls=False)
+    assert turn == Turn("assistant", "Let me see.", (Call("f", value),))
 
 
 def test_text_before_calls() -> None:

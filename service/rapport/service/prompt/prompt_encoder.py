@@ -68,7 +68,8 @@ class PromptEncoder:
             PromptTooLongError: the prompt is so long that its tokens are not all counted.
             InvalidRequestError: the template refuses the conversation.
         """
-        turns = [to_turn(message) for message in messages]
+        write_calls = not self._template.takes_tools
+        turns = [to_turn(message, write_calls=write_calls) for message in messages]
         yield
         converse, cut = self._converse(tools), self._cut_safely if safe else self._cut
         tokenizer = PieceTokenizer(self._vocabulary)

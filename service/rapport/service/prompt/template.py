@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 from jinja2 import TemplateError, meta
 
@@ -15,13 +16,15 @@ from rapport.common.model_spec import ModelSpec
 from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.prompt import render_budget
 from rapport.service.prompt.sandbox import Sandbox
-from rapport.service.prompt.turns import Conversation, JsonObject, Turn
+from rapport.service.prompt.turns import Call, Conversation, JsonObject, Turn
 
 # A text to look for in the output of a template.
 PROBE = "probe"
 MAX_REASON_CHARS = 1000
 MAX_DATE_PATTERN_CHARS = 100
-RENDERED_PROBE = re.compile(rf'<tool_call>\s*\{{"name":\s*"{PROBE}",\s*"arguments":\s*\{{')
+RENDERED_PROBE = re.compile(
+    rf'<tool_call>\s*\{{"name":\s*"{PROBE}",\s*"arguments":\s*\{{"{PROBE}":\s*"{PROBE}"\}}'
+)
 
 
 class ChatTemplate:
@@ -71,25 +74,39 @@ class ChatTemplate:
             InvalidRequestError: the template refuses the conversation.
         """
         turns, tools = conversation.turns, conversation.tools
-        text = self._render(_messages(turns), tools)
+        text = self._render(self._messages(turns), tools)
         if not tools and turns[0] == Turn("system", ""):
-            text = text.removeprefix(self._render(_messages(turns[:1]), (), answer=False))
+            text = text.removeprefix(self._render(self._messages(turns[:1]), (), answer=False))
         return text if text.startswith(self._opening) else self._opening + text
 
-    @cached_property
+    @property
     def takes_tools(self) -> bool:
         """Whether the template renders tools, and calls in the format of `hermes_format`."""
+        return self._form_of_arguments is not None
+
+    @cached_property
+    def _form_of_arguments(self) -> Callable[[Any], Any] | None:
+        """Makes what the template takes as a call's arguments; None if it takes no tools.
+
+        Most templates write an object with `tojson`, some take its JSON text.
+        """
+        forms: tuple[Callable[[Any], Any], ...] = (lambda value: value, _to_json)
+        return next(filter(self._renders_calls_with, forms), None)
+
+    def _renders_calls_with(self, form: Callable[[Any], Any]) -> bool:
         if "tools" not in self._variables:
             return False
-        function = {"name": PROBE, "arguments": {}}
-        call = {"type": "function", "function": function}
-        question = {"role": "user", "content": PROBE}
-        answer = {"role": "assistant", "content": "", "tool_calls": [call]}
+        turns = [Turn("user", PROBE), Turn("assistant", "", (Call(PROBE, {PROBE: PROBE}),))]
         tool = {"type": "function", "function": {"name": PROBE, "parameters": {}}}
-        try:
-            return RENDERED_PROBE.search(self._render([question, answer], [tool])) is not None
-        except InvalidRequestError:
-            return False
+        messages = [_message(turn, form, parts=self._takes_parts) for turn in turns]
+        return bool(RENDERED_PROBE.search(self._try(messages, [tool])))
+
+    @cached_property
+    def _takes_parts(self) -> bool:
+        """Whether the template shows contents only as lists of parts."""
+        turn = Turn("user", PROBE)
+        as_text, as_parts = (self._try([_message(turn, parts=parts)]) for parts in (False, True))
+        return PROBE not in as_text and PROBE in as_parts
 
     @cached_property
     def system_prompt(self) -> str:
@@ -99,12 +116,23 @@ class ChatTemplate:
             InvalidRequestError: the template does not accept system turns.
         """
         question = Turn("user", PROBE)
-        given = self._render(_messages([Turn("system", PROBE), question]))
+        given = self._render(self._messages([Turn("system", PROBE), question]))
         before, _, after = given.partition(PROBE)
-        default = self._render(_messages([question]))
+        default = self._render(self._messages([question]))
         if default.startswith(before) and default.removeprefix(before).endswith(after):
             return default.removeprefix(before).removesuffix(after)
         return ""
+
+    def _messages(self, turns: Sequence[Turn]) -> list[JsonObject]:
+        form = self._form_of_arguments or _to_json
+        return [_message(turn, form, parts=self._takes_parts) for turn in turns]
+
+    def _try(self, messages: Sequence[JsonObject], tools: Sequence[JsonObject] = ()) -> str:
+        """What the template renders; nothing if it refuses."""
+        try:
+            return self._render(messages, tools)
+        except InvalidRequestError:
+            return ""
 
     def _render(
         self,
@@ -120,6 +148,7 @@ class ChatTemplate:
             text = self._template.render(
                 messages=messages,
                 tools=tools_or_none,
+                documents=None,
                 add_generation_prompt=answer,
                 **self._special_tokens,
             )
@@ -134,8 +163,25 @@ class ChatTemplate:
         return text
 
 
-def _messages(turns: Sequence[Turn]) -> list[JsonObject]:
-    return [{"role": turn.role, "content": turn.content} for turn in turns]
+def _to_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _message(
+    turn: Turn, form_of_arguments: Callable[[Any], Any] = _to_json, *, parts: bool
+) -> JsonObject:
+    """A turn as templates take it."""
+    content = [{"type": "text", "text": turn.content}] if parts else turn.content
+    message: JsonObject = {"role": turn.role, "content": content}
+    if turn.calls:
+        message["tool_calls"] = [
+            {
+                "type": "function",
+                "function": {"name": call.name, "arguments": form_of_arguments(call.arguments)},
+            }
+            for call in turn.calls
+        ]
+    return message
 
 
 def _raise_exception(message: str) -> Never:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from rapport.service.errors import InvalidRequestError
+from rapport.service.structured_output.strict_json import parse_json
 from rapport.service.tools import hermes_format
 from rapport.v1.message_pb2 import ChatContent, ChatMessage, Role
 from rapport.v1.tool_pb2 import ToolCall
@@ -23,11 +25,20 @@ ROLES = {
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a function. Its arguments are a JSON value, or text that is not JSON."""
+
+    name: str
+    arguments: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """A message: its role and its whole text."""
+    """A message: its role, its whole text, and calls that the text does not have."""
 
     role: str
     content: str
+    calls: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +51,38 @@ class Conversation:
     @property
     def length(self) -> int:
         """The number of characters."""
-        tools = sum(len(json.dumps(tool, ensure_ascii=False)) for tool in self.tools)
-        return tools + sum(len(turn.content) for turn in self.turns)
+        calls = [[call.name, call.arguments] for turn in self.turns for call in turn.calls]
+        values = sum(len(json.dumps(each, ensure_ascii=False)) for each in (*self.tools, *calls))
+        return values + sum(len(turn.content) for turn in self.turns)
 
     def texts(self) -> Iterator[str]:
         """All texts that are from the request."""
         for turn in self.turns:
             yield turn.content
+            for call in turn.calls:
+                yield from _texts_in([call.name, call.arguments])
         yield from _texts_in(self.tools)
 
     def map_texts(self, change: Callable[[str], str]) -> Conversation:
         """The same conversation with `change` applied to every text."""
-        turns = [replace(turn, content=change(turn.content)) for turn in self.turns]
+
+        def changed(turn: Turn) -> Turn:
+            calls = [Call(change(c.name), _map_strings(c.arguments, change)) for c in turn.calls]
+            return Turn(turn.role, change(turn.content), tuple(calls))
+
+        turns = list(map(changed, self.turns))
         return Conversation(turns, [_map_strings(tool, change) for tool in self.tools])
 
 
-def to_turn(message: ChatMessage) -> Turn:
-    """The turn of a message. The model does not see names and earlier reasoning."""
+def to_turn(message: ChatMessage, *, write_calls: bool = True) -> Turn:
+    """The turn of a message. The model does not see names and earlier reasoning.
+
+    With `write_calls`, its text has the calls as models write them.
+    """
+    if not write_calls:
+        functions = [call.function for call in message.tool_calls]
+        calls = tuple(Call(each.name, _value_of(each.arguments)) for each in functions)
+        return Turn(ROLES[message.role], content_text(message.content), calls)
     paragraphs = [content_text(message.content), *map(call_text, message.tool_calls)]
     return Turn(ROLES[message.role], "\n".join(filter(None, paragraphs)))
 
@@ -71,6 +97,14 @@ def content_text(content: ChatContent) -> str:
 def call_text(call: ToolCall) -> str:
     """A call as models write it."""
     return hermes_format.call(call.function.name, _as_json(call.function.arguments))
+
+
+def _value_of(arguments: str) -> Any:
+    """The value of JSON text. Any other text is itself, as is JSON nested too deeply."""
+    try:
+        return parse_json(arguments, "arguments")
+    except InvalidRequestError:
+        return arguments
 
 
 def _as_json(text: str) -> str:
