@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from rapport.service.tools.hermes_format import BLANK, BLANKS, FENCE, bare_head
 
 LANGUAGE = re.compile(f"{FENCE}[A-Za-z]*")
-# What may stand behind the calls.
-END = re.compile(rf"{BLANK}*\}}?{BLANK}*`{{0,3}}{BLANK}*")
 
 
 class BareCallHead:
@@ -42,8 +40,3 @@ class BareCallHead:
                 return False
             rest = rest.removeprefix(found).lstrip(BLANKS)
         return True
-
-    @staticmethod
-    def without_partial_end(text: str) -> str:
-        """Drops a text that is the end of calls, or the beginning of one, and keeps any other."""
-        return "" if END.fullmatch(text) else text

@@ -84,7 +84,8 @@ class ToolCallParser:
             self._state = self._parse_text
             yield from self.push("")
         if self._state in (self._parse_bare_tail, self._parse_start) and self.calls:
-            self._pending = self._bare_head.without_partial_end(self._pending)
+            # The end of a block of code, or a call that was cut.
+            self._pending = ""
         if self._state == self._parse_start:
             self._state = self._parse_text
             yield from self.push("")
