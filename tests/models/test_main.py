@@ -131,6 +131,11 @@ def test_a_folder_is_added_by_its_name(
     assert run(capsys, "verify", "tiny")[0] == 0
     assert f"\n  folder: {source}\n  safetensors_sha256: " in run(capsys, "show", "tiny")[1]
     assert run(capsys, "import", source, "--precision", "int8")[0] == 0
+    assert run(capsys, "path", "tiny", "--precision", "int8") == (
+        0,
+        f"{cache}/models/tiny/int8\n",
+        "",
+    )
 
 
 @pytest.mark.usefixtures("cache")

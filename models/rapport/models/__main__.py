@@ -6,10 +6,12 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rapport.common.model_spec import ModelSpec
 from rapport.models.cache import store
 from rapport.models.cache.catalog import DEFAULT_MODEL, KNOWN_MODELS
+from rapport.models.cache.hub_name import PREFIX as HUB_PREFIX
 from rapport.models.errors import (
     CorruptFileError,
     ModelError,
@@ -21,9 +23,12 @@ from rapport.models.genai.config import is_genai
 from rapport.models.importer import ensure, import_file, import_genai, pinned, remove
 from rapport.models.onnx.precision import PRECISIONS, cpu_precision
 from rapport.models.plan import MIB
-from rapport.models.progress import shown
+from rapport.models.progress import Progress, shown
 
-SOURCE_HELP = "a GGUF file, one of them if it is split; or a folder of Hugging Face or genai"
+SOURCE_HELP = (
+    "a GGUF file, one of them if it is split; a folder of Hugging Face or genai; "
+    "or hf:owner/name or hf:owner/name:file on the hub"
+)
 TEMPLATE_HELP = "a Jinja chat template, instead of that of the source"
 
 
@@ -53,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
     fetching = command("import", _import_model, "put a model into the cache")
     adding = command("add", _add, "say what a model will become, and put it into the cache")
-    adding.add_argument("model", type=Path, metavar="SOURCE", help=SOURCE_HELP)
+    adding.add_argument("model", metavar="SOURCE", help=SOURCE_HELP)
     adding.add_argument("--name", help="the model's id; by default the source's name")
     locating = command("path", _locate, "print the folder of a model in the cache")
     command("list", _list_models, "list the models that are known or in the cache")
@@ -91,12 +96,19 @@ def _add(options: argparse.Namespace) -> Iterator[str]:
         "announce": _announce,
     }
     with shown() as progress:
-        if is_genai(options.model):
-            folder = import_genai(options.model, progress, precision=options.precision, **more)
-        else:
-            precision = options.precision or cpu_precision()
-            folder = import_file(options.model, precision, progress, **more)
+        folder = _added(options.model, options.precision, progress, more)
     yield str(folder)
+
+
+def _added(source: str, precision: str | None, progress: Progress, more: dict[str, Any]) -> Path:
+    if is_genai(Path(source)):
+        return import_genai(Path(source), progress, precision=precision, **more)
+    precision = precision or cpu_precision()
+    if source.startswith(HUB_PREFIX):
+        from rapport.models.hub_importer import import_from_hub  # noqa: PLC0415 - it takes a while
+
+        return import_from_hub(source, precision, progress, **more)
+    return import_file(Path(source), precision, progress, **more)
 
 
 def _announce(line: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rapport.models.cache import store
 from rapport.models.cache.catalog import KNOWN_MODELS, KnownModel, known_model
 from rapport.models.cache.fetch import fetch
+from rapport.models.cache.hub_name import PREFIX as HUB_PREFIX
 from rapport.models.errors import (
     CacheError,
     CorruptFileError,
@@ -31,13 +32,15 @@ Announce = Callable[[str], None]
 def ensure_any(model_id: str, precisions: Sequence[str], progress: Progress = silent) -> Path:
     """The folder of a model in the first of the precisions, or in a later one if necessary.
 
-    A user's own file may have been imported in a later one only. A known model is imported in
-    the first; if that fails, for example as the cache is read-only, one that is in the cache is
-    used.
+    A user's own file, or a model of the hub, may have been imported in a later one only. A known
+    model is imported in the first; if that fails, for example as the cache is read-only, one that
+    is in the cache is used.
 
     Raises:
         ModelError: there is none.
     """
+    if model_id.startswith(HUB_PREFIX):
+        return _ensure_from_hub(model_id, precisions, progress)
     folders = (store.model_folder(model_id, precision) for precision in precisions)
     present = next((folder for folder in folders if is_current(folder, pinned(model_id))), None)
     if present is not None and model_id not in KNOWN_MODELS:
@@ -59,7 +62,9 @@ def ensure(model_id: str, precision: str, progress: Progress = silent) -> Path:
     Raises:
         ModelError: it could not be imported; nothing incomplete is left behind.
     """
-    _check_precision(precision)
+    check_precision(precision)
+    if model_id.startswith(HUB_PREFIX):
+        return _ensure_from_hub(model_id, [precision], progress)
     folder, wanted = store.model_folder(model_id, precision), pinned(model_id)
     if is_current(folder, wanted):
         return folder
@@ -87,6 +92,7 @@ def import_file(
     name: str | None = None,
     chat_template: str | None = None,
     announce: Announce = lambda _: None,
+    fetched_from: Mapping[str, str] | None = None,
 ) -> Path:
     """Imports a user's own GGUF file, one of several that it is split into, or a folder.
 
@@ -100,19 +106,20 @@ def import_file(
         name: The model's id; the name of the file or folder in lower case if it is not given.
         chat_template: Replaces that of the source.
         announce: Gets the lines that say what will be made.
+        fetched_from: Where the source came from, for its model.json; by default its path.
 
     Raises:
         ModelError: the file could not be imported.
     """
-    _check_precision(precision)
-    model_id = _id_of(path, name or model_name(path))
+    check_precision(precision)
+    model_id = id_of(path, name or model_name(path))
     folder = store.model_folder(model_id, precision)
     command = f"import {path} --precision {precision}"
     with _explained(command):
         for line in _plan(model_id, path, chat_template, precision):
             announce(line)
     with _explained(command), store.writing(progress):
-        source = _source_of(path)
+        source = _source_of(path, fetched_from)
         if pinned(model_id) not in (None, source.get("gguf_sha256")):
             raise UnsupportedModelError(f"{path}: {model_id} is another model: rename the file")
         origin = Origin(model_id, "local", path, source, chat_template)
@@ -149,7 +156,7 @@ def import_genai(
     from rapport.models.genai.trial import try_out  # noqa: PLC0415
     from rapport.models.genai.writer import plan_lines, write_genai_folder  # noqa: PLC0415
 
-    model_id = _id_of(path, name or path.resolve().name)
+    model_id = id_of(path, name or path.resolve().name)
     if model_id in KNOWN_MODELS:
         raise UnsupportedModelError(f"{path}: {model_id} is another model: give it a --name")
     with _explained(f"add {path}"):
@@ -177,10 +184,16 @@ def _plan(model_id: str, path: Path, chat_template: str | None, precision: str) 
     return plan_lines(model_id, open_model(path, chat_template), precision)
 
 
-def _source_of(path: Path) -> dict[str, str]:
-    from rapport.models.sources import origin_of  # noqa: PLC0415
+def _source_of(path: Path, fetched_from: Mapping[str, str] | None) -> dict[str, str]:
+    from rapport.models.sources import hash_of, place_of  # noqa: PLC0415
 
-    return origin_of(path)
+    return {**(fetched_from or place_of(path)), **hash_of(path)}
+
+
+def _ensure_from_hub(name: str, precisions: Sequence[str], progress: Progress) -> Path:
+    from rapport.models.hub_importer import ensure_from_hub  # noqa: PLC0415 - it imports this
+
+    return ensure_from_hub(name, precisions, progress)
 
 
 def _write_folder(origin: Origin, precision: str, folder: Path, progress: Progress) -> None:
@@ -206,7 +219,8 @@ def remove(model_id: str, precisions: Sequence[str], progress: Progress = silent
     return present
 
 
-def _id_of(path: Path, name: str) -> str:
+def id_of(path: Path, name: str) -> str:
+    """The id of a model with this name; `path` is what a message names."""
     model_id = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).lstrip(".")
     if not re.search("[a-z0-9]", model_id):
         raise UnsupportedModelError(f"{path}: no letter or digit for an id: rename the file")
@@ -218,7 +232,7 @@ def pinned(model_id: str) -> str | None:
     return KNOWN_MODELS[model_id].gguf_sha256 if model_id in KNOWN_MODELS else None
 
 
-def _check_precision(precision: str) -> None:
+def check_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
         raise UnsupportedModelError(f"there is no precision {precision!r}; known: {known}")

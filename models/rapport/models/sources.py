@@ -24,13 +24,17 @@ def open_model(path: Path, chat_template: str | None = None) -> Model:
     return GgufModel(path, chat_template)
 
 
-def origin_of(path: Path) -> dict[str, str]:
-    """Where a model comes from, with the hash of its weights, as its model.json tells.
+def place_of(path: Path) -> dict[str, str]:
+    """Where a model is, as its model.json tells."""
+    return {"folder" if path.is_dir() else "file": str(path.resolve())}
+
+
+def hash_of(path: Path) -> dict[str, str]:
+    """The hash of a model's weights, as its model.json tells.
 
     Raises:
         ModelError, OSError: a file is not there, or cannot be read.
     """
     if path.is_dir():
-        sha256 = sha256_of(*safetensors_files.files_of(path))
-        return {"folder": str(path.resolve()), "safetensors_sha256": sha256}
-    return {"file": str(path.resolve()), "gguf_sha256": sha256_of(*shards_of(path))}
+        return {"safetensors_sha256": sha256_of(*safetensors_files.files_of(path))}
+    return {"gguf_sha256": sha256_of(*shards_of(path))}

@@ -36,7 +36,7 @@ class ServiceSettings(Settings, KeyLimits):
     model_config = SettingsConfigDict(cli_prog_name="rapport service")
 
     model: str = "smollm2-135m-instruct"
-    """name of the model that `rapport serve` downloads and converts"""
+    """name of the model that `rapport serve` downloads and converts, or hf:owner/name of the hub"""
     model_folder: Path | None = None
     """folder with the model to serve"""
     prefill_folder: Path | None = None

@@ -25,16 +25,23 @@ def shards_of(gguf: Path) -> list[Path]:
         UnknownModelError: one of them is not there.
         CorruptFileError: the name has a number that cannot be.
     """
-    shard = SHARD.fullmatch(gguf.stem)
-    if shard is None:
-        paths = [gguf]
-    else:
-        count = int(shard["count"])
-        if not 1 <= int(shard["number"]) <= count:
-            raise CorruptFileError(f"{gguf} is not one of {count} files")
-        names = (f"{shard['name']}-{place:05}-of-{count:05}" for place in range(1, count + 1))
-        paths = [gguf.with_name(f"{name}.gguf") for name in names]
+    paths = [gguf.with_name(name) for name in shard_names(gguf)]
     for path in paths:
         if not path.is_file():
             raise UnknownModelError(f"there is no file {path}")
     return paths
+
+
+def shard_names(gguf: Path) -> list[str]:
+    """The names of all files of a model of which one is given.
+
+    Raises:
+        CorruptFileError: the name has a number that cannot be.
+    """
+    shard = SHARD.fullmatch(gguf.stem)
+    if shard is None:
+        return [gguf.name]
+    count = int(shard["count"])
+    if not 1 <= int(shard["number"]) <= count:
+        raise CorruptFileError(f"{gguf} is not one of {count} files")
+    return [f"{shard['name']}-{place:05}-of-{count:05}.gguf" for place in range(1, count + 1)]

@@ -19,6 +19,14 @@ from rapport.models.huggingface.json_file import MAX_JSON_BYTES, JsonFile
 TOKENIZER, SENTENCE_PIECE = "tokenizer.json", "tokenizer.model"
 TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP = "tokenizer_config.json", "special_tokens_map.json"
 TEMPLATE, GENERATION_CONFIG, CONFIG = "chat_template.jinja", "generation_config.json", "config.json"
+TEXT_FILES = (
+    TOKENIZER,
+    SENTENCE_PIECE,
+    TOKENIZER_CONFIG,
+    SPECIAL_TOKENS_MAP,
+    TEMPLATE,
+    GENERATION_CONFIG,
+)
 # Of a vocabulary of 262,144 tokens it takes 33 MB.
 MAX_TOKENIZER_BYTES = 1 << 28
 FILES = (TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, TEMPLATE, GENERATION_CONFIG, CONFIG)

@@ -1,0 +1,65 @@
+"""Imports models of the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rapport.common.model_spec import ModelSpec
+from rapport.models.cache import store
+from rapport.models.cache.hub_name import HubName
+from rapport.models.folder import is_current
+from rapport.models.huggingface.hub import fetch
+from rapport.models.importer import Announce, check_precision, id_of, import_file
+from rapport.models.progress import Progress, silent
+
+
+def import_from_hub(
+    hub_name: str,
+    precision: str,
+    progress: Progress = silent,
+    *,
+    name: str | None = None,
+    chat_template: str | None = None,
+    announce: Announce = lambda _: None,
+) -> Path:
+    """Imports a model of the Hugging Face hub, as `import_file` does, once its files are fetched.
+
+    Args:
+        hub_name: hf:owner/name or hf:owner/name:file.
+        precision: That of the model folder.
+        progress: Is told how far it is.
+        name: The model's id; that of the repository or of the file if it is not given.
+        chat_template: Replaces that of the source.
+        announce: Gets the lines that say what will be made.
+
+    Raises:
+        ModelError: the model could not be fetched or imported.
+    """
+    check_precision(precision)
+    hub = HubName.parse(hub_name)
+    fetched = fetch(hub.repository, hub.file, progress)
+    return import_file(
+        fetched.path,
+        precision,
+        progress,
+        name=name or hub.model_name,
+        chat_template=chat_template,
+        announce=announce,
+        fetched_from=fetched.source,
+    )
+
+
+def ensure_from_hub(hub_name: str, precisions: Sequence[str], progress: Progress) -> Path:
+    """The folder in the first precision that is in the cache, or imported in the first of all.
+
+    Raises:
+        ModelError: the model could not be fetched or imported.
+    """
+    hub = HubName.parse(hub_name)
+    model_id = id_of(Path(hub_name), hub.model_name)
+    for precision in precisions:
+        folder = store.model_folder(model_id, precision)
+        if is_current(folder) and hub.is_of(ModelSpec.read(folder).source):
+            return folder
+    return import_from_hub(hub_name, precisions[0], progress)
