@@ -107,6 +107,7 @@ class Grpc:
     """Calls over gRPC. Requests and answers are JSON here too."""
 
     def __init__(self, channel: grpc.Channel) -> None:
+        self.channel = channel
         self.stub = ChatServiceStub(channel)
 
     def whole(self, request: Json) -> Json:

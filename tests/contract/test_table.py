@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor
 
 from rapport.v1 import (
     chat_pb2,
+    completion_pb2,
     format_pb2,
     logprobs_pb2,
     message_pb2,
@@ -30,6 +31,7 @@ FILES = [
     module.DESCRIPTOR
     for module in (
         chat_pb2,
+        completion_pb2,
         format_pb2,
         logprobs_pb2,
         message_pb2,

@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 
-from rapport.v1 import chat_pb2, model_pb2, status_pb2, tokenize_pb2
+from rapport.v1 import chat_pb2, completion_pb2, model_pb2, status_pb2, tokenize_pb2
 from tests.recorded.masks import Names, header_lines, masked
 from tests.recorded.spec import Json
 
@@ -48,6 +48,7 @@ def _reflection(version: str) -> Method:
 
 
 _CHAT = "/rapport.v1.ChatService"
+_COMPLETION = "/rapport.v1.CompletionService"
 _ASKED = chat_pb2.CreateChatCompletionRequest
 METHODS = {
     "Chat/Create": Method(
@@ -65,6 +66,17 @@ METHODS = {
     "Chat/Nothing": Method(f"{_CHAT}/Nothing", _ASKED, chat_pb2.CreateChatCompletionResponse),
     "Nothing/Nothing": Method(
         "/rapport.v1.Nothing/Nothing", _ASKED, chat_pb2.CreateChatCompletionResponse
+    ),
+    "Completion/Create": Method(
+        f"{_COMPLETION}/CreateCompletion",
+        completion_pb2.CreateCompletionRequest,
+        completion_pb2.CreateCompletionResponse,
+    ),
+    "Completion/Stream": Method(
+        f"{_COMPLETION}/StreamCompletion",
+        completion_pb2.CreateCompletionRequest,
+        completion_pb2.StreamCompletionResponse,
+        streams=True,
     ),
     "Model/List": Method(
         "/rapport.v1.ModelService/ListModels",

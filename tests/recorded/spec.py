@@ -47,8 +47,11 @@ TOPICS = (
     "faults",
     "streams",
     "streams_grpc",
+    "completion_streams",
     "keys",
     "keys_grpc",
+    "completions",
+    "completions_grpc",
     "metrics",
     "commands",
 )
@@ -82,7 +85,7 @@ SERVERS: dict[str, Json] = {
     },
 }
 # Answers of these come in pieces, which a stall of the machine may join.
-PIECEMEAL = ("streams", "streams_grpc")
+PIECEMEAL = ("streams", "streams_grpc", "completion_streams")
 # The keys of the file by their names; a key is "rk-" and its name.
 KEY_FILE: dict[str, Json] = {
     "limited": {"requests_per_minute": 3},

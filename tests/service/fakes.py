@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,7 +58,12 @@ class ScriptedEngine:
         )
         self.provider = "cpu"
         self.counters, self.stats, self.prefix_stats = Counters(), EngineStats(), PrefixStats()
-        self.vocabulary = SimpleNamespace(size=VOCABULARY, token_bytes=[b"x"], special_tokens={})
+        self.vocabulary = SimpleNamespace(
+            size=VOCABULARY,
+            token_bytes=[b"x"],
+            special_tokens={},
+            decode=lambda tokens: "".join(map(str, tokens)),
+        )
         self.on_death: Callable[[], None] | None = None
         self.step_started_at: float | None = None
         self.slot_counters = SlotCounters()
@@ -88,7 +94,7 @@ class ScriptedEngine:
         generation.cached_tokens = 2
         self.generations.append(generation)
         for delta in self.script:
-            asyncio.get_running_loop().call_soon(generation.add, delta)
+            asyncio.get_running_loop().call_soon(generation.add, deepcopy(delta))
         if isinstance(self.error, EngineError):
             asyncio.get_running_loop().call_soon(generation.fail, self.error)
         elif self.error is not None:
@@ -106,6 +112,11 @@ class WordEncoder:
         self.options = options
         yield
         return tuple(range(len(messages[-1].content.text.split())))  # type: ignore[attr-defined]
+
+    def encode_prompt(self, text: str, _field: str) -> Steps[tuple[int, ...]]:
+        """Each word is a token."""
+        yield
+        return tuple(range(len(text.split())))
 
     def encode_text(self, text: str, max_tokens: int = sys.maxsize) -> Steps[list[int]]:
         """Each byte is a token."""

@@ -9,6 +9,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
+from rapport.v1.completion_pb2 import CompletionPrompt, CreateCompletionRequest
 from rapport.v1.message_pb2 import ChatContent, ChatMessage, Role
 
 MODEL = "smollm2-135m-instruct"
@@ -35,3 +36,9 @@ def chat(*texts: str, **fields: Any) -> CreateChatCompletionRequest:
     """A request of user messages, "Hi" if none is given."""
     given = {"model": MODEL, "messages": [user(text) for text in texts or ("Hi",)]}
     return CreateChatCompletionRequest(**(given | fields))
+
+
+def completion(text: str = "Hi", **fields: Any) -> CreateCompletionRequest:
+    """A request to continue a text."""
+    given = {"model": MODEL, "prompt": CompletionPrompt(text=text)}
+    return CreateCompletionRequest(**(given | fields))

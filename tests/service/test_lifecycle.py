@@ -14,7 +14,7 @@ from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from tests.service.fakes import ScriptedEngine, ends, served
 from tests.service.requests import chat, health
 
-NAMES = ("", "rapport.v1.ChatService", "rapport.v1.ModelService")
+NAMES = ("", "rapport.v1.ChatService", "rapport.v1.CompletionService", "rapport.v1.ModelService")
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 
@@ -75,11 +75,11 @@ async def test_watched(channel: grpc.aio.Channel, lifecycle: Lifecycle) -> None:
     async def states() -> list[int]:
         return [(await watch.read()).status for watch in watches.values()]
 
-    assert await states() == [NOT_SERVING] * 3 + [SERVING]
+    assert await states() == [NOT_SERVING] * 4 + [SERVING]
     lifecycle.start_serving(served(ScriptedEngine()))
-    assert [(await watches[name].read()).status for name in NAMES] == [SERVING] * 3
+    assert [(await watches[name].read()).status for name in NAMES] == [SERVING] * 4
     lifecycle.mark_dead()
-    assert await states() == [NOT_SERVING] * 4
+    assert await states() == [NOT_SERVING] * 5
 
 
 @pytest.mark.usefixtures("engine")

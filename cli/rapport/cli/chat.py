@@ -20,6 +20,10 @@ from rapport.common.tls import CertificateError, TlsFiles, check_pair
 from rapport.gateway.tls import channel_credentials
 from rapport.v1 import chat_pb2, chat_pb2_grpc, message_pb2, model_pb2, model_pb2_grpc
 
+# What the authors of models recommend, by the beginnings of their ids.
+# Source: the model card of HuggingFaceTB/SmolLM2-135M-Instruct.
+RECOMMENDED = {"smollm2": {"temperature": 0.2, "top_p": 0.9}}
+
 # Answers are shown as they are.
 console = Console(highlight=False, markup=False, emoji=False)
 
@@ -50,8 +54,17 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--target", default=f"127.0.0.1:{port}", help="address of the service")
     options.add_argument("--model", help="id of the model; default: the first that is served")
     options.add_argument("--system", help="instructions for the model")
-    options.add_argument("--temperature", type=float, help="how random the answers are, 0 to 2")
-    options.add_argument("--max-tokens", type=int, help="maximum number of tokens of an answer")
+    options.add_argument(
+        "--temperature",
+        type=float,
+        help="how random the answers are, 0 to 2; default: what suits the model",
+    )
+    options.add_argument(
+        "--top-p", type=float, help="share of the probable tokens; default: what suits the model"
+    )
+    options.add_argument(
+        "--max-tokens", type=int, default=512, help="maximum number of tokens of an answer"
+    )
     options.add_argument(
         "--api-key", default=os.environ.get("RAPPORT_API_KEY"), help="default: RAPPORT_API_KEY"
     )
@@ -94,10 +107,11 @@ class Chat:
     def __init__(self, channel: grpc.Channel, options: argparse.Namespace) -> None:
         self._stub = chat_pb2_grpc.ChatServiceStub(channel)
         self._metadata = key_metadata(options.api_key)
+        model = options.model or first_model(channel, self._metadata)
+        given = {"temperature": options.temperature, "top_p": options.top_p}
+        sampling = recommended_sampling(model) | {k: v for k, v in given.items() if v is not None}
         self._request = chat_pb2.CreateChatCompletionRequest(
-            model=options.model or first_model(channel, self._metadata),
-            temperature=options.temperature,
-            max_tokens=options.max_tokens,
+            model=model, max_tokens=options.max_tokens, **sampling
         )
         if options.system is not None:
             self._add(message_pb2.ROLE_SYSTEM, options.system)
@@ -127,6 +141,12 @@ class Chat:
     def _add(self, role: message_pb2.Role.ValueType, text: str) -> None:
         content = message_pb2.ChatContent(text=text)
         self._request.messages.add(role=role, content=content)
+
+
+def recommended_sampling(model: str) -> dict[str, float]:
+    """What the model's authors recommend; empty where that is not known here."""
+    name = model.rpartition("/")[2]
+    return next((s for prefix, s in RECOMMENDED.items() if name.startswith(prefix)), {})
 
 
 def key_metadata(key: str | None) -> tuple[tuple[str, str], ...]:

@@ -63,13 +63,21 @@ class InvalidRequestError(ServiceError):
 class PromptTooLongError(InvalidRequestError):
     """The prompt leaves no room for a token in the context."""
 
-    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+    def __init__(
+        self,
+        prompt_tokens: int,
+        context_length: int,
+        *,
+        field: str = "messages",
+        at_least: bool = False,
+    ) -> None:
+        """With `at_least`, the tokens were not all counted."""
         # Clients match this text, so the message has it without the field's name.
+        tokens = f"at least {prompt_tokens}" if at_least else str(prompt_tokens)
         text = (
-            f"The prompt is too long: {prompt_tokens}, "
-            f"model maximum context length: {context_length - 1}"
+            f"The prompt is too long: {tokens}, model maximum context length: {context_length - 1}"
         )
-        super().__init__([FieldViolation("messages", text)], text)
+        super().__init__([FieldViolation(field, text)], text)
 
 
 class UnreadableRequestError(ServiceError):

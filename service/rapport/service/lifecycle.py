@@ -15,13 +15,13 @@ from rapport.service.errors import NotReadyError
 from rapport.service.interceptors.in_flight import InFlightRequests
 from rapport.service.prompt.prompt_encoder import PromptEncoder
 from rapport.service.rpc.health_service import HealthService
-from rapport.service.rpc.service_names import CHAT_SERVICE, MODEL_SERVICE
+from rapport.service.rpc.service_names import CHAT_SERVICE, COMPLETION_SERVICE, MODEL_SERVICE
 from rapport.service.structured_output.compiler import FormatCompiler
 from rapport.service.structured_output.isolated_compiler import IsolatedCompiler
 
 # The names that probes ask for. While a readiness name fails, no requests should be sent; while
 # liveness fails, the process should be restarted.
-READINESS = ("", CHAT_SERVICE, MODEL_SERVICE)
+READINESS = ("", CHAT_SERVICE, COMPLETION_SERVICE, MODEL_SERVICE)
 LIVENESS = "liveness"
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING

@@ -41,12 +41,20 @@ from rapport.service.keys.rate_limiter import RateLimiter
 from rapport.service.lifecycle import Lifecycle
 from rapport.service.request.generation import Defaults
 from rapport.service.rpc.chat_service import ChatService
+from rapport.service.rpc.completion_service import CompletionService
 from rapport.service.rpc.credentials import server_certificate, server_credentials
 from rapport.service.rpc.model_service import ModelService
 from rapport.service.rpc.reflection import add_reflection
-from rapport.service.rpc.service_names import CHAT_SERVICE, MODEL_SERVICE, STATUS_SERVICE
+from rapport.service.rpc.service_names import (
+    CHAT_SERVICE,
+    COMPLETION_SERVICE,
+    GENERATING,
+    MODEL_SERVICE,
+    STATUS_SERVICE,
+)
 from rapport.service.rpc.status_service import StatusService
 from rapport.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
+from rapport.v1.completion_pb2_grpc import add_CompletionServiceServicer_to_server
 from rapport.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from rapport.v1.status_pb2_grpc import add_StatusServiceServicer_to_server
 
@@ -144,12 +152,15 @@ def _add_services(
         isolate_keys=settings.prefix_isolation == "key",
         max_request_tokens=settings.max_request_tokens,
     )
-    chat = ChatService(lifecycle, defaults, threads, log_content=settings.log_content)
+    shared = (lifecycle, defaults, threads)
+    chat = ChatService(*shared, log_content=settings.log_content)
     add_ChatServiceServicer_to_server(chat, server)
+    completions = CompletionService(*shared, log_content=settings.log_content)
+    add_CompletionServiceServicer_to_server(completions, server)
     add_ModelServiceServicer_to_server(ModelService(lifecycle), server)
     add_StatusServiceServicer_to_server(StatusService(lifecycle), server)
     health_pb2_grpc.add_HealthServicer_to_server(lifecycle.health, server)
-    names = [CHAT_SERVICE, MODEL_SERVICE, STATUS_SERVICE, health.SERVICE_NAME]
+    names = [CHAT_SERVICE, COMPLETION_SERVICE, MODEL_SERVICE, STATUS_SERVICE, health.SERVICE_NAME]
     if settings.channelz:
         add_channelz_servicer(server)
         names.append(CHANNELZ_SERVICE)
@@ -203,7 +214,7 @@ def _transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[s
 
 
 def _places(settings: ServiceSettings) -> int:
-    """The number of places for chat RPCs, half of which a lone caller may have."""
+    """The number of places for RPCs that generate text, half of which a lone caller may have."""
     return 2 * (settings.slots + settings.max_waiting + SPARE_RPCS)
 
 
@@ -244,8 +255,8 @@ def _scopes(
     if settings.asks_for_key:
         yield authenticate(KeyStore(settings.keys, settings.api_keys_file, limits))
         yield authorize_admin(*ADMIN_SERVICES)
-    yield ConcurrencyLimit(_places(settings), _is_chat).scope
-    yield ConcurrencyLimit(OTHER_PLACES, lambda method: not _is_chat(method)).scope
+    yield ConcurrencyLimit(_places(settings), _generates).scope
+    yield ConcurrencyLimit(OTHER_PLACES, lambda method: not _generates(method)).scope
     yield limit_rate(RateLimiter(), Key("", limits))
     yield read_request(_reader(settings), threads)
     yield identify(settings.user_hash_salt.get_secret_value().encode())
@@ -253,5 +264,5 @@ def _scopes(
     yield limit_users
 
 
-def _is_chat(method: str) -> bool:
-    return method.startswith(f"/{CHAT_SERVICE}/")
+def _generates(method: str) -> bool:
+    return method.startswith(GENERATING)

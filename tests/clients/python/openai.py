@@ -389,6 +389,23 @@ def case_logprobs() -> None:
     ]
 
 
+def case_text_completion() -> None:
+    asked: dict[str, Any] = GREEDY | {"prompt": "The capital of France is"}
+    answer = client.completions.create(**asked)
+    (choice,) = answer.choices
+    assert (answer.object, choice.finish_reason) == ("text_completion", "length")
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == GREEDY["max_tokens"]
+    chunks = list(client.completions.create(**asked, stream=True))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == choice.text
+    both = client.completions.create(**asked | {"prompt": ["Hi", asked["prompt"]]}, logprobs=1)
+    assert [each.index for each in both.choices] == [0, 1]
+    assert both.choices[1].text == choice.text
+    logprobs = both.choices[1].logprobs
+    assert logprobs is not None
+    assert "".join(logprobs.tokens or []) == choice.text
+
+
 def case_errors() -> None:
     missing = refused(openai.NotFoundError, **(GREEDY | {"model": "gpt-4"}), messages=QUESTION)
     assert (missing.code, missing.param) == ("NOT_FOUND", "model")

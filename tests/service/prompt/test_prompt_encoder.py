@@ -50,7 +50,9 @@ def test_prompt_over_the_context(encoder: PromptEncoder) -> None:
 @pytest.mark.parametrize("messages", [[user("x" * 100_000)], [user("")] * 101])
 def test_absurd_prompt(encoder: PromptEncoder, messages: list[object]) -> None:
     """A prompt that cannot fit, however well it tokenizes, is refused without being tokenized."""
-    with pytest.raises(PromptTooLongError, match=r"^The prompt is too long: \d+, .* length: 99$"):
+    with pytest.raises(
+        PromptTooLongError, match=r"^The prompt is too long: at least \d+, .* length: 99$"
+    ):
         encode(encoder, messages)  # type: ignore[arg-type]
 
 
@@ -112,3 +114,17 @@ def test_absurd_tools(vocabulary: Vocabulary) -> None:
     encoder = PromptEncoder(ChatTemplate(QWEN), vocabulary, 100)
     with pytest.raises(PromptTooLongError):
         encode(encoder, [user("Hi")], tools=[{"enum": [1] * 100_000}])
+
+
+def test_prompt_without_template(encoder: PromptEncoder, vocabulary: Vocabulary) -> None:
+    """A text to continue is encoded as it is, its special tokens as such."""
+    tokens = finish(encoder.encode_prompt("<|im_start|>user", "prompt"))
+    assert tokens == tuple(vocabulary.encode("<|im_start|>user"))
+
+
+@pytest.mark.parametrize("text", ["word " * 20_000, "x" * 100_000])
+def test_absurd_prompt_without_template(encoder: PromptEncoder, text: str) -> None:
+    """A text that cannot fit is refused by its field, its tokens not all counted."""
+    with pytest.raises(PromptTooLongError, match="at least") as raised:
+        finish(encoder.encode_prompt(text, "prompt[1]"))
+    assert raised.value.violations[0].field == "prompt[1]"

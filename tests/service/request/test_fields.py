@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rapport.service.errors import InvalidRequestError, ModelNotFoundError
-from rapport.service.request.fields import LABEL_LIMITS, NUMBER_LIMITS
+from rapport.service.request.fields import LABELS, NUMBERS
 from rapport.service.request.parse import ChatRequest, parse_chat_request
 from rapport.service.request.rules import limits_of
 from rapport.v1.chat_pb2 import (
@@ -125,8 +125,8 @@ def test_limits_of_the_protos() -> None:
     ]
     limits = {field.name: limits_of(CreateChatCompletionRequest, field.name) for field in fields}
     limited = {name for name, limit in limits.items() if limit.ListFields()}
-    assert limited == {*NUMBER_LIMITS, *LABEL_LIMITS}
-    assert [*NUMBER_LIMITS] == [*RANGES]
+    assert limited == {*NUMBERS, *LABELS}
+    assert [*NUMBERS] == [*RANGES]
 
 
 def test_order_of_violations() -> None:

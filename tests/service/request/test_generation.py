@@ -14,6 +14,7 @@ from rapport.service.request.generation import (
     Defaults,
     RequestTokens,
     build_generation_request,
+    check_total,
     compile_grammar,
     fit_max_tokens,
     key_of_tools,
@@ -40,12 +41,14 @@ def generated(
 ) -> GenerationRequest:
     """What the engine gets of a request with a prompt of one token."""
     request = parsed(**fields)
-    tokens = RequestTokens((1,), fit_max_tokens(request, 1, 100, defaults))
+    max_tokens = fit_max_tokens(request, 1, 100, defaults.max_tokens)
+    check_total(request, [max_tokens], defaults.max_request_tokens)
+    tokens = RequestTokens((1,), max_tokens)
     return build_generation_request(request, tokens, None, defaults, tenant)
 
 
 def max_tokens(prompt: int, **fields: Any) -> int:
-    return fit_max_tokens(parsed(**fields), prompt, 100, DEFAULTS)
+    return fit_max_tokens(parsed(**fields), prompt, 100, DEFAULTS.max_tokens)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from rapport.service.engine.request import SamplingParams, Tier
-from rapport.service.request.parse import ChatRequest, LogprobsOptions, parse_chat_request
+from rapport.service.request.options import LogprobsOptions
+from rapport.service.request.parse import ChatRequest, parse_chat_request
 from rapport.v1.chat_pb2 import StopList, StopSequences
 from rapport.v1.logprobs_pb2 import LogprobsRequest
 from tests.service.requests import MODEL, chat

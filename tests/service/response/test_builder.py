@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta, FinishReason, GenerationRequest
 from rapport.service.engine.sampling.logprobs import TokenLogprob
-from rapport.service.response.builder import MAX_TOKENS_PER_TURN, ResponseBuilder
+from rapport.service.response.builder import ResponseBuilder
 from rapport.service.response.choices import ChoiceWriter, TextWriter
 from rapport.service.response.logprobs import CurrentLogprobsWriter
+from rapport.service.response.turns import MAX_TOKENS_PER_TURN
 from rapport.v1.chat_pb2 import ChoiceDelta, MessageDelta, StreamChatCompletionResponse
 from rapport.v1.chat_pb2 import FinishReason as Wire
 from rapport.v1.message_pb2 import Role
@@ -51,6 +52,7 @@ class Script:
     def __init__(self, *deltas: Delta, n: int = 1) -> None:
         self.deltas = deltas
         self.request = GenerationRequest((1, 2, 3), 10, n=n)
+        self.prompt_tokens = 3
         self.completion_tokens = sum(len(delta.token_ids) for delta in deltas)
         self.cached_tokens = 2
         self.first_token_at = time.monotonic()

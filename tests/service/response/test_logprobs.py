@@ -7,7 +7,7 @@ import pytest
 from rapport.service.engine.request import Delta, FinishReason
 from rapport.service.engine.sampling.logprobs import TokenLogprob
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.request.parse import LogprobsOptions
+from rapport.service.request.options import LogprobsOptions
 from rapport.service.response.choices import ChoiceWriter, TextWriter
 from rapport.service.response.logprobs import logprobs_writer
 from rapport.v1.chat_pb2 import ChoiceDelta

@@ -67,6 +67,7 @@ class TestCheck:
         assert {name: each.status for name, each in listed.items()} == {
             "": NOT_SERVING,
             "rapport.v1.ChatService": NOT_SERVING,
+            "rapport.v1.CompletionService": NOT_SERVING,
             "rapport.v1.ModelService": NOT_SERVING,
             "liveness": SERVING,
         }

@@ -35,6 +35,7 @@ SERVICES = {
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "rapport.v1.ChatService",
+    "rapport.v1.CompletionService",
     "rapport.v1.ModelService",
     "rapport.v1.StatusService",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -57,8 +57,7 @@ class Generation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if not self.ended:
-            self._cancel(self)
+        self.cancel()
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         """Yields until every choice has finished.
@@ -69,19 +68,37 @@ class Generation:
         while True:
             await self._news.wait()
             self._news.clear()
-            while self._pending:
-                delta = self._pending.popleft()
-                if self._growing[delta.index] is delta:
-                    del self._growing[delta.index]
+            for delta in self.take():
                 yield delta
             if self.error is not None:
                 raise self.error
             if self.ended:
                 return
 
+    def take(self) -> Iterator[Delta]:
+        """The deltas that have come, until none is left."""
+        while self._pending:
+            delta = self._pending.popleft()
+            if self._growing[delta.index] is delta:
+                del self._growing[delta.index]
+            yield delta
+
+    def report_to(self, news: asyncio.Event) -> None:
+        """Sets an event, from now on, whenever there is something to take or an end."""
+        self._news = news
+
+    def cancel(self) -> None:
+        """Cancels the request, if it still runs."""
+        if not self.ended:
+            self._cancel(self)
+
     def mark_started(self, at: float) -> None:
         """Records that the request got its first slot, `at` by the monotonic clock."""
         self.started_at = at
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.request.prompt)
 
     @property
     def started(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from grpc_status import rpc_status
 
+from rapport.service.engine.batch import GenerationBatch
 from rapport.service.engine.errors import Bound, OverloadedError
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Tenant
@@ -53,8 +54,8 @@ class RequestContext:
     response_headers: dict[str, str] = field(default_factory=dict)
     """Headers that the servicer adds to the answer's."""
     headers_sent: bool = False
-    generation: Generation | None = None
-    """The generation, once it was submitted to the engine."""
+    generation: Generation | GenerationBatch | None = None
+    """The generation, or those of several prompts, once it was submitted to the engine."""
     tokenized: int = 0
     """The tokens of a text that was only tokenized."""
     transcript: Transcript = field(default_factory=Transcript)
@@ -82,7 +83,7 @@ class RequestContext:
         trailers = (*status.trailing_metadata, *self._common_metadata())
         await self.rpc.abort(status.code, status.details, trailers)
 
-    def set_generation(self, generation: Generation) -> None:
+    def set_generation(self, generation: Generation | GenerationBatch) -> None:
         """Notes that the request was submitted, and charges the tokens of its prompt."""
         self.generation = generation
         if self.quota is not None:
@@ -117,7 +118,7 @@ class RequestContext:
 
     @property
     def prompt_tokens(self) -> int:
-        return len(self.generation.request.prompt) if self.generation else self.tokenized
+        return self.generation.prompt_tokens if self.generation else self.tokenized
 
     @property
     def cached_tokens(self) -> int:

@@ -9,11 +9,11 @@ from rapport.service.interceptors.context import RequestContext
 from rapport.service.interceptors.scope import Scope
 from rapport.service.keys.key_store import Key
 from rapport.service.keys.rate_limiter import RateLimiter
-from rapport.service.rpc.service_names import CHAT_SERVICE
+from rapport.service.rpc.service_names import GENERATING
 
 
 def limit_rate(limiter: RateLimiter, anonymous: Key) -> Scope:
-    """Applies the limits of keys to RPCs of the chat service; others are free.
+    """Applies the limits of keys to RPCs that generate text; others are free.
 
     They count before their requests are read, so that calls without a request are limited, too.
     Callers without a key share the limits of `anonymous`.
@@ -21,7 +21,7 @@ def limit_rate(limiter: RateLimiter, anonymous: Key) -> Scope:
 
     @asynccontextmanager
     async def scope(context: RequestContext) -> AsyncIterator[None]:
-        if not context.method.startswith(f"/{CHAT_SERVICE}/"):
+        if not context.method.startswith(GENERATING):
             yield
             return
         # Set before it is admitted: the headers of a refusal have the limits, too.

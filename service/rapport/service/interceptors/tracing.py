@@ -11,6 +11,7 @@ import grpc
 from rapport.common.telemetry.traces import Tracer
 from rapport.service.interceptors.access_log import MAX_NAME_CHARS
 from rapport.service.interceptors.context import RequestContext, RequestObserver
+from rapport.service.rpc.service_names import COMPLETION_SERVICE
 
 # The codes that are the server's fault, by OpenTelemetry's conventions for servers.
 SERVER_ERRORS = {
@@ -51,6 +52,11 @@ def _phases(context: RequestContext) -> Iterator[tuple[str, float, float]]:
         yield "decode", generation.first_token_at, generation.last_token_at
 
 
+def _operation(context: RequestContext) -> str:
+    """The name that OpenTelemetry gives to what the RPC does."""
+    return "text_completion" if COMPLETION_SERVICE in context.method else "chat"
+
+
 def _attributes(context: RequestContext) -> dict[str, Any]:
     common = {
         "rpc.system.name": "grpc",
@@ -62,7 +68,7 @@ def _attributes(context: RequestContext) -> dict[str, Any]:
         return common
     reasons = context.transcript.finish_reasons
     return common | {
-        "gen_ai.operation.name": "chat",
+        "gen_ai.operation.name": _operation(context),
         "gen_ai.provider.name": "rapport",
         "gen_ai.request.model": context.model[:MAX_NAME_CHARS],
         "gen_ai.response.finish_reasons": [reasons[index] for index in sorted(reasons)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rapport.service.engine.request import Delta
@@ -35,6 +35,17 @@ class Transcript:
         if self._texts is None:
             return None
         return [self._texts[index] for index in sorted(self._texts)]
+
+    def keep_prompts(self, prompts: Iterable[str]) -> None:
+        """Keeps prompts and, from now on, the answers."""
+        self._texts = {}
+        self.messages = []
+        room = MAX_CHARS
+        for text in prompts:
+            self.messages.append({"role": "prompt", "content": _cut(text, room)})
+            room -= max(len(text), 1)
+            if room <= 0:
+                break
 
     def keep(self, messages: Sequence[ChatMessage]) -> None:
         """Keeps the messages and, from now on, the answers."""

@@ -84,11 +84,28 @@ class PromptEncoder:
             turns = yield from evict(turns, max_tokens, count)
         conversation = converse(turns)
         if (fewest := self._min_tokens(conversation)) > self._context_length:
-            raise PromptTooLongError(fewest, self._context_length)
+            raise PromptTooLongError(fewest, self._context_length, at_least=True)
         most = self._context_length + MAX_EXCESS_TOKENS
         tokens = yield from tokenizer.tokenize(cut(conversation), most)
         if len(tokens) > most:
-            raise PromptTooLongError(len(tokens), self._context_length)
+            raise PromptTooLongError(len(tokens), self._context_length, at_least=True)
+        return tuple(tokens)
+
+    def encode_prompt(self, text: str, field: str) -> Steps[tuple[int, ...]]:
+        """The tokens of a text to continue; special tokens that it spells out are read as such.
+
+        The prompt begins with `bos_token` where all prompts of the model do.
+
+        Raises:
+            PromptTooLongError: the prompt is so long that its tokens are not all counted.
+        """
+        if (fewest := len(text) // self._max_token_bytes) > self._context_length:
+            raise PromptTooLongError(fewest, self._context_length, field=field, at_least=True)
+        most = self._context_length + MAX_EXCESS_TOKENS
+        pieces = self._cutter.unsafe_pieces(self._template.opened(text))
+        tokens = yield from PieceTokenizer(self._vocabulary).tokenize(pieces, most)
+        if len(tokens) > most:
+            raise PromptTooLongError(len(tokens), self._context_length, field=field, at_least=True)
         return tuple(tokens)
 
     def encode_text(self, text: str, max_tokens: int = sys.maxsize) -> Steps[list[int]]:

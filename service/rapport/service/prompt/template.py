@@ -77,6 +77,10 @@ class ChatTemplate:
         text = self._render(self._messages(turns), tools)
         if not tools and turns[0] == Turn("system", ""):
             text = text.removeprefix(self._render(self._messages(turns[:1]), (), answer=False))
+        return self.opened(text)
+
+    def opened(self, text: str) -> str:
+        """A prompt with the token that prompts begin with, where it lacks it."""
         return text if text.startswith(self._opening) else self._opening + text
 
     @property

@@ -1,12 +1,16 @@
-"""The rules for the options of a chat request: all fields but messages and tools.
+"""The rules for the options of a request: all fields but messages, prompts and tools.
 
 Limits stand in the protos. The order of the fields here is that in which violations are named.
 """
 
 from __future__ import annotations
 
-from google.protobuf.descriptor import EnumDescriptor
+from functools import cache
 
+from google.protobuf.descriptor import Descriptor, EnumDescriptor
+
+from rapport.rest.v1 import rest_pb2
+from rapport.rest.v1.rest_pb2 import FieldLimits
 from rapport.service.errors import FieldViolation
 from rapport.service.request.rules import (
     Violations,
@@ -27,7 +31,10 @@ from rapport.v1.chat_pb2 import (
     StopList,
     StopSequences,
 )
+from rapport.v1.completion_pb2 import CreateCompletionRequest
 from rapport.v1.logprobs_pb2 import LogprobsRequest
+
+RequestMessage = CreateChatCompletionRequest | CreateCompletionRequest
 
 NUMBERS = (
     "max_tokens",
@@ -48,11 +55,10 @@ NUMBERS = (
     "echo_last",
 )
 LABELS = ("user", "prompt_cache_key", "prompt_cache_isolation_key", "safety_identifier")
-NUMBER_LIMITS = {field: limits_of(CreateChatCompletionRequest, field) for field in NUMBERS}
-LABEL_LIMITS = {field: limits_of(CreateChatCompletionRequest, field) for field in LABELS}
 BIAS_LIMITS = limits_of(CreateChatCompletionRequest, "logit_bias")
 STOP_LIMITS = limits_of(StopSequences, "text")
 STOP_LIST_LIMITS = limits_of(StopList, "items")
+TOP_LOGPROBS_LIMITS = limits_of(CreateChatCompletionRequest, "top_logprobs")
 LOGPROBS_LIMITS = limits_of(LogprobsRequest, "count")
 ENUMS: dict[str, EnumDescriptor] = {
     "context_length_exceeded_behavior": ContextLengthExceededBehavior.DESCRIPTOR,
@@ -68,8 +74,16 @@ HISTORY_OFF = (
 )
 
 
-def number_violations(request: CreateChatCompletionRequest) -> Violations:
-    for field, limits in NUMBER_LIMITS.items():
+@cache
+def limited(kind: Descriptor, fields: tuple[str, ...]) -> tuple[tuple[str, FieldLimits], ...]:
+    """Those of the fields that a kind of request has, and their limits."""
+    known = kind.fields_by_name
+    options = [(field, known[field].GetOptions()) for field in fields if field in known]
+    return tuple((field, each.Extensions[rest_pb2.limits]) for field, each in options)
+
+
+def number_violations(request: RequestMessage) -> Violations:
+    for field, limits in limited(request.DESCRIPTOR, NUMBERS):
         if is_set(request, field):
             yield from check_range(field, getattr(request, field), limits)
 
@@ -85,14 +99,15 @@ def stop_violations(stop: StopSequences) -> Violations:
             yield from check_length(f"stop[{index}]", text, STOP_LIST_LIMITS)
 
 
-def label_violations(request: CreateChatCompletionRequest) -> Violations:
-    for field, limits in LABEL_LIMITS.items():
+def label_violations(request: RequestMessage) -> Violations:
+    for field, limits in limited(request.DESCRIPTOR, LABELS):
         yield from check_length(field, getattr(request, field), limits)
 
 
-def enum_violations(request: CreateChatCompletionRequest) -> Violations:
+def enum_violations(request: RequestMessage) -> Violations:
     for field, enum in ENUMS.items():
-        yield from check_enum(field, getattr(request, field), enum)
+        if field in request.DESCRIPTOR.fields_by_name:
+            yield from check_enum(field, getattr(request, field), enum)
 
 
 def exclusion_violations(request: CreateChatCompletionRequest) -> Violations:
@@ -101,13 +116,13 @@ def exclusion_violations(request: CreateChatCompletionRequest) -> Violations:
             yield FieldViolation(second, f"Input should be unset where '{first}' is set")
 
 
-def logprobs_violations(request: CreateChatCompletionRequest) -> Violations:
+def logprobs_violations(request: RequestMessage) -> Violations:
     count, limits = request.logprobs.count, LOGPROBS_LIMITS
     if not limits.minimum <= count <= limits.maximum:
         bounds = f"{plain(limits.minimum)} and {plain(limits.maximum)}"
         yield FieldViolation("logprobs", f"logprobs must be between {bounds}: {count}")
 
-    most = NUMBER_LIMITS["top_logprobs"].maximum
+    most = TOP_LOGPROBS_LIMITS.maximum
     if 0 < request.top_logprobs <= most and not request.logprobs.enabled:
         yield FieldViolation("top_logprobs", "Input should be unset unless 'logprobs' is true")
 
@@ -132,7 +147,7 @@ def store_violations(request: CreateChatCompletionRequest) -> Violations:
         yield FieldViolation("store", "Input should be False")
 
 
-def bias_violations(request: CreateChatCompletionRequest, vocabulary_size: int) -> Violations:
+def bias_violations(request: RequestMessage, vocabulary_size: int) -> Violations:
     for token, bias in sorted(request.logit_bias.items()):
         field = f"logit_bias.{token}"
         if not 0 <= token < vocabulary_size:
@@ -141,7 +156,7 @@ def bias_violations(request: CreateChatCompletionRequest, vocabulary_size: int) 
         yield from check_range(field, bias, BIAS_LIMITS)
 
 
-def stream_violations(request: CreateChatCompletionRequest, *, streaming: bool) -> Violations:
+def stream_violations(request: RequestMessage, *, streaming: bool) -> Violations:
     if request.HasField("stream") and request.stream != streaming:
         text = f"Input should be {streaming}, or unset, for the RPC called"
         yield FieldViolation("stream", text)

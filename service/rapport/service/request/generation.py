@@ -1,7 +1,8 @@
-"""Turns a parsed chat request into the request that the engine takes."""
+"""Turns a parsed request into the requests that the engine takes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -11,10 +12,15 @@ from rapport.service.engine.request import ANONYMOUS, GenerationRequest, Tenant
 from rapport.service.engine.sampling.constraint import Grammar
 from rapport.service.errors import FieldViolation, InvalidRequestError, PromptTooLongError
 from rapport.service.lifecycle import ServedModel
-from rapport.service.request.parse import ChatRequest, MaxTokens
+from rapport.service.request.completion import CompletionRequest, Prompt
+from rapport.service.request.options import MaxTokens, TextRequest
+from rapport.service.request.parse import ChatRequest
 from rapport.service.structured_output.compiler import FormatCompiler
 from rapport.service.tools.grammar import tool_call_grammar
 from rapport.service.tools.tool_choice import ToolPolicy
+
+# As many tokens as OpenAI's and Fireworks' completions have by default.
+COMPLETION_MAX_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +28,7 @@ class Defaults:
     """The server's settings for requests."""
 
     max_tokens: int = 2048
-    """For requests that do not say how many tokens they want."""
+    """For chat requests that do not say how many tokens they want."""
     stop_in_output: bool = True
     isolate_keys: bool = False
     """Whether callers with different keys share no computed prefix."""
@@ -56,7 +62,8 @@ def tokenize_request(
         safe=request.safe_tokenization,
     )
     context_length = served.engine.context_length
-    max_tokens = fit_max_tokens(request, len(prompt), context_length, defaults)
+    max_tokens = fit_max_tokens(request, len(prompt), context_length, defaults.max_tokens)
+    check_total(request, [max_tokens], defaults.max_request_tokens)
     prediction = request.prediction
     if isinstance(prediction, str):
         tokens = yield from served.prompts.encode_text(prediction, context_length)
@@ -64,28 +71,67 @@ def tokenize_request(
     return RequestTokens(prompt, max_tokens, prediction[:context_length])
 
 
+def tokenize_prompts(
+    request: CompletionRequest, served: ServedModel, defaults: Defaults
+) -> Steps[list[RequestTokens]]:
+    """Tokenizes the prompts of a request for completions.
+
+    Raises:
+        InvalidRequestError: as `fit_max_tokens`.
+        PromptTooLongError: a prompt leaves no room for an answer.
+    """
+    context_length = served.engine.context_length
+    found = []
+    for prompt in request.prompts:
+        tokens = yield from _prompt_tokens(prompt, served)
+        max_tokens = fit_max_tokens(
+            request, len(tokens), context_length, COMPLETION_MAX_TOKENS, prompt.field
+        )
+        found.append(RequestTokens(tokens, max_tokens))
+    check_total(request, [each.max_tokens for each in found], defaults.max_request_tokens)
+    return found
+
+
+def _prompt_tokens(prompt: Prompt, served: ServedModel) -> Steps[tuple[int, ...]]:
+    if isinstance(prompt.content, str):
+        return (yield from served.prompts.encode_prompt(prompt.content, prompt.field))
+    return prompt.content
+
+
 def fit_max_tokens(
-    request: ChatRequest, prompt_tokens: int, context_length: int, defaults: Defaults
+    request: TextRequest,
+    prompt_tokens: int,
+    context_length: int,
+    default: int,
+    prompt_field: str = "messages",
 ) -> int:
     """How many tokens a choice may have.
 
     Raises:
         PromptTooLongError: the prompt leaves no room.
-        InvalidRequestError: max_tokens does not fit and must, or all choices together exceed the
-            server's limit.
+        InvalidRequestError: max_tokens does not fit and must.
     """
     room = context_length - prompt_tokens
     if room < 1:
-        raise PromptTooLongError(prompt_tokens, context_length)
+        raise PromptTooLongError(prompt_tokens, context_length, field=prompt_field)
     wanted = request.max_tokens
     if wanted.must_fit and wanted.value is not None and wanted.value > room:
         raise _does_not_fit(wanted, prompt_tokens, context_length)
-    max_tokens = min(wanted.value or defaults.max_tokens, room)
-    limit = defaults.max_request_tokens
-    if 0 < limit < request.n * max_tokens:
-        text = f"{request.n} choices of {max_tokens} tokens are more than {limit} tokens together"
+    return min(wanted.value or default, room)
+
+
+def check_total(request: TextRequest, max_tokens: Sequence[int], limit: int) -> None:
+    """Checks what all choices may have together; `max_tokens` are those of a choice, by prompt.
+
+    Raises:
+        InvalidRequestError: they exceed the server's limit, if it has one.
+    """
+    if 0 < limit < request.n * sum(max_tokens):
+        choices = request.n * len(max_tokens)
+        text = (
+            f"{choices} choices of {max(max_tokens)} tokens are more than {limit} tokens together"
+        )
         raise InvalidRequestError([FieldViolation("n", text)])
-    return max_tokens
 
 
 def key_of_tools(tools: ToolPolicy) -> bytes:
@@ -94,7 +140,7 @@ def key_of_tools(tools: ToolPolicy) -> bytes:
 
 
 async def compile_grammar(
-    request: ChatRequest, key: bytes, compiler: FormatCompiler, caller: str
+    request: TextRequest, key: bytes, compiler: FormatCompiler, caller: str
 ) -> Grammar | None:
     """The grammar of calls if there are tools, else that of the format; None for free text.
 
@@ -121,7 +167,7 @@ async def compile_grammar(
 
 
 def build_generation_request(
-    request: ChatRequest,
+    request: TextRequest,
     tokens: RequestTokens,
     grammar: Grammar | None,
     defaults: Defaults,

@@ -5,7 +5,6 @@ A whole answer is its streamed pieces joined, so the two cannot differ.
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator
@@ -16,27 +15,26 @@ from rapport.service.engine.request import Delta, GenerationRequest
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.interceptors.context import RequestContext
 from rapport.service.interceptors.transcript import Transcript
-from rapport.service.request.parse import ChatRequest, OutputOptions
+from rapport.service.request.parse import ChatRequest
 from rapport.service.response.choices import (
     ChoiceJoiner,
     ChoiceWriter,
     MessageWriter,
     RawOutputWriter,
     TextWriter,
+    echo_text,
 )
 from rapport.service.response.logprobs import logprobs_writer
 from rapport.service.response.tool_call_writer import ToolCallWriter
+from rapport.service.response.turns import yielding_to_others
+from rapport.service.response.usage import metrics_of, usage_of
 from rapport.service.tools.tool_choice import ToolPolicy
 from rapport.v1.chat_pb2 import (
     ChoiceDelta,
     CreateChatCompletionResponse,
     StreamChatCompletionResponse,
 )
-from rapport.v1.usage_pb2 import PerfMetrics, PromptTokensDetails, Usage
-
-# With log probabilities so many tokens take one or two hundredths of a second.
-MAX_TOKENS_PER_TURN = 256
-"""Tokens that are joined before other tasks have their turn, however many have gathered."""
+from rapport.v1.usage_pb2 import PerfMetrics
 
 
 @dataclass(slots=True)
@@ -70,7 +68,7 @@ class ResponseBuilder:
             prompt_token_ids=self.prompt_token_ids,
         )
         joiners = [ChoiceJoiner(response.choices.add(index=i)) for i in range(len(self.writers))]
-        async for delta in _yielding_to_others(generation):
+        async for delta in yielding_to_others(generation):
             for piece in self._write(delta):
                 joiners[piece.index].add(piece)
         for joiner in joiners:
@@ -100,17 +98,7 @@ class ResponseBuilder:
 
     def metrics(self, generation: Generation) -> PerfMetrics:
         """How the request ran until now."""
-        drafted = generation.drafted_tokens
-        first_token_at = generation.first_token_at
-        return PerfMetrics(
-            prompt_tokens=len(generation.request.prompt),
-            cached_prompt_tokens=generation.cached_tokens,
-            server_time_to_first_token=0.0
-            if first_token_at is None
-            else first_token_at - self.arrived_at,
-            server_processing_time=time.monotonic() - self.arrived_at,
-            speculation_acceptance=generation.accepted_tokens / drafted if drafted else None,
-        )
+        return metrics_of(generation, self.arrived_at)
 
     def _write(self, delta: Delta) -> Iterator[ChoiceDelta]:
         if not self._opened:
@@ -128,7 +116,7 @@ class ResponseBuilder:
         response: CreateChatCompletionResponse | StreamChatCompletionResponse,
         generation: Generation,
     ) -> None:
-        response.usage.CopyFrom(_usage(generation))
+        response.usage.CopyFrom(usage_of(generation))
         if self.with_metrics:
             response.perf_metrics.CopyFrom(self.metrics(generation))
 
@@ -147,7 +135,7 @@ def response_builder(
 ) -> ResponseBuilder:
     """The builder of the answer to a request, with a writer for each choice."""
     prompt, output = generation_request.prompt, request.output
-    echo = _echo(output, prompt, vocabulary)
+    echo = echo_text(output, prompt, vocabulary)
     writers = [
         ChoiceWriter(
             index,
@@ -155,7 +143,7 @@ def response_builder(
             echo=echo,
             logprobs=logprobs_writer(request.logprobs, vocabulary, len(echo)),
             with_tokens=output.token_ids,
-            raw_output=_raw_writer(generation_request, vocabulary) if output.raw_output else None,
+            raw_output=_raw_writer(generation_request, vocabulary) if request.raw_output else None,
         )
         for index in range(request.n)
     ]
@@ -177,32 +165,3 @@ def _message_writer(tools: ToolPolicy) -> MessageWriter:
 def _raw_writer(request: GenerationRequest, vocabulary: Vocabulary) -> RawOutputWriter:
     grammar = None if request.grammar is None else request.grammar.source
     return RawOutputWriter(request.prompt, vocabulary.spell, grammar)
-
-
-def _echo(output: OutputOptions, prompt: tuple[int, ...], vocabulary: Vocabulary) -> str:
-    """The prompt or its last tokens as the model sees them, special tokens spelled out."""
-    if output.echo_last:
-        return vocabulary.spell(prompt[-output.echo_last :])
-    return vocabulary.spell(prompt) if output.echo else ""
-
-
-async def _yielding_to_others(generation: Generation) -> AsyncGenerator[Delta]:
-    """The deltas. Other tasks have their turn in between, even if no delta has to be awaited."""
-    tokens = 0
-    async for delta in generation:
-        yield delta
-        tokens += len(delta.token_ids)
-        if tokens >= MAX_TOKENS_PER_TURN:
-            tokens = 0
-            await asyncio.sleep(0)
-
-
-def _usage(generation: Generation) -> Usage:
-    """The tokens used until now. The prompt counts once, however many choices there are."""
-    prompt = len(generation.request.prompt)
-    return Usage(
-        prompt_tokens=prompt,
-        completion_tokens=generation.completion_tokens,
-        total_tokens=prompt + generation.completion_tokens,
-        prompt_tokens_details=PromptTokensDetails(cached_tokens=generation.cached_tokens),
-    )

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from rapport.service.engine import request as engine
+from rapport.service.engine.text.vocabulary import Vocabulary
+from rapport.service.request.options import OutputOptions
 from rapport.service.response.logprobs import LogprobsWriter
 from rapport.v1.chat_pb2 import Choice, ChoiceDelta, FinishReason, MessageDelta
 from rapport.v1.message_pb2 import Role
@@ -138,6 +140,13 @@ class Spell(Protocol):
     """Gives the text of tokens, with special tokens spelled out."""
 
     def __call__(self, tokens: Iterable[int]) -> str: ...
+
+
+def echo_text(output: OutputOptions, prompt: tuple[int, ...], vocabulary: Vocabulary) -> str:
+    """The prompt or its last tokens as the model sees them, special tokens spelled out."""
+    if output.echo_last:
+        return vocabulary.spell(prompt[-output.echo_last :])
+    return vocabulary.spell(prompt) if output.echo else ""
 
 
 class ChoiceJoiner:

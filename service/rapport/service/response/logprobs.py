@@ -8,7 +8,7 @@ from typing import Protocol
 from rapport.service.engine.sampling.logprobs import TokenLogprob
 from rapport.service.engine.text.detokenizer import Detokenizer
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.request.parse import LogprobsOptions
+from rapport.service.request.options import LogprobsOptions
 from rapport.v1.chat_pb2 import ChoiceDelta
 from rapport.v1.logprobs_pb2 import LegacyTopLogprobs, TopLogprob
 

@@ -8,8 +8,10 @@ import pytest
 
 from rapport.gateway.transcoding.codec.decode import decoder
 from rapport.gateway.transcoding.codec.violations import InvalidError
+from rapport.v1.completion_pb2 import CompletionPrompt
 from tests.gateway.library import message
 
+PROMPT = decoder(CompletionPrompt.DESCRIPTOR, ignore_unknown=False)
 DECODE = decoder(message("Anything").DESCRIPTOR, ignore_unknown=False)
 
 
@@ -46,6 +48,29 @@ def test_only_the_fitting_arm_is_reported(value: Any, expected: list[str]) -> No
     with pytest.raises(InvalidError) as caught:
         DECODE(value)
     assert [str(violation) for violation in caught.value.violations] == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "arm"),
+    [
+        ("a", "text"),
+        (["a", "b"], "texts"),
+        ([], "texts"),
+        ([1, 2], "token_ids"),
+        ([1.0], "token_ids"),
+        ([[1], [2, 3]], "token_lists"),
+        ([[]], "token_lists"),
+    ],
+)
+def test_lists_are_told_apart_by_their_first_item(value: Any, arm: str) -> None:
+    """Of several arms that take lists, the one that takes the first item is chosen."""
+    assert PROMPT(value).WhichOneof("kind") == arm
+
+
+def test_an_item_that_no_arm_takes() -> None:
+    """If no arm takes the first item, the first arm says what it should be."""
+    with pytest.raises(InvalidError, match=r"valid string, field: 'list\[str\]\[0\]'$"):
+        PROMPT([None])
 
 
 def test_no_arm_fits() -> None:

@@ -34,6 +34,7 @@ _RAW_TYPES: dict[int, tuple[type, ...]] = {
 class _Arm:
     label: str
     types: tuple[type, ...]
+    item_types: tuple[type, ...]  # those of its list
     keys: frozenset[str] | None  # the members of its object; None if it takes any
     is_int: bool
     read: Read
@@ -42,7 +43,8 @@ class _Arm:
 def by_type(fields: list[FieldDescriptor], compile_field: Callable[..., Read]) -> Read:
     """Compiles the reader of a union: a value is read as the first field that takes its JSON type.
 
-    If several take objects, the first that knows all members of the value is chosen.
+    If several take objects, the first that knows all members of the value is chosen; if several
+    take lists, the first that takes the type of the first item.
     """
     arms = [_arm(field, compile_field(field)) for field in fields]
     takers = {kind: _takers(arms, kind) for kind in (str, bool, int, float, list, dict)}
@@ -62,23 +64,42 @@ def _takers(arms: list[_Arm], kind: type) -> list[_Arm]:
 
 
 def _covering(arms: list[_Arm], value: Any) -> _Arm:
-    if len(arms) == 1 or type(value) is not dict:
+    if len(arms) == 1 or type(value) not in (dict, list):
         return arms[0]
-    covering = (arm for arm in arms if arm.keys is None or arm.keys.issuperset(value))
+    if type(value) is list:
+        covering = (arm for arm in arms if value and type(value[0]) in arm.item_types)
+    else:
+        covering = (arm for arm in arms if arm.keys is None or arm.keys.issuperset(value))
     return next(covering, arms[0])
 
 
 def _arm(field: FieldDescriptor, read: Read) -> _Arm:
     keys = _keys(field.message_type) if field.message_type is not None else None
-    return _Arm(_label(field), _types(field), keys, field.cpp_type in rules.INT_RANGES, read)
+    is_int = field.cpp_type in rules.INT_RANGES
+    return _Arm(_label(field), _types(field), _item_types(field), keys, is_int, read)
 
 
 def _types(field: FieldDescriptor) -> tuple[type, ...]:
     """The JSON types that the field takes."""
     if rules.is_map(field):
         return (dict,)
+    return (list,) if field.is_repeated else _element_types(field)
+
+
+def _item_types(field: FieldDescriptor) -> tuple[type, ...]:
+    """The JSON types that the items of the field's list take."""
+    if rules.is_map(field):
+        return ()
     if field.is_repeated:
-        return (list,)
+        return _element_types(field)
+    inner = field.message_type
+    if inner is not None and rules.message_rule(inner).shape == rules.INLINE:
+        return _item_types(rules.inline_field(inner))
+    return ()
+
+
+def _element_types(field: FieldDescriptor) -> tuple[type, ...]:
+    """The JSON types of one value of the field."""
     if field.message_type is None:
         return _RAW_TYPES.get(rules.field_rule(field).raw) or _TYPES[field.cpp_type]
     shape = rules.message_rule(field.message_type).shape
