@@ -17,13 +17,14 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from rapport.service.engine.kv.device import DeviceKeyValues
 from rapport.service.engine.runtime.device_runner import DRAFT_SIZES, DeviceRunner
 from rapport.service.engine.sampling.arrays import Floats
 from tests.service.engine.fake import SIZE, next_token
 from tests.support.cuda_stub import stub
+from tests.support.cuda_stub.observation import ObservedSession, return_inputs
 
 SEEN = {
     "input_ids": TensorProto.INT64,
@@ -32,47 +33,19 @@ SEEN = {
 }
 
 
-def return_inputs(folder: Path) -> None:
-    """Has the graph return copies of its inputs, which are made on the device when it runs."""
+def return_step_inputs(folder: Path) -> None:
+    """Has the graph of a model folder return what a step reads."""
     path = folder / "model.onnx"
     model = onnx.load(path, load_external_data=False)
-    for name, type_ in SEEN.items():
-        model.graph.node.append(helper.make_node("Identity", [name], [f"seen.{name}"]))
-        model.graph.output.append(helper.make_tensor_value_info(f"seen.{name}", type_, None))
+    return_inputs(model, SEEN)
     onnx.save(model, path)
-
-
-class ObservedSession:
-    """A session that keeps what the graph was given in its last run."""
-
-    def __init__(self, session: ort.InferenceSession) -> None:
-        self._session = session
-        self._observed: list[ort.IOBinding] = []
-        self.seen: dict[str, NDArray[Any]] = {}
-
-    def io_binding(self) -> ort.IOBinding:
-        return self._session.io_binding()
-
-    def run_with_iobinding(self, binding: ort.IOBinding, options: ort.RunOptions) -> None:
-        if binding not in self._observed:
-            self._observed.append(binding)
-            for name in SEEN:
-                binding.bind_output(f"seen.{name}", "cuda", 0)
-        self._session.run_with_iobinding(binding, options)
-        outputs = binding.get_outputs()[-len(SEEN) :]
-        self.seen = {
-            name: stub.read(value.data_ptr(), tuple(value.shape()), type_)
-            for (name, value, type_) in zip(
-                SEEN, outputs, (np.int64, np.int32, np.int64), strict=True
-            )
-        }
 
 
 class EmulatedRunner(DeviceRunner):
     """The runner of a GPU, with the arithmetic model in place of the kernels."""
 
     def __init__(self, session: ort.InferenceSession, *rest: Any) -> None:
-        self.observed = ObservedSession(session)
+        self.observed = ObservedSession(session, SEEN)
         super().__init__(self.observed, *rest)  # type: ignore[arg-type] - it has what is needed
         self.steps = 0
         self.resumed = 0

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from rapport.service.engine.runtime import cuda
 from rapport.service.engine.runtime.cuda import cuda_obstacles, device_memory
+from tests.support.cuda_stub.build import build
 
 pytestmark = pytest.mark.cuda_stub
 
@@ -55,6 +61,34 @@ def test_all_obstacles_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert "CUDA 12.8" in driver
     assert "7.0" in device
     assert [line.split()[0] for line in libraries] == ["libcublas.so.13", "libcublasLt.so.13"]
+
+
+@pytest.mark.parametrize(
+    ("instead", "obstacle"),
+    [
+        (None, "libcublas.so.13 is missing; install with the extra 'cuda'"),
+        ("libcurand.so.10", "a CUDA library cannot be used"),
+    ],
+)
+def test_a_library_that_is_missing_or_another_one_is_named(
+    tmp_path: Path, instead: str | None, obstacle: str
+) -> None:
+    """As a process finds it that starts without it, or with one that lacks what is needed."""
+    build(tmp_path)
+    library = tmp_path / "libcublas.so.13"
+    library.unlink()
+    if instead is not None:
+        library.symlink_to(instead)
+    program = "from rapport.service.engine.runtime import cuda; print(*cuda.cuda_obstacles())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith(obstacle)
 
 
 @pytest.mark.parametrize("capability", ["8.7", "9.0", "12.1"])

@@ -24,7 +24,7 @@ from rapport.service.engine.runtime.providers import CUDA, choose_provider
 from tests.service.engine.fake import ShortSlices, byte_vocabulary, expected, greedy
 from tests.service.engine.fragile import AtOnce
 from tests.support.cuda_stub import stub
-from tests.support.cuda_stub.emulation import EmulatedRunner, return_inputs
+from tests.support.cuda_stub.emulation import EmulatedRunner, return_step_inputs
 from tests.support.tiny_model import tiny_folder
 
 pytestmark = pytest.mark.cuda_stub
@@ -39,7 +39,7 @@ LIMITS = MemoryLimits(kv_bytes=1 << 30, prefix_bytes=KEPT_SLOTS * TOKENS * TOKEN
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tiny_folder(tmp_path_factory.mktemp("models"))
-    return_inputs(folder)
+    return_step_inputs(folder)
     return folder
 
 
