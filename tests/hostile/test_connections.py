@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from tests.hostile.attacked import Attacked
+import grpc
+
+from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from tests.contract.callers import chat, to_proto
+from tests.hostile.attacked import Attacked, Memory, wait_until
 from tests.hostile.attacks import junk, keys, rpcs, unread
+from tests.hostile.bystander import MAX_CALL_S
+
+# Of calls that wait to be accepted.
+MAX_WAITING_BYTES = 180 << 20
 
 
 def test_noise_and_resets(attacked: Attacked) -> None:
@@ -21,6 +29,28 @@ def test_resets_on_many_connections(attacked: Attacked) -> None:
     """Thousands of calls wait to be accepted, and gRPC drops none of the others for it."""
     with attacked.beside():
         rpcs.resets(attacked.grpc, attacked.keys["greedy"], count=3000, clients=8)
+
+
+def test_memory_of_calls_that_wait(attacked: Attacked) -> None:
+    """More connections than whose calls gRPC keeps: what waits to be accepted is bounded."""
+    key, memory = attacked.keys["greedy"], Memory(attacked.server.pid)
+    rpcs.resets(attacked.grpc, key, count=1500, clients=24)
+    with grpc.insecure_channel(attacked.grpc) as channel:
+        stub = ChatServiceStub(channel)
+        wait_until(lambda: is_answered(stub, key), "the calls that waited are gone")
+    assert max(memory.growth_bytes().values()) <= MAX_WAITING_BYTES, memory.growth_bytes()
+
+
+def is_answered(stub: ChatServiceStub, key: str) -> bool:
+    """False where gRPC has dropped the call."""
+    metadata = tuple(rpcs.credentials(key).items())
+    try:
+        stub.CreateChatCompletion(
+            to_proto(chat(max_tokens=1)), metadata=metadata, timeout=MAX_CALL_S
+        )
+    except grpc.RpcError:
+        return False
+    return True
 
 
 def test_unread_pages_and_wrong_keys(attacked: Attacked) -> None:

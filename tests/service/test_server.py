@@ -22,8 +22,11 @@ from tests.service.fakes import ScriptedEngine, ends
 from tests.service.requests import chat, health
 
 MAX_CONNECTIONS = 5
-RESETTING = 4
-RESETS = [http2.OPENING, *(http2.reset_call(stream) for stream in range(1, 1000, 2))]
+CALLING = 4
+CALLS = [
+    http2.OPENING,
+    *(http2.request(stream, http2.CHAT, b"junk") for stream in range(1, 1000, 2)),
+]
 # For a new connection on the busiest machine.
 SOON_S = 30
 
@@ -47,7 +50,7 @@ async def test_metadata_beyond_grpcs_usual_limit(
 async def test_the_socket_waits_for_nobody_at_the_address(
     tmp_path: Path, lifecycle: Lifecycle, engine: ScriptedEngine
 ) -> None:
-    """Calls that others begin and reset by the thousand do not stand before one at the socket."""
+    """Calls that others begin by the thousand do not stand before one at the socket."""
     path, done = tmp_path / "socket", Counter[bool]()
     settings = load(ServiceSettings, ["--grpc-port", "0", "--grpc-socket", str(path)])
 
@@ -60,16 +63,16 @@ async def test_the_socket_waits_for_nobody_at_the_address(
     async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
         await channel.channel_ready()
         with ExitStack() as opened:
-            for _ in range(RESETTING):
+            for _ in range(CALLING):
                 peer = opened.enter_context(http2.connect(f"127.0.0.1:{port}"))
                 # The event loop stands still meanwhile, so these come first.
-                peer.sendall(b"".join(RESETS))
+                peer.sendall(b"".join(CALLS))
                 assert peer.recv(1)
             await ChatServiceStub(channel).CreateChatCompletion(chat("Hi"))
             before = done[False]
     await server.stop(None)
     assert done[True] == 1
-    assert before < RESETTING * len(RESETS) / 4
+    assert before < CALLING * len(CALLS) / 4
 
 
 class TestConnections:

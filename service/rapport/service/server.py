@@ -60,8 +60,12 @@ from rapport.v1.status_pb2_grpc import add_StatusServiceServicer_to_server
 
 # RPCs beyond those that run or wait: their requests are being read, or are refused.
 SPARE_RPCS = 256
-# Of some 15 kB each.
-MAX_PENDING_CALLS = 30_000
+# Streams of a connection beyond the RPCs that a lone caller may have: they are refused with a
+# status, or were just cancelled and still count.
+SPARE_STREAMS = 256
+# gRPC keeps the calls of so many connections of each method until they are accepted. Beyond it
+# drops those of anybody. Each takes some 15 kB and its metadata.
+MAX_PENDING_CONNECTIONS = 12
 # Places for RPCs of the other services.
 OTHER_PLACES = 512
 # They parse and tokenize requests, which takes a good part of a second for a long one. Two leave
@@ -107,7 +111,10 @@ class Server:
         self._settings = settings
         threads = FairThreads(THREADS, "request")
         interceptors = list(_interceptors(settings, lifecycle, threads, observers))
-        self._at_address, self._at_socket = (self._build(interceptors) for _ in range(2))
+        places = _places(settings)
+        self._at_address = self._build(interceptors, places // 2 + SPARE_STREAMS)
+        # The gateway's one connection is that of all callers over REST.
+        self._at_socket = self._build(interceptors, 2 * places)
         for server in (self._at_address, self._at_socket):
             _add_services(server, settings, lifecycle, threads)
 
@@ -134,9 +141,9 @@ class Server:
         """Takes no more calls, and ends those that run when the grace is over."""
         await asyncio.gather(self._at_address.stop(grace_s), self._at_socket.stop(grace_s))
 
-    def _build(self, interceptors: Sequence[ScopeInterceptor]) -> grpc.aio.Server:
+    def _build(self, interceptors: Sequence[ScopeInterceptor], max_streams: int) -> grpc.aio.Server:
         options = [
-            *_transport_options(self._settings.max_message_bytes, 2 * _places(self._settings)),
+            *_transport_options(self._settings.max_message_bytes, max_streams),
             ("grpc.enable_channelz", int(self._settings.channelz)),
         ]
         with surviving_undecodable_paths():
@@ -183,9 +190,8 @@ def _transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[s
         # Of each address; the gateway's socket is one. More are closed at once: they must not take
         # the files that the process needs to read keys and to answer scrapes.
         ("grpc.max_allowed_incoming_connections", max_connections()),
-        # Per connection. It is more than are served at once, so that the excess is refused with a
-        # status, also where calls that were just cancelled still count. It is bounded, so that
-        # streams which are reset at once cannot hold up others.
+        # Per connection. It is bounded, so that streams which are reset at once hold up others the
+        # less, and take little memory until they are accepted.
         ("grpc.max_concurrent_streams", max_streams),
         # With it a second server could share the port and take half of the calls.
         ("grpc.so_reuseport", 0),
@@ -201,8 +207,8 @@ def _transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[s
         ("grpc.server_max_unrequested_time_in_server", 3600),
         # Nor does it drop calls because many of others wait to be accepted, such as those of a
         # caller who resets its streams at once: by default it does so from the 1,000th on.
-        ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
-        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests", MAX_PENDING_CONNECTIONS * max_streams),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CONNECTIONS * max_streams),
         # Detects clients that vanished without closing the connection, within about a minute.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

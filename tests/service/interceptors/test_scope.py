@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from unittest.mock import Mock
 
 import grpc
 import pytest
 
+from rapport.service.interceptors.context import RequestContext
+from rapport.service.interceptors.scope import ScopeInterceptor
+from rapport.service.interceptors.slow_reader import SlowReaderGuard
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.model_pb2 import ListModelsRequest
 from rapport.v1.model_pb2_grpc import ModelServiceStub
@@ -47,3 +54,26 @@ class TestRequestId:
             await ModelServiceStub(channel).ListModels(LIST, metadata=(("x-request-id", "a"),))
         assert id_in(raised.value.trailing_metadata()) == "a"
         assert "x-request-id" not in (raised.value.initial_metadata() or ())
+
+
+async def test_calls_that_are_reset_at_once() -> None:
+    """Nothing is done for a call that is cancelled before the next round of the event loop."""
+    entered = []
+
+    @asynccontextmanager
+    async def scope(context: RequestContext) -> AsyncIterator[None]:
+        entered.append(context.method)
+        yield
+
+    async def find(_: object) -> object:
+        return grpc.unary_unary_rpc_method_handler(Mock())
+
+    interceptor = ScopeInterceptor("/", [scope], SlowReaderGuard(1))
+    handler = await interceptor.intercept_service(find, Mock(method="/any"))
+    rpc = Mock(invocation_metadata=tuple)
+    call = asyncio.ensure_future(anext(handler.stream_stream(None, rpc)))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert not entered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
@@ -102,6 +103,9 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
     async def _entered(
         self, method: str, rpc: GrpcContext, *, streamed: bool
     ) -> AsyncIterator[RequestContext]:
+        # In the next round of the event loop a call is cancelled that was reset as soon as it was
+        # begun. Thousands of them would hold up others with what is done for each.
+        await asyncio.sleep(0)
         trace_headers = {name: metadata_value(rpc, name) for name in TRACE_HEADERS}
         context = RequestContext(rpc, method, _request_id(rpc), streamed, trace_headers)
         context.headers_sent = not self._send_headers
