@@ -1,12 +1,13 @@
 """Checks the CUDA path on the GPU of this machine; prints a table and writes a JSON file.
 
-Exits with 0 if all passed, 1 if something failed, and 3 if nothing failed but something was not
-measured, as over the stub of CUDA.
+Exits with 0 if all passed, 1 if something failed, 2 if the model cannot be imported, and 3 if
+nothing failed but something was not measured, as over the stub of CUDA.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -23,7 +24,9 @@ from bench.gpu_check.verdicts import Verdict, exit_status, judge
 from bench.options import bounded
 from bench.progress import show_progress
 from bench.report import Machine
+from bench.server import end_on_sigterm
 from bench.table import console
+from rapport.models.errors import ModelError
 
 DEFAULT_FILE = Path(".build/gpu-check.json")
 STYLES = {"passed": "green", "failed": "bold red", "not measured": "yellow"}
@@ -37,8 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--patience", type=bounded(float, 0.1, 100), default=1.0, help="limits times this (1)")
     add("--json", type=Path, default=DEFAULT_FILE, metavar="FILE", help="(%(default)s)")
     given = parser.parse_args(arguments)
-    with TemporaryDirectory() as scratch:
-        found = measure(given.gguf, Path(scratch), given.patience)
+    end_on_sigterm()
+    try:
+        with TemporaryDirectory() as scratch:
+            found = measure(given.gguf, Path(scratch), given.patience)
+    except (ModelError, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     verdicts = judge(found)
     write(given.json, found, verdicts)
     console(stderr=False).print(table(verdicts))

@@ -24,6 +24,15 @@ def run_here(name: str, subject: Subject, patience: float) -> Measured:
     return stages.STAGES[name].measure(subject)
 
 
+def test_a_file_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "run", run_here)
+    monkeypatch.setattr(program, "end_on_sigterm", lambda: None)
+    assert program.main(["--gguf", "/no.gguf"]) == 2
+    assert capsys.readouterr().err.endswith("bench: there is no file /no.gguf\n")
+
+
 def test_it_runs_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -38,6 +47,7 @@ def test_it_runs_to_its_end(
     for name, value in few.items():
         monkeypatch.setattr(speed, name, value)
     monkeypatch.setattr(program, "run", run_here)
+    monkeypatch.setattr(program, "end_on_sigterm", lambda: None)
     gguf, file = write_tiny(tmp_path / "tiny.gguf", Tiny(context=2048)), tmp_path / "found.json"
     assert program.main(["--gguf", str(gguf), "--json", str(file)]) == 3
     verdicts = json.loads(file.read_bytes())["verdicts"]
