@@ -88,8 +88,8 @@ PARTS: Mapping[str, Shapes] = {
 class Tiny:
     """How a tiny GGUF file departs from the usual one.
 
-    `keys` are of the architecture, `extra` are tensors with their shapes. With `sentence_piece`
-    the vocabulary is of that kind.
+    `keys` are of the architecture, or begin with "general."; `extra` are tensors with their
+    shapes. With `sentence_piece` the vocabulary is of that kind.
     """
 
     kind: str = "Q4_1"
@@ -119,7 +119,8 @@ def write_tiny(path: Path, tiny: Tiny) -> Path:
     writer.add_layer_norm_rms_eps(1e-5)
     keys = {"rope.freq_base": 100000.0, **KEYS.get(tiny.architecture, {}), **dict(tiny.keys)}
     for key, value in keys.items():
-        add_key(writer, f"{tiny.architecture}.{key}", value)
+        name = key if key.startswith("general.") else f"{tiny.architecture}.{key}"
+        add_key(writer, name, value)
     add = add_sentence_piece if tiny.sentence_piece else add_byte_level
     vocabulary = add(writer, tiny)
     if tiny.template is not None:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from rapport.common.fair_threads import Steps
+from rapport.common.model_spec import SamplingDefaults
 from rapport.service.engine.engine import Counters, Engine
 from rapport.service.engine.errors import EngineError
 from rapport.service.engine.generation import Generation
@@ -54,7 +55,11 @@ class ScriptedEngine:
         self.cancelled = asyncio.Event()
         self.context_length = CONTEXT
         self.spec = SimpleNamespace(
-            id=MODEL, created=1700000000, owned_by="tests", precision="int4"
+            id=MODEL,
+            created=1700000000,
+            owned_by="tests",
+            precision="int4",
+            sampling_defaults=SamplingDefaults(temperature=0.6, top_k=20),
         )
         self.provider = "cpu"
         self.counters, self.stats, self.prefix_stats = Counters(), EngineStats(), PrefixStats()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -30,6 +30,24 @@ class GraphOutputs(BaseModel):
     logits: str
     present_key: str
     present_value: str
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class SamplingDefaults(BaseModel):
+    """What a model's makers advise for requests that do not say it; None where they do not."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Share | None = None
+    top_k: Annotated[int, Field(ge=0, le=100)] | None = None
+    min_p: Share | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+
+    @property
+    def given(self) -> dict[str, float]:
+        """Those that are advised, by the names of a request's fields."""
+        return self.model_dump(exclude_none=True)
 
 
 class ModelSpec(BaseModel):
@@ -64,6 +82,7 @@ class ModelSpec(BaseModel):
     """Special tokens by the names that templates have for them, such as `bos_token`."""
     begins_with_bos: bool = False
     """Whether prompts begin with `bos_token`, also where the template does not write it."""
+    sampling_defaults: SamplingDefaults = SamplingDefaults()
     inputs: GraphInputs
     outputs: GraphOutputs
     source: dict[str, str]

@@ -84,6 +84,7 @@ def _describe(model: Model, origin: Origin, precision: str, folder: Path) -> Mod
             "eos_token_ids": model.end_tokens,
             "special_tokens": model.special_tokens,
             "begins_with_bos": model.begins_with_bos,
+            "sampling_defaults": model.sampling_defaults,
             "inputs": INPUTS,
             "outputs": OUTPUTS,
             "source": origin.source,

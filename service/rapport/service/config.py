@@ -77,6 +77,8 @@ class ServiceSettings(Settings, KeyLimits):
     """limit of n times max_tokens, the tokens of all choices of a request; 0: no limit"""
     stop_in_output: Literal["include", "exclude"] = "include"
     """whether answers include the stop sequence that ended them"""
+    generation_defaults: Literal["api", "model"] = "api"
+    """sampling values for requests that set none: the API's, or what the model's files advise"""
     metrics_port: Port = 9464
     """port of the service's metrics; 0: any free port"""
     channelz: bool = False

@@ -156,6 +156,7 @@ def _add_services(
     defaults = Defaults(
         settings.default_max_tokens,
         stop_in_output=settings.stop_in_output == "include",
+        model_sampling=settings.generation_defaults == "model",
         isolate_keys=settings.prefix_isolation == "key",
         max_request_tokens=settings.max_request_tokens,
     )

@@ -26,6 +26,14 @@ def test_end_tokens_are_the_files_and_endoftext(tiny_gguf: Callable[..., Path]) 
     assert GgufModel(tiny_gguf()).end_tokens == [1, 0]
 
 
+def test_sampling_defaults_are_the_files(tiny_gguf: Callable[..., Path]) -> None:
+    """What the file advises for sampling is known by the names of a request's fields."""
+    keys = (("general.sampling.temp", 0.5), ("general.sampling.top_k", 20))
+    advised = GgufModel(tiny_gguf(keys=keys)).sampling_defaults
+    assert advised.given == {"temperature": 0.5, "top_k": 20}
+    assert GgufModel(tiny_gguf()).sampling_defaults.given == {}
+
+
 def test_query_rows_lose_their_interleaving(tiny_gguf: Callable[..., Path]) -> None:
     """In each head, rows 0, 2, 4 … come first and then rows 1, 3, 5 …."""
     model = GgufModel(tiny_gguf())

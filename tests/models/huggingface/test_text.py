@@ -54,6 +54,11 @@ def test_ends_of_a_turn_are_those_of_all_files(folder: Path) -> None:
         read(folder)
 
 
+def test_sampling_defaults_are_those_of_generation_config(folder: Path) -> None:
+    write(folder, "generation_config.json", {"eos_token_id": 1, "top_p": 0.8, "max_length": 9})
+    assert read(folder).sampling_defaults.given == {"top_p": 0.8}
+
+
 @pytest.mark.parametrize("token", ["<|im_end|>", {"content": "<|im_end|>", "special": True}])
 def test_special_tokens_are_texts_or_objects(folder: Path, token: object) -> None:
     write(folder, "tokenizer_config.json", {"eos_token": token, "bos_token": "<none>"})

@@ -22,6 +22,16 @@ def test_omitted_sampling_fields_have_the_contracts_defaults() -> None:
     assert parsed().sampling == SamplingParams()
 
 
+def test_a_models_defaults_hold_where_a_request_says_nothing() -> None:
+    """What a request says goes first, a zero too."""
+    request = chat(temperature=0.0)
+    defaults = {"temperature": 0.7, "top_k": 20}
+    chosen = parse_chat_request(
+        request, model=MODEL, vocabulary_size=1000, streaming=False, sampling_defaults=defaults
+    )
+    assert chosen.sampling == SamplingParams(temperature=0.0, top_k=20)
+
+
 def test_sampling_fields() -> None:
     """Every sampling field arrives, zeros among them."""
     sampling = SamplingParams(

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
-import grpc
+import json
 
+import grpc
+import pytest
+
+from rapport.common.settings import load
+from rapport.service.config import ServiceSettings
+from rapport.service.engine.request import SamplingParams
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from tests.service.fakes import ScriptedEngine, ends, says
 from tests.service.requests import chat
 
+SAMPLING = "fireworks-sampling-options"
 PROMPT = {"fireworks-prompt-tokens": "1", "fireworks-cached-prompt-tokens": "2"}
 
 
@@ -38,3 +45,34 @@ async def test_calls_do_not_share_headers(
     """A stream after a whole answer has none of its times."""
     await test_whole_answer_tells_how_it_was_made(channel, engine)
     await test_stream_tells_what_is_known_before_it(channel, engine)
+
+
+async def test_sampling_values_are_the_apis(
+    channel: grpc.aio.Channel, engine: ScriptedEngine
+) -> None:
+    """By default what a model advises is not heeded, and nothing is told of it."""
+    engine.script = [ends(0)]
+    call = ChatServiceStub(channel).CreateChatCompletion(chat("one"))
+    assert SAMPLING not in dict(await call.initial_metadata())
+    assert engine.requests[0].sampling == SamplingParams()
+
+
+class TestAdvisedSampling:
+    """With the setting `generation_defaults` at `model`."""
+
+    @pytest.fixture
+    def settings(self) -> ServiceSettings:
+        return load(ServiceSettings, ["--grpc-port", "0", "--generation-defaults", "model"])
+
+    async def test_values_are_the_models(
+        self, channel: grpc.aio.Channel, engine: ScriptedEngine
+    ) -> None:
+        """What a request does not say is what the model's files advise; headers tell."""
+        engine.script = [says(0, "A"), ends(0)]
+        stub = ChatServiceStub(channel)
+        for method in (stub.CreateChatCompletion, stub.StreamChatCompletion):
+            headers = dict(await method(chat("one", top_k=5)).initial_metadata())
+            used = json.loads(headers[SAMPLING])
+            assert (used["temperature"], used["top_k"], used["top_p"]) == (0.6, 5, 1.0)
+            assert headers.items() >= PROMPT.items()
+        assert engine.requests[0].sampling == SamplingParams(temperature=0.6, top_k=5)

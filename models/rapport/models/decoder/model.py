@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from tokenizers import Tokenizer
 
+from rapport.common.model_spec import SamplingDefaults
 from rapport.models.decoder.architecture import read_architecture
 from rapport.models.decoder.source import Source
 from rapport.models.decoder.tensors import check_tensors
@@ -23,6 +24,7 @@ class Model(ABC):
         special_tokens: Tokens that a template can write, by the names of variables.
         begins_with_bos: Whether a prompt begins with BOS, also where the template does not write
             it.
+        sampling_defaults: The sampling values that its files advise.
         quantises_floats: Whether precisions with weights in 4 or 8 bits are made from floats; else
             floats stay floats there.
 
@@ -34,6 +36,7 @@ class Model(ABC):
     chat_template: str
     end_tokens: list[int]
     special_tokens: dict[str, str]
+    sampling_defaults: SamplingDefaults
     begins_with_bos: bool
     quantises_floats = False
 

@@ -100,6 +100,7 @@ def _describe(model: GenaiModel, model_id: str, source: dict[str, str], folder: 
             "kv_type": model.attention.kv_type,
             "eos_token_ids": text.end_tokens,
             "special_tokens": text.special_tokens,
+            "sampling_defaults": text.sampling_defaults,
             "begins_with_bos": text.begins_with_bos,
             "inputs": model.inputs,
             "outputs": model.outputs,

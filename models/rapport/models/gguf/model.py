@@ -9,6 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from rapport.models.decoder.model import Model
+from rapport.models.decoder.sampling import sampling_defaults
 from rapport.models.errors import UnsupportedModelError
 from rapport.models.gguf.reader import GgufFile
 from rapport.models.gguf.tokenizer import tokenizer_from
@@ -21,6 +22,14 @@ from rapport.models.gguf.vocabulary import (
 from rapport.models.weights.matrix import Projection
 
 TEMPLATE_KEY = "tokenizer.chat_template"
+# The names of a request's fields, and the keys of the values that are advised for them.
+SAMPLING_KEYS = {
+    "temperature": "general.sampling.temp",
+    "top_p": "general.sampling.top_p",
+    "top_k": "general.sampling.top_k",
+    "min_p": "general.sampling.min_p",
+    "repetition_penalty": "general.sampling.penalty_repeat",
+}
 
 
 class GgufModel(Model):
@@ -44,6 +53,10 @@ class GgufModel(Model):
         ids = special_tokens(self.file, self.vocabulary)
         self.special_tokens = {name: tokens[id_] for name, id_ in ids.items()}
         self.begins_with_bos = begins_with_bos(self.file, self.vocabulary)
+        advised = {name: key for name, key in SAMPLING_KEYS.items() if self.file.has(key)}
+        self.sampling_defaults = sampling_defaults(
+            {name: self.file.value(key, object) for name, key in advised.items()}
+        )
 
     @cached_property
     def _template(self) -> str:

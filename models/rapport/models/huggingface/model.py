@@ -29,6 +29,7 @@ class HuggingFaceModel(Model):
         self.chat_template = self._text.chat_template
         self.end_tokens = self._text.end_tokens
         self.special_tokens = self._text.special_tokens
+        self.sampling_defaults = self._text.sampling_defaults
         self.begins_with_bos = self._text.begins_with_bos
 
     def tokenizer(self) -> Tokenizer:

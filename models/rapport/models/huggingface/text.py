@@ -12,6 +12,7 @@ import orjson
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
+from rapport.models.decoder.sampling import sampling_defaults
 from rapport.models.decoder.turn_ends import TEXT_END, TURN_ENDS
 from rapport.models.errors import CorruptFileError, UnknownModelError, UnsupportedModelError
 from rapport.models.huggingface.json_file import MAX_JSON_BYTES, JsonFile
@@ -44,6 +45,7 @@ class FolderText:
         chat_template: A Jinja template that makes a prompt of messages.
         special_tokens: Tokens that a template can write, by the names of variables.
         end_tokens: The ids that end a turn.
+        sampling_defaults: The sampling values that generation_config.json advises.
         begins_with_bos: Whether a prompt begins with BOS, also where the template does not write
             it.
 
@@ -72,6 +74,8 @@ class FolderText:
         }
         self.end_tokens = self._end_tokens(vocab_size, ends)
         self.begins_with_bos = self._begins_with_bos()
+        advice = self._optional(GENERATION_CONFIG)
+        self.sampling_defaults = sampling_defaults({} if advice is None else advice.values)
 
     def _optional(self, name: str) -> JsonFile | None:
         return JsonFile(self.folder / name) if (self.folder / name).is_file() else None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rapport.service.errors import FieldViolation, ModelNotFoundError
 from rapport.service.request import fields
 from rapport.service.request.limits import metadata_violations
 from rapport.service.request.model_names import is_named
-from rapport.service.request.options import TextRequest, common_options
+from rapport.service.request.options import NO_DEFAULTS, TextRequest, common_options
 from rapport.service.request.rules import (
     Parser,
     Violations,
@@ -44,7 +44,12 @@ class CompletionRequest(TextRequest):
 
 
 def parse_completion_request(
-    request: CreateCompletionRequest, *, model: str, vocabulary_size: int, streaming: bool
+    request: CreateCompletionRequest,
+    *,
+    model: str,
+    vocabulary_size: int,
+    streaming: bool,
+    sampling_defaults: Mapping[str, float] = NO_DEFAULTS,
 ) -> CompletionRequest:
     """Parses a request whose lists have passed `check_sizes`.
 
@@ -56,11 +61,15 @@ def parse_completion_request(
     """
     if request.model and not is_named(model, request.model):
         raise ModelNotFoundError
-    return run(_parse(request, vocabulary_size, streaming=streaming))
+    return run(_parse(request, vocabulary_size, sampling_defaults, streaming=streaming))
 
 
 def _parse(
-    request: CreateCompletionRequest, vocabulary_size: int, *, streaming: bool
+    request: CreateCompletionRequest,
+    vocabulary_size: int,
+    sampling_defaults: Mapping[str, float],
+    *,
+    streaming: bool,
 ) -> Parser[CompletionRequest]:
     yield from check_given("model", given=bool(request.model))
     prompts = list(_prompts(request.prompt))
@@ -74,7 +83,7 @@ def _parse(
     yield from _unserved_violations(request, len(prompts))
     yield from fields.bias_violations(request, vocabulary_size)
     yield from fields.stream_violations(request, streaming=streaming)
-    return CompletionRequest(**common_options(request), prompts=prompts)
+    return CompletionRequest(**common_options(request, sampling_defaults), prompts=prompts)
 
 
 def _prompts(prompt: CompletionPrompt) -> Iterable[Prompt]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -13,7 +13,7 @@ from rapport.service.engine.sampling.constraint import Grammar
 from rapport.service.errors import FieldViolation, InvalidRequestError, PromptTooLongError
 from rapport.service.lifecycle import ServedModel
 from rapport.service.request.completion import CompletionRequest, Prompt
-from rapport.service.request.options import MaxTokens, TextRequest
+from rapport.service.request.options import NO_DEFAULTS, MaxTokens, TextRequest
 from rapport.service.request.parse import ChatRequest
 from rapport.service.structured_output.compiler import FormatCompiler
 from rapport.service.tools.grammar import tool_call_grammar
@@ -30,10 +30,16 @@ class Defaults:
     max_tokens: int = 2048
     """For chat requests that do not say how many tokens they want."""
     stop_in_output: bool = True
+    model_sampling: bool = False
+    """Whether the model's own sampling values hold where a request says nothing."""
     isolate_keys: bool = False
     """Whether callers with different keys share no computed prefix."""
     max_request_tokens: int = 0
     """The most tokens of all choices of a request together; 0: no limit."""
+
+    def sampling(self, served: ServedModel) -> Mapping[str, float]:
+        """Sampling values of a model for requests that do not set them, by their names."""
+        return served.engine.spec.sampling_defaults.given if self.model_sampling else NO_DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)

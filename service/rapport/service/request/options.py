@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from rapport.service.engine.request import SamplingParams, Tier
@@ -17,6 +19,7 @@ from rapport.v1.chat_pb2 import (
 )
 from rapport.v1.format_pb2 import ResponseFormat
 
+NO_DEFAULTS: Mapping[str, float] = MappingProxyType({})
 SAMPLING_FIELDS = (
     "temperature",
     "top_p",
@@ -89,14 +92,16 @@ class TextRequest:
     tools: ToolPolicy = NO_TOOLS
 
 
-def common_options(request: RequestMessage) -> dict[str, Any]:
+def common_options(
+    request: RequestMessage, sampling_defaults: Mapping[str, float]
+) -> dict[str, Any]:
     """The fields of `TextRequest` that all kinds of requests have."""
     return {
         "model": request.model,
         "response_format": request.response_format,
         "max_tokens": _max_tokens(request),
         "n": request.n or 1,
-        "sampling": _sampling(request),
+        "sampling": _sampling(request, sampling_defaults),
         "stop": _stop(request.stop),
         "ignore_eos": request.ignore_eos,
         "cache_isolation_key": request.prompt_cache_isolation_key,
@@ -115,9 +120,9 @@ def _max_tokens(request: RequestMessage) -> MaxTokens:
     return MaxTokens()
 
 
-def _sampling(request: RequestMessage) -> SamplingParams:
+def _sampling(request: RequestMessage, defaults: Mapping[str, float]) -> SamplingParams:
     given = {name: getattr(request, name) for name in SAMPLING_FIELDS if is_set(request, name)}
-    return SamplingParams(**given, logit_bias=dict(request.logit_bias))
+    return SamplingParams(**{**defaults, **given}, logit_bias=dict(request.logit_bias))
 
 
 def _stop(stop: StopSequences) -> tuple[str, ...]:

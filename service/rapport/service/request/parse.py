@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rapport.service.errors import ModelNotFoundError
@@ -11,7 +11,7 @@ from rapport.service.request import fields
 from rapport.service.request.limits import message_length_violations, option_length_violations
 from rapport.service.request.messages import message_violations
 from rapport.service.request.model_names import is_named
-from rapport.service.request.options import TextRequest, common_options
+from rapport.service.request.options import NO_DEFAULTS, TextRequest, common_options
 from rapport.service.request.rules import Parser, check_given, run
 from rapport.service.request.tools import parse_tool_policy
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
@@ -32,7 +32,12 @@ class ChatRequest(TextRequest):
 
 
 def parse_chat_request(
-    request: CreateChatCompletionRequest, *, model: str, vocabulary_size: int, streaming: bool
+    request: CreateChatCompletionRequest,
+    *,
+    model: str,
+    vocabulary_size: int,
+    streaming: bool,
+    sampling_defaults: Mapping[str, float] = NO_DEFAULTS,
 ) -> ChatRequest:
     """Parses a request whose lists have passed `check_sizes`.
 
@@ -41,6 +46,7 @@ def parse_chat_request(
         model: the id of the model that is served.
         vocabulary_size: the number of its tokens.
         streaming: whether the streaming RPC was called.
+        sampling_defaults: fields of `SamplingParams` for a request that does not set them.
 
     Raises:
         ModelNotFoundError: the request is for another model.
@@ -48,11 +54,15 @@ def parse_chat_request(
     """
     if request.model and not is_named(model, request.model):
         raise ModelNotFoundError
-    return run(_parse(request, vocabulary_size, streaming=streaming))
+    return run(_parse(request, vocabulary_size, sampling_defaults, streaming=streaming))
 
 
 def _parse(
-    request: CreateChatCompletionRequest, vocabulary_size: int, *, streaming: bool
+    request: CreateChatCompletionRequest,
+    vocabulary_size: int,
+    sampling_defaults: Mapping[str, float],
+    *,
+    streaming: bool,
 ) -> Parser[ChatRequest]:
     # The order is that in which callers read the violations.
     yield from check_given("model", given=bool(request.model))
@@ -71,7 +81,7 @@ def _parse(
     yield from fields.bias_violations(request, vocabulary_size)
     yield from fields.stream_violations(request, streaming=streaming)
     return ChatRequest(
-        **common_options(request),
+        **common_options(request, sampling_defaults),
         messages=request.messages,
         tools=tools,
         max_prompt_tokens=request.prompt_truncate_len or None,

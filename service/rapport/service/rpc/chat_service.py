@@ -25,7 +25,12 @@ from rapport.service.request.limits import check_sizes
 from rapport.service.request.parse import ChatRequest, parse_chat_request
 from rapport.service.request.tokenize import tokenize
 from rapport.service.response.builder import ResponseBuilder, response_builder
-from rapport.service.rpc.response_headers import metrics_headers, prompt_headers
+from rapport.service.rpc.response_headers import (
+    PROMPT_TOKENS,
+    metrics_headers,
+    prompt_headers,
+    sampling_headers,
+)
 from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
     CreateChatCompletionResponse,
@@ -79,7 +84,7 @@ class ChatService(ChatServiceServicer):
         ):
             async for piece in pieces:
                 # How much of the prompt was cached is known only with the first piece.
-                if not headers:
+                if PROMPT_TOKENS not in headers:
                     headers.update(prompt_headers(builder.metrics(generation)))
                 yield piece
 
@@ -109,6 +114,8 @@ class ChatService(ChatServiceServicer):
             chat, tokens, key = await self._threads.run_steps(context.caller, read)
             grammar = await compile_grammar(chat, key, served.formats, context.caller)
         prepared = build_generation_request(chat, tokens, grammar, self._defaults, context.tenant)
+        if self._defaults.model_sampling:
+            context.response_headers.update(sampling_headers(prepared.sampling))
         return prepared, response_builder(chat, prepared, served.engine.vocabulary, context)
 
     def _read(
@@ -120,6 +127,7 @@ class ChatService(ChatServiceServicer):
             model=served.model,
             vocabulary_size=served.engine.vocabulary.size,
             streaming=streaming,
+            sampling_defaults=self._defaults.sampling(served),
         )
         yield
         tokens = yield from tokenize_request(chat, served, self._defaults)

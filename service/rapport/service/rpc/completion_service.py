@@ -23,7 +23,12 @@ from rapport.service.request.generation import (
 from rapport.service.request.limits import check_sizes
 from rapport.service.response.completion_builder import CompletionBuilder, completion_builder
 from rapport.service.response.usage import metrics_of
-from rapport.service.rpc.response_headers import metrics_headers, prompt_headers
+from rapport.service.rpc.response_headers import (
+    PROMPT_TOKENS,
+    metrics_headers,
+    prompt_headers,
+    sampling_headers,
+)
 from rapport.v1.completion_pb2 import (
     CreateCompletionRequest,
     CreateCompletionResponse,
@@ -69,7 +74,7 @@ class CompletionService(CompletionServiceServicer):
             context.set_generation(batch)
             async for piece in pieces:
                 # How much of a prompt was cached is known only with the first piece.
-                if not context.response_headers:
+                if PROMPT_TOKENS not in context.response_headers:
                     metrics = metrics_of(batch, context.arrived_at)
                     context.response_headers.update(prompt_headers(metrics))
                 yield piece
@@ -93,6 +98,8 @@ class CompletionService(CompletionServiceServicer):
             build_generation_request(parsed, tokens, grammar, self._defaults, context.tenant)
             for tokens in prompts
         ]
+        if self._defaults.model_sampling:
+            context.response_headers.update(sampling_headers(parsed.sampling))
         slots = served.engine.occupancy().slots
         batch = GenerationBatch(requests, self._submit, max(1, slots // parsed.n))
         return batch, completion_builder(parsed, prompts, served.engine.vocabulary, context)
@@ -105,6 +112,7 @@ class CompletionService(CompletionServiceServicer):
             model=served.model,
             vocabulary_size=served.engine.vocabulary.size,
             streaming=streaming,
+            sampling_defaults=self._defaults.sampling(served),
         )
         yield
         prompts = yield from tokenize_prompts(parsed, served, self._defaults)

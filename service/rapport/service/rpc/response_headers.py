@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
+from rapport.common.model_spec import SamplingDefaults
+from rapport.service.engine.request import SamplingParams
 from rapport.v1.usage_pb2 import PerfMetrics
+
+PROMPT_TOKENS = "fireworks-prompt-tokens"
 
 
 def prompt_headers(metrics: PerfMetrics) -> dict[str, str]:
     """The headers about the prompt: all that is known before a stream begins."""
     return {
-        "fireworks-prompt-tokens": str(metrics.prompt_tokens),
+        PROMPT_TOKENS: str(metrics.prompt_tokens),
         "fireworks-cached-prompt-tokens": str(metrics.cached_prompt_tokens),
     }
 
@@ -22,3 +28,9 @@ def metrics_headers(metrics: PerfMetrics) -> dict[str, str]:
     if metrics.HasField("speculation_acceptance"):
         headers["fireworks-speculation-acceptance"] = f"{metrics.speculation_acceptance:.6f}"
     return headers
+
+
+def sampling_headers(sampling: SamplingParams) -> dict[str, str]:
+    """The values that a model may advise, as they are used, in JSON."""
+    used = {name: getattr(sampling, name) for name in SamplingDefaults.model_fields}
+    return {"fireworks-sampling-options": json.dumps(used)}
