@@ -9,8 +9,9 @@ from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.request import SamplingParams
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
+from rapport.v1.completion_pb2_grpc import CompletionServiceStub
 from tests.service.fakes import ScriptedEngine, ends, says
-from tests.service.requests import chat
+from tests.service.requests import chat, completion
 
 SAMPLING = "fireworks-sampling-options"
 PROMPT = {"fireworks-prompt-tokens": "1", "fireworks-cached-prompt-tokens": "2"}
@@ -69,10 +70,16 @@ class TestAdvisedSampling:
     ) -> None:
         """What a request does not say is what the model's files advise; headers tell."""
         engine.script = [says(0, "A"), ends(0)]
-        stub = ChatServiceStub(channel)
-        for method in (stub.CreateChatCompletion, stub.StreamChatCompletion):
-            headers = dict(await method(chat("one", top_k=5)).initial_metadata())
+        chats, completions = ChatServiceStub(channel), CompletionServiceStub(channel)
+        for call in (
+            chats.CreateChatCompletion(chat("one", top_k=5)),
+            chats.StreamChatCompletion(chat("one", top_k=5)),
+            completions.CreateCompletion(completion("one", top_k=5)),
+            completions.StreamCompletion(completion("one", top_k=5)),
+        ):
+            headers = dict(await call.initial_metadata())
             used = json.loads(headers[SAMPLING])
             assert (used["temperature"], used["top_k"], used["top_p"]) == (0.6, 5, 1.0)
             assert headers.items() >= PROMPT.items()
-        assert engine.requests[0].sampling == SamplingParams(temperature=0.6, top_k=5)
+        expected = SamplingParams(temperature=0.6, top_k=5)
+        assert [request.sampling for request in engine.requests] == [expected] * 4
