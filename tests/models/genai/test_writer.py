@@ -45,6 +45,14 @@ def test_the_engine_runs_it(genai: Folder, cache: Path) -> None:
 
 
 @pytest.mark.usefixtures("cache")
+def test_floats_are_found_by_name() -> None:
+    """A folder with weights in float32 is served by its name alone, as others are."""
+    folder = import_genai(FOLDERS / "gemma2-float32")
+    assert folder.name == "float32"
+    assert ensure_any("gemma2-float32", cpu_precisions()) == folder
+
+
+@pytest.mark.usefixtures("cache")
 def test_weights_are_linked(genai: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights are not copied, unless a link is not possible; other files are the cache's own."""
     weights = genai.path / "model.onnx.data"

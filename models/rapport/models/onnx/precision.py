@@ -60,12 +60,17 @@ def cpu_precision() -> str:
 
 
 def cpu_precisions(weights: WeightChoice = "auto", *, int8_cache: bool = False) -> list[str]:
-    """The precisions that can be served on this machine's CPU, fastest first."""
+    """The precisions that can be served on this machine's CPU, fastest first.
+
+    Unless others are asked for, float32 is the last, for models that are there in no other.
+    """
     if weights != "auto":
         kinds = [weights]
     else:
         kinds = ["int8", "int4"] if _has_vnni() else ["int4", "int8"]
-    return [f"{kind}-kv8" if int8_cache else kind for kind in kinds]
+    if int8_cache:
+        return [f"{kind}-kv8" for kind in kinds]
+    return [*kinds, "float32"] if weights == "auto" else [*kinds]
 
 
 def _has_vnni() -> bool:
