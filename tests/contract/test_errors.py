@@ -108,7 +108,7 @@ def test_body_over_the_limit(rest: Rest) -> None:
 
 def test_unknown_path(rest: Rest) -> None:
     """An unknown path is a 404."""
-    response = rest.http.post("/v1/completions", json=chat())
+    response = rest.http.post("/v1/responses", json=chat())
     assert response.status_code == 404
     error = error_of(response)
     assert (error["type"], error["code"]) == ("error", "NOT_FOUND")

@@ -143,7 +143,13 @@ class Gateway:
             return route.operation.decode(arguments)
         exchange.require_json()
         with self._bodies.hold(exchange.refuse_body) as held:
-            body = await exchange.body(self._settings.max_body_bytes, held)
+            limit = self._settings.max_body_bytes
+            body = await exchange.body(limit, held)
+            if exchange.is_compressed:
+                # A few bytes may be as many as the limit allows.
+                decompress = partial(exchange.decompressed, body, limit)
+                body = await self._threads.run(self._callers.name(exchange), decompress)
+                held.expand(len(body))
             read = partial(_decoded, body, arguments, route)
             if len(body) <= MAX_INLINE_BODY_BYTES:
                 return read()

@@ -68,3 +68,16 @@ def test_room_is_given_back(clock: Clock) -> None:
         with budget.hold(lambda _: pytest.fail("there is room")) as body:
             body.add(LIMIT)
             body.is_complete = True
+
+
+def test_what_a_body_becomes_counts(clock: Clock) -> None:
+    """A body that is complete, and grows when it is decompressed, may have to give way then."""
+    budget = BodyBudget(2 * FREE_BYTES)
+    with budget.hold(lambda _: None) as body:
+        body.add(FREE_BYTES)
+        body.is_complete = True
+        clock.now += 1
+        body.expand(2 * FREE_BYTES)
+        assert body.is_complete
+        with pytest.raises(ApiError):
+            body.expand(1)

@@ -81,3 +81,17 @@ def test_no_json(body: bytes) -> None:
 
 def test_no_object() -> None:
     assert refusal(b"[]") == "Input should be a valid dictionary"
+
+
+def test_byte_order_mark() -> None:
+    """A mark before the body is no part of it."""
+    assert parse_body(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [(b'{"a": "\xff"}', 7), (b"\xfe\xff\x00{", 0), (b'{"a": "\xc3\xa9\xe9"}', 9)],
+)
+def test_not_utf8(body: bytes, place: int) -> None:
+    """Bytes of another charset are told of, with the place of the first."""
+    assert refusal(body) == f"The body is not valid JSON: byte {place} is not UTF-8"

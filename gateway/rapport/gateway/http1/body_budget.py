@@ -26,6 +26,12 @@ class HeldBody:
         """Counts bytes that have come. Raises ApiError if this is the body that gives way."""
         self._budget.add(self, size)
 
+    def expand(self, size: int) -> None:
+        """Counts bytes that a complete body has more since it was decompressed; as `add`."""
+        self.is_complete = False
+        self.add(size)
+        self.is_complete = True
+
     @property
     def counted(self) -> int:
         """Bytes that count towards the bound."""

@@ -13,10 +13,13 @@ from rapport.common.request_ids import VALID_REQUEST_ID
 from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.errors import ApiError, bad_request
 from rapport.gateway.http1.body_budget import HeldBody
+from rapport.gateway.http1.content_coding import coding_of, decompressed, too_large
 from rapport.gateway.http1.parser import Request
 from rapport.gateway.http1.responses import Headers, rendered, response_head
 
 _JSON_TYPE = re.compile(r"application/(json|[^;\s]+\+json)\s*(;.*)?", re.IGNORECASE)
+_CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\";\s]*)", re.IGNORECASE)
+_UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 # A year. gRPC takes thousands of them for a time that has passed.
@@ -65,6 +68,8 @@ class Exchange:
         self.headers = dict(request.headers)
         given = self.headers.get("x-request-id", "")
         self.request_id = given if VALID_REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+        self._coding: str | None = None
+        """The content coding of the body."""
         self.trace: Headers = {}
         """The headers that pass the trace on, `traceparent` and `tracestate`."""
         self.route: str | None = None
@@ -99,9 +104,26 @@ class Exchange:
             raise bad_request("There should be one Authorization header")
 
     def require_json(self) -> None:
-        """Raises a 415 unless the body is declared to be JSON."""
-        if not _JSON_TYPE.fullmatch(self.headers.get("content-type", "")):
+        """Raises a 415 unless the body is declared to be JSON, in UTF-8 and a coding known here."""
+        kind = self.headers.get("content-type", "")
+        if not _JSON_TYPE.fullmatch(kind):
             raise bad_request("The Content-Type should be application/json", status=415)
+        charset = _CHARSET.search(kind)
+        if charset and charset[1].lower() not in _UTF8:
+            raise bad_request("The charset of the body should be UTF-8", status=415)
+        self._coding = coding_of(self.headers.get("content-encoding", ""))
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the body has to be decompressed, once `require_json` was called."""
+        return self._coding is not None
+
+    def decompressed(self, body: bytes, limit: int) -> bytes:
+        """The body as it was before it was compressed. Takes some milliseconds for a large one.
+
+        Raises ApiError if it is not valid, or larger than the limit.
+        """
+        return body if self._coding is None else decompressed(body, self._coding, limit)
 
     def timeout(self) -> float | None:
         """The caller's deadline in seconds from now, from the grpc-timeout header."""
@@ -116,14 +138,14 @@ class Exchange:
     async def body(self, limit: int, held: HeldBody) -> bytes:
         """The body; a 413 as soon as it is known to be over the limit, in bytes."""
         if (self.request.length or 0) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         body = bytearray()
         try:
             while piece := await self._peer.read_body():
                 self.received_bytes += len(piece)
                 body += piece
                 if len(body) > limit:
-                    raise _too_large(limit)
+                    raise too_large(limit)
                 held.add(len(piece))
             held.is_complete = True
             return bytes(body)
@@ -176,7 +198,3 @@ class Exchange:
             return ()
         self.sent_bytes += len(chunk)
         return (h11.Data(data=chunk),)
-
-
-def _too_large(limit: int) -> ApiError:
-    return bad_request(f"The body is larger than {limit} bytes", status=413)

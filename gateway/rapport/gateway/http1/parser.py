@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from http import HTTPMethod, HTTPStatus
 
+import grpc
 import h11
 
 from rapport.gateway.errors import ApiError, bad_request, closing
@@ -28,6 +29,7 @@ _METHODS = tuple(method.encode() + b" " for method in HTTPMethod)
 _ILLEGAL = re.compile(rb"[^\t\r\n\x20-\x7e\x80-\xff]|(?<!\r)\n|\r(?!\n)|\n[ \t]")
 _LONE_LF = re.compile(rb"(?<!\r)\n")
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
+_TRANSFER_ENCODING = re.compile(rb"\ntransfer-encoding:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
 _TARGET = re.compile(
     rb"(?:https?://(?P<authority>[^/?#]+))?(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?(?:#.*)?",
     re.IGNORECASE,
@@ -163,6 +165,10 @@ def _check_bytes(head: bytes) -> None:
         raise _too_large(f"are more than {MAX_HEADERS} lines")
     if _ILLEGAL.search(head):
         raise invalid_request()
+    codings = _TRANSFER_ENCODING.findall(head)
+    if len(codings) == 1 and codings[0].lower() != b"chunked":
+        text = "The only Transfer-Encoding that is understood is chunked"
+        raise closing(ApiError(HTTPStatus.NOT_IMPLEMENTED, grpc.StatusCode.UNIMPLEMENTED, text))
 
 
 def _checked(event: h11.Request, head: bytes) -> Request:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from typing import Any
 
 import orjson
@@ -20,15 +21,24 @@ def parse_body(body: bytes) -> dict[str, Any]:
     Raises:
         ApiError: it is no JSON, no object, or has too many values.
     """
+    body = body.removeprefix(BOM_UTF8)
     if _count(body) > MAX_VALUES and _count(_without_strings(body)) > MAX_VALUES:
         raise bad_request(f"The body should have at most {MAX_VALUES} values")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise bad_request(f"The body is not valid JSON: {error}") from error
+        raise bad_request(f"The body is not valid JSON: {_problem(body, error)}") from error
     if not isinstance(value, dict):
         raise bad_request("Input should be a valid dictionary")
     return value
+
+
+def _problem(body: bytes, error: orjson.JSONDecodeError) -> str:
+    try:
+        body.decode()
+    except UnicodeDecodeError as no_utf8:
+        return f"byte {no_utf8.start} is not UTF-8"
+    return str(error)
 
 
 def _count(text: bytes) -> int:

@@ -1,0 +1,101 @@
+"""Bodies that come compressed."""
+
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+import zlib
+
+import httpx
+import pytest
+
+from rapport.gateway.errors import ApiError
+from rapport.gateway.http1.content_coding import coding_of, decompressed
+from tests.gateway.conftest import Serve
+
+BODY = b'{"a_string": "x"}'
+LIMIT = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("header", "coding"),
+    [("", None), ("identity", None), (" GZIP ", "gzip"), ("x-gzip", "x-gzip"), ("deflate",) * 2],
+)
+def test_codings(header: str, coding: str | None) -> None:
+    """A coding is named in any case; no coding is none."""
+    assert coding_of(header) == coding
+
+
+@pytest.mark.parametrize("header", ["br", "gzip, gzip", "zstd, gzip", "identity, gzip"])
+def test_unknown_codings(header: str) -> None:
+    """Another coding, or several, is a 415 that says which there are."""
+    with pytest.raises(ApiError) as raised:
+        coding_of(header)
+    assert raised.value.status == 415
+    assert raised.value.headers["accept-encoding"] == "gzip, deflate"
+
+
+@pytest.mark.parametrize(
+    ("coding", "data"),
+    [
+        ("gzip", gzip.compress(BODY)),
+        ("x-gzip", gzip.compress(BODY)),
+        ("deflate", zlib.compress(BODY)),
+    ],
+)
+def test_decompressed(coding: str, data: bytes) -> None:
+    """A body is what it was before."""
+    assert decompressed(data, coding, LIMIT) == BODY
+    assert decompressed(data, coding, len(BODY)) == BODY
+
+
+@pytest.mark.parametrize(
+    ("coding", "data"),
+    [
+        ("gzip", BODY),
+        ("deflate", BODY),
+        ("gzip", gzip.compress(BODY)[:-1]),
+        ("gzip", gzip.compress(BODY) + b"x"),
+        # Thousands of them would take seconds.
+        ("gzip", gzip.compress(BODY) * 2),
+        ("gzip", gzip.compress(BODY)[:-5] + b"?" + gzip.compress(BODY)[-4:]),
+    ],
+)
+def test_not_of_the_coding(coding: str, data: bytes) -> None:
+    """What is no such data, is cut off or damaged is a 400."""
+    with pytest.raises(ApiError, match=f"The body is not valid {coding}") as raised:
+        decompressed(data, coding, LIMIT)
+    assert raised.value.status == 400
+
+
+def test_bomb() -> None:
+    """What would be too large is a 413, before it takes much more memory than the limit."""
+    bomb = gzip.compress(bytes(64 * LIMIT))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ApiError, match=f"The body is larger than {LIMIT} bytes") as raised:
+            decompressed(bomb, "gzip", LIMIT)
+        assert raised.value.status == 413
+        assert tracemalloc.get_traced_memory()[1] < 8 * LIMIT
+    finally:
+        tracemalloc.stop()
+
+
+async def test_over_http(serve: Serve) -> None:
+    """The limit of bodies is that of the decompressed ones; other charsets are refused."""
+    json = {"content-type": "application/json"}
+
+    async def post(body: bytes, **headers: str) -> httpx.Response:
+        return await client.post("/v1/echo", content=body, headers=json | headers)
+
+    async with serve(max_body_bytes=1000, max_body_bytes_total=2000) as client:
+        coding = {"content-encoding": "gzip"}
+        whole = await post(gzip.compress(BODY), **coding)
+        assert (whole.status_code, whole.json()["a_string"]) == (200, "x")
+        assert (await post(gzip.compress(BODY + b" " * 1000), **coding)).status_code == 413
+        refused = await post(BODY, **{"content-encoding": "br"})
+        assert refused.status_code == 415
+        assert refused.headers["accept-encoding"] == "gzip, deflate"
+        for charset, status in (("utf-8", 200), ('"UTF-8"', 200), ("utf-16", 415), ("latin1", 415)):
+            kind = {"content-type": f"application/json; charset={charset}"}
+            assert (await post(BODY, **kind)).status_code == status
