@@ -14,7 +14,7 @@ from rapport.common.settings import warn_of_plain_keys
 from rapport.common.tls import Reloaded, TlsFiles
 from rapport.gateway.app import Gateway
 from rapport.gateway.config import GatewaySettings
-from rapport.gateway.http1.connection import ConnectionOptions
+from rapport.gateway.http1.connection_options import ConnectionOptions
 from rapport.gateway.http1.server import Server
 from rapport.gateway.tls import server_context
 

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from rapport.gateway.http1.connection import LINGER_BYTES, READ_AHEAD_BYTES
+from rapport.gateway.http1.connection import READ_AHEAD_BYTES
+from rapport.gateway.http1.linger import LINGER_BYTES
 from rapport.gateway.http1.parser import MAX_HEAD_BYTES
 from tests.gateway.conftest import Serve
 from tests.gateway.http1.raw import connected as raw_connected

@@ -50,7 +50,7 @@ class BodyReader:
         self, incoming: Incoming, before_wait: Callable[[], None], clock: BodyClock, turns: Turns
     ) -> None:
         """`before_wait` has the connection read on."""
-        self.clock = clock
+        self._clock = clock
         self._turns = turns
         self._incoming = incoming
         self._before_wait = before_wait
@@ -64,7 +64,7 @@ class BodyReader:
 
     def received(self, size: int) -> None:
         """Says that the connection has received bytes."""
-        self.clock.received_bytes += size
+        self._clock.received_bytes += size
         self._wake()
 
     def refuse(self, error: ApiError) -> None:
@@ -85,6 +85,12 @@ class BodyReader:
             await self._turns.wait()
         return piece
 
+    async def discard(self, clock: BodyClock) -> None:
+        """Reads what is left, for as long as the clock allows. Raises ApiError as `next`."""
+        self._clock = clock
+        while await self.next():
+            pass
+
     def _piece(self) -> bytes | None:
         if self._error is not None:
             raise self._error
@@ -94,10 +100,10 @@ class BodyReader:
         self._more = asyncio.get_running_loop().create_future()
         self._before_wait()
         try:
-            async with asyncio.timeout_at(self.clock.deadline):
+            async with asyncio.timeout_at(self._clock.deadline):
                 await self._more
         except TimeoutError:
-            raise self.clock.error from None
+            raise self._clock.error from None
 
     def _wake(self) -> None:
         if self._more is not None and not self._more.done():

@@ -8,55 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import cast
 
 import h11
-from prometheus_client import Counter
 
-from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.errors import ApiError, closing, unavailable
 from rapport.gateway.http1.body_reader import BodyClock, BodyReader, late
+from rapport.gateway.http1.connection_options import ConnectionOptions
 from rapport.gateway.http1.exchange import Exchange
+from rapport.gateway.http1.linger import Linger
 from rapport.gateway.http1.liveness import Liveness
 from rapport.gateway.http1.output import Output
 from rapport.gateway.http1.parser import Incoming, Input
 from rapport.gateway.http1.responses import INTERIM, encoded, refusal
-from rapport.gateway.http1.turns import Turns
+from rapport.gateway.http1.timer import Timer
 
 logger = logging.getLogger(__name__)
-
-Handler = Callable[[Exchange], Awaitable[None]]
-"""Answers a request. It is cancelled when the client leaves or the server has to end."""
 
 # What is read at once; while a request is answered, of what follows it.
 READ_BYTES = 64 << 10
 READ_AHEAD_BYTES = 4 << 10
-# What a client may still send after its last answer, so that it sees that one and no reset.
-LINGER_S = 2.0
-LINGER_BYTES = 1 << 20
 
 # Filled and emptied within one call of the event loop, so one is enough for all connections.
 _read_buffer = memoryview(bytearray(READ_BYTES))
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionOptions:
-    """What all connections have in common. Times are in seconds."""
-
-    handler: Handler
-    dialect: Dialect
-    is_secure: bool
-    max_connections: int
-    read_timeout: float
-    """For a head, and for a body besides what its size earns."""
-    body_timeout: float
-    reader_timeout: float
-    keepalive_timeout: float
-    stuck_readers: Counter
-    turns: Turns = field(default_factory=Turns)
-    open: set[Connection] = field(default_factory=set)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -69,7 +43,8 @@ class Connection(asyncio.BufferedProtocol):
         self._output: Output
         self._liveness: Liveness
         self._input = Input()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer()
+        self._linger: Linger
         self.is_paused = False
         self._is_idle = False
         self._is_too_many = False
@@ -78,8 +53,6 @@ class Connection(asyncio.BufferedProtocol):
         self._is_at_end = False
         """Whether the client sends no more."""
         self._is_lost = False
-        self._lingering: int | None = None
-        """Bytes that have come since the last answer."""
         # Of the request in progress:
         self._incoming: Incoming | None = None
         self._body: BodyReader
@@ -93,15 +66,16 @@ class Connection(asyncio.BufferedProtocol):
         self._output = Output(self._transport, options.reader_timeout, options.stuck_readers)
         self._output.begin()
         self._liveness = Liveness(self._transport, self)
+        self._linger = Linger(self._transport, self._timer)
         options.open.add(self)
         self._is_too_many = len(options.open) > options.max_connections
-        self._start_timer(options.read_timeout, self._refuse_late_head)
+        self._timer.start(options.read_timeout, self._refuse_late_head)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._is_lost = True
         self._options.open.discard(self)
-        self._stop_timer()
+        self._timer.stop()
         self._liveness.stop()
         self._output.resume()
         if self._exchange is not None and not self._exchange.finished:
@@ -117,10 +91,8 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._transport.is_closing():
             return
-        if self._lingering is not None:
-            self._lingering += nbytes
-            if self._lingering > LINGER_BYTES:
-                self._transport.close()
+        if self._linger.has_begun:
+            self._linger.received(nbytes)
             return
         self._input.data += _read_buffer[:nbytes]
         if self._incoming is not None:
@@ -222,21 +194,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def _await_head(self) -> None:
         if self._input.data:
-            if self._timer is None or self._is_idle:
+            if self._is_idle or not self._timer.is_started:
                 self._is_idle = False
-                self._start_timer(self._options.read_timeout, self._refuse_late_head)
-        elif self._timer is None:
+                self._timer.start(self._options.read_timeout, self._refuse_late_head)
+        elif not self._timer.is_started:
             self._is_idle = True
-            self._start_timer(self._options.keepalive_timeout, self._transport.close)
+            self._timer.start(self._options.keepalive_timeout, self._transport.close)
 
     def _begin(self, incoming: Incoming) -> None:
         options = self._options
-        self._stop_timer()
+        self._timer.stop()
         self._incoming = incoming
         clock = BodyClock(self._loop.time(), options.read_timeout, options.body_timeout)
         self._body = BodyReader(incoming, self._before_wait, clock, options.turns)
-        scheme = "https" if options.is_secure else "http"
-        self._exchange = Exchange(incoming.request, self, options.dialect, scheme)
+        self._exchange = Exchange(incoming.request, self, options.dialect, options.scheme)
         self._task = self._loop.create_task(self._run(self._exchange))
         self._task.add_done_callback(self._ended)
         self._update_reading()
@@ -254,10 +225,8 @@ class Connection(asyncio.BufferedProtocol):
     async def _discard_body(self) -> None:
         """Reads what is left of a body that nobody wanted, for as long as a head may take."""
         timeout = self._options.read_timeout
-        self._body.clock = BodyClock(self._loop.time(), timeout, timeout)
         try:
-            while await self.read_body():
-                pass
+            await self._body.discard(BodyClock(self._loop.time(), timeout, timeout))
         except ApiError:
             self._is_last = True
 
@@ -299,19 +268,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def _hang_up(self) -> None:
         """Ends the connection once the client has seen the answer."""
-        self._stop_timer()
-        if self._is_at_end or not self._transport.can_write_eof():
-            self._transport.close()
-            return
-        self._lingering = 0
-        self._transport.write_eof()
+        self._linger.begin(is_at_end=self._is_at_end)
         self._update_reading()
-        self._start_timer(LINGER_S, self._transport.close)
 
     def _write(self, *events: h11.Event) -> None:
         if self._incoming is not None:
-            http = self._incoming.http
-            self._output.write(encoded(http, *events))
+            self._output.write(encoded(self._incoming.http, *events))
 
     def _before_wait(self) -> None:
         if self._incoming is not None and self._incoming.http.they_are_waiting_for_100_continue:
@@ -325,7 +287,7 @@ class Connection(asyncio.BufferedProtocol):
         is_wanted = (
             self._incoming is None
             or self._body.is_waiting
-            or self._lingering is not None
+            or self._linger.has_begun
             or not self._input.data
         )
         if is_wanted and self.is_paused:
@@ -334,12 +296,3 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.pause_reading()
             self._liveness.look_later()
         self.is_paused = not is_wanted
-
-    def _start_timer(self, seconds: float, call: Callable[[], None]) -> None:
-        self._stop_timer()
-        self._timer = self._loop.call_later(seconds, call)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from rapport.common.addresses import bracketed
 from rapport.common.process import SupervisorLink
 from rapport.gateway.drain import DrainState
-from rapport.gateway.http1.connection import Connection, ConnectionOptions
+from rapport.gateway.http1.connection import Connection
+from rapport.gateway.http1.connection_options import ConnectionOptions
 
 logger = logging.getLogger("gateway")
 
