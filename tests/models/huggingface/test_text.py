@@ -94,7 +94,9 @@ def test_a_tokenizer_neither_cuts_nor_pads(folder: Path) -> None:
     ("changes", "error", "reason"),
     [
         ({"model": {"type": "WordPiece", "vocab": {}}}, UnsupportedModelError, "model WordPiece"),
-        ({"decoder": {"type": "Metaspace"}}, UnsupportedModelError, "model BPE is not supported"),
+        ({"decoder": {"type": "Metaspace"}}, UnsupportedModelError, "decoder Metaspace is not"),
+        ({"added_tokens": [{"content": []}]}, CorruptFileError, "is no tokenizer"),
+        ({"added_tokens": [7]}, CorruptFileError, "is no tokenizer"),
         ({"decoder": None}, CorruptFileError, "is no tokenizer"),
         ({"model": 7}, CorruptFileError, "is no tokenizer"),
         ({"version": None, "normalizer": "x"}, CorruptFileError, "is no tokenizer"),
@@ -112,9 +114,3 @@ def test_tokenizers_stand_for_bytes(
 def test_tokens_have_embeddings(folder: Path) -> None:
     with pytest.raises(CorruptFileError, match="token 260 is none of 260 embeddings"):
         FolderText(folder, 260)
-
-
-def test_sentence_piece_alone_is_named(folder: Path) -> None:
-    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
-    with pytest.raises(UnsupportedModelError, match=r"tokenizer.model alone .*: tokenizer.json"):
-        read(folder)

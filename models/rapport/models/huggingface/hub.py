@@ -22,7 +22,7 @@ from rapport.models.huggingface.config import architecture_of
 from rapport.models.huggingface.json_file import JsonFile
 from rapport.models.huggingface.reader import CONFIG
 from rapport.models.huggingface.safetensors_files import INDEX, WHOLE, shards_in
-from rapport.models.huggingface.text import TEXT_FILES
+from rapport.models.huggingface.text import FILES
 from rapport.models.progress import Progress
 
 MAX_NAMES = 12  # of files in a message
@@ -104,7 +104,7 @@ class _Fetching:
         """The folder with the files that a model is read from, config.json first."""
         config = self._download([CONFIG])[CONFIG]
         architecture_of(JsonFile(config))
-        self._download(name for name in TEXT_FILES if name in self._sizes)
+        self._download(name for name in FILES if name in self._sizes)
         weights = [WHOLE]
         if WHOLE not in self._sizes:
             weights = shards_in(JsonFile(self._download([INDEX])[INDEX]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 from tokenizers import Tokenizer
@@ -15,22 +16,20 @@ from tokenizers.pre_tokenizers import ByteLevel
 from rapport.models.decoder.sampling import sampling_defaults
 from rapport.models.decoder.turn_ends import TEXT_END, TURN_ENDS
 from rapport.models.errors import CorruptFileError, UnknownModelError, UnsupportedModelError
+from rapport.models.gguf.tokenizer import tokenizer_from
 from rapport.models.huggingface.json_file import MAX_JSON_BYTES, JsonFile
+from rapport.models.huggingface.sentence_piece import read_pieces
 
 TOKENIZER, SENTENCE_PIECE = "tokenizer.json", "tokenizer.model"
 TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP = "tokenizer_config.json", "special_tokens_map.json"
+ADDED_TOKENS = "added_tokens.json"
 TEMPLATE, GENERATION_CONFIG, CONFIG = "chat_template.jinja", "generation_config.json", "config.json"
-TEXT_FILES = (
-    TOKENIZER,
-    SENTENCE_PIECE,
-    TOKENIZER_CONFIG,
-    SPECIAL_TOKENS_MAP,
-    TEMPLATE,
-    GENERATION_CONFIG,
-)
 # Of a vocabulary of 262,144 tokens it takes 33 MB.
 MAX_TOKENIZER_BYTES = 1 << 28
-FILES = (TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, TEMPLATE, GENERATION_CONFIG, CONFIG)
+FILES = (
+    *(TOKENIZER, SENTENCE_PIECE, TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS),
+    *(TEMPLATE, GENERATION_CONFIG, CONFIG),
+)
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 DEFAULT_TEMPLATE = "default"  # of several
 
@@ -101,10 +100,10 @@ class FolderText:
 
     def _read_tokenizer(self, vocab_size: int) -> Tokenizer:
         path = self.folder / TOKENIZER
+        pieces = self.folder / SENTENCE_PIECE
+        if not path.is_file() and pieces.is_file():
+            return self._of_pieces(_checked(pieces, MAX_TOKENIZER_BYTES), vocab_size)
         if not path.is_file():
-            if (self.folder / SENTENCE_PIECE).is_file():
-                what = f"{self.folder}: {SENTENCE_PIECE} alone is not supported"
-                raise UnsupportedModelError(f"{what}; known: {TOKENIZER}")
             raise UnknownModelError(f"there is no file {path}")
         content = _checked(path, MAX_TOKENIZER_BYTES).read_bytes()
         _check_kind(path, content)
@@ -118,6 +117,20 @@ class FolderText:
         if highest >= vocab_size:
             raise CorruptFileError(f"{path}: token {highest} is none of {vocab_size} embeddings")
         return tokenizer
+
+    def _of_pieces(self, path: Path, vocab_size: int) -> Tokenizer:
+        """The tokenizer of SentencePiece's file, with the tokens that were added to it."""
+        added = self._optional(ADDED_TOKENS)
+        vocabulary = read_pieces(path, {} if added is None else added.values, self._plain_tokens())
+        if (count := len(vocabulary.tokens)) > vocab_size:
+            raise CorruptFileError(f"{path}: {count} tokens have {vocab_size} embeddings")
+        return tokenizer_from(vocabulary)
+
+    def _plain_tokens(self) -> set[str]:
+        """The added tokens that are not special, as the configuration says."""
+        stated = None if self._config is None else self._config.value("added_tokens_decoder", dict)
+        tokens = [each for each in (stated or {}).values() if isinstance(each, dict)]
+        return {str(each.get("content")) for each in tokens if each.get("special") is False}
 
     def _special(self, name: str) -> str | None:
         """A special token, which files spell as a text or as an object."""
@@ -154,8 +167,8 @@ class FolderText:
         if "bos_token" not in self.special_tokens:
             return False
         stated = None if self._config is None else self._config.value("add_bos_token", bool)
-        if stated is not None:
-            return stated
+        if stated is not None or not (self.folder / TOKENIZER).is_file():
+            return stated is not False  # SentencePiece's begin with it by default
         bos = self.tokenizer.token_to_id(self.special_tokens["bos_token"])
         return self.tokenizer.encode("a").ids[:1] == [bos]
 
@@ -172,22 +185,24 @@ def _check_kind(path: Path, content: bytes) -> None:
     The library also has others, and ends the process where a file is no tokenizer at all.
     """
     try:
-        parts = orjson.loads(content)
-        model, decoder = parts["model"], parts["decoder"]
-        kind, tokens = model.get("type", "BPE"), model["vocab"]
-        byte_level = decoder["type"] == "ByteLevel"
+        strange = _strange_part(orjson.loads(content))
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise CorruptFileError(f"{path} is no tokenizer: {error}") from error
-    known = "BPE of bytes, or BPE with byte_fallback"
-    if kind != "BPE" or not (byte_level or model.get("byte_fallback")):
-        raise UnsupportedModelError(f"{path}: model {kind} is not supported; known: {known}")
-    if not isinstance(tokens, dict):
-        raise CorruptFileError(f"{path} is no tokenizer: its vocab is no object")
-    if byte_level:
-        alphabet = set(ByteLevel.alphabet())
-        added = {each.get("content") for each in parts.get("added_tokens") or []}
-        for token in tokens.keys() - added:
-            if not alphabet.issuperset(token):
-                raise UnsupportedModelError(
-                    f"{path}: token {token!r} is not supported; known: {known}"
-                )
+    if strange:
+        known = "BPE of bytes, or BPE with byte_fallback"
+        raise UnsupportedModelError(f"{path}: {strange} is not supported; known: {known}")
+
+
+def _strange_part(parts: dict[str, Any]) -> str | None:
+    """What of a tokenizer cannot be served, if anything."""
+    model, decoder = parts["model"], parts["decoder"]["type"]
+    tokens = model["vocab"].keys()
+    if (kind := model.get("type", "BPE")) != "BPE":
+        return f"model {kind}"
+    if decoder != "ByteLevel":
+        return None if model.get("byte_fallback") else f"decoder {decoder}"
+    alphabet = set(ByteLevel.alphabet())
+    added = {each["content"] for each in parts.get("added_tokens") or []}
+    letters = (token for token in tokens - added if not alphabet.issuperset(token))
+    strange = next(letters, None)
+    return None if strange is None else f"token {strange!r}"
