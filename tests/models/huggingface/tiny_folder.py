@@ -111,7 +111,8 @@ def write_folder(
     if shards == 1:
         save_file(dict(tensors), folder / "model.safetensors")
         return folder
-    names, weight_map = sorted(tensors), {}
+    names = sorted(tensors)
+    weight_map: dict[str, str] = {}
     for number in range(shards):
         file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
         save_file({name: tensors[name] for name in names[number::shards]}, folder / file)
