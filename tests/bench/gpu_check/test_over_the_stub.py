@@ -21,7 +21,7 @@ PROCESSES = ("refusals", "service")
 
 def run_here(name: str, subject: Subject, patience: float) -> Measured:
     del patience
-    return stages.STAGES[name].measure(subject)
+    return stages.measure(name, subject)
 
 
 def test_a_file_that_is_not_there_is_named(

@@ -6,7 +6,7 @@ import pytest
 
 from bench.gpu_check import stages
 from bench.gpu_check.device import measure
-from bench.gpu_check.stages import Stage, run
+from bench.gpu_check.stages import run
 from bench.gpu_check.subject import Subject
 
 
@@ -22,5 +22,5 @@ def test_a_stage_that_fails_says_why() -> None:
 
 
 def test_a_stage_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(stages.STAGES, "device", Stage(measure, 0.001))
+    monkeypatch.setitem(stages.STAGES, "device", 0.001)
     assert run("device", Subject({}), 1) == {"error": "no end after 0.001 s"}
