@@ -27,7 +27,7 @@ from rapport.models.errors import (
     UnsupportedModelError,
 )
 from rapport.models.folder import FILES, is_current
-from rapport.models.importer import ensure, ensure_any, import_file
+from rapport.models.importer import ensure, ensure_any, import_file, preferred
 from rapport.models.onnx.file import OnnxWriter
 from rapport.models.onnx.precision import PRECISIONS, cpu_precision
 from tests.models.conftest import Decoder, Index
@@ -289,6 +289,15 @@ def test_file_of_ones_own(cache: Path, tiny_gguf: Callable[..., Path]) -> None:
     folder = import_file(gguf, "int4")
     assert folder == cache / "models" / "my-tiny.q4_1" / "int4"
     assert ensure("my-tiny.q4_1", "int4") == folder
+
+
+def test_floats_of_a_folder_are_not_brought_to_4_bits_unasked(tmp_path: Path) -> None:
+    """A GGUF file has its own values in 4 bits; a folder would lose them."""
+    assert preferred(tmp_path / "tiny.gguf", ["int4", "int8"]) == "int4"
+    assert preferred(tmp_path, ["int4", "int8"]) == "int8"
+    assert preferred(tmp_path, ["int4-kv8", "int8-kv8"]) == "int8-kv8"
+    assert preferred(tmp_path, ["int4"]) == "int4"
+    assert preferred(tmp_path, ["float16"]) == "float16"
 
 
 def test_corrupt_file_of_ones_own(cache: Path, tiny_gguf: Callable[..., Path]) -> None:

@@ -20,8 +20,8 @@ from rapport.models.errors import (
 )
 from rapport.models.folder import damaged_files, is_current
 from rapport.models.genai.config import is_genai
-from rapport.models.importer import ensure, import_file, import_genai, pinned, remove
-from rapport.models.onnx.precision import PRECISIONS, cpu_precision
+from rapport.models.importer import ensure, import_file, import_genai, pinned, preferred, remove
+from rapport.models.onnx.precision import PRECISIONS, cpu_precision, cpu_precisions
 from rapport.models.plan import MIB
 from rapport.models.progress import Progress, shown
 
@@ -103,12 +103,12 @@ def _add(options: argparse.Namespace) -> Iterator[str]:
 def _added(source: str, precision: str | None, progress: Progress, more: dict[str, Any]) -> Path:
     if is_genai(Path(source)):
         return import_genai(Path(source), progress, precision=precision, **more)
-    precision = precision or cpu_precision()
+    precisions = [precision] if precision else cpu_precisions()
     if source.startswith(HUB_PREFIX):
         from rapport.models.hub_importer import import_from_hub  # noqa: PLC0415 - it takes a while
 
-        return import_from_hub(source, precision, progress, **more)
-    return import_file(Path(source), precision, progress, **more)
+        return import_from_hub(source, precisions, progress, **more)
+    return import_file(Path(source), preferred(Path(source), precisions), progress, **more)
 
 
 def _announce(line: str) -> None:

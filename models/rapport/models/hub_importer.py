@@ -10,13 +10,13 @@ from rapport.models.cache import store
 from rapport.models.cache.hub_name import HubName
 from rapport.models.folder import is_current
 from rapport.models.huggingface.hub import fetch
-from rapport.models.importer import Announce, check_precision, id_of, import_file
+from rapport.models.importer import Announce, check_precision, id_of, import_file, preferred
 from rapport.models.progress import Progress, silent
 
 
 def import_from_hub(
     hub_name: str,
-    precision: str,
+    precisions: Sequence[str],
     progress: Progress = silent,
     *,
     name: str | None = None,
@@ -27,7 +27,7 @@ def import_from_hub(
 
     Args:
         hub_name: hf:owner/name or hf:owner/name:file.
-        precision: That of the model folder.
+        precisions: Those that can be served, the best one first; one of them is chosen.
         progress: Is told how far it is.
         name: The model's id; that of the repository or of the file if it is not given.
         chat_template: Replaces that of the source.
@@ -36,12 +36,13 @@ def import_from_hub(
     Raises:
         ModelError: the model could not be fetched or imported.
     """
-    check_precision(precision)
+    for precision in precisions:
+        check_precision(precision)
     hub = HubName.parse(hub_name)
     fetched = fetch(hub.repository, hub.file, progress)
     return import_file(
         fetched.path,
-        precision,
+        preferred(fetched.path, precisions),
         progress,
         name=name or hub.model_name,
         chat_template=chat_template,
@@ -51,7 +52,7 @@ def import_from_hub(
 
 
 def ensure_from_hub(hub_name: str, precisions: Sequence[str], progress: Progress) -> Path:
-    """The folder in the first precision that is in the cache, or imported in the first of all.
+    """The folder in the first precision that is in the cache, or else imported.
 
     Raises:
         ModelError: the model could not be fetched or imported.
@@ -62,4 +63,4 @@ def ensure_from_hub(hub_name: str, precisions: Sequence[str], progress: Progress
         folder = store.model_folder(model_id, precision)
         if is_current(folder) and hub.is_of(ModelSpec.read(folder).source):
             return folder
-    return import_from_hub(hub_name, precisions[0], progress)
+    return import_from_hub(hub_name, precisions, progress)

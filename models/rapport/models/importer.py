@@ -127,6 +127,15 @@ def import_file(
     return folder
 
 
+def preferred(path: Path, precisions: Sequence[str]) -> str:
+    """The precision to import a source in, of those that can be served, the best one first.
+
+    Of a folder's floats 4 bits lose much (docs/models.md), so they are for those who ask for them.
+    """
+    kept = [each for each in precisions if not (path.is_dir() and each.startswith("int4"))]
+    return (kept or precisions)[0]
+
+
 def import_genai(
     path: Path,
     progress: Progress = silent,
