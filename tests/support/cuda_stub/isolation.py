@@ -73,7 +73,7 @@ class IsolatedTest(pytest.Item):
         return test
 
     def runtest(self) -> None:
-        if (reason := obstacle()) is not None:
+        if (reason := _obstacle()) is not None:
             pytest.skip(reason)
         nodes = [each.nodeid for each in self.session.items if each.path == self.path]
         reports, output = _run(self.config, tuple(nodes))
@@ -104,6 +104,11 @@ def environment(**settings: object) -> dict[str, str]:
     named = {f"CUDA_STUB_{name.upper()}": str(value) for name, value in settings.items()}
     path = os.pathsep.join(filter(None, [str(stub_folder()), os.environ.get("LD_LIBRARY_PATH")]))
     return os.environ | {"LD_LIBRARY_PATH": path} | named
+
+
+@cache
+def _obstacle() -> str | None:
+    return obstacle()
 
 
 @cache
