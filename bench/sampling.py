@@ -1,7 +1,7 @@
 """The time to draw a row's token, by sampling options: `python -m bench.sampling`.
 
-The rows are logits of the default model after different prompts. Prints the median time of a row,
-in microseconds.
+The rows are logits of a model after different prompts. Prints the median CPU time of a row, in
+microseconds, which other processes on the machine change little.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from bench.options import bounded
 from rapport.common.model_spec import ModelSpec
 from rapport.models.cache.catalog import DEFAULT_MODEL
-from rapport.models.importer import ensure
-from rapport.models.onnx.precision import cpu_precision
+from rapport.models.importer import ensure_any
+from rapport.models.onnx.precision import PRECISIONS, cpu_precision
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.runtime.load import load_runner
 from rapport.service.engine.runtime.providers import CPU
@@ -50,16 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measures on this machine's CPU."""
     parser = argparse.ArgumentParser("bench.sampling", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=bounded(int, 1, 10_000), default=50, help="%(default)s")
-    rounds = parser.parse_args(arguments).rounds
-    logits = rows_of_logits()
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="%(default)s")
+    options = parser.parse_args(arguments)
+    logits = rows_of_logits(options.model)
     for name, run in runs(logits.shape[1]).items():
-        taken = [seconds(run, logits.copy()) for _ in range(rounds)]
+        taken = [seconds(run, logits.copy()) for _ in range(options.rounds)]
         print(f"| {name} | {np.median(taken) / ROWS * 1e6:.0f} |", flush=True)
 
 
-def rows_of_logits() -> Floats:
+def rows_of_logits(model: str) -> Floats:
     """Logits after prompts of one token to as many as there are rows: [rows, vocabulary]."""
-    folder = ensure(DEFAULT_MODEL, cpu_precision())
+    folder = ensure_any(model, list(dict.fromkeys([cpu_precision(), *PRECISIONS])))
     spec = ModelSpec.read(folder)
     runner = load_runner(folder, spec, CPU, slots=1, threads=0)
     prompts = (PROMPT[:length] for length in range(1, ROWS + 1))
@@ -81,9 +82,9 @@ def runs(size: int) -> dict[str, Run]:
 
 
 def seconds(run: Run, logits: Floats) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     run(logits)
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 if __name__ == "__main__":
