@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import subprocess
+import sys
 
+import onnxruntime
 import pytest
 
 from rapport.service.engine.runtime import cuda, providers
@@ -64,9 +67,17 @@ def test_cpu_is_taken_without_looking_for_cuda(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_build_without_cuda_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A build of ONNX Runtime without the provider is named."""
-    monkeypatch.setattr(cuda.ort, "get_available_providers", list)
+    """A build of ONNX Runtime without the provider is named, where there is a driver."""
+    monkeypatch.setattr(cuda, "_open_driver", lambda: (None, 1))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", list)
     assert cuda.cuda_obstacles() == ["this build of ONNX Runtime has no CUDA provider"]
+
+
+def test_who_asks_for_a_gpu_has_no_runtime_in_memory() -> None:
+    """The supervisor asks, and runs no model: ONNX Runtime and NumPy would be a third of it."""
+    program = "import sys, rapport.cli.serve; print({'onnxruntime', 'numpy'} & {*sys.modules})"
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_a_machine_without_a_driver_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

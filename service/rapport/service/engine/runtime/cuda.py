@@ -7,10 +7,10 @@ import io
 import logging
 import os
 from contextlib import redirect_stdout
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
-
-import onnxruntime as ort
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +40,12 @@ def cuda_obstacles(device_id: int = 0) -> list[str]:
     This is checked before CUDA is requested, because ONNX Runtime logs an error for each
     library that is missing.
     """
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return ["this build of ONNX Runtime has no CUDA provider"]
     try:
         driver, count = _open_driver()
     except _NoGpuError as error:
         return [str(error)]
+    if "CUDAExecutionProvider" not in _onnxruntime().get_available_providers():
+        return ["this build of ONNX Runtime has no CUDA provider"]
     checks = (_version_obstacle(driver), _device_obstacle(driver, device_id, count))
     return [*(obstacle for obstacle in checks if obstacle is not None), *_library_obstacles()]
 
@@ -63,6 +63,11 @@ def device_memory(device_id: int) -> DeviceMemory:
     if status != 0:
         raise RuntimeError(f"CUDA failure {status}: device {device_id} does not tell its memory")
     return DeviceMemory(free.value, total.value)
+
+
+def _onnxruntime() -> ModuleType:
+    """ONNX Runtime: 15 MiB and a fifth of a second, which a supervisor without a GPU is spared."""
+    return import_module("onnxruntime")
 
 
 def _open_driver() -> tuple[ctypes.CDLL, int]:
@@ -88,7 +93,7 @@ def _hidden() -> str:
 
 def _cuda_major() -> int:
     """The version of CUDA that the wheel is built for."""
-    return int(ort.cuda_version.split(".")[0])
+    return int(_onnxruntime().cuda_version.split(".")[0])
 
 
 def _version_obstacle(driver: ctypes.CDLL) -> str | None:
@@ -125,7 +130,7 @@ def _attribute(driver: ctypes.CDLL, device_id: int, number: int) -> int:
 def _library_obstacles() -> list[str]:
     """A line for each library that the provider needs and that is not there."""
     with redirect_stdout(io.StringIO()) as printed:
-        ort.preload_dlls(directory="")  # the CUDA libraries that pip installed
+        _onnxruntime().preload_dlls(directory="")  # the CUDA libraries that pip installed
     log.debug("preloading CUDA's libraries: %s", printed.getvalue())
     major = _cuda_major()
     names = (
@@ -135,7 +140,7 @@ def _library_obstacles() -> list[str]:
     missing = [name for name in names if not _loads(name)]
     if missing:
         return [f"{name} is missing; install with the extra 'cuda'" for name in missing]
-    folder = Path(ort.__file__).parent / "capi"
+    folder = Path(str(_onnxruntime().__file__)).parent / "capi"
     try:
         ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(folder / "libonnxruntime_providers_cuda.so"))
