@@ -29,7 +29,8 @@ from rapport.service.engine.stats import (
 from rapport.service.interceptors.context import RequestContext
 from rapport.service.lifecycle import ServedModel
 from rapport.service.prompt.prompt_encoder import PromptEncoder
-from rapport.service.structured_output.compiler import FormatCompiler
+from rapport.service.structured_output.alphabet import EVERY_BYTE
+from rapport.service.structured_output.compiler import CompiledFormat, FormatCompiler
 from rapport.service.structured_output.grammar_source import GrammarSource
 from rapport.v1.format_pb2 import ResponseFormat
 from tests.service.requests import MODEL
@@ -132,19 +133,23 @@ class WordEncoder:
 class Uncompiled:
     """Grammars that are their sources. Each form is known once it came."""
 
-    def __init__(self) -> None:
-        self.known: dict[bytes, Grammar] = {}
+    alphabet = EVERY_BYTE
 
-    async def compile_format(self, wanted: ResponseFormat, _caller: str) -> Grammar | None:
+    def __init__(self) -> None:
+        self.known: dict[bytes, CompiledFormat] = {}
+
+    async def compile_format(self, wanted: ResponseFormat, _caller: str) -> CompiledFormat:
         kind = wanted.WhichOneof("kind")
-        return None if kind is None else self._grammar(kind)
+        return CompiledFormat(None if kind is None else self._grammar(kind))
 
     async def compile(
-        self, source: Callable[[], GrammarSource], _field: str, form: bytes, _caller: str
-    ) -> Grammar | None:
-        return self.known.setdefault(form, self._grammar(source().text))
+        self, translate: Callable[[], GrammarSource], _field: str, form: bytes, _caller: str
+    ) -> CompiledFormat:
+        source = translate()
+        compiled = CompiledFormat(self._grammar(source.text), source.unenforced)
+        return self.known.setdefault(form, compiled)
 
-    def recall(self, form: bytes) -> Grammar | None:
+    def recall(self, form: bytes) -> CompiledFormat | None:
         return self.known.get(form)
 
     def _grammar(self, source: str) -> Grammar:

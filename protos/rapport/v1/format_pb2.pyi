@@ -29,7 +29,9 @@ class ResponseFormat(_message.Message):
     REGEX_FIELD_NUMBER: _builtins.int
     json_schema: _builtins.str
     """A JSON Schema as JSON text: bare, or in OpenAI's wrapper
-    {"name", "description", "schema", "strict"}.
+    {"name", "description", "schema", "strict"}. What of it cannot be enforced
+    is left out and listed in the header `rapport-unenforced`, or refused if
+    `strict` is true.
     """
     grammar: _builtins.str
     """A grammar in GBNF."""

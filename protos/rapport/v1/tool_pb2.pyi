@@ -136,9 +136,9 @@ class FunctionDefinition(_message.Message):
     parameters: _builtins.str
     """The JSON Schema of its arguments, as JSON text."""
     strict: _builtins.bool
-    """Arguments follow the schema, or the request is refused if that cannot be
-    enforced. Without it, arguments of forced calls always follow the schema, and
-    those of other calls do so where it can be enforced.
+    """Arguments follow the whole schema, or the request is refused if that cannot
+    be enforced. Without it they follow what can be enforced, and the header
+    `rapport-unenforced` lists the rest.
     """
     def __init__(
         self,

@@ -164,8 +164,8 @@ def use(**how: Any) -> ToolPolicy:
 
 async def source(tools: ToolPolicy, formats: Any = None, **fields: Any) -> str | None:
     request = replace(parsed(**fields), tools=tools)
-    grammar = await compile_grammar(request, key_of_tools(tools), formats or Uncompiled(), "")
-    return None if grammar is None else grammar.source
+    compiled = await compile_grammar(request, key_of_tools(tools), formats or Uncompiled(), "")
+    return None if compiled.grammar is None else compiled.grammar.source
 
 
 async def test_free_text() -> None:

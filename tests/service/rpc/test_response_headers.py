@@ -8,8 +8,10 @@ import pytest
 from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
 from rapport.service.engine.request import SamplingParams
+from rapport.service.rpc.response_headers import MAX_UNENFORCED_BYTES, unenforced_headers
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.completion_pb2_grpc import CompletionServiceStub
+from rapport.v1.tool_pb2 import FunctionDefinition, Tool
 from tests.service.fakes import ScriptedEngine, ends, says
 from tests.service.requests import chat, completion
 
@@ -83,3 +85,34 @@ class TestAdvisedSampling:
             assert headers.items() >= PROMPT.items()
         expected = SamplingParams(temperature=0.6, top_k=5)
         assert [request.sampling for request in engine.requests] == [expected] * 4
+
+
+async def test_callers_learn_what_is_not_enforced(
+    channel: grpc.aio.Channel, engine: ScriptedEngine
+) -> None:
+    """The paths of what a grammar leaves out stand in the headers and in the trailers."""
+    engine.script = [says(0, "A"), ends(0)]
+    parameters = json.dumps({"type": "object", "properties": {"a": {"uniqueItems": True}}})
+    tool = Tool(function=FunctionDefinition(name="f", parameters=parameters))
+    stub = ChatServiceStub(channel)
+    stream = stub.StreamChatCompletion(chat("one", tools=[tool]))
+    assert [piece async for piece in stream]
+    engine.script = [says(0, "A"), ends(0)]
+    whole = stub.CreateChatCompletion(chat("one", tools=[tool]))
+    await whole
+    for call in (stream, whole):
+        for metadata in (await call.initial_metadata(), await call.trailing_metadata()):
+            paths = json.loads(str(dict(metadata)["rapport-unenforced"]))
+            assert paths == ["tools[0].function.parameters.properties.a.uniqueItems"]
+    engine.script = [says(0, "A"), ends(0)]
+    other = stub.CreateChatCompletion(chat("one"))
+    assert "rapport-unenforced" not in dict(await other.initial_metadata())
+
+
+def test_lists_of_paths_are_bounded() -> None:
+    """A list that is too long for a header ends early."""
+    assert unenforced_headers([]) == {}
+    text = unenforced_headers([f"tools[{i}].ü" for i in range(5000)])["rapport-unenforced"]
+    assert len(text) <= MAX_UNENFORCED_BYTES
+    assert text.isascii()
+    assert json.loads(text)[-1] == "..."

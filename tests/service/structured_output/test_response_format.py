@@ -72,16 +72,19 @@ def test_a_regular_expression(compiler: GrammarCompiler, vocabulary: Vocabulary)
         (ResponseFormat(json_schema="{"), "response_format.json_schema"),
         (ResponseFormat(json_schema="[]"), "response_format.json_schema"),
         (ResponseFormat(json_schema='"{"'), "response_format.json_schema"),
-        (ResponseFormat(json_schema='{"not": {}}'), "response_format.json_schema.not"),
+        (ResponseFormat(json_schema='{"type": 1}'), "response_format.json_schema.type"),
         (wrapped(), "response_format.json_schema.schema"),
         (wrapped(schema=None), "response_format.json_schema.schema"),
         (wrapped(schema=7), "response_format.json_schema.schema"),
-        (wrapped(schema={"not": {}}), "response_format.json_schema.schema.not"),
+        (
+            wrapped(schema={"uniqueItems": True}, strict=True),
+            "response_format.json_schema.schema.uniqueItems",
+        ),
         (wrapped(schema={}, extra=1), "response_format.json_schema.extra"),
         (wrapped(schema={}, strict="yes"), "response_format.json_schema.strict"),
         (
-            ResponseFormat(json_object=JsonObjectFormat(schema='{"not": {}}')),
-            "response_format.schema.not",
+            ResponseFormat(json_object=JsonObjectFormat(schema='{"type": 1}')),
+            "response_format.schema.type",
         ),
         *(
             (ResponseFormat(json_object=JsonObjectFormat(schema=text)), "response_format.schema")
@@ -103,3 +106,11 @@ def test_the_field_at_fault_is_named(wanted: ResponseFormat, field: str) -> None
     with pytest.raises(InvalidRequestError) as caught:
         grammar_source(wanted)
     assert [v.field for v in caught.value.violations] == [field]
+
+
+@pytest.mark.parametrize("strict", [False, None])
+def test_what_is_not_enforced_is_listed(strict: bool | None) -> None:
+    """Unless the schema is strict, what cannot be enforced is left out, and its path is given."""
+    source = grammar_source(wrapped(schema={"items": {"uniqueItems": True}}, strict=strict))
+    assert source is not None
+    assert source.unenforced == ("response_format.json_schema.schema.items.uniqueItems",)

@@ -23,6 +23,8 @@ CITY = {
 }
 # What no grammar can express.
 BEYOND = {"type": "object", "properties": {"a": {"not": {"required": ["b"]}}}}
+# What nothing satisfies, which only the engine finds out.
+NOTHING = {"properties": {"a": {"minItems": 3, "maxItems": 2, "type": "array"}}, "required": ["a"]}
 F = hermes_format.call("f", '{"city": "Paris <tool_call>", "unit": "c"}')
 G = hermes_format.call("g", "{}")
 BARE_F = '{"name": "f", "arguments": {"city": "Paris", "unit": "c"}}'
@@ -44,7 +46,8 @@ def allows(vocabulary: Vocabulary, compiler: GrammarCompiler) -> Any:
     """Whether a text may come, and be the whole."""
 
     def allowed(tools: ToolPolicy, text: str, *, loose: bool = False) -> bool:
-        constraint = compiler.compile(tool_call_grammar(tools, loose=loose).text).start()
+        source = tool_call_grammar(tools, loose=loose, checked=not loose)
+        constraint = compiler.compile(source.text).start()
         try:
             for token in vocabulary.encode_text(text):
                 constraint.accept(token)
@@ -112,20 +115,53 @@ def test_one_call_after_text(allows: Any) -> None:
 
 
 def test_any_object(allows: Any) -> None:
-    """A schema that cannot be enforced, and does not have to be, leaves any object."""
+    """A schema that nothing satisfies leaves any object, and does not change another's."""
     call = hermes_format.call("f", json.dumps({"z": [1, {"y": None}]}))
-    assert allows(use(BEYOND), call)
-    assert not allows(use(BEYOND), hermes_format.call("f", "[]"))
+    assert allows(use(NOTHING), call)
+    assert not allows(use(NOTHING), hermes_format.call("f", "[]"))
+    assert not allows(use(NOTHING), hermes_format.call("g", '{"x": 1}'))
+    assert allows(use(NOTHING), G)
     assert not allows(use(), call)
     assert allows(use(), call, loose=True)
     assert not allows(use(strict=True), call, loose=True)
 
 
-@pytest.mark.parametrize("how", [{"forced": True}, {"strict": True}])
-def test_refusal(how: dict[str, Any]) -> None:
-    """A schema that has to be enforced and cannot be is refused, with its keyword's path."""
+def test_what_is_left_out_is_listed(allows: Any) -> None:
+    """The rest of a schema is enforced, and the paths of what is not are known."""
+    assert tool_call_grammar(use(BEYOND)).unenforced == (
+        "tools[0].function.parameters.properties.a.not",
+    )
+    assert allows(use(BEYOND), hermes_format.call("f", '{"a": 1}'))
+    assert not allows(use(BEYOND), hermes_format.call("f", '{"b": 1}'))
+    checked = tool_call_grammar(use(NOTHING), checked=True)
+    assert checked.unenforced == ("tools[0].function.parameters",)
+
+
+def test_strict_schemas_are_refused() -> None:
+    """A strict schema that cannot be enforced is refused, with its keyword's path."""
     with pytest.raises(InvalidRequestError, match=r"field: 'tools\[0\].function.parameters.*not'"):
-        tool_call_grammar(use(BEYOND, **how), loose=True)
+        tool_call_grammar(use(BEYOND, strict=True), loose=True)
+
+
+@pytest.mark.parametrize("how", [{"forced": True}, {"strict": True}])
+def test_schemas_of_nothing_are_refused(how: dict[str, Any]) -> None:
+    """Where arguments have to match a schema that nothing satisfies, its keyword is named."""
+    with pytest.raises(InvalidRequestError) as caught:
+        tool_call_grammar(use(NOTHING, **how), checked=True)
+    (violation,) = caught.value.violations
+    assert violation.field == "tools[0].function.parameters.properties.a.minItems"
+    assert violation.description == "JSON Schema not supported: no value satisfies it"
+
+
+def test_all_violations_are_listed() -> None:
+    """What is wrong with each function is said at once."""
+    wrong = [
+        Function(name, {"type": "object", "uniqueItems": 1, name: 1}, name, strict=True)
+        for name in ("f", "g")
+    ]
+    with pytest.raises(InvalidRequestError) as caught:
+        tool_call_grammar(ToolPolicy(tuple(wrong)))
+    assert [each.field for each in caught.value.violations] == ["f.f", "g.g"]
 
 
 def test_type_is_implied(allows: Any) -> None:

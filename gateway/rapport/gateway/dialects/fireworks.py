@@ -48,7 +48,7 @@ class FireworksDialect:
     """One shape for all errors, and `[DONE]` at the end of a stream."""
 
     forwarded_headers: Sequence[str] = ("authorization", "x-session-affinity")
-    returned_prefixes: tuple[str, ...] = ("x-ratelimit-", "fireworks-")
+    returned_prefixes: tuple[str, ...] = ("x-ratelimit-", "fireworks-", "rapport-")
     status_exceptions: Sequence[StatusException] = (MODEL_BROKEN,)
     stream_end = b"data: [DONE]\n\n"
     stream_text = (

@@ -74,6 +74,12 @@ class RequestContext:
             headers = (*self._common_metadata(), *self.response_headers.items())
             await self.rpc.send_initial_metadata(headers)
 
+    def add_headers_and_trailers(self, headers: Mapping[str, str]) -> None:
+        """Adds headers that stand in the trailers of the answer too."""
+        if headers:
+            self.response_headers.update(headers)
+            self.rpc.set_trailing_metadata(tuple(headers.items()))
+
     async def abort(self, error: Exception) -> None:
         """Ends the RPC with the status of an error."""
         status = rpc_status.to_status(status_of(error))

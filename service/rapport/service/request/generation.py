@@ -15,7 +15,7 @@ from rapport.service.lifecycle import ServedModel
 from rapport.service.request.completion import CompletionRequest, Prompt
 from rapport.service.request.options import NO_DEFAULTS, MaxTokens, TextRequest
 from rapport.service.request.parse import ChatRequest
-from rapport.service.structured_output.compiler import FormatCompiler
+from rapport.service.structured_output.compiler import CompiledFormat, FormatCompiler
 from rapport.service.tools.grammar import tool_call_grammar
 from rapport.service.tools.tool_choice import ToolPolicy
 
@@ -147,8 +147,8 @@ def key_of_tools(tools: ToolPolicy) -> bytes:
 
 async def compile_grammar(
     request: TextRequest, key: bytes, compiler: FormatCompiler, caller: str
-) -> Grammar | None:
-    """The grammar of calls if there are tools, else that of the format; None for free text.
+) -> CompiledFormat:
+    """The grammar of calls if there are tools, else that of the format.
 
     Callers take turns, each identified by its API key. `key` is that of the request's tools.
 
@@ -163,12 +163,13 @@ async def compile_grammar(
     # The loose one is compiled only where the exact one cannot be.
     if known := compiler.recall(loose):
         return known
+    translate = partial(tool_call_grammar, tools, compiler.alphabet)
     try:
-        return await compiler.compile(partial(tool_call_grammar, tools), "tools", exact, caller)
+        return await compiler.compile(translate, "tools", exact, caller)
     except InvalidRequestError:
         if tools.exact:
             raise
-    translate = partial(tool_call_grammar, tools, loose=True)
+    translate = partial(tool_call_grammar, tools, compiler.alphabet, loose=True)
     return await compiler.compile(translate, "tools", loose, caller)
 
 

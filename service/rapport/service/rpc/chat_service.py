@@ -30,6 +30,7 @@ from rapport.service.rpc.response_headers import (
     metrics_headers,
     prompt_headers,
     sampling_headers,
+    unenforced_headers,
 )
 from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
@@ -112,8 +113,11 @@ class ChatService(ChatServiceServicer):
         read = self._read(request, served, streaming=streaming)
         with served.engine.reserve_place(context.tenant):
             chat, tokens, key = await self._threads.run_steps(context.caller, read)
-            grammar = await compile_grammar(chat, key, served.formats, context.caller)
-        prepared = build_generation_request(chat, tokens, grammar, self._defaults, context.tenant)
+            wanted = await compile_grammar(chat, key, served.formats, context.caller)
+        context.add_headers_and_trailers(unenforced_headers(wanted.unenforced))
+        prepared = build_generation_request(
+            chat, tokens, wanted.grammar, self._defaults, context.tenant
+        )
         if self._defaults.model_sampling:
             context.response_headers.update(sampling_headers(prepared.sampling))
         return prepared, response_builder(chat, prepared, served.engine.vocabulary, context)

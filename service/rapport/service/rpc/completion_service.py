@@ -28,6 +28,7 @@ from rapport.service.rpc.response_headers import (
     metrics_headers,
     prompt_headers,
     sampling_headers,
+    unenforced_headers,
 )
 from rapport.v1.completion_pb2 import (
     CreateCompletionRequest,
@@ -89,13 +90,14 @@ class CompletionService(CompletionServiceServicer):
         read = self._read(request, served, streaming=streaming)
         with served.engine.reserve_place(context.tenant):
             parsed, prompts = await self._threads.run_steps(context.caller, read)
-            grammar = await compile_grammar(parsed, b"", served.formats, context.caller)
+            wanted = await compile_grammar(parsed, b"", served.formats, context.caller)
+        context.add_headers_and_trailers(unenforced_headers(wanted.unenforced))
         if self._log_content:
             context.transcript.keep_prompts(
                 served.engine.vocabulary.decode(tokens.prompt) for tokens in prompts
             )
         requests = [
-            build_generation_request(parsed, tokens, grammar, self._defaults, context.tenant)
+            build_generation_request(parsed, tokens, wanted.grammar, self._defaults, context.tenant)
             for tokens in prompts
         ]
         if self._defaults.model_sampling:

@@ -1,14 +1,18 @@
-"""Response headers about performance, under the names that Fireworks gives them."""
+"""Response headers about performance, named as Fireworks names them, and about schemas."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from rapport.common.model_spec import SamplingDefaults
 from rapport.service.engine.request import SamplingParams
 from rapport.v1.usage_pb2 import PerfMetrics
 
 PROMPT_TOKENS = "fireworks-prompt-tokens"
+# A status has more than half of the 8 KiB of trailers that clients read.
+MAX_UNENFORCED_BYTES = 2000
+ELLIPSIS = "..."
 
 
 def prompt_headers(metrics: PerfMetrics) -> dict[str, str]:
@@ -34,3 +38,12 @@ def sampling_headers(sampling: SamplingParams) -> dict[str, str]:
     """The values that a model may advise, as they are used, in JSON."""
     used = {name: getattr(sampling, name) for name in SamplingDefaults.model_fields}
     return {"fireworks-sampling-options": json.dumps(used)}
+
+
+def unenforced_headers(paths: Sequence[str]) -> dict[str, str]:
+    """The header that lists the paths of what a grammar does not enforce, if there are any."""
+    text = json.dumps(paths)
+    while len(text) > MAX_UNENFORCED_BYTES:
+        paths = paths[: len(paths) // 2]
+        text = json.dumps([*paths, ELLIPSIS])
+    return {"rapport-unenforced": text} if text != "[]" else {}

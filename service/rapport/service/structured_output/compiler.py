@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from weakref import ref
@@ -13,6 +14,7 @@ from rapport.service.engine.errors import Bound, OverloadedError
 from rapport.service.engine.sampling.constraint import Grammar
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.errors import InvalidRequestError
+from rapport.service.structured_output.alphabet import Alphabet
 from rapport.service.structured_output.fork_server import Translate
 from rapport.service.structured_output.grammar_memory import GrammarMemory
 from rapport.service.structured_output.grammar_source import compile_source
@@ -29,6 +31,19 @@ MAX_KNOWN_KEYS = 512
 RETRY_S = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class CompiledFormat:
+    """What an answer has to be like."""
+
+    grammar: Grammar | None = None
+    """None if any text will do."""
+    unenforced: tuple[str, ...] = ()
+    """The paths of what the grammar does not enforce."""
+
+
+FREE_TEXT = CompiledFormat()
+
+
 class FormatCompiler:
     """Compiles grammars for one model. Callers take turns, so that none waits for another's.
 
@@ -39,13 +54,15 @@ class FormatCompiler:
     def __init__(self, compiler: GrammarCompiler, isolated: IsolatedCompiler) -> None:
         self._compiler = compiler
         self._isolated = isolated
-        self._known: OrderedDict[bytes, ref[Grammar]] = OrderedDict()
+        self.alphabet = Alphabet.of_bytes(compiler.single_bytes)
+        """What the model can write into the strings of its JSON."""
+        self._known: OrderedDict[bytes, tuple[ref[Grammar], tuple[str, ...]]] = OrderedDict()
         """By the hash of their keys. Many keys may have the same grammar."""
         self._memory = GrammarMemory()
         self._threads = FairThreads(THREADS, "format")
 
-    async def compile_format(self, response_format: ResponseFormat, caller: str) -> Grammar | None:
-        """The grammar of a response format, or None if it allows any text.
+    async def compile_format(self, response_format: ResponseFormat, caller: str) -> CompiledFormat:
+        """The grammar of a response format.
 
         Raises:
             InvalidRequestError: the format is wrong, cannot be enforced, or takes too much time
@@ -54,14 +71,14 @@ class FormatCompiler:
                 caller's other grammars take too much memory.
         """
         if response_format.WhichOneof("kind") in (None, "text"):
-            return None
+            return FREE_TEXT
         key = response_format.SerializeToString(deterministic=True)
-        translate = partial(grammar_source, response_format)
+        translate = partial(grammar_source, response_format, self.alphabet)
         return await self.compile(translate, "response_format", key, caller)
 
     async def compile(
         self, translate: Translate, field: str, key: bytes, caller: str
-    ) -> Grammar | None:
+    ) -> CompiledFormat:
         """The grammar of what `translate` returns, which is called in another process.
 
         Two calls with the same `key` must have the same translation. A grammar that was compiled
@@ -81,18 +98,19 @@ class FormatCompiler:
             text = "other grammars are being compiled"
             raise OverloadedError(text, Bound.GRAMMARS, MAX_WAIT_S) from None
 
-    def recall(self, key: bytes) -> Grammar | None:
+    def recall(self, key: bytes) -> CompiledFormat | None:
         """The grammar of a key, if it was compiled recently."""
-        known = self._known.get(sha256(key).digest())
-        grammar = None if known is None else known()
-        return grammar and self._compiler.recall(grammar.source)
+        known, unenforced = self._known.get(sha256(key).digest(), (None, ()))
+        grammar = known and known()
+        recent = grammar and self._compiler.recall(grammar.source)
+        return CompiledFormat(recent, unenforced) if recent else None
 
     def close(self) -> None:
         """Drops the compilations that have not begun, and ends the others."""
         self._threads.close()
         self._isolated.close()
 
-    def _compile(self, translate: Translate, field: str, key: bytes, caller: str) -> Grammar | None:
+    def _compile(self, translate: Translate, field: str, key: bytes, caller: str) -> CompiledFormat:
         # Requests with the same format often come together.
         if known := self.recall(key):
             return known
@@ -103,12 +121,14 @@ class FormatCompiler:
             self._compiler.record(time.perf_counter() - began, refused=True)
             raise
         if source is None:
-            return None
+            return FREE_TEXT
         self._make_room(caller, source.memory_bytes)
         grammar = compile_source(self._compiler, source)
         self._memory.add(grammar, caller, source.memory_bytes)
-        self._remember(key, grammar)
-        return grammar
+        self._known[sha256(key).digest()] = ref(grammar), source.unenforced
+        if len(self._known) > MAX_KNOWN_KEYS:
+            self._known.popitem(last=False)
+        return CompiledFormat(grammar, source.unenforced)
 
     def _make_room(self, caller: str, size_bytes: int) -> None:
         """Raises `OverloadedError` if grammars that are in use leave no room for another."""
@@ -118,8 +138,3 @@ class FormatCompiler:
         if not self._memory.has_room(caller, size_bytes):
             text = "the grammars of other requests take too much memory"
             raise OverloadedError(text, Bound.GRAMMARS, RETRY_S)
-
-    def _remember(self, key: bytes, grammar: Grammar) -> None:
-        self._known[sha256(key).digest()] = ref(grammar)
-        if len(self._known) > MAX_KNOWN_KEYS:
-            self._known.popitem(last=False)

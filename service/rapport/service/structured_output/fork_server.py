@@ -175,7 +175,7 @@ def _answer(compiler: GrammarCompiler, translate: Translate) -> dict[str, Any]:
         if grammar is None:
             return {"grammar": None}
         before = _memory_bytes()
-        compile_source(compiler, grammar)
+        grammar = _compilable(compiler, grammar)
         memory = max(_memory_bytes() - before, 0)
     except InvalidRequestError as error:
         violations = [(each.field, each.description) for each in error.violations]
@@ -184,7 +184,23 @@ def _answer(compiler: GrammarCompiler, translate: Translate) -> dict[str, Any]:
         raise
     except Exception:  # noqa: BLE001 - the service reports it
         return {"traceback": traceback.format_exc()}
-    return {"grammar": {"text": grammar.text, "field": grammar.field, "memory_bytes": memory}}
+    fields = {"text": grammar.text, "field": grammar.field, "unenforced": grammar.unenforced}
+    return {"grammar": fields | {"memory_bytes": memory}}
+
+
+def _compilable(compiler: GrammarCompiler, grammar: GrammarSource) -> GrammarSource:
+    """A grammar that compiles: this one, or that which takes its place.
+
+    Raises:
+        InvalidRequestError: there is none.
+    """
+    try:
+        compile_source(compiler, grammar)
+    except InvalidRequestError:
+        if grammar.if_refused is None:
+            raise
+        return _compilable(compiler, grammar.if_refused())
+    return grammar
 
 
 if __name__ == "__main__":

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rapport.service.engine.sampling.constraint import Grammar
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler, GrammarError
 from rapport.service.structured_output.strict_json import field_error
 
-SCHEMA_FIELD_ENDS = ("schema", "parameters")
+NOT_SUPPORTED = "Grammar not supported"
+# Parts of the engine's messages, and what they mean.
+REASONS = {
+    "too many": "it is too large",
+    "too large": "it is too large",
+    "too big": "it is too large",
+    "limit": "it takes too much work",
+    "fuel": "it takes too much work",
+    "lookaround": "it has look-around, or looks at the characters around it",
+    "look-around": "it has look-around",
+    "parse error": "it is no regular expression",
+}
+NO_TEXT = "no text matches it, or no text ends"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +31,12 @@ class GrammarSource:
 
     text: str
     field: str
+    unenforced: tuple[str, ...] = ()
+    """The paths of what the grammar does not enforce."""
     memory_bytes: int = dataclasses.field(default=0, compare=False)
     """How much memory it takes when it is compiled, once that was measured."""
+    if_refused: Callable[[], GrammarSource] | None = dataclasses.field(default=None, compare=False)
+    """Another grammar in place of one that the engine refuses; it may raise what is wrong."""
 
 
 def compile_source(compiler: GrammarCompiler, source: GrammarSource) -> Grammar:
@@ -31,5 +48,9 @@ def compile_source(compiler: GrammarCompiler, source: GrammarSource) -> Grammar:
     try:
         return compiler.compile(source.text, source.memory_bytes)
     except GrammarError as error:
-        kind = "JSON Schema" if source.field.endswith(SCHEMA_FIELD_ENDS) else "Grammar"
-        raise field_error(source.field, f"{kind} not supported: {error}") from None
+        raise field_error(source.field, f"{NOT_SUPPORTED}: {_reason(str(error))}") from None
+
+
+def _reason(message: str) -> str:
+    """What a message of the engine means, without its words."""
+    return next((reason for part, reason in REASONS.items() if part in message.lower()), NO_TEXT)

@@ -107,7 +107,10 @@ def _read(answer: dict[str, Any]) -> GrammarSource | None:
         raise InvalidRequestError(violations, answer["message"])
     if "traceback" in answer:
         raise RuntimeError(answer["traceback"])
-    return GrammarSource(**answer["grammar"]) if answer["grammar"] else None
+    if answer["grammar"] is None:
+        return None
+    fields = answer["grammar"]
+    return GrammarSource(**fields | {"unenforced": tuple(fields["unenforced"])})
 
 
 class _ForkServer:

@@ -8,6 +8,7 @@ from typing import Any
 from llguidance import LLMatcher
 
 from rapport.service.errors import FieldViolation, InvalidRequestError
+from rapport.service.structured_output.alphabet import EVERY_BYTE, Alphabet
 from rapport.service.structured_output.gbnf import gbnf_to_lark
 from rapport.service.structured_output.gbnf_parser import GbnfError
 from rapport.service.structured_output.grammar_source import GrammarSource
@@ -23,17 +24,21 @@ MAX_REGEX_BYTES = 32 << 10
 WRAPPER_KEYS = frozenset({"name", "description", "schema", "strict"})
 
 
-def grammar_source(response_format: ResponseFormat) -> GrammarSource | None:
+def grammar_source(
+    response_format: ResponseFormat, alphabet: Alphabet = EVERY_BYTE
+) -> GrammarSource | None:
     """The grammar of a response format, or None if it allows any text.
 
+    `alphabet` is what the model can write into a string.
+
     Raises:
-        InvalidRequestError: the format is wrong or cannot be enforced.
+        InvalidRequestError: the format is wrong, or has to be enforced and cannot be.
     """
     match response_format.WhichOneof("kind"):
         case "json_object":
-            return _json_object(response_format.json_object)
+            return _json_object(response_format.json_object, alphabet)
         case "json_schema":
-            return _json_schema(response_format.json_schema)
+            return _json_schema(response_format.json_schema, alphabet)
         case "grammar":
             return _grammar(response_format.grammar)
         case "regex":
@@ -41,23 +46,23 @@ def grammar_source(response_format: ResponseFormat) -> GrammarSource | None:
     return None
 
 
-def _json_object(json_object: JsonObjectFormat) -> GrammarSource:
+def _json_object(json_object: JsonObjectFormat, alphabet: Alphabet) -> GrammarSource:
     field = f"{FIELD}.schema"
     schema = _json(json_object.schema, field) if json_object.HasField("schema") else ANY_OBJECT
-    return GrammarSource(schema_grammar(ANY_OBJECT if schema == {} else schema, field), field)
+    return schema_grammar(ANY_OBJECT if schema == {} else schema, field, alphabet)
 
 
-def _json_schema(text: str) -> GrammarSource:
+def _json_schema(text: str, alphabet: Alphabet) -> GrammarSource:
     field = f"{FIELD}.json_schema"
     value = _json(text, field)
     if not isinstance(value, dict) or not value.keys() & {"name", "schema"}:
-        return GrammarSource(schema_grammar(value, field), field)
+        return schema_grammar(value, field, alphabet)
     if violations := list(_wrapper_violations(value, field)):
         raise InvalidRequestError(violations)
     field = f"{field}.schema"
     schema = value["schema"]
     schema = _json(schema, field) if isinstance(schema, str) else schema
-    return GrammarSource(schema_grammar(schema, field), field)
+    return schema_grammar(schema, field, alphabet, strict=value.get("strict") is True)
 
 
 def _wrapper_violations(value: dict[str, Any], field: str) -> Iterator[FieldViolation]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
-from rapport.service.errors import InvalidRequestError
+from llguidance import LLMatcher
+
+from rapport.service.errors import FieldViolation, InvalidRequestError
+from rapport.service.structured_output.alphabet import EVERY_BYTE, Alphabet
 from rapport.service.structured_output.gbnf import lark_string
 from rapport.service.structured_output.grammar_source import GrammarSource
 from rapport.service.structured_output.json_schema.grammar import dump_schema, translate_schema
+from rapport.service.structured_output.json_schema.refusal import explain_refusal
 from rapport.service.tools.hermes_format import (
     BLANK,
     CALL_TAIL,
@@ -21,6 +26,8 @@ from rapport.service.tools.hermes_format import (
 )
 from rapport.service.tools.tool_choice import Function, JsonObject, ToolPolicy
 
+Arguments = tuple[str, tuple[str, ...]]
+"""A schema in the engine's syntax, and the paths of what it does not enforce."""
 ANY_ARGUMENTS: JsonObject = {"type": "object"}
 # Text that leads up to a call, or the whole answer if there is no call. The parser follows
 # both rules at once: after the tag, OPENING is complete and TEXT is no longer possible.
@@ -33,22 +40,36 @@ BARE_TAIL = rf"bare_tail: /{GAP}\}}/"
 BARE_END = f"bare_end: /{GAP}{FENCE}{GAP}/"
 
 
-def tool_call_grammar(tools: ToolPolicy, *, loose: bool = False) -> GrammarSource:
+def tool_call_grammar(
+    tools: ToolPolicy,
+    alphabet: Alphabet = EVERY_BYTE,
+    *,
+    loose: bool = False,
+    checked: bool = False,
+) -> GrammarSource:
     """The grammar of tool calls. Unless calls are forced, text may precede them.
 
-    The arguments of forced calls and of strict functions must match the function's schema.
-    Those of other functions must match it if the grammar can express it, and may be any
-    object if it cannot, or if `loose` is set.
+    Arguments match their function's schema as far as a grammar can express it, and all of it if
+    the function is strict. Where no value can match a schema, the arguments may be any object,
+    but those of a strict function, or of one that may be forced, may not. If `loose` is set, the
+    arguments of functions that are neither may be any object. `alphabet` is what the model can
+    write into a string.
+
+    The engine may refuse what is returned. With `checked` it takes each schema by itself.
 
     Raises:
-        InvalidRequestError: a schema has to be enforced, and the grammar cannot express it.
+        InvalidRequestError: schemas have to be enforced and cannot be. It names all of them.
     """
     functions = tools.allowed
+    arguments = _all_arguments(tools, alphabet, loose=loose, checked=checked)
+    rules = "\n".join(_rules(tools, [schema for schema, _ in arguments]))
+    unenforced = tuple(path for _, paths in arguments for path in paths)
     field = functions[0].field if len(functions) == 1 else "tools"
-    return GrammarSource("\n".join(_rules(tools, loose=loose)), field)
+    next_try = partial(tool_call_grammar, tools, alphabet, checked=not checked, loose=checked)
+    return GrammarSource(rules, field, unenforced, if_refused=None if loose else next_try)
 
 
-def _rules(tools: ToolPolicy, *, loose: bool) -> Iterator[str]:
+def _rules(tools: ToolPolicy, schemas: Sequence[str]) -> Iterator[str]:
     functions = tools.allowed
     more_calls = f" ({lark_string(SEPARATOR + OPEN_TAG)} call)*" if tools.parallel else ""
     if tools.forced:
@@ -59,11 +80,9 @@ def _rules(tools: ToolPolicy, *, loose: bool) -> Iterator[str]:
         yield from (TEXT, OPENING, BARE_GAP, BARE_TAIL, BARE_END)
         yield _any_of("bare", functions)
     yield _any_of("call", functions)
-    for number, function in enumerate(functions):
-        schema = _arguments_schema(function, exact=tools.forced or function.strict, loose=loose)
-        json = dump_schema(schema, function.field)
+    for number, (function, schema) in enumerate(zip(functions, schemas, strict=True)):
         head, tail = lark_string(call_head(function.name)), lark_string(CALL_TAIL)
-        yield f"arguments{number}: %json {json}"
+        yield f"arguments{number}: %json {schema}"
         yield f"call{number}: {head} arguments{number} {tail}"
         if not tools.forced:
             yield f"bare_head{number}[lazy]: /{bare_head(function.name)}/"
@@ -74,12 +93,38 @@ def _any_of(rule: str, functions: Sequence[Function]) -> str:
     return f"{rule}: " + " | ".join(f"{rule}{number}" for number in range(len(functions)))
 
 
-def _arguments_schema(function: Function, *, exact: bool, loose: bool) -> JsonObject:
+def _all_arguments(
+    tools: ToolPolicy, alphabet: Alphabet, *, loose: bool, checked: bool
+) -> list[Arguments]:
+    found: list[Arguments] = []
+    violations: list[FieldViolation] = []
+    for function in tools.allowed:
+        exact = tools.forced or function.strict
+        try:
+            if loose and not exact:
+                found.append(_any_arguments(function))
+            else:
+                found.append(_arguments(function, alphabet, checked=checked))
+        except InvalidRequestError as error:
+            if exact:
+                violations += error.violations
+            found.append(_any_arguments(function))
+    if violations:
+        raise InvalidRequestError(violations)
+    return found
+
+
+def _arguments(function: Function, alphabet: Alphabet, *, checked: bool) -> Arguments:
     """The schema of a function's arguments, as the grammar engine takes it."""
-    wanted = ANY_ARGUMENTS if loose and not exact else {"type": "object", **function.parameters}
-    try:
-        return translate_schema(wanted, function.field)
-    except InvalidRequestError:
-        if exact:
-            raise
-        return translate_schema(ANY_ARGUMENTS, function.field)
+    field = function.field
+    wanted = {"type": "object", **function.parameters}
+    translated = translate_schema(wanted, field, alphabet, strict=function.strict)
+    text = dump_schema(translated.schema, field)
+    if checked and LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(text)):
+        explain_refusal(translated, field)
+    return text, translated.unenforced
+
+
+def _any_arguments(function: Function) -> Arguments:
+    schema = translate_schema(ANY_ARGUMENTS, function.field).schema
+    return dump_schema(schema, function.field), (function.field,)

@@ -31,7 +31,7 @@ DOG = {"type": "object", "properties": {"kind": {"const": "dog"}, "tail": {"type
 @pytest.fixture(scope="module")
 def compiled(compiler: GrammarCompiler) -> Any:
     def compiled(schema: Any) -> Grammar:
-        return compiler.compile(schema_grammar(schema, FIELD))
+        return compiler.compile(schema_grammar(schema, FIELD, strict=True).text)
 
     return compiled
 
@@ -42,7 +42,7 @@ def takes(grammar: Grammar, vocabulary: Vocabulary, text: str) -> bool:
 
 def violations(schema: Any) -> dict[str, str]:
     with pytest.raises(InvalidRequestError) as caught:
-        translate_schema(schema, FIELD)
+        translate_schema(schema, FIELD, strict=True)
     return {v.field.removeprefix(FIELD): v.description for v in caught.value.violations}
 
 
@@ -57,7 +57,7 @@ def test_output_is_valid(
 ) -> None:
     """Whatever is drawn under a schema ends, and is valid, at any temperature."""
     try:
-        grammar = compiler.compile(schema_grammar(schema, FIELD))
+        grammar = compiler.compile(schema_grammar(schema, FIELD, strict=True).text)
     except (InvalidRequestError, GrammarError) as error:
         event(f"refused: {str(error)[:60]}")
         assume(False)
@@ -171,23 +171,18 @@ def test_old_drafts(compiled: Any, vocabulary: Vocabulary) -> None:
 @pytest.mark.parametrize(
     ("keyword", "value"),
     [
-        ("not", {}),
-        ("if", {}),
-        ("contains", {}),
+        ("not", {"type": "null"}),
+        ("contains", {"type": "null"}),
         ("uniqueItems", True),
-        ("propertyNames", {}),
-        ("dependentRequired", {}),
-        ("dependentSchemas", {}),
-        ("unevaluatedItems", False),
+        ("propertyNames", {"format": "uuid"}),
+        ("dependentRequired", {"a": ["b"]}),
+        ("dependentSchemas", {"a": {"type": "null"}}),
         ("$dynamicRef", "#x"),
-        ("nullable", True),
         ("unevaluatedProperties", {"type": "null"}),
         ("format", "zip"),
         ("pattern", "(?=a)b"),
-        ("pattern", "("),
         ("multipleOf", 1_000_003),
         ("const", 2**53 + 1),
-        ("const", "\x01"),
         ("minItems", 10**7),
         ("oneOf", [{"type": "integer"}, {"type": "number"}]),
     ],
@@ -200,11 +195,34 @@ def test_what_cannot_be_enforced_is_named(keyword: str, value: Any) -> None:
     assert description.startswith("JSON Schema not supported: ")
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("pattern", "("),
+        ("pattern", r"\A"),
+        ("pattern", "(?x)a"),
+        ("pattern", r"^a\x07$"),
+        ("const", "\x01"),
+        ("const", {"\x01": 1}),
+        ("enum", ["\x7f"]),
+        ("required", ["\x01"]),
+    ],
+)
+def test_what_no_value_can_satisfy_is_refused(keyword: str, value: Any) -> None:
+    """What is wrong, or what the model cannot write, is refused though the schema is not strict."""
+    schema = {"type": "object", "properties": {"a": {keyword: value}}}
+    with pytest.raises(InvalidRequestError) as caught:
+        translate_schema(schema, FIELD)
+    assert [v.field for v in caught.value.violations] == [f"{FIELD}.properties.a.{keyword}"]
+
+
 def test_annotations_are_welcome() -> None:
     """What only describes is taken and left out."""
     notes = {"title": "T", "default": 1, "x-order": 2, "$comment": "c", "deprecated": True}
-    assert translate_schema({"type": "null", **notes}, FIELD)["type"] == "null"
-    assert "title" not in translate_schema({"type": "null", **notes}, FIELD)
+    translated = translate_schema({"type": "null", **notes}, FIELD)
+    assert translated.schema["type"] == "null"
+    assert "title" not in translated.schema
+    assert not translated.unenforced
 
 
 def test_wrong_values_of_keywords() -> None:
@@ -353,3 +371,67 @@ def test_hostile_schemas_are_bounded(compiled: Any, schema: Any) -> None:
     with suppress(InvalidRequestError, GrammarError):
         compiled(parse_json(json.dumps(schema), FIELD))
     assert time.process_time() - began < 2
+
+
+def test_alternatives_that_cannot_be_written(compiled: Any, vocabulary: Vocabulary) -> None:
+    """An alternative is left out where it cannot be enforced and another one can."""
+    decimal = {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"}
+    schema = {"anyOf": [{"type": "number"}, decimal, {"type": "null"}]}
+    assert not translate_schema(schema, FIELD).unenforced
+    assert takes(compiled(schema), vocabulary, "1.5")
+    assert not takes(compiled(schema), vocabulary, '"x"')
+    for kept in ([decimal, {"type": "null"}], [{"type": "array", "uniqueItems": True}, {}]):
+        assert translate_schema({"anyOf": kept}, FIELD).unenforced
+
+
+def test_constants_that_cannot_be_written(compiled: Any, vocabulary: Vocabulary) -> None:
+    """Of several constants those are left that can be written."""
+    grammar = compiled({"enum": ["a", "\x01", 2**60]})
+    assert takes(grammar, vocabulary, '"a"')
+    assert not takes(grammar, vocabulary, '""')
+
+
+def test_keys_of_patterns_that_cannot_be_enforced(vocabulary: Vocabulary, compiler: Any) -> None:
+    """If key patterns are left out, other keys are not kept out in their place."""
+    schema = {"type": "object", "patternProperties": {"(?=a)": {}}, "additionalProperties": False}
+    source = schema_grammar(schema, FIELD)
+    assert source.unenforced == (f"{FIELD}.patternProperties",)
+    assert takes(compiler.compile(source.text), vocabulary, '{"a": 1}')
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [
+        ({"type": "array", "minItems": 3, "maxItems": 2}, ".minItems"),
+        ({"type": "integer", "minimum": 2, "maximum": 1}, ".minimum"),
+        ({"allOf": [{"type": "string"}, {"type": "null"}]}, ".allOf"),
+        ({"patternProperties": {"a": {}, "b": {}}}, ".patternProperties"),
+        (
+            {
+                "$defs": {"a": {"type": "string", "pattern": "^a$", "minLength": 2}},
+                "properties": {"b": {"items": {"$ref": "#/$defs/a"}, "minItems": 1}},
+                "required": ["b"],
+            },
+            ".$defs.a.pattern",
+        ),
+    ],
+)
+def test_what_only_the_engine_refuses(schema: Any, path: str) -> None:
+    """The keyword for which the engine refuses a schema is named, in our words."""
+    source = schema_grammar(schema, FIELD)
+    assert source.if_refused is not None
+    with pytest.raises(InvalidRequestError) as caught:
+        source.if_refused()
+    (violation,) = caught.value.violations
+    assert violation.field == f"{FIELD}{path}"
+    assert violation.description.startswith("JSON Schema not supported: ")
+
+
+def test_keys_may_come_twice(compiled: Any, vocabulary: Vocabulary) -> None:
+    """A key that no schema names may come twice; a named key comes once.
+
+    A grammar without a bound on its keys would have to remember all that came.
+    """
+    assert takes(compiled({"type": "object"}), vocabulary, '{"a": 1, "a": 2}')
+    named = {"properties": {"a": {"type": "integer"}}, "additionalProperties": True}
+    assert not takes(compiled(named), vocabulary, '{"a": 1, "a": 2}')

@@ -48,6 +48,8 @@ class GrammarCompiler:
         self._tokenizer = LLTokenizer(
             TokenizerWrapper(_Tokens(vocabulary, ends[0])), n_vocab=size, eos_token=list(ends)
         )
+        self.single_bytes = frozenset(each[0] for each in vocabulary.token_bytes if len(each) == 1)
+        """The bytes that have tokens of their own. Others cannot always be written."""
         self._runtime = GrammarRuntime(self._tokenizer, words=-(-size // WORD_BITS))
         self.compile_times = Histogram(COMPILE_BOUNDS)
         """Seconds that compiling took, of the grammars that were refused as well."""

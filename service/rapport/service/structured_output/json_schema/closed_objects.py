@@ -88,12 +88,14 @@ def plan_closing(
     return ClosingPlan(replace(inner, role=ScopeRole.PART), inner)
 
 
-def closing_keywords(scope: KeyScope, schema: JsonSchema) -> JsonSchema:
-    """The keywords to add to a schema so that it allows the keys of the scope only."""
-    named, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
-    if scope.names <= named.keys() and scope.patterns <= patterns.keys():
+def closing_keywords(
+    names: frozenset[str], patterns: frozenset[str], schema: JsonSchema
+) -> JsonSchema:
+    """The keywords to add to a schema so that it allows these keys only."""
+    named, known = schema.get("properties", {}), schema.get("patternProperties", {})
+    if names <= named.keys() and patterns <= known.keys():
         return {"additionalProperties": False}
-    closing: JsonSchema = {"properties": dict.fromkeys(sorted(scope.names), True)}
-    if scope.patterns:
-        closing["patternProperties"] = dict.fromkeys(sorted(scope.patterns), True)
+    closing: JsonSchema = {"properties": dict.fromkeys(sorted(names), True)}
+    if patterns:
+        closing["patternProperties"] = dict.fromkeys(sorted(patterns), True)
     return {"allOf": [{**closing, "additionalProperties": False}]}

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 from decimal import Decimal
 from typing import Any
 
 from llguidance import LLMatcher
 
+from rapport.service.structured_output.alphabet import Alphabet
+from rapport.service.structured_output.ecma_regex.errors import (
+    PatternSyntaxError,
+    UnmatchedPatternError,
+    UnsupportedPatternError,
+)
+from rapport.service.structured_output.ecma_regex.translation import translate_pattern
 from rapport.service.structured_output.json_schema.budget import WorkBudget
 from rapport.service.structured_output.json_schema.keywords import is_number
 
@@ -23,35 +29,37 @@ LOWER_BOUNDS = ("minimum", "exclusiveMinimum")
 UPPER_BOUNDS = ("maximum", "exclusiveMaximum")
 # "At least one of these keys" becomes one alternative of the whole object for each key.
 MAX_KEY_ALTERNATIVES = 50
-# JSON can write these characters only with the escape that the engine must not use.
-CONTROL_CHARACTER = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")
 UNITS_PER_LIST = 10
+MAX_SHOWN_CHARS = 200
+NOT_SUPPORTED = "JSON Schema not supported"
+REFUSED_PATTERN = "it is too intricate, or names a property of characters that is not known"
+UNWRITABLE = "nothing that the model can write into a string"
+
+
+class InvalidKeywordError(Exception):
+    """No value can satisfy the keyword, or it is wrong. The message is complete."""
 
 
 class UnsupportedKeywordError(Exception):
     """The grammar engine cannot enforce the value of a keyword."""
 
 
-def engine_bounds(schema: dict[str, Any]) -> dict[str, Any]:
-    """The bounds of a schema. The booleans of draft 4 become numbers.
-
-    Raises:
-        UnsupportedKeywordError: no number that satisfies a bound fits into 64 bits.
-    """
+def numeric_bounds(schema: dict[str, Any]) -> dict[str, float]:
+    """The bounds of a schema. The booleans of draft 4 become numbers."""
     keywords = LOWER_BOUNDS + UPPER_BOUNDS
     bounds: dict[str, float] = {k: schema[k] for k in keywords if is_number(schema.get(k))}
     for inclusive, exclusive in (LOWER_BOUNDS, UPPER_BOUNDS):
         if schema.get(exclusive) is True and inclusive in bounds:
             bounds[exclusive] = bounds.pop(inclusive)
-    bounds = {keyword: _engine_bound(keyword, value) for keyword, value in bounds.items()}
-    # The engine fails on a range that is open on one side and has a large bound on the other.
-    if any(abs(value) > MAX_EXACT_INTEGER for value in bounds.values()):
-        bounds = {"minimum": -MAX_BOUND, "maximum": MAX_BOUND, **bounds}
     return bounds
 
 
-def _engine_bound(keyword: str, value: float) -> float:
-    """The nearest bound that a double holds exactly and that is not wider than `value`."""
+def engine_bound(keyword: str, value: float) -> float:
+    """The nearest bound that a double holds exactly and that is not wider than `value`.
+
+    Raises:
+        UnsupportedKeywordError: no number that satisfies the bound fits into 64 bits.
+    """
     upper = keyword in UPPER_BOUNDS
     if value < -MAX_BOUND if upper else value > MAX_BOUND:
         raise UnsupportedKeywordError(f"'{keyword}' is beyond 64 bits")
@@ -62,6 +70,16 @@ def _engine_bound(keyword: str, value: float) -> float:
     if near > value if upper else near < value:
         near = math.nextafter(near, -math.inf if upper else math.inf)
     return int(near)
+
+
+def closed_range(bounds: dict[str, float]) -> dict[str, float]:
+    """Bounds that the engine can take together.
+
+    It fails on a range that is open on one side and has a large bound on the other.
+    """
+    if any(abs(value) > MAX_EXACT_INTEGER for value in bounds.values()):
+        return {"minimum": -MAX_BOUND, "maximum": MAX_BOUND, **bounds}
+    return bounds
 
 
 def engine_count(keyword: str, value: float) -> int:
@@ -80,42 +98,89 @@ def remainders(divisor: float) -> int:
     return int("".join(map(str, Decimal(str(divisor)).normalize().as_tuple().digits)))
 
 
-def check_pattern(pattern: str) -> None:
-    """Checks that the engine can enforce a regular expression.
+def engine_pattern(pattern: str, alphabet: Alphabet) -> str:
+    """A regular expression of the engine's syntax for a pattern of JSON Schema.
 
     Raises:
-        UnsupportedKeywordError: its syntax is wrong, or it uses look-around.
+        InvalidKeywordError: it is no regular expression of ECMA-262, or nothing that the model
+            can write matches it.
+        UnsupportedKeywordError: it has a part that no grammar can have.
     """
     try:
-        pattern.encode()
-    except UnicodeEncodeError:
-        raise UnsupportedKeywordError("strings should be valid Unicode") from None
-    message = LLMatcher.validate_grammar(LLMatcher.grammar_from_regex(pattern))
-    if message:
-        reason = message.rpartition("error: ")[2].partition("\n")[0]
-        raise UnsupportedKeywordError(f"the pattern {pattern!r} cannot be enforced: {reason}")
+        translated = translate_pattern(pattern, alphabet.characters)
+    except PatternSyntaxError as error:
+        text = f"Error validating JSON Schema: {_shown(pattern)} is no pattern: {error}"
+        raise InvalidKeywordError(text) from None
+    except UnmatchedPatternError:
+        text = f"{NOT_SUPPORTED}: the pattern {_shown(pattern)} matches {UNWRITABLE}"
+        raise InvalidKeywordError(text) from None
+    except UnsupportedPatternError as error:
+        raise _unsupported(pattern, str(error)) from None
+    if LLMatcher.validate_grammar(LLMatcher.grammar_from_regex(translated)):
+        raise _unsupported(pattern, REFUSED_PATTERN)
+    return translated
 
 
-def check_constant(value: Any, budget: WorkBudget) -> None:
+def _unsupported(pattern: str, reason: str) -> UnsupportedKeywordError:
+    return UnsupportedKeywordError(f"the pattern {_shown(pattern)} cannot be enforced: {reason}")
+
+
+def check_text(text: str, alphabet: Alphabet) -> None:
+    """Checks that the model can write a string.
+
+    Raises:
+        InvalidKeywordError: it has a character that no token stands for.
+    """
+    if missing := alphabet.missing(text):
+        raise InvalidKeywordError(f"{NOT_SUPPORTED}: U+{ord(missing):04X} is {UNWRITABLE}")
+
+
+def check_constant(value: Any, budget: WorkBudget, alphabet: Alphabet) -> None:
     """Checks that the engine can write a constant exactly.
 
     Raises:
-        UnsupportedKeywordError: it cannot.
+        InvalidKeywordError: as `check_text`.
+        UnsupportedKeywordError: the engine cannot.
         SchemaTooLargeError: the constant has too many keys or lists.
     """
     if isinstance(value, dict):
         budget.spend_on_keys(len(value))
         for name, item in value.items():
-            check_constant(name, budget)
-            check_constant(item, budget)
+            check_text(name, alphabet)
+            check_constant(item, budget, alphabet)
     elif isinstance(value, list):
         budget.spend(UNITS_PER_LIST)
         for item in value:
-            check_constant(item, budget)
-    elif isinstance(value, str) and CONTROL_CHARACTER.search(value):
-        raise UnsupportedKeywordError("strings with control characters cannot be enforced")
+            check_constant(item, budget, alphabet)
+    elif isinstance(value, str):
+        check_text(value, alphabet)
     elif is_number(value) and abs(value) > MAX_EXACT_INTEGER:
         raise UnsupportedKeywordError("numbers beyond 2**53 cannot be told apart")
+
+
+def writable_constants(values: list[Any], budget: WorkBudget, alphabet: Alphabet) -> list[Any]:
+    """Those of some constants that the engine can write exactly.
+
+    Raises:
+        InvalidKeywordError, UnsupportedKeywordError: there is none; as `check_constant`.
+        SchemaTooLargeError: as `check_constant`.
+    """
+    found, errors = [], []
+    for value in values:
+        try:
+            check_constant(value, budget, alphabet)
+        except (InvalidKeywordError, UnsupportedKeywordError) as error:
+            errors.append(error)
+        else:
+            found.append(value)
+    if not found:
+        raise errors[0]
+    return found
+
+
+def _shown(pattern: str) -> str:
+    """A pattern as it is shown in messages."""
+    return repr(pattern if len(pattern) <= MAX_SHOWN_CHARS else f"{pattern[:MAX_SHOWN_CHARS]}…")
 
 
 def drop_key_counts(schema: dict[str, Any]) -> None:

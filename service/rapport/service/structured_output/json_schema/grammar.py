@@ -1,16 +1,20 @@
-"""Turns a JSON Schema into a grammar that enforces all of it, or refuses the schema."""
+"""Turns a JSON Schema into a grammar that enforces it as far as a grammar can."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from llguidance import LLMatcher
 
-from rapport.service.errors import InvalidRequestError
+from rapport.service.structured_output.alphabet import EVERY_BYTE, Alphabet
+from rapport.service.structured_output.grammar_source import GrammarSource
 from rapport.service.structured_output.json_schema.keyword_handlers import HANDLERS
-from rapport.service.structured_output.json_schema.keywords import JsonSchema, is_schema
-from rapport.service.structured_output.json_schema.translator import Translator
+from rapport.service.structured_output.json_schema.keywords import is_schema
+from rapport.service.structured_output.json_schema.refusal import explain_refusal
+from rapport.service.structured_output.json_schema.translator import TranslatedSchema, Translator
 from rapport.service.structured_output.strict_json import field_error
 
 # Between two tokens of JSON: one space, or a new line and its indentation. This allows compact
@@ -23,37 +27,39 @@ ESCAPES = 'nrbtf\\"'
 OPTIONS = {"x-guidance": {"whitespace_pattern": WHITESPACE, "json_allowed_escapes": ESCAPES}}
 
 
-def translate_schema(schema: Any, field: str) -> JsonSchema:
+def translate_schema(
+    schema: Any, field: str, alphabet: Alphabet = EVERY_BYTE, *, strict: bool = False
+) -> TranslatedSchema:
     """Translates a JSON Schema to the keywords that the grammar engine enforces.
 
     The result may follow `%json` in a Lark grammar. Keys of objects come in the order of
     `properties`. Where a schema has `properties`, other keys are kept out unless
-    `additionalProperties` says otherwise.
+    `additionalProperties` says otherwise. What cannot be enforced is left out, or refused if the
+    schema is `strict`.
 
     Raises:
-        InvalidRequestError: it is not a schema, or has keywords that cannot be enforced. The
-            error names each keyword by its path, which begins with `field`.
+        InvalidRequestError: it is not a schema, no value satisfies it, or it is strict and has
+            keywords that cannot be enforced. The error names each keyword by its path, which
+            begins with `field`.
     """
     if not is_schema(schema):
         raise field_error(field, "Input should be a valid JSON Schema")
-    translator = Translator(schema, field, HANDLERS)
-    translated = translator.translate()
-    if translator.violations:
-        raise InvalidRequestError(list(translator.violations))
-    return OPTIONS | translated
+    translated = Translator(schema, field, HANDLERS, alphabet, strict=strict).translate()
+    return replace(translated, schema=OPTIONS | translated.schema)
 
 
-def schema_grammar(schema: Any, field: str) -> str:
-    """The source of a grammar of all values that satisfy the schema.
+def schema_grammar(
+    schema: Any, field: str, alphabet: Alphabet = EVERY_BYTE, *, strict: bool = False
+) -> GrammarSource:
+    """The grammar of all values that satisfy the schema.
 
     Raises:
         InvalidRequestError: as `translate_schema` and `dump_schema`.
     """
-    text = dump_schema(translate_schema(schema, field), field)
-    try:
-        return LLMatcher.grammar_from_json_schema(text)
-    except ValueError as error:
-        raise field_error(field, f"JSON Schema not supported: {error}") from None
+    translated = translate_schema(schema, field, alphabet, strict=strict)
+    text = LLMatcher.grammar_from_json_schema(dump_schema(translated.schema, field))
+    explain = partial(explain_refusal, translated, field)
+    return GrammarSource(text, field, translated.unenforced, if_refused=explain)
 
 
 def dump_schema(schema: Any, field: str) -> str:

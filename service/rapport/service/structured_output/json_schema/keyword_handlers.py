@@ -11,10 +11,10 @@ from rapport.service.structured_output.json_schema.engine_limits import (
     LOWER_BOUNDS,
     MAX_REMAINDERS,
     UPPER_BOUNDS,
-    check_constant,
-    check_pattern,
+    check_text,
     engine_count,
     remainders,
+    writable_constants,
 )
 from rapport.service.structured_output.json_schema.keywords import STRING_FORMATS, JsonSchema
 from rapport.service.structured_output.json_schema.one_of import ExclusivityProver
@@ -22,17 +22,34 @@ from rapport.service.structured_output.json_schema.translator import Handler, Tr
 
 
 def _properties(translator: Translator, value: JsonSchema, path: str, _: ClosingPlan) -> JsonSchema:
-    schemas = {name: translator.schema(s, f"{path}.{name}", PLACE) for name, s in value.items()}
-    return {path.rpartition(".")[2]: schemas}
+    properties = {}
+    for name, schema in value.items():
+        place = f"{path}.{name}"
+        translator.attempt(place, name, partial(check_text, name, translator.alphabet))
+        properties[name] = translator.schema(schema, place, PLACE)
+    return {"properties": properties}
+
+
+def _required(translator: Translator, value: list[str], path: str, _: ClosingPlan) -> JsonSchema:
+    for name in value:
+        translator.attempt(path, name, partial(check_text, name, translator.alphabet))
+    return {"required": value}
 
 
 def _pattern_properties(
-    translator: Translator, value: JsonSchema, path: str, plan: ClosingPlan
+    translator: Translator, value: JsonSchema, path: str, _: ClosingPlan
 ) -> JsonSchema:
-    for expression in value:
-        translator.budget.spend_on_pattern(len(expression))
-        translator.attempt(path, partial(check_pattern, expression))
-    return _properties(translator, value, path, plan)
+    """All patterns, or none: keys that match one which is left out would be kept out."""
+    schemas: dict[str, list[Any]] = {}
+    for pattern, schema in value.items():
+        translated = translator.attempt(path, pattern, partial(translator.pattern, pattern))
+        inner = translator.schema(schema, f"{path}.{pattern}", PLACE)
+        if not translated:
+            schemas = {}
+            break
+        schemas.setdefault(translated[pattern], []).append(inner)
+    merged = {key: all_[0] if len(all_) == 1 else {"allOf": all_} for key, all_ in schemas.items()}
+    return {"patternProperties": merged} if merged else {}
 
 
 def _additional_properties(
@@ -45,7 +62,8 @@ def _unevaluated_properties(
     translator: Translator, value: Any, path: str, _: ClosingPlan
 ) -> JsonSchema:
     if not isinstance(value, bool):
-        translator.refuse(path, "'unevaluatedProperties' should be true or false")
+        reason = "'unevaluatedProperties' should be true or false"
+        translator.findings.leave_out(path, reason)
     return {}
 
 
@@ -64,7 +82,7 @@ def _prefix_items(
 
 def _unique_items(translator: Translator, value: bool, path: str, _: ClosingPlan) -> JsonSchema:  # noqa: FBT001 - a JSON value
     if value:
-        translator.refuse(path, "the keyword 'uniqueItems' cannot be enforced")
+        translator.findings.leave_out(path, "the keyword 'uniqueItems' cannot be enforced")
     return {}
 
 
@@ -78,8 +96,7 @@ def _ref(translator: Translator, value: str, path: str, plan: ClosingPlan) -> Js
 
 
 def _any_of(translator: Translator, value: list[Any], path: str, plan: ClosingPlan) -> JsonSchema:
-    scope = plan.alternatives
-    return {"anyOf": [translator.schema(s, f"{path}[{i}]", scope) for i, s in enumerate(value)]}
+    return {"anyOf": translator.alternatives(value, path, plan.alternatives)}
 
 
 def _one_of(translator: Translator, value: list[Any], path: str, plan: ClosingPlan) -> JsonSchema:
@@ -88,41 +105,50 @@ def _one_of(translator: Translator, value: list[Any], path: str, plan: ClosingPl
         value
     )
     if required is None:
-        translator.refuse(path, "the alternatives of 'oneOf' may overlap; use 'anyOf'")
-        return {}
+        reason = "the alternatives of 'oneOf' may overlap; use 'anyOf'"
+        translator.findings.leave_out(path, reason)
+        required = ()
     plan = ClosingPlan(plan.parts, scope.requiring(required))
     return _any_of(translator, value, path, plan)
 
 
-def _constant(translator: Translator, value: Any, path: str, _: ClosingPlan) -> JsonSchema:
-    translator.attempt(path, lambda: check_constant(value, translator.budget))
-    return {path.rpartition(".")[2]: value}
+def _const(translator: Translator, value: Any, path: str, _: ClosingPlan) -> JsonSchema:
+    found = translator.attempt(path, "enum", partial(_writable, translator, [value]))
+    return {"const": value} if found else {}
+
+
+def _enum(translator: Translator, value: list[Any], path: str, _: ClosingPlan) -> JsonSchema:
+    return translator.attempt(path, "enum", partial(_writable, translator, value))
+
+
+def _writable(translator: Translator, values: list[Any]) -> list[Any]:
+    return writable_constants(values, translator.budget, translator.alphabet)
 
 
 def _multiple_of(translator: Translator, value: float, path: str, _: ClosingPlan) -> JsonSchema:
-    translator.remainders = math.lcm(translator.remainders, remainders(value))
-    if translator.remainders > MAX_REMAINDERS:
-        translator.refuse(path, f"divisors should have a common multiple up to {MAX_REMAINDERS}")
+    multiple = math.lcm(translator.remainders, remainders(value))
+    if multiple > MAX_REMAINDERS:
+        reason = f"divisors should have a common multiple up to {MAX_REMAINDERS}"
+        translator.findings.leave_out(path, reason)
+        return {}
+    translator.remainders = multiple
     return {"multipleOf": value}
 
 
 def _limit(translator: Translator, value: float, path: str, _: ClosingPlan) -> JsonSchema:
     keyword = path.rpartition(".")[2]
-    found: JsonSchema = {}
-    translator.attempt(path, lambda: found.update({keyword: engine_count(keyword, value)}))
-    return found
+    return translator.attempt(path, keyword, partial(engine_count, keyword, value))
 
 
 def _pattern(translator: Translator, value: str, path: str, _: ClosingPlan) -> JsonSchema:
-    translator.budget.spend_on_pattern(len(value))
-    translator.attempt(path, lambda: check_pattern(value))
-    return {"pattern": value}
+    return translator.attempt(path, "pattern", partial(translator.pattern, value))
 
 
 def _string_format(translator: Translator, value: str, path: str, _: ClosingPlan) -> JsonSchema:
-    if value not in STRING_FORMATS:
-        translator.refuse(path, f"the format '{value}' cannot be enforced")
-    return {"format": value}
+    if value in STRING_FORMATS:
+        return {"format": value}
+    translator.findings.leave_out(path, f"the format '{value}' cannot be enforced")
+    return {}
 
 
 def _nothing(_translator: Translator, _value: Any, _path: str, _plan: ClosingPlan) -> JsonSchema:
@@ -135,9 +161,10 @@ HANDLERS: dict[str, Handler] = {
     "allOf": _all_of,
     "anyOf": _any_of,
     "oneOf": _one_of,
-    "const": _constant,
-    "enum": _constant,
+    "const": _const,
+    "enum": _enum,
     "properties": _properties,
+    "required": _required,
     "patternProperties": _pattern_properties,
     "additionalProperties": _additional_properties,
     "unevaluatedProperties": _unevaluated_properties,

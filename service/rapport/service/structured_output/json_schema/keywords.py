@@ -16,6 +16,7 @@ ANNOTATIONS = frozenset({
     *("$anchor", "$comment", "$defs", "$id", "$schema", "definitions", "id"),
     *("title", "description", "default", "example", "examples", "deprecated"),
     *("readOnly", "writeOnly", "contentEncoding", "contentMediaType", "contentSchema"),
+    *("$dynamicAnchor", "$recursiveAnchor", "$vocabulary"),
     *("discriminator", "externalDocs", "xml", "enumNames", "markdownDescription"),
 })  # fmt: skip
 ANNOTATION_PREFIX = "x-"
@@ -24,6 +25,7 @@ STRING_FORMATS = frozenset({
     *("date-time", "time", "date", "duration", "email", "hostname"),
     *("ipv4", "ipv6", "uuid", "uri"),
 })  # fmt: skip
+NUMBER_TYPES = frozenset({"integer", "number"})
 TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 
 
@@ -50,7 +52,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
     return is_number(value) and value >= 0 and value == int(value)
 
 
@@ -104,16 +106,16 @@ KEYWORDS: dict[str, KeywordRule] = {
     "additionalProperties": KeywordRule(is_schema, "a schema"),
     "unevaluatedProperties": KeywordRule(is_schema, "a schema"),
     "required": KeywordRule(_is_names, "a list of strings"),
-    "minProperties": KeywordRule(_is_count, "a count"),
-    "maxProperties": KeywordRule(_is_count, "a count"),
+    "minProperties": KeywordRule(is_count, "a count"),
+    "maxProperties": KeywordRule(is_count, "a count"),
     "items": KeywordRule(_is_items, "a schema"),
     "prefixItems": KeywordRule(_is_schemas, "a list of schemas"),
     "additionalItems": KeywordRule(is_schema, "a schema"),
-    "minItems": KeywordRule(_is_count, "a count"),
-    "maxItems": KeywordRule(_is_count, "a count"),
+    "minItems": KeywordRule(is_count, "a count"),
+    "maxItems": KeywordRule(is_count, "a count"),
     "uniqueItems": KeywordRule(_is_flag, "true or false"),
-    "minLength": KeywordRule(_is_count, "a count"),
-    "maxLength": KeywordRule(_is_count, "a count"),
+    "minLength": KeywordRule(is_count, "a count"),
+    "maxLength": KeywordRule(is_count, "a count"),
     "pattern": KeywordRule(_is_text, "a string"),
     "format": KeywordRule(_is_text, "a string"),
     "minimum": KeywordRule(is_number, "a number"),

@@ -12,11 +12,8 @@ from typing import Any
 
 from rapport.service.structured_output.json_schema.budget import WorkBudget
 from rapport.service.structured_output.json_schema.closed_objects import KeyScope, ScopeRole
-from rapport.service.structured_output.json_schema.summary import (
-    NUMBER_TYPES,
-    SchemaSummarizer,
-    SchemaSummary,
-)
+from rapport.service.structured_output.json_schema.keywords import NUMBER_TYPES
+from rapport.service.structured_output.json_schema.summary import SchemaSummarizer, SchemaSummary
 
 # How many levels of nested properties are compared.
 MAX_LEVELS = 3

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rapport.service.structured_output.json_schema.budget import WorkBudget
-from rapport.service.structured_output.json_schema.keywords import valid_keywords
+from rapport.service.structured_output.json_schema.keywords import NUMBER_TYPES, valid_keywords
 from rapport.service.structured_output.json_schema.references import (
     References,
     UnresolvedReferenceError,
 )
+from rapport.service.structured_output.json_schema.simplification import Simplifier
 
-NUMBER_TYPES = {"integer", "number"}
 CHARACTERS_PER_UNIT = 100
 
 
@@ -74,8 +74,9 @@ class SchemaSummary:
 class SchemaSummarizer:
     """Summarizes the schemas of one document, each of them once."""
 
-    def __init__(self, references: References, budget: WorkBudget) -> None:
+    def __init__(self, references: References, simplifier: Simplifier, budget: WorkBudget) -> None:
         self._references = references
+        self._simplifier = simplifier
         self._budget = budget
         self._summaries: dict[int, SchemaSummary] = {}
         self._constants: dict[int, tuple[Any, dict[str, str]]] = {}
@@ -123,7 +124,10 @@ class SchemaSummarizer:
                 continue
             seen.add(id(part))
             self._budget.spend()
-            keywords = valid_keywords(part)
+            simplified = self._simplifier.simplify(part)
+            if isinstance(simplified, bool):
+                continue
+            keywords = valid_keywords(simplified)
             yield keywords
             waiting += keywords.get("allOf", [])
             if "$ref" in keywords:

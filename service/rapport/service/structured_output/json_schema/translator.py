@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rapport.service.errors import FieldViolation, InvalidRequestError
+from rapport.service.structured_output.alphabet import Alphabet
 from rapport.service.structured_output.json_schema.budget import SchemaTooLargeError, WorkBudget
 from rapport.service.structured_output.json_schema.closed_objects import (
     PLACE,
@@ -15,10 +18,16 @@ from rapport.service.structured_output.json_schema.closed_objects import (
     plan_closing,
 )
 from rapport.service.structured_output.json_schema.engine_limits import (
+    NOT_SUPPORTED,
+    InvalidKeywordError,
     UnsupportedKeywordError,
+    closed_range,
     drop_key_counts,
-    engine_bounds,
+    engine_bound,
+    engine_pattern,
+    numeric_bounds,
 )
+from rapport.service.structured_output.json_schema.findings import Findings, Found
 from rapport.service.structured_output.json_schema.keywords import (
     KEYWORDS,
     JsonSchema,
@@ -29,6 +38,7 @@ from rapport.service.structured_output.json_schema.references import (
     UnresolvedReferenceError,
     field_path,
 )
+from rapport.service.structured_output.json_schema.simplification import Simplifier
 from rapport.service.structured_output.json_schema.summary import SchemaSummarizer, SchemaSummary
 from rapport.service.structured_output.json_schema.termination import TerminationChecker
 
@@ -36,58 +46,80 @@ MAX_SCHEMAS = 10_000
 # Deep recursion in the grammar engine would end the process. It can take ten times this depth.
 MAX_DEPTH = 100
 TOO_LARGE = (
-    "JSON Schema not supported: it is too large or too intricate; "
+    f"{NOT_SUPPORTED}: it is too large or too intricate; "
     f"at most {MAX_SCHEMAS} schemas may be used, {MAX_DEPTH} deep"
 )
+
+NOTHING_ENDS = f"{NOT_SUPPORTED}: no value of the schema ends, or there is none"
+# Alternatives that leave no choice if all others are left out.
+NO_CHOICE: tuple[Any, ...] = (False, {"type": "null"})
 
 Handler = Callable[["Translator", Any, str, ClosingPlan], JsonSchema]
 """Translates one keyword. Gets its value, its field path, and how its schema is closed."""
 
 
+@dataclass(frozen=True, slots=True)
+class TranslatedSchema:
+    """A document in the keywords that the grammar engine enforces."""
+
+    schema: JsonSchema
+    unenforced: tuple[str, ...]
+    """The paths of what is left out, since it cannot be enforced."""
+    paths: Mapping[int, str]
+    """By the `id` of a schema inside of it: the path of what it was translated from."""
+
+
 class Translator:
     """Translates a document. A schema is translated once per scope in which it is used."""
 
-    def __init__(self, root: Any, field: str, handlers: Mapping[str, Handler]) -> None:
-        self.violations: dict[FieldViolation, None] = {}
-        """What cannot be enforced, in the order in which it was found."""
+    def __init__(
+        self,
+        root: Any,
+        field: str,
+        handlers: Mapping[str, Handler],
+        alphabet: Alphabet,
+        *,
+        strict: bool,
+    ) -> None:
+        self.findings = Findings(strict=strict)
+        self.alphabet = alphabet
         self._root = root
         self._field = field
         self._handlers = handlers
         self._references = References(root)
         self.budget = WorkBudget()
-        self.summarizer = SchemaSummarizer(self._references, self.budget)
+        self._simplifier = Simplifier()
+        self.summarizer = SchemaSummarizer(self._references, self._simplifier, self.budget)
         self._definitions: JsonSchema = {}
         self._names: dict[tuple[int, KeyScope], str] = {}
+        self._patterns: dict[str, str] = {}
+        """Patterns that can be enforced, and what they are translated to."""
+        self._paths: dict[int, str] = {}
         self._schemas = 0
         self._depth = 0
         self.remainders = 1
         """The least common multiple of all divisors. The cost of several divisors multiplies."""
 
-    def translate(self) -> JsonSchema:
-        """The translated document. What cannot be enforced is in `violations`.
+    def translate(self) -> TranslatedSchema:
+        """The translated document.
 
         Raises:
-            InvalidRequestError: the document is too large.
+            InvalidRequestError: it is wrong or too large, or has to be enforced and cannot be.
         """
         try:
             body = self.schema(self._root, self._field, PLACE)
             body = body if isinstance(body, dict) else {"allOf": [body]}
-            if not self.violations:
+            if not self.findings.rejected:
                 self._check_termination(body)
         except SchemaTooLargeError:
             raise InvalidRequestError([FieldViolation(self._field, TOO_LARGE)]) from None
-        return {**body, "$defs": self._definitions}
+        self.findings.raise_if_rejected()
+        schema = {**body, "$defs": self._definitions}
+        return TranslatedSchema(schema, self.findings.left_out, self._paths)
 
     def _check_termination(self, body: JsonSchema) -> None:
         if not TerminationChecker(self._definitions, self.budget).terminates(body):
-            self.refuse(self._field, "no value of the schema ends, or there is none")
-
-    def refuse(self, path: str, reason: str) -> None:
-        """Records that the keyword at a path cannot be enforced."""
-        self._violation(path, f"JSON Schema not supported: {reason}")
-
-    def _violation(self, path: str, description: str) -> None:
-        self.violations[FieldViolation(path, description)] = None
+            self.findings.reject(self._field, NOTHING_ENDS)
 
     def schema(self, schema: Any, path: str, scope: KeyScope) -> Any:
         """Translates one schema of the document.
@@ -107,7 +139,10 @@ class Translator:
             self._depth -= 1
 
     def _object(self, schema: JsonSchema, path: str, scope: KeyScope) -> Any:
-        keywords = self._valid_keywords(constraining_keywords(schema), path)
+        simplified = self._simplifier.simplify(schema)
+        if isinstance(simplified, bool):
+            return simplified
+        keywords = self._valid_keywords(constraining_keywords(simplified), path)
         if keywords.keys() == {"$ref"}:
             return self.reference(keywords["$ref"], f"{path}.$ref", scope)
         if keywords.keys() == {"allOf"} and len(keywords["allOf"]) == 1:
@@ -122,21 +157,41 @@ class Translator:
             translated["required"] = list(dict.fromkeys(required))
         if plan.closed is not None:
             translated = _objects_only(translated, summary)
-            _merge(translated, closing_keywords(plan.closed, translated))
-        self.attempt(path, lambda: drop_key_counts(translated))
+            self._close(translated, plan.closed)
+        if keywords.get("patternProperties") and "patternProperties" not in translated:
+            # Keys that match a pattern which cannot be enforced may come.
+            translated.pop("additionalProperties", None)
+        self._drop_key_counts(translated, path)
+        self._paths[id(translated)] = path
         return translated
+
+    def _close(self, translated: JsonSchema, scope: KeyScope) -> None:
+        """Keeps out the keys that a scope does not name."""
+        patterns = {pattern: self._patterns.get(pattern) for pattern in scope.patterns}
+        known = frozenset(filter(None, patterns.values()))
+        if len(known) == len(patterns):
+            _merge(translated, closing_keywords(scope.names, known, translated))
+
+    def _drop_key_counts(self, translated: JsonSchema, path: str) -> None:
+        try:
+            drop_key_counts(translated)
+        except UnsupportedKeywordError as error:
+            for keyword in sorted({"minProperties", "maxProperties"} & translated.keys()):
+                del translated[keyword]
+                self.findings.leave_out(f"{path}.{keyword}", str(error))
 
     def _valid_keywords(self, keywords: JsonSchema, path: str) -> JsonSchema:
         valid = {}
         for keyword, value in keywords.items():
             rule = KEYWORDS.get(keyword)
             if rule is None:
-                self.refuse(f"{path}.{keyword}", f"the keyword '{keyword}' cannot be enforced")
+                reason = f"the keyword '{keyword}' cannot be enforced"
+                self.findings.leave_out(f"{path}.{keyword}", reason)
             elif rule.accepts(value):
                 valid[keyword] = value
             else:
                 text = f"Error validating JSON Schema: '{keyword}' should be {rule.expected}"
-                self._violation(f"{path}.{keyword}", text)
+                self.findings.reject(f"{path}.{keyword}", text)
         return valid
 
     def _keywords(self, keywords: JsonSchema, path: str, plan: ClosingPlan) -> JsonSchema:
@@ -150,22 +205,67 @@ class Translator:
         if isinstance(keywords.get("items"), list) and "additionalItems" in keywords:
             rest = self.schema(keywords["additionalItems"], f"{path}.additionalItems", PLACE)
             translated["items"] = rest
-        self.attempt(path, lambda: translated.update(engine_bounds(keywords)))
-        return translated
+        return translated | self._bounds(keywords, path)
 
-    def attempt(self, path: str, step: Callable[[], None]) -> None:
-        """Runs a step, and records that the keyword at `path` cannot be enforced if it fails."""
+    def _bounds(self, keywords: JsonSchema, path: str) -> JsonSchema:
+        bounds: JsonSchema = {}
+        for keyword, value in numeric_bounds(keywords).items():
+            step = partial(engine_bound, keyword, value)
+            bounds |= self.attempt(f"{path}.{keyword}", keyword, step)
+        return closed_range(bounds)
+
+    def attempt(self, path: str, keyword: str, step: Callable[[], Any]) -> JsonSchema:
+        """A keyword with the value that a step returns, or nothing if it cannot be enforced."""
         try:
-            step()
+            return {keyword: step()}
+        except InvalidKeywordError as error:
+            self.findings.reject(path, str(error))
         except UnsupportedKeywordError as error:
-            self.refuse(path, str(error))
+            self.findings.leave_out(path, str(error))
+        return {}
+
+    def pattern(self, pattern: str) -> str:
+        """A pattern in the engine's syntax; raises as `engine_pattern`."""
+        if pattern not in self._patterns:
+            self.budget.spend_on_pattern(len(pattern))
+            self._patterns[pattern] = engine_pattern(pattern, self.alphabet)
+        return self._patterns[pattern]
+
+    def alternatives(self, schemas: list[Any], path: str, scope: KeyScope) -> list[Any]:
+        """Translates the alternatives of an `anyOf`.
+
+        One that cannot be enforced is left out if another can.
+        """
+        paths = [f"{path}[{i}]" for i in range(len(schemas))]
+        tried = [
+            self.findings.collect(partial(self.schema, schema, place, scope))
+            for schema, place in zip(schemas, paths, strict=True)
+        ]
+        enough = any(not found and schema not in NO_CHOICE for schema, found in tried)
+        kept = []
+        for place, (schema, found) in zip(paths, tried, strict=True):
+            if not (enough and self._is_dispensable(schema, place, found)):
+                self.findings.add(found)
+                kept.append(schema)
+        return kept
+
+    def _is_dispensable(self, schema: Any, path: str, found: Found) -> bool:
+        """Whether an alternative had better not be taken than taken without what was found."""
+        if not found or any(found.values()):
+            return False
+        inside = [v.field.removeprefix(f"{path}.") for v in found if v.field.startswith(f"{path}.")]
+        if len(inside) < len(found):
+            return False
+        container = not {"object", "array"}.isdisjoint(_listed(schema.get("type", ())))
+        return self.findings.strict or not (container or any("." in end for end in inside))
 
     def reference(self, reference: str, path: str, scope: KeyScope) -> Any:
         """Translates a reference to a schema of the document, and that schema with it."""
         try:
             target = self._references.resolve(reference)
         except UnresolvedReferenceError as error:
-            self._violation(path, f"Error resolving schema reference '{reference}': {error}")
+            text = f"Error resolving schema reference '{reference}': {error}"
+            self.findings.reject(path, text)
             return True
         key = (id(target), scope)
         if key not in self._names:
@@ -175,6 +275,10 @@ class Translator:
             self._definitions[name] = True
             self._definitions[name] = self.schema(target, target_path, scope)
         return {"$ref": f"#/$defs/{self._names[key]}"}
+
+
+def _listed(types: Any) -> Any:
+    return [types] if isinstance(types, str) else types
 
 
 def _objects_only(translated: JsonSchema, summary: SchemaSummary) -> JsonSchema:
