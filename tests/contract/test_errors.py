@@ -14,10 +14,11 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
+from tests.conftest import MODEL
 from tests.contract.callers import JSON, PATH, Grpc, Json, Rest, chat, to_proto
 
 BAD = "invalid_request_error"
-NO_MODEL = "Model not found, inaccessible, and/or not deployed"
+NO_MODEL = f"Model not found, inaccessible, and/or not deployed; served: {MODEL}"
 LONG = chat(max_tokens=4000, ignore_eos=True)
 
 

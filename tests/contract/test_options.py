@@ -26,7 +26,8 @@ OPTIONS = {
     "RAPPORT_SLOTS": "1",
     "RAPPORT_MAX_WAITING": "1",
 }
-NO_KEY = "The API key you provided is invalid."
+WRONG_KEY = "The API key you provided is invalid."
+NO_KEY = "You did not provide an API key: the Authorization header should be 'Bearer KEY'."
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +89,19 @@ def test_unknown_fields_may_be_ignored(rest: Rest) -> None:
     assert content(rest.whole(chat(surprise=1, messages=[message]))) == content(rest.whole(chat()))
 
 
-@pytest.mark.parametrize("header", [None, "Bearer wrong", "Basic right", "right"])
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [("", NO_KEY), ("right", NO_KEY), ("Bearer wrong", WRONG_KEY), ("Basic right", WRONG_KEY)],
+)
 @pytest.mark.parametrize("streaming", [False, True])
-def test_no_key(rest: Rest, header: str | None, streaming: bool) -> None:
+def test_no_key(rest: Rest, header: str, text: str, streaming: bool) -> None:
     """Without one of the keys, any request is a 401 that asks for one."""
-    headers = {**JSON, "authorization": header or ""}
+    headers = {**JSON, "authorization": header}
     response = rest.post(chat(stream=streaming), headers=headers)
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
     error = error_of(response)
-    assert (error["type"], error["code"], error["message"]) == ("error", "UNAUTHORIZED", NO_KEY)
+    assert (error["type"], error["code"], error["message"]) == ("error", "UNAUTHORIZED", text)
 
 
 def test_no_key_over_grpc(rpc: Grpc) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from rapport.gateway.openapi.comments import Comments
-from rapport.gateway.pages import ASSETS, PATHS, SCRIPTS
+from rapport.gateway.pages import ASSETS, HOME, PATHS, SCRIPTS
 from rapport.gateway.upstream.reflection import reflect
 from tests.gateway.conftest import Serve, gateway, until_learned
 from tests.gateway.library import Library, descriptor_set, rpc, serving
@@ -83,6 +83,12 @@ async def test_page_refers_to_assets(client: httpx.AsyncClient) -> None:
 async def test_methods(client: httpx.AsyncClient, path: str) -> None:
     """The pages are to be read: GET and HEAD are allowed."""
     head = await client.head(path)
-    assert (head.status_code, head.content) == (200, b"")
+    assert (head.status_code, head.content) == (307 if path == HOME else 200, b"")
     reply = await client.post(path)
-    assert (reply.status_code, reply.headers["allow"]) == (405, "GET")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "GET, HEAD")
+
+
+async def test_home(client: httpx.AsyncClient) -> None:
+    """Who opens the server in a browser comes to the reference."""
+    reply = await client.get("/")
+    assert (reply.status_code, reply.headers["location"]) == (307, "/docs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from rapport.common.process import python_module
 
@@ -20,9 +21,10 @@ commands:
   chat      talk to a running service in the terminal
   top       live view of a running server
 
-`rapport COMMAND --help` shows a command's options.
+`rapport COMMAND --help` shows a command's options, `rapport --version` the version.
 """
 
+DISTRIBUTION = "rapport-server"
 # Each runs as a process of its own, so that a command loads only what it imports.
 MODULES = {
     "serve": "rapport.cli.serve",
@@ -38,6 +40,9 @@ MODULES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Replaces this process by the command. Returns 2 if there is no such command."""
     command, *rest = (sys.argv[1:] if arguments is None else [*arguments]) or ["--help"]
+    if "--version" in (command, *rest[:1]):
+        sys.stdout.write(f"rapport {version(DISTRIBUTION)}\n")
+        return 0
     if command in MODULES:
         os.execv(sys.executable, [*python_module(MODULES[command]), *rest])  # noqa: S606 - no shell is wanted
     helped = command in {"-h", "--help", "help"}

@@ -17,6 +17,7 @@ from rapport.common.telemetry.traces import Tracer, Untraced
 from rapport.gateway.access_log import fault, log_access, span_attributes, span_name
 from rapport.gateway.callers import Callers
 from rapport.gateway.config import GatewaySettings
+from rapport.gateway.cors import CrossOrigin
 from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.drain import DrainState, shutting_down
 from rapport.gateway.errors import ApiError, bad_request, internal
@@ -57,6 +58,7 @@ class Gateway:
         self.drain = DrainState()
         self._pages = Pages(self._upstream, self.drain)
         self._hosts = settings.hosts
+        self._cross_origin = CrossOrigin(settings.origins)
         self._bodies = BodyBudget(max(settings.max_body_bytes_total, settings.max_body_bytes))
         self._threads = FairThreads(THREADS, "body")
         self._callers = Callers()
@@ -121,7 +123,10 @@ class Gateway:
             exchange.status = error.status
 
     async def _answer(self, exchange: Exchange) -> None:
+        self._cross_origin.allow(exchange)
         self._hosts.check(exchange.request.authority)
+        if await self._cross_origin.answer_preflight(exchange):
+            return
         if exchange.path in PATHS:
             exchange.route = exchange.path
             await self._pages.answer(exchange)

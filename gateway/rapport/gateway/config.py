@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -15,6 +16,10 @@ from rapport.gateway.http1.hosts import AllowedHosts
 from rapport.gateway.upstream.target import is_local
 
 Size = Annotated[ByteSize, Field(gt=0, lt=1 << 31)]
+
+
+# A scheme, a host and perhaps a port, or any of them.
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s*]+", re.IGNORECASE)
 
 
 class GatewaySettings(Settings):
@@ -61,6 +66,9 @@ class GatewaySettings(Settings):
     allowed_hosts: str = ""
     """names that callers may use in Host, separated by commas; none: any, but on a loopback address
     only localhost, addresses and names without a dot"""
+    http_cors_origins: str = ""
+    """origins whose pages may call from a browser, such as https://chat.example.org, separated by
+    commas; *: all; none: pages of no other origin"""
     max_response_bytes: Size = ByteSize(64 << 20)
     """largest message from the service"""
     unknown_fields: Literal["error", "ignore"] = "error"
@@ -84,6 +92,11 @@ class GatewaySettings(Settings):
         return AllowedHosts(names, any_name=not (names or is_loopback(self.http_host)))
 
     @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins whose pages may call."""
+        return tuple(each.strip() for each in self.http_cors_origins.split(",") if each.strip())
+
+    @property
     def has_own_upstream(self) -> bool:
         """Whether the service is reached otherwise than where it listens by these settings."""
         return self.upstream is not None or self.upstream_files is not None
@@ -104,6 +117,13 @@ class GatewaySettings(Settings):
     def reaches_upstream_privately(self) -> bool:
         """Whether nobody on the way to the service can read what is sent."""
         return self.upstream_files is not None or is_local(self.target)
+
+    @model_validator(mode="after")
+    def _origins_are_origins(self) -> Self:
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"http_cors_origins: {origin} is not like https://example.org")
+        return self
 
     @model_validator(mode="after")
     def _keys_stay_private(self) -> Self:

@@ -51,7 +51,8 @@ def not_found(path: str) -> ApiError:
 
 def method_not_allowed(allowed: list[str]) -> ApiError:
     error = bad_request(f"The path takes {' or '.join(allowed)} only", status=405)
-    error.headers["allow"] = ", ".join(allowed)
+    with_head = ["GET, HEAD" if method == "GET" else method for method in allowed]
+    error.headers["allow"] = ", ".join(with_head)
     return error
 
 

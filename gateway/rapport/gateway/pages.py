@@ -22,7 +22,8 @@ ASSETS = {
 }
 # Whether requests should come; whether the process should be restarted.
 READY, ALIVE = "/health", "/health/live"
-PATHS = (READY, ALIVE, "/openapi.json", *ASSETS)
+HOME, REFERENCE = "/", "/docs"
+PATHS = (HOME, READY, ALIVE, "/openapi.json", *ASSETS)
 # The page is made of what this server sends, and of nothing else.
 SECURITY = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -48,6 +49,9 @@ class Pages:
         """Answers a request for one of PATHS."""
         if exchange.method not in ("GET", "HEAD"):
             raise method_not_allowed(["GET"])
+        if exchange.path == HOME:
+            await exchange.respond(307, b"", {"location": REFERENCE})
+            return
         body, headers = await self._page(exchange.path)
         await exchange.respond(200, body, headers)
 

@@ -88,17 +88,24 @@ class UnreadableRequestError(ServiceError):
 
 
 class ModelNotFoundError(ServiceError):
-    """No such model is served."""
+    """No such model is served. The message names those that are, where it may."""
 
-    def __init__(self) -> None:
-        super().__init__("Model not found, inaccessible, and/or not deployed")
+    def __init__(self, *served: str) -> None:
+        # Clients match this text.
+        text = "Model not found, inaccessible, and/or not deployed"
+        super().__init__(f"{text}; served: {', '.join(served)}" if served else text)
+        self.served = served
 
 
 class UnauthenticatedError(ServiceError):
-    """The API key is missing or unknown; the message does not tell which."""
+    """The API key is missing or unknown."""
 
-    def __init__(self) -> None:
-        super().__init__("The API key you provided is invalid.")
+    def __init__(self, *, missing: bool = False) -> None:
+        super().__init__(
+            "You did not provide an API key: the Authorization header should be 'Bearer KEY'."
+            if missing
+            else "The API key you provided is invalid."
+        )
 
 
 class ModelForbiddenError(ServiceError):

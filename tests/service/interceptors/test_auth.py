@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 LIST = ListModelsRequest()
 CREATE = "/rapport.v1.ChatService/CreateChatCompletion"
 
+MISSING = "You did not provide an API key: the Authorization header should be 'Bearer KEY'."
+INVALID = "The API key you provided is invalid."
+
 
 class TestKeysOfSettings:
     @pytest.fixture
@@ -46,14 +49,24 @@ class TestKeysOfSettings:
         await ModelServiceStub(channel).ListModels(LIST, metadata=(("authorization", header),))
 
     @pytest.mark.usefixtures("engine")
-    @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer third", "Basic first", "first"])
-    async def test_bad_key(self, channel: grpc.aio.Channel, header: str | None) -> None:
-        """No key, a wrong key and a wrong scheme are refused with one text."""
+    @pytest.mark.parametrize(
+        ("header", "text"),
+        [
+            (None, MISSING),
+            ("", MISSING),
+            ("Bearer", MISSING),
+            ("first", MISSING),
+            ("Bearer third", INVALID),
+            ("Basic first", INVALID),
+        ],
+    )
+    async def test_bad_key(self, channel: grpc.aio.Channel, header: str | None, text: str) -> None:
+        """No key is told from a wrong one, and so is a header without its scheme."""
         metadata = () if header is None else (("authorization", header),)
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await ModelServiceStub(channel).ListModels(LIST, metadata=metadata)
         assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        assert raised.value.details() == "The API key you provided is invalid."
+        assert raised.value.details() == text
 
     @pytest.mark.usefixtures("engine")
     async def test_no_key_and_no_message(self, channel: grpc.aio.Channel) -> None:

@@ -36,11 +36,12 @@ async def test_get(channel: grpc.aio.Channel) -> None:
 
 @pytest.mark.usefixtures("engine")
 async def test_unknown(channel: grpc.aio.Channel) -> None:
-    """Another model is not found."""
+    """Another model is not found, and those that are served are named."""
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await ModelServiceStub(channel).GetModel(GetModelRequest(model="other"))
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
-    assert raised.value.details() == "Model not found, inaccessible, and/or not deployed"
+    text = f"Model not found, inaccessible, and/or not deployed; served: {MODEL}"
+    assert raised.value.details() == text
 
 
 async def test_loading(channel: grpc.aio.Channel) -> None:

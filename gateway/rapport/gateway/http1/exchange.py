@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Callable
 from typing import Protocol
 
 import h11
@@ -27,6 +28,10 @@ MAX_TIMEOUT_S = 365 * 24 * 3600.0
 # Bytes of a whole body that are sent at once. TLS takes any number of them, and only at the next
 # ones tells that the client reads none.
 MAX_SEND_BYTES = 64 << 10
+
+
+Expose = Callable[[Headers], Headers]
+"""What a response has beside its headers, so that the pages of other origins may read it."""
 
 
 class Peer(Protocol):
@@ -70,6 +75,7 @@ class Exchange:
         self.request_id = given if VALID_REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
         self._coding: str | None = None
         """The content coding of the body."""
+        self.expose: Expose = lambda _: {}
         self.trace: Headers = {}
         """The headers that pass the trace on, `traceparent` and `tracestate`."""
         self.route: str | None = None
@@ -191,7 +197,8 @@ class Exchange:
     def _head(self, status: int, headers: Headers) -> tuple[h11.Event, ...]:
         self.status, self.ttfb = status, self.duration
         last = {"connection": "close"} if self._peer.closes else {}
-        return (response_head(status, {**headers, **last}, self.request_id),)
+        shown = {**headers, **self.expose(headers), **last}
+        return (response_head(status, shown, self.request_id),)
 
     def _data(self, chunk: bytes) -> tuple[h11.Event, ...]:
         if self.method == "HEAD":

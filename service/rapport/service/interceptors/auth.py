@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from rapport.service.errors import (
     AdminKeyRequiredError,
     ModelForbiddenError,
+    ModelNotFoundError,
     UnauthenticatedError,
 )
 from rapport.service.interceptors.context import RequestContext
@@ -27,7 +28,7 @@ def authenticate(key_store: KeyStore) -> Scope:
         scheme, _, token = metadata_value(context.rpc, "authorization").partition(" ")
         key = await key_store.find(token.strip().encode())
         if scheme.lower() != "bearer" or key is None:
-            raise UnauthenticatedError
+            raise UnauthenticatedError(missing=not token.strip())
         context.key = key
         yield
 
@@ -62,10 +63,15 @@ def identify(salt: bytes) -> Scope:
 
 @asynccontextmanager
 async def authorize_model(context: RequestContext) -> AsyncIterator[None]:
-    """Refuses models that the key may not use."""
-    if context.model and not is_among(context.allowed_models, context.model):
+    """Refuses models that the key may not use, and names no other than those it may."""
+    allowed = context.allowed_models
+    if context.model and not is_among(allowed, context.model):
         raise ModelForbiddenError
-    yield
+    try:
+        yield
+    except ModelNotFoundError as error:
+        named = [model for model in error.served if is_among(allowed, model)]
+        raise ModelNotFoundError(*named) from None
 
 
 def hash_user(user: str, salt: bytes) -> str:

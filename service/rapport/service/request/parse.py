@@ -53,7 +53,7 @@ def parse_chat_request(
         InvalidRequestError: it breaks the rules; all violations are named.
     """
     if request.model and not is_named(model, request.model):
-        raise ModelNotFoundError
+        raise ModelNotFoundError(model)
     return run(_parse(request, vocabulary_size, sampling_defaults, streaming=streaming))
 
 

@@ -46,7 +46,7 @@ def tokenize(request: TokenizeRequest, served: ServedModel) -> Steps[TokenizeRes
         InvalidRequestError: it has neither a text nor messages, or both, or they break a rule.
     """
     if request.model and not is_named(served.model, request.model):
-        raise ModelNotFoundError
+        raise ModelNotFoundError(served.model)
     parsed = run(_parse(request))
     tokens: Sequence[int]
     if isinstance(parsed, str):

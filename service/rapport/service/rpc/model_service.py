@@ -39,7 +39,7 @@ class ModelService(ModelServiceServicer):
     ) -> GetModelResponse:
         served = self._lifecycle.served
         if not is_named(served.model, request.model):
-            raise ModelNotFoundError
+            raise ModelNotFoundError(served.model)
         return GetModelResponse(model=_model(served))
 
 
