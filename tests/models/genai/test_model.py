@@ -130,6 +130,14 @@ def test_tables_of_two_lengths(genai: Folder, limit: int, same: bool) -> None:
     assert np.allclose(logits, expected("llama-int4"), atol=1e-4) == same
 
 
+def test_embedding_and_head_share_weights(genai: Folder) -> None:
+    """An embedding that is the head's in another shape is at the same place of the file."""
+    weights = GenaiModel(genai.path).proto.graph.initializer
+    head = next(each for each in weights if each.name == "lm_head.MatMul.weight_Q4")
+    shared = [each for each in weights if each.external_data == head.external_data]
+    assert [list(each.dims) for each in shared] == [[261, 1, 16], [261, 16]]
+
+
 def test_description(genai: Folder) -> None:
     """model.json has what the engine needs, and the template's ends of a turn."""
     about = decoder_of(genai).about

@@ -8,10 +8,19 @@ not touched: the graph goes on to refer to them by their place in the file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 from rapport.models.errors import CorruptFileError, UnsupportedModelError
 from rapport.models.genai.attention import SEQLENS_K, TOTAL, Attention
@@ -47,6 +56,7 @@ def rewire(
     _gather_rows(graph, decoder.outputs.logits, where)
     kept = [decoder.outputs.logits, *attention.presents]
     _replace(graph.output, [value for value in graph.output if value.name in kept])
+    _share_embedding(graph)
     _remove_unused(graph)
     _set_inputs(graph, decoder, attention.pasts, where)
     del graph.value_info[:]  # shapes are others now
@@ -139,6 +149,27 @@ def _as_float32(graph: GraphProto, producers: dict[str, NodeProto], output: Valu
         graph.node.append(cast)
     shape = ["rows", tensor.shape.dim[-1].dim_value if tensor.shape.dim else "tokens"]
     output.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+
+
+def _share_embedding(graph: GraphProto) -> None:
+    """Has an embedding that is the head's weights in another shape read them from the same place.
+
+    The runtime would make a copy of what goes through a Reshape.
+    """
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    shapes = {
+        node.output[0]: numpy_helper.to_array(node.attribute[0].t)
+        for node in graph.node
+        if node.op_type == "Constant" and node.attribute[0].HasField("t")
+    }
+    for node in [node for node in graph.node if node.op_type == "Reshape"]:
+        weight, shape = weights.get(node.input[0]), shapes.get(node.input[1])
+        if weight is not None and shape is not None and math.prod(weight.dims) == math.prod(shape):
+            shared = graph.initializer.add()
+            shared.CopyFrom(weight)
+            shared.name = node.output[0]
+            shared.dims[:] = shape.tolist()
+            graph.node.remove(node)
 
 
 def _remove_unused(graph: GraphProto) -> None:
