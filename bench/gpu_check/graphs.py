@@ -8,11 +8,13 @@ from functools import partial
 import numpy as np
 
 from bench.gpu_check.course import prompt
+from bench.gpu_check.loading import load_on_gpu
 from bench.gpu_check.subject import Measured, Subject
 from bench.gpu_check.timing import median_ms
 from rapport.service.engine.kv.device import DeviceKeyValues
 from rapport.service.engine.runtime.device_runner import DRAFT_SIZES, DeviceRunner, bucket_sizes
-from rapport.service.engine.runtime.load import GRAPH_FILE, load_runner
+from rapport.service.engine.runtime.load import GRAPH_FILE
+from rapport.service.engine.runtime.memory_plan import MemoryLimits
 from rapport.service.engine.runtime.providers import choose_provider
 from rapport.service.engine.runtime.runner import Runner
 from rapport.service.engine.runtime.session import open_session
@@ -24,12 +26,14 @@ Step = Callable[[Runner, int], Logits]
 SLOTS = 16
 CONTEXT = 100
 STEPS = 5
+# Of each of the two runners.
+LIMITS = MemoryLimits(kv_bytes=2**30)
 
 
 def measure(subject: Subject) -> Measured:
     """Of each bucket: whether a graph gives the bits of the same step without one; the times."""
     provider, spec = choose_provider("cuda"), subject.spec()
-    graph = load_runner(subject.folder(), spec, provider, SLOTS, 0)
+    graph = load_on_gpu(subject, SLOTS, LIMITS)
     session = open_session(subject.folder() / GRAPH_FILE, provider)
     key_values = DeviceKeyValues(spec, SLOTS, graph.slot_tokens, provider)
     eager = DeviceRunner(session, key_values, provider)

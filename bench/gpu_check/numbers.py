@@ -7,39 +7,47 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench.gpu_check.course import DRAFT_TOKENS, SLOTS, TEXT_TOKENS, course, fill, prompt
+from bench.gpu_check.loading import load_on_gpu
 from bench.gpu_check.subject import REFERENCE, Measured, Subject
 from rapport.models.onnx.precision import CUDA_PRECISIONS
 from rapport.service.engine.runtime.load import load_runner
-from rapport.service.engine.runtime.providers import CPU, Provider, choose_provider
+from rapport.service.engine.runtime.memory_plan import MemoryLimits
+from rapport.service.engine.runtime.providers import CPU
 from rapport.service.engine.runtime.runner import Runner
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.logits import copied
 
 GREEDY_PROMPT_TOKENS = 200
 GREEDY_TOKENS = 48
+LIMITS = MemoryLimits()
 
 
 def measure(subject: Subject) -> Measured:
     """Of each precision: how far its logits are from the reference's, and its greedy tokens."""
     text = subject.text(TEXT_TOKENS)
-    if subject.computes:
-        reference = _runner(subject, REFERENCE, CPU)
-        wanted = list(course(reference, text))
+    if not subject.computes:
+        for precision in CUDA_PRECISIONS:
+            steps_of(load_on_gpu(subject, SLOTS, LIMITS, precision), text)
+        return {}
+    folder, spec = subject.folder(REFERENCE), subject.spec(REFERENCE)
+    reference = load_runner(folder, spec, CPU, SLOTS, 0)
+    wanted = list(course(reference, text))
     found = {}
     for precision in CUDA_PRECISIONS:
-        device = _runner(subject, precision, choose_provider("cuda"))
-        fill(device, TEXT_TOKENS)
-        given = list(course(device, text))
-        tokens = greedy(device, text[:GREEDY_PROMPT_TOKENS])
-        repeats = repeated(device, text)
-        if subject.computes:
-            found[precision] = compared(wanted, given) | repeats
-            found[precision]["greedy"] = followed(reference, text[:GREEDY_PROMPT_TOKENS], tokens)
+        given, tokens, repeats = steps_of(load_on_gpu(subject, SLOTS, LIMITS, precision), text)
+        found[precision] = compared(wanted, given) | repeats
+        found[precision]["greedy"] = followed(reference, text[:GREEDY_PROMPT_TOKENS], tokens)
     return found
 
 
-def _runner(subject: Subject, precision: str, provider: Provider) -> Runner:
-    return load_runner(subject.folder(precision), subject.spec(precision), provider, SLOTS, 0)
+def steps_of(
+    runner: Runner, text: Sequence[int]
+) -> tuple[list[tuple[str, Floats]], list[int], Measured]:
+    """What a runner computes: the course, greedy tokens, and the same step twice."""
+    fill(runner, TEXT_TOKENS)
+    given = list(course(runner, text))
+    tokens = greedy(runner, text[:GREEDY_PROMPT_TOKENS])
+    return given, tokens, repeated(runner, text)
 
 
 def compared(wanted: list[tuple[str, Floats]], given: list[tuple[str, Floats]]) -> Measured:

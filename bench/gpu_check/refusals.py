@@ -10,7 +10,7 @@ from typing import NamedTuple
 from bench.gpu_check.subject import Measured, Subject
 from bench.server import free_ports
 
-LIMIT_S = 30
+LIMIT_S = 120
 
 
 class Refusal(NamedTuple):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from bench.gpu_check.course import prompt
+from bench.gpu_check.loading import load_on_gpu
 from bench.gpu_check.memory import settings
-from bench.gpu_check.subject import SERVED, Measured, Subject
+from bench.gpu_check.subject import Measured, Subject
 from bench.gpu_check.timing import median_ms
 from rapport.models.onnx.precision import CUDA_PRECISIONS
-from rapport.service.engine.runtime.load import load_runner
 from rapport.service.engine.runtime.memory_plan import MemoryLimits
-from rapport.service.engine.runtime.providers import CUDA_OPTIONS, choose_provider
+from rapport.service.engine.runtime.providers import CUDA_OPTIONS
 from rapport.service.engine.runtime.runner import Runner
 from rapport.service.engine.sampling.logits import DeviceLogits, Logits
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
@@ -29,20 +29,20 @@ def measure(subject: Subject) -> Measured:
     """Times in milliseconds, of each precision and then of each kernel for attention."""
     found: Measured = {"precisions": {}, "kernels": {}}
     for precision in CUDA_PRECISIONS:
-        found["precisions"][precision] = times(_runner(subject, precision), subject)
+        runner = partial(load_on_gpu, subject, SLOTS, LIMITS, precision)
+        found["precisions"][precision] = times(runner(), subject)
     for name, value in KERNELS.items():
         CUDA_OPTIONS["sdpa_kernel"] = value  # of this process
-        runner = _runner(subject, SERVED)
-        found["kernels"][name] = {
-            "64 rows": _step(runner, SLOTS, CONTEXT),
-            "slice of 1024": median_ms(partial(runner.prefill, 0, [5] * 1024, 0)),
-        }
+        found["kernels"][name] = attention_times(load_on_gpu(subject, SLOTS, LIMITS))
     return found if subject.computes else {}
 
 
-def _runner(subject: Subject, precision: str) -> Runner:
-    folder, spec = subject.folder(precision), subject.spec(precision)
-    return load_runner(folder, spec, choose_provider("cuda"), SLOTS, 0, limits=LIMITS)
+def attention_times(runner: Runner) -> Measured:
+    """Steps that attend to much."""
+    return {
+        "64 rows": _step(runner, SLOTS, CONTEXT),
+        "slice of 1024": median_ms(partial(_slice, runner, 1024)),
+    }
 
 
 def times(runner: Runner, subject: Subject) -> Measured:
