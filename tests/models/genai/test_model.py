@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from rapport.models.genai.model import GenaiModel
 from rapport.models.genai.writer import plan_lines, write_genai_folder
@@ -86,46 +86,50 @@ def test_head_of_the_last_token(genai: Folder) -> None:
     np.testing.assert_allclose(logits, expected("llama-int4"), atol=1e-4)
 
 
+def in_branches(folder: Folder, limit: int) -> None:
+    """Puts the tables of angles in a branch for prompts of up to so many tokens; others get zeros."""
+
+    def edit(model: ModelProto) -> None:
+        graph = model.graph
+        nodes = list(graph.node)
+        length = next(node for node in nodes if node.op_type == "Gather" and "mask" in node.name)
+        place = next(nodes.index(node) for node in nodes if node.op_type == "GroupQueryAttention")
+        tables = [each for each in graph.initializer if each.name in ("cos_cache", "sin_cache")]
+        branches = {
+            "then_branch": helper.make_graph([], "long", [], []),
+            "else_branch": helper.make_graph([], "short", [], []),
+        }
+        for table in tables:
+            values = table_of(folder, table)
+            for branch, kept in (("then_branch", values * 0), ("else_branch", values)):
+                name = f"{table.name}_{branch}"
+                constant = numpy_helper.from_array(kept)
+                node = helper.make_node("Constant", [], [name], value=constant)
+                branches[branch].node.append(node)
+                branches[branch].output.append(helper.make_tensor_value_info(name, 1, None))
+            graph.initializer.remove(table)
+        names = [table.name for table in tables]
+        graph.initializer.append(numpy_helper.from_array(np.array(limit), "limit"))
+        is_long = helper.make_node("Greater", [length.output[0], "limit"], ["is_long"])
+        graph.node.insert(place, is_long)
+        graph.node.insert(place + 1, helper.make_node("If", ["is_long"], names, **branches))
+
+    folder.change(edit)
+
+
+def table_of(folder: Folder, table: TensorProto) -> NDArray[np.float32]:
+    offset = next(int(each.value) for each in table.external_data if each.key == "offset")
+    shape = tuple(table.dims)
+    values = np.fromfile(
+        folder.path / "model.onnx.data", np.float32, int(np.prod(shape)), offset=offset
+    )
+    return values.reshape(shape)
+
+
 @pytest.mark.parametrize(("limit", "same"), [(64, False), (128, True)])
 def test_tables_of_two_lengths(genai: Folder, limit: int, same: bool) -> None:
     """Of tables for short and long prompts, all prompts get those that the context needs."""
-
-    def branch(model: ModelProto) -> None:
-        graph = model.graph
-        tables = [each for each in graph.initializer if each.name in ("cos_cache", "sin_cache")]
-        length = next(
-            node.output[0]
-            for node in graph.node
-            if node.op_type == "Gather" and "attn_mask" in node.name
-        )
-        graph.initializer.append(numpy_helper.from_array(np.array(limit), "limit"))
-        branches = {}
-        for which in ("then", "else"):
-            values = np.full([128, 8], np.sqrt(0.5), np.float32)
-            outputs = [helper.make_tensor_value_info(f"{which}_{n}", 1, None) for n in "cs"]
-            nodes = [
-                helper.make_node("Constant", [], [each.name], value=numpy_helper.from_array(values))
-                for each in outputs
-            ]
-            branches[f"{which}_branch"] = helper.make_graph(nodes, which, [], outputs)
-        if same:
-            folder_tables = [
-                np.fromfile(genai.path / "model.onnx.data", np.float32, 1024, offset=offset)
-                for offset in (int(each.external_data[1].value) for each in tables)
-            ]
-            for node, values in zip(branches["else_branch"].node, folder_tables, strict=True):
-                node.attribute[0].t.CopyFrom(numpy_helper.from_array(values.reshape(128, 8)))
-        for table in tables:
-            graph.initializer.remove(table)
-        place = next(
-            place for place, node in enumerate(graph.node) if node.op_type == "GroupQueryAttention"
-        )
-        condition = helper.make_node("Greater", [length, "limit"], ["is_long"])
-        names = [each.name for each in tables]
-        graph.node.insert(place, condition)
-        graph.node.insert(place + 1, helper.make_node("If", ["is_long"], names, **branches))
-
-    genai.change(branch)
+    in_branches(genai, limit)
     logits = decoder_of(genai).run([PROMPT], [0], rows=range(len(PROMPT)))
     assert np.allclose(logits, expected("llama-int4"), atol=1e-4) == same
 
