@@ -87,7 +87,7 @@ def test_head_of_the_last_token(genai: Folder) -> None:
 
 
 def in_branches(folder: Folder, limit: int) -> None:
-    """Puts the tables of angles in a branch for prompts of up to so many tokens; others get zeros."""
+    """Puts the tables of angles in a branch for prompts of so many tokens at most."""
 
     def edit(model: ModelProto) -> None:
         graph = model.graph
