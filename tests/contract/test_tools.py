@@ -175,8 +175,9 @@ def test_refused(caller: Caller, fields: Json, param: str) -> None:
 
 
 def test_unenforceable_schema(caller: Caller) -> None:
-    """A call is forced to its schema, so a schema that cannot be enforced is refused by path."""
-    function = {"name": "f", "parameters": CITY | {"not": {"required": ["city"]}}}
+    """A strict function's schema that cannot be enforced is refused by its path."""
+    parameters = CITY | {"not": {"required": ["city"]}}
+    function = {"name": "f", "parameters": parameters, "strict": True}
     tools = [{"type": "function", "function": function}]
     refusal = caller.refusal(chat_with_tools(tools=tools, tool_choice="required"))
     assert refusal.param is not None
