@@ -43,7 +43,7 @@ FILES = [
     )
 ]
 # What the contract page has: its settled points, and its sections with what they promise.
-SETTLED = (*range(1, 15), 16, 18, 19, 20)
+SETTLED = (*range(1, 15), 16, 18, 19, 20, 22)
 SECTIONS = (
     *(f"0.{point}" for point in range(1, 11)),
     *("1.", "1a", "1b", "1c"),

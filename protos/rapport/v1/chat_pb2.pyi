@@ -124,6 +124,12 @@ class _ReasoningLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason
     """Moderately."""
     REASONING_LEVEL_HIGH: _ReasoningLevel.ValueType  # 4
     """Much."""
+    REASONING_LEVEL_MINIMAL: _ReasoningLevel.ValueType  # 5
+    """As little as it can."""
+    REASONING_LEVEL_XHIGH: _ReasoningLevel.ValueType  # 6
+    """More than high."""
+    REASONING_LEVEL_MAX: _ReasoningLevel.ValueType  # 7
+    """As much as it can."""
 
 class ReasoningLevel(_ReasoningLevel, metaclass=_ReasoningLevelEnumTypeWrapper):
     """How much a reasoning model is to think."""
@@ -138,6 +144,12 @@ REASONING_LEVEL_MEDIUM: ReasoningLevel.ValueType  # 3
 """Moderately."""
 REASONING_LEVEL_HIGH: ReasoningLevel.ValueType  # 4
 """Much."""
+REASONING_LEVEL_MINIMAL: ReasoningLevel.ValueType  # 5
+"""As little as it can."""
+REASONING_LEVEL_XHIGH: ReasoningLevel.ValueType  # 6
+"""More than high."""
+REASONING_LEVEL_MAX: ReasoningLevel.ValueType  # 7
+"""As much as it can."""
 Global___ReasoningLevel: _TypeAlias = ReasoningLevel  # noqa: Y015
 
 class _ReasoningHistory:
@@ -298,7 +310,7 @@ class CreateChatCompletionRequest(_message.Message):
     true where the model decides.
     """
     top_logprobs: _builtins.int
-    """How many alternatives to show at each token, 0 to 5."""
+    """How many alternatives to show at each token, 0 to 20."""
     seed: _builtins.int
     """Makes sampling repeatable."""
     min_p: _builtins.float

@@ -137,7 +137,7 @@ class CreateCompletionRequest(_message.Message):
     user: _builtins.str
     """An id of the end user."""
     top_logprobs: _builtins.int
-    """How many alternatives to show at each token, 0 to 5, where logprobs is true."""
+    """How many alternatives to show at each token, 0 to 20, where logprobs is true."""
     seed: _builtins.int
     """Makes sampling repeatable."""
     min_p: _builtins.float

@@ -101,7 +101,7 @@ RANGES = {
     "mirostat_target": (0, None),
     "mirostat_lr": (0, None),
     "n": (1, 128),
-    "top_logprobs": (0, 5),
+    "top_logprobs": (0, 20),
     "echo_last": (0, None),
 }
 
@@ -257,6 +257,8 @@ def test_stream_agrees_with_the_rpc(streaming: bool) -> None:
         {"reasoning_effort": ReasoningEffort(enabled=True)},
         {"reasoning_effort": ReasoningEffort(budget=100)},
         {"reasoning_effort": ReasoningEffort(level=ReasoningLevel.REASONING_LEVEL_LOW)},
+        {"reasoning_effort": ReasoningEffort(level=ReasoningLevel.REASONING_LEVEL_MINIMAL)},
+        {"reasoning_effort": ReasoningEffort(level=ReasoningLevel.REASONING_LEVEL_MAX)},
         {"reasoning_history": "REASONING_HISTORY_PRESERVED"},
         {"thinking": Thinking(enabled=ThinkingEnabled())},
     ],
