@@ -104,7 +104,7 @@ class _Fetching:
         """The folder with the files that a model is read from, config.json first."""
         config = self._download([CONFIG])[CONFIG]
         architecture_of(JsonFile(config))
-        self._download(name for name in FILES if name in self._sizes)
+        self._download(name for name in FILES if name in self._sizes and name != CONFIG)
         weights = [WHOLE]
         if WHOLE not in self._sizes:
             weights = shards_in(JsonFile(self._download([INDEX])[INDEX]))
