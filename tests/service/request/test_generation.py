@@ -77,6 +77,12 @@ def test_error_where_it_does_not_fit(field: str) -> None:
         max_tokens(10, context_length_exceeded_behavior=ERROR, **{field: 91})
 
 
+def test_prompt_of_nothing() -> None:
+    """A prompt that a template, or a tokenizer, leaves nothing of is refused by its field."""
+    with pytest.raises(InvalidRequestError, match="The prompt has no tokens, field: 'messages'"):
+        max_tokens(0)
+
+
 @pytest.mark.parametrize("behavior", ["CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE", ERROR])
 def test_prompt_that_fills_the_context(behavior: str) -> None:
     """A prompt that leaves no room is refused, whatever the behaviour."""

@@ -115,8 +115,10 @@ def fit_max_tokens(
 
     Raises:
         PromptTooLongError: the prompt leaves no room.
-        InvalidRequestError: max_tokens does not fit and must.
+        InvalidRequestError: there is no prompt, or max_tokens does not fit and must.
     """
+    if prompt_tokens < 1:
+        raise InvalidRequestError([FieldViolation(prompt_field, "The prompt has no tokens")])
     room = context_length - prompt_tokens
     if room < 1:
         raise PromptTooLongError(prompt_tokens, context_length, field=prompt_field)
