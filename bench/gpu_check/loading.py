@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
-from bench.gpu_check.subject import SERVED, Subject
+from bench.gpu_check.subject import SERVED, Measured, Subject
 from rapport.service.engine.runtime.load import load_runner
 from rapport.service.engine.runtime.memory_plan import MemoryLimits
 from rapport.service.engine.runtime.providers import choose_provider
@@ -18,3 +21,9 @@ def load_on_gpu(
     gc.collect()  # a runner refers to itself
     folder, spec = subject.folder(precision), subject.spec(precision)
     return load_runner(folder, spec, choose_provider("cuda"), slots, 0, limits=limits)
+
+
+def apart(measure: Callable[..., Measured], *arguments: object) -> Measured:
+    """What is measured in a process of its own: ONNX Runtime keeps the memory it has taken."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()

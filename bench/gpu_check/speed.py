@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from bench.gpu_check.course import prompt
-from bench.gpu_check.loading import load_on_gpu
+from bench.gpu_check.loading import apart, load_on_gpu
 from bench.gpu_check.memory import settings
 from bench.gpu_check.subject import Measured, Subject
 from bench.gpu_check.timing import median_ms
@@ -29,24 +29,25 @@ def measure(subject: Subject) -> Measured:
     """Times in milliseconds, of each precision and then of each kernel for attention."""
     found: Measured = {"precisions": {}, "kernels": {}}
     for precision in CUDA_PRECISIONS:
-        runner = partial(load_on_gpu, subject, SLOTS, LIMITS, precision)
-        found["precisions"][precision] = times(runner(), subject)
+        found["precisions"][precision] = apart(times, subject, precision)
     for name, value in KERNELS.items():
-        CUDA_OPTIONS["sdpa_kernel"] = value  # of this process
-        found["kernels"][name] = attention_times(load_on_gpu(subject, SLOTS, LIMITS))
+        found["kernels"][name] = apart(attention_times, subject, value)
     return found if subject.computes else {}
 
 
-def attention_times(runner: Runner) -> Measured:
-    """Steps that attend to much."""
+def attention_times(subject: Subject, kernel: str) -> Measured:
+    """Steps that attend to much, with a kernel, in a process of their own."""
+    CUDA_OPTIONS["sdpa_kernel"] = kernel
+    runner = load_on_gpu(subject, SLOTS, LIMITS)
     return {
         "64 rows": _step(runner, SLOTS, CONTEXT),
         "slice of 1024": median_ms(partial(_slice, runner, 1024)),
     }
 
 
-def times(runner: Runner, subject: Subject) -> Measured:
+def times(subject: Subject, precision: str) -> Measured:
     """Decode steps, candidates, slices and drafts."""
+    runner = load_on_gpu(subject, SLOTS, LIMITS, precision)
     text = subject.text(CONTEXT)
     for slot in range(SLOTS):
         prompt(runner, slot, text)
