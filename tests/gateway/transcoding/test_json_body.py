@@ -95,3 +95,28 @@ def test_byte_order_mark() -> None:
 def test_not_utf8(body: bytes, place: int) -> None:
     """Bytes of another charset are told of, with the place of the first."""
     assert refusal(body) == f"The body is not valid JSON: byte {place} is not UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ('{"a": 1, "a": 2}', "a"),
+        ('{"a:b": {"c": [0, {"d": 1, "e": ":", "d": {}}]}}', "a:b.c[1].d"),
+        ('{"a": {"x": {"y": 1}}, "b": 1, "a": 1}', "a"),
+        ('{"a" : 1, "a":2}', "a"),
+        ('{"a"\n\t: 1, "a"\r:2}', "a"),
+        ('{"a": [{"\\u0062": 1, "b": 2}]}', "a[0].b"),
+    ],
+)
+def test_doubled_keys(body: str, path: str) -> None:
+    """A key that stands twice in an object is refused with its path, at every depth."""
+    with pytest.raises(ApiError) as raised:
+        parse_body(body.encode())
+    assert (raised.value.status, raised.value.param) == (400, path)
+    assert raised.value.message == "The key occurs twice in an object"
+
+
+@given(st.dictionaries(st.text('a:,"\\'), VALUES | st.text('a:,"\\'), max_size=4))
+def test_colons_are_no_keys(value: dict[str, Any]) -> None:
+    """Whatever is in strings, what has no key twice is parsed."""
+    assert parse_body(json.dumps(value).encode()) == value

@@ -58,6 +58,12 @@ def test_legacy_shape() -> None:
     assert dict(legacy.top_logprobs[1].tokens) == {"!": -0.1, "Hi": -3.0, "\ufffd": -2.0}
 
 
+def test_tokens_of_the_same_text_have_keys_of_their_own() -> None:
+    """Halves of characters look alike: each has a key, and the token itself has its text."""
+    alternatives = written(LEGACY).logprobs.legacy.top_logprobs[2].tokens
+    assert dict(alternatives) == {"\ufffd": -0.25, "token_id:1": -4.0}
+
+
 def test_offsets_count_what_comes_before() -> None:
     """After an echoed prompt, tokens start behind it."""
     content = written(CURRENT, offset=10).logprobs.present.content

@@ -8,18 +8,20 @@ from typing import Any
 import orjson
 
 from rapport.gateway.errors import bad_request
+from rapport.gateway.transcoding.doubled_keys import doubled_key, key_count
 
 # orjson parses a body in one go, while all other threads of the process wait. How long it takes
 # depends on the number of values; of these it takes some 40 ms.
 MAX_VALUES = 200_000
 STARTS_OF_VALUES = (b",", b"[", b"{")
+ENDS_OF_KEYS = (b'":', b" :", b"\n:", b"\t:", b"\r:")
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
     """The object that a body has.
 
     Raises:
-        ApiError: it is no JSON, no object, or has too many values.
+        ApiError: it is no JSON, no object, has too many values, or has a key twice in an object.
     """
     body = body.removeprefix(BOM_UTF8)
     if _count(body) > MAX_VALUES and _count(_without_strings(body)) > MAX_VALUES:
@@ -30,7 +32,25 @@ def parse_body(body: bytes) -> dict[str, Any]:
         raise bad_request(f"The body is not valid JSON: {_problem(body, error)}") from error
     if not isinstance(value, dict):
         raise bad_request("Input should be a valid dictionary")
+    _refuse_doubled_keys(body, value)
     return value
+
+
+def _refuse_doubled_keys(body: bytes, value: dict[str, Any]) -> None:
+    """Refuses a key that stands twice: of its values the parser has kept the last.
+
+    Each key has a colon behind a quote or a blank, so that these are counted first, then the
+    colons outside of strings. Only if not as many keys were kept, the body is parsed again.
+    """
+    kept = key_count(value)
+    if kept == sum(map(body.count, ENDS_OF_KEYS)) or kept == _without_strings(body).count(b":"):
+        return
+    try:
+        path = doubled_key(body)
+    except RecursionError:
+        raise bad_request("The body is not valid JSON: it is nested too deep") from None
+    if path is not None:
+        raise bad_request("The key occurs twice in an object", param=path)
 
 
 def _problem(body: bytes, error: orjson.JSONDecodeError) -> str:

@@ -70,8 +70,18 @@ class LegacyLogprobsWriter(_TokenTexts):
             lists.token_ids.append(each.token)
 
     def _alternatives(self, logprob: TokenLogprob) -> LegacyTopLogprobs:
-        pairs = [*logprob.top, (logprob.token, logprob.logprob)]
-        return LegacyTopLogprobs(tokens={self._text(token): value for token, value in pairs})
+        """A value for each token by its text, or by its id where another token has that text.
+
+        The text of the token itself stands for the token itself.
+        """
+        own = self._text(logprob.token)
+        values: dict[str, float] = {}
+        for token, value in logprob.top:
+            text = self._text(token)
+            is_taken = text in values or (text == own and token != logprob.token)
+            values[f"token_id:{token}" if is_taken else text] = value
+        values[own] = logprob.logprob
+        return LegacyTopLogprobs(tokens=values)
 
 
 def logprobs_writer(
