@@ -94,7 +94,7 @@ def test_grammar_is_told(caller: Caller) -> None:
     ("response_format", "param", "expected"),
     [
         (
-            {"type": "json_schema", "json_schema": {"schema": {"not": {}}}},
+            {"type": "json_schema", "json_schema": {"schema": {"not": CITY}, "strict": True}},
             "response_format.json_schema.schema.not",
             "JSON Schema not supported: ",
         ),
