@@ -60,6 +60,20 @@ def test_the_slowest_may_be_the_newest(clock: Clock) -> None:
                 slow.add(LIMIT)
 
 
+def test_what_gave_way_counts_no_more(clock: Clock) -> None:
+    """Not even if it has a piece that was read before: its room is given back once."""
+    budget = BodyBudget(LIMIT)
+    with budget.hold(lambda _: None) as slow:
+        slow.add(LIMIT)
+        clock.now = 1
+        with budget.hold(lambda _: None) as fast:
+            fast.add(LIMIT)
+            with pytest.raises(ApiError):
+                slow.add(1)
+    with budget.hold(lambda _: None) as large, pytest.raises(ApiError):
+        large.add(LIMIT + FREE_BYTES + 1)
+
+
 def test_room_is_given_back(clock: Clock) -> None:
     """Bodies that have been read leave no trace."""
     del clock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -114,6 +115,21 @@ def test_doubled_keys(body: str, path: str) -> None:
         parse_body(body.encode())
     assert (raised.value.status, raised.value.param) == (400, path)
     assert raised.value.message == "The key occurs twice in an object"
+
+
+def test_places_below_a_long_key() -> None:
+    """A key of megabytes over many values takes no text for each of them."""
+    lists = b",".join([b"[]"] * 200)
+    body = b'{"a": {"b": 1, "b": 2}, "' + b"k" * (1 << 20) + b'": [' + lists + b"]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(ApiError) as raised:
+            parse_body(body)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert raised.value.param == "a.b"
+    assert peak_bytes < 50 << 20
 
 
 @given(st.dictionaries(st.text('a:,"\\'), VALUES | st.text('a:,"\\'), max_size=4))

@@ -20,6 +20,7 @@ class HeldBody:
         self._budget = budget
         self.size = 0
         self.is_complete = False
+        self.has_given_way = False
         self._began = time.monotonic()
 
     def add(self, size: int) -> None:
@@ -67,6 +68,8 @@ class BodyBudget:
 
     def add(self, body: HeldBody, size: int) -> None:
         """As `HeldBody.add`."""
+        if body.has_given_way:  # this piece was read before
+            raise _no_room()
         before = body.counted
         body.size += size
         if not body.counted:
@@ -79,6 +82,7 @@ class BodyBudget:
                 key=lambda each: each.rate,
             )
             self._release(slowest)
+            slowest.has_given_way = True
             if slowest is body:
                 raise _no_room()
             slowest.on_refused(_no_room())

@@ -5,7 +5,26 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class _Place(NamedTuple):
+    """Where a value stands: in what, and the step from there. It becomes a text only if reported.
+
+    A key may have megabytes, and each of the many values below it has its own place.
+    """
+
+    parent: _Place | None
+    step: str
+
+    def text(self) -> str:
+        """`messages[0].content`."""
+        steps = []
+        place: _Place | None = self
+        while place is not None:
+            steps.append(place.step)
+            place = place.parent
+        return "".join(reversed(steps)).removeprefix(".")
 
 
 class _Doubled(dict[str, Any]):
@@ -35,21 +54,22 @@ def doubled_key(body: bytes) -> str | None:
         RecursionError: the text is nested too deep.
     """
     root = json.loads(body, object_pairs_hook=_object, parse_int=_no_number, parse_float=_no_number)
-    stack: list[tuple[str, Any]] = [("", root)]
+    stack: list[tuple[_Place | None, Any]] = [(None, root)]
     while stack:
-        path, value = stack.pop()
+        place, value = stack.pop()
         if isinstance(value, _Doubled):
-            return f"{path}.{value.key}".removeprefix(".")
-        stack.extend(_children(path, value))
+            return _Place(place, f".{value.key}").text()
+        stack.extend((_Place(place, step), inner) for step, inner in _children(value))
     return None
 
 
-def _children(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _children(value: dict[str, Any] | list[Any]) -> Iterator[tuple[str, Any]]:
+    """The objects and lists in an object or list, each with the step that leads to it."""
     if isinstance(value, dict):
-        return ((f"{path}.{key}".removeprefix("."), inner) for key, inner in value.items())
-    if isinstance(value, list):
-        return ((f"{path}[{i}]", inner) for i, inner in enumerate(value))
-    return iter(())
+        members = ((f".{key}", inner) for key, inner in value.items())
+    else:
+        members = ((f"[{index}]", inner) for index, inner in enumerate(value))
+    return ((step, inner) for step, inner in members if isinstance(inner, dict | list))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
