@@ -142,6 +142,29 @@ def test_embedding_and_head_share_weights(genai: Folder) -> None:
     assert [list(each.dims) for each in shared] == [[261, 1, 16], [261, 16]]
 
 
+@pytest.mark.parametrize(
+    "constant",
+    [
+        numpy_helper.from_array(np.array(5)),
+        TensorProto(data_type=TensorProto.INT64, dims=[2], raw_data=b"few"),
+        TensorProto(data_type=TensorProto.FLOAT, dims=[1], float_data=[4176.0]),
+    ],
+)
+def test_a_constant_that_is_no_shape(genai: Folder, constant: TensorProto) -> None:
+    """Weights are not shared by it, and nothing else is made of it."""
+
+    def edit(model: ModelProto) -> None:
+        nodes = list(model.graph.node)
+        weight = model.graph.initializer[0].name
+        del model.graph.node[:]
+        model.graph.node.add().CopyFrom(helper.make_node("Constant", [], ["no"], value=constant))
+        model.graph.node.add().CopyFrom(helper.make_node("Reshape", [weight, "no"], ["unused"]))
+        model.graph.node.extend(nodes)
+
+    genai.change(edit)
+    assert not [node for node in GenaiModel(genai.path).proto.graph.node if "no" in node.input]
+
+
 def test_description(genai: Folder) -> None:
     """model.json has what the engine needs, and the template's ends of a turn."""
     about = decoder_of(genai).about

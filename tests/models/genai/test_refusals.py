@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from onnx import ModelProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from rapport.models.errors import CorruptFileError, ModelError, UnsupportedModelError
 from rapport.models.genai.config import FILE_NAME
@@ -58,6 +58,7 @@ def refused(genai: Folder, cache: Path) -> Callable[[str], str]:
         ("model.decoder.pipeline", [], "model.decoder.pipeline: several graphs"),
         ("model.encoder", {}, "model.encoder: only a decoder"),
         ("model.vision", {}, "model.vision: only a decoder"),
+        ("model.context_length", 2**31 - 1, "model.context_length: Input should be less than"),
         ("model.vocab_size", 100, "eos_token_id: 258 is none of 100"),
         ("model.vocab_size", 259, "token 259 is none of 259 embeddings"),
         ("model.vocab_size", 300, "logits are (4, 261), (4, 300) stated"),
@@ -150,9 +151,49 @@ def with_huge_weight(model: ModelProto) -> None:
     model.graph.initializer[0].dims.extend([2**62, 2**62])
 
 
+def with_few_inputs(model: ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.op_type == "GroupQueryAttention")
+    del node.input[5:]
+
+
+def with_nodes(*nodes: NodeProto) -> Callable[[ModelProto], object]:
+    """Puts nodes first, where those that change the graph find them."""
+
+    def edit(model: ModelProto) -> None:
+        others = list(model.graph.node)
+        del model.graph.node[:]
+        model.graph.node.extend([*nodes, *others])
+
+    return edit
+
+
+def constant_elsewhere() -> NodeProto:
+    tensor = TensorProto(data_type=TensorProto.INT64, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="README.md")
+    return helper.make_node("Constant", [], ["shape"], name="extra", value=tensor)
+
+
+def branch_with(op_type: str, name: str) -> GraphProto:
+    output = helper.make_tensor_value_info("out", TensorProto.INT64, [1])
+    return helper.make_graph([helper.make_node(op_type, [], ["out"])], name, [], [output])
+
+
+def choice(other: GraphProto) -> NodeProto:
+    """A node that chooses between a branch with a constant and another."""
+    branches = {"then_branch": branch_with("Constant", "then"), "else_branch": other}
+    return helper.make_node("If", ["attention_mask"], ["choice"], name="extra", **branches)
+
+
 @pytest.mark.parametrize(
     ("edit", "text"),
     [
+        (with_few_inputs, "GroupQueryAttention has no output, or fewer inputs than 7"),
+        (with_nodes(helper.make_node("Reshape", ["input_ids"], ["extra"])), "inputs than 2"),
+        (with_nodes(helper.make_node("Unsqueeze", [], ["extra"])), "fewer inputs than 1"),
+        (with_nodes(helper.make_node("Constant", [], [])), "Constant has no output"),
+        (with_nodes(constant_elsewhere()), "node 'extra': a constant in another file"),
+        (with_nodes(choice(branch_with("Loop", "else"))), "node 'extra': a graph"),
         (with_input("position_ids"), "input position_ids: rotary embeddings outside"),
         (with_input("inputs_embeds"), "input inputs_embeds: a decoder without its embedding"),
         (with_input("block_table"), "input block_table: paged attention"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -116,3 +117,10 @@ def test_every_cut_is_an_error(tmp_path: Path) -> None:
         path.write_bytes(content[:end])
         with pytest.raises((CorruptFileError, UnsupportedModelError)):
             read_pieces(path, {})
+
+
+def test_a_file_too_large_for_pieces_is_not_parsed(pieces: Callable[..., Path]) -> None:
+    folder = pieces(b"\x0a\x00" * 10)
+    os.truncate(folder / "tokenizer.model", (1 << 24) + 1)
+    with pytest.raises(CorruptFileError, match="it has 16777217 bytes, over 16777216"):
+        FolderText(folder, 300)

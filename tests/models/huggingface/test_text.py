@@ -94,6 +94,7 @@ def test_a_tokenizer_neither_cuts_nor_pads(folder: Path) -> None:
     ("changes", "error", "reason"),
     [
         ({"model": {"type": "WordPiece", "vocab": {}}}, UnsupportedModelError, "model WordPiece"),
+        ({"model": {"type": "Unigram", "vocab": [["a", -1]]}}, UnsupportedModelError, "Unigram"),
         ({"decoder": {"type": "Metaspace"}}, UnsupportedModelError, "decoder Metaspace is not"),
         ({"added_tokens": [{"content": []}]}, CorruptFileError, "is no tokenizer"),
         ({"added_tokens": [7]}, CorruptFileError, "is no tokenizer"),

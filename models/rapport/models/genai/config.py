@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rapport.models.decoder.source import MAX_DIMENSION
 from rapport.models.errors import CorruptFileError, UnsupportedModelError
 from rapport.models.genai.folder import SourceFolder
 
@@ -16,7 +17,7 @@ OTHER_PARTS = ("encoder", "embedding", "vision", "speech")
 PACKAGE = ".ortpackage"
 LAYER = "%d"  # stands for the layer's number in names
 
-Size = Annotated[int, Field(gt=0, lt=2**31)]
+Size = Annotated[int, Field(gt=0, le=MAX_DIMENSION)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 # One that has the layer's number in it, once.
 LayerName = Annotated[str, Field(pattern=r"^[^%{}]*%d[^%{}]*$", max_length=200)]

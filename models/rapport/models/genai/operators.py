@@ -1,7 +1,8 @@
 """The operators that a graph may have.
 
 They are those of decoders that onnxruntime-genai's builder makes for the CPU. None makes a tensor
-of a size that a graph states in a few bytes, or has a graph of its own; `If` is taken out.
+of a size that a graph states in a few bytes, or has a graph of its own; `If` is taken out. Many of
+them in a row can still take much memory: `Concat` doubles a tensor.
 """
 
 from __future__ import annotations

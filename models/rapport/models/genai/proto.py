@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from rapport.models.errors import CorruptFileError, UnsupportedModelError
 from rapport.models.genai.folder import SourceFolder
@@ -25,6 +25,8 @@ STRANGE_INPUTS = {
     "block_table": "paged attention, which runs on GPUs only",
     "encoder_hidden_states": "a decoder with an encoder",
 }
+# Those of the engine and of what changes the graph; other nodes have at least one.
+MIN_INPUTS = {"Constant": 0, "GroupQueryAttention": 7, "Reshape": 2}
 
 
 def read_proto(folder: SourceFolder, name: str) -> ModelProto:
@@ -69,10 +71,30 @@ def _check_operator(node: NodeProto, where: Path) -> None:
         raise UnsupportedModelError(
             f"{where}: node {node.name[:100]!r}: operator {node.op_type[:100]!r}{of}"
         )
-    if node.op_type != "If":
-        for attribute in node.attribute:
-            if attribute.HasField("g") or attribute.graphs:
-                raise UnsupportedModelError(f"{where}: node {node.name[:100]!r}: a graph")
+    wanted = MIN_INPUTS.get(node.op_type, 1)
+    if not node.output or len(node.input) < wanted:
+        raise CorruptFileError(
+            f"{where}: node {node.name[:100]!r}: {node.op_type} has no output, or fewer inputs "
+            f"than {wanted}"
+        )
+    for attribute in node.attribute:
+        _check_attribute(attribute, node, where)
+
+
+def _check_attribute(attribute: AttributeProto, node: NodeProto, where: Path) -> None:
+    """Checks that it has no weights that are elsewhere, and no graph but constants to choose."""
+    for tensor in (attribute.t, *attribute.tensors):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            raise UnsupportedModelError(
+                f"{where}: node {node.name[:100]!r}: a constant in another file"
+            )
+    graphs = [attribute.g] if attribute.HasField("g") else []
+    for graph in (*graphs, *attribute.graphs):
+        others = [each for each in graph.node if each.op_type != "Constant"]
+        if node.op_type != "If" or others or graph.initializer or graph.sparse_initializer:
+            raise UnsupportedModelError(f"{where}: node {node.name[:100]!r}: a graph")
+        for constant in graph.node:
+            _check_operator(constant, where)
 
 
 def _check_order(graph: GraphProto, where: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from onnx import (
@@ -157,19 +158,25 @@ def _share_embedding(graph: GraphProto) -> None:
     The runtime would make a copy of what goes through a Reshape.
     """
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    shapes = {
-        node.output[0]: numpy_helper.to_array(node.attribute[0].t)
-        for node in graph.node
-        if node.op_type == "Constant" and node.attribute[0].HasField("t")
-    }
+    shapes = {node.output[0]: _shape_in(node) for node in graph.node if node.op_type == "Constant"}
     for node in [node for node in graph.node if node.op_type == "Reshape"]:
         weight, shape = weights.get(node.input[0]), shapes.get(node.input[1])
         if weight is not None and shape is not None and math.prod(weight.dims) == math.prod(shape):
             shared = graph.initializer.add()
             shared.CopyFrom(weight)
             shared.name = node.output[0]
-            shared.dims[:] = shape.tolist()
+            shared.dims[:] = shape
             graph.node.remove(node)
+
+
+def _shape_in(constant: NodeProto) -> list[int] | None:
+    """The shape that a constant holds, if it is one."""
+    for tensor in (attribute.t for attribute in constant.attribute if attribute.name == "value"):
+        if tensor.data_type == TensorProto.INT64 and len(tensor.dims) == 1:
+            with suppress(ValueError):  # it has fewer numbers than it says
+                shape: list[int] = numpy_helper.to_array(tensor).tolist()
+                return shape
+    return None
 
 
 def _remove_unused(graph: GraphProto) -> None:

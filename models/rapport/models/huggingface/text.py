@@ -26,6 +26,8 @@ ADDED_TOKENS = "added_tokens.json"
 TEMPLATE, GENERATION_CONFIG, CONFIG = "chat_template.jinja", "generation_config.json", "config.json"
 # Of a vocabulary of 262,144 tokens it takes 33 MB.
 MAX_TOKENIZER_BYTES = 1 << 28
+# Of such a vocabulary it takes 4 MB. Parsed, a file may take thirty times its size.
+MAX_PIECES_BYTES = 1 << 24
 FILES = (
     *(TOKENIZER, SENTENCE_PIECE, TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS),
     *(TEMPLATE, GENERATION_CONFIG, CONFIG),
@@ -102,7 +104,7 @@ class FolderText:
         path = self.folder / TOKENIZER
         pieces = self.folder / SENTENCE_PIECE
         if not path.is_file() and pieces.is_file():
-            return self._of_pieces(_checked(pieces, MAX_TOKENIZER_BYTES), vocab_size)
+            return self._of_pieces(_checked(pieces, MAX_PIECES_BYTES), vocab_size)
         if not path.is_file():
             raise UnknownModelError(f"there is no file {path}")
         content = _checked(path, MAX_TOKENIZER_BYTES).read_bytes()
@@ -196,9 +198,9 @@ def _check_kind(path: Path, content: bytes) -> None:
 def _strange_part(parts: dict[str, Any]) -> str | None:
     """What of a tokenizer cannot be served, if anything."""
     model, decoder = parts["model"], parts["decoder"]["type"]
-    tokens = model["vocab"].keys()
     if (kind := model.get("type", "BPE")) != "BPE":
         return f"model {kind}"
+    tokens = model["vocab"].keys()
     if decoder != "ByteLevel":
         return None if model.get("byte_fallback") else f"decoder {decoder}"
     alphabet = set(ByteLevel.alphabet())
