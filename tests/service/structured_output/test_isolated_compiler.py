@@ -70,6 +70,16 @@ def test_the_source_comes_back(isolated: IsolatedCompiler) -> None:
     assert isolated.translate(partial(grammar_source, ResponseFormat()), "") is None
 
 
+def test_paths_come_back_cut(isolated: IsolatedCompiler) -> None:
+    """What is not enforced may have paths of many megabytes. A header's worth comes back."""
+    items = ", ".join(['{"uniqueItems": true}'] * 100)
+    schema = f'{{"properties": {{"{"k" * 10_000}": {{"prefixItems": [{items}]}}}}}}'
+    translate = partial(grammar_source, ResponseFormat(json_schema=schema))
+    source = isolated.translate(translate, "")
+    assert source is not None
+    assert source.unenforced == ("...",)
+
+
 def test_errors_come_back_whole(isolated: IsolatedCompiler) -> None:
     """An error has the message and the violations that it has where it is raised."""
     names = ", ".join(f'"p{number}": {{"format": {number}}}' for number in range(20))

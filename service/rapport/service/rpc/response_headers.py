@@ -10,9 +10,6 @@ from rapport.service.engine.request import SamplingParams
 from rapport.v1.usage_pb2 import PerfMetrics
 
 PROMPT_TOKENS = "fireworks-prompt-tokens"
-# A status has more than half of the 8 KiB of trailers that clients read.
-MAX_UNENFORCED_BYTES = 2000
-ELLIPSIS = "..."
 
 
 def prompt_headers(metrics: PerfMetrics) -> dict[str, str]:
@@ -42,8 +39,4 @@ def sampling_headers(sampling: SamplingParams) -> dict[str, str]:
 
 def unenforced_headers(paths: Sequence[str]) -> dict[str, str]:
     """The header that lists the paths of what a grammar does not enforce, if there are any."""
-    text = json.dumps(paths)
-    while len(text) > MAX_UNENFORCED_BYTES:
-        paths = paths[: len(paths) // 2]
-        text = json.dumps([*paths, ELLIPSIS])
-    return {"rapport-unenforced": text} if text != "[]" else {}
+    return {"rapport-unenforced": json.dumps(paths)} if paths else {}

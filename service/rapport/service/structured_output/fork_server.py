@@ -30,7 +30,11 @@ from typing import Any
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError
-from rapport.service.structured_output.grammar_source import GrammarSource, compile_source
+from rapport.service.structured_output.grammar_source import (
+    GrammarSource,
+    compile_source,
+    first_paths,
+)
 from rapport.service.structured_output.response_format import grammar_source
 from rapport.service.tools.grammar import tool_call_grammar
 from rapport.service.tools.tool_choice import NO_PARAMETERS, Function, ToolPolicy
@@ -184,8 +188,8 @@ def _answer(compiler: GrammarCompiler, translate: Translate) -> dict[str, Any]:
         raise
     except Exception:  # noqa: BLE001 - the service reports it
         return {"traceback": traceback.format_exc()}
-    fields = {"text": grammar.text, "field": grammar.field, "unenforced": grammar.unenforced}
-    return {"grammar": fields | {"memory_bytes": memory}}
+    fields = {"text": grammar.text, "field": grammar.field, "memory_bytes": memory}
+    return {"grammar": fields | {"unenforced": first_paths(grammar.unenforced)}}
 
 
 def _compilable(compiler: GrammarCompiler, grammar: GrammarSource) -> GrammarSource:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rapport.service.engine.sampling.constraint import Grammar
@@ -23,6 +24,9 @@ REASONS = {
     "parse error": "it is no regular expression",
 }
 NO_TEXT = "no text matches it, or no text ends"
+# As JSON, in a header. A status has more than half of the 8 KiB of trailers that clients read.
+MAX_UNENFORCED_BYTES = 2000
+ELLIPSIS = "..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +58,16 @@ def compile_source(compiler: GrammarCompiler, source: GrammarSource) -> Grammar:
 def _reason(message: str) -> str:
     """What a message of the engine means, without its words."""
     return next((reason for part, reason in REASONS.items() if part in message.lower()), NO_TEXT)
+
+
+def first_paths(paths: Sequence[str]) -> tuple[str, ...]:
+    """As many paths as have `MAX_UNENFORCED_BYTES` in JSON, and an ellipsis for the others.
+
+    Thousands of places below a long key have paths of hundreds of megabytes together.
+    """
+    left = MAX_UNENFORCED_BYTES - len(json.dumps([ELLIPSIS]))
+    for place, path in enumerate(paths):
+        left -= len(json.dumps(path)) + len(", ")
+        if left < 0:
+            return (*paths[:place], ELLIPSIS)
+    return tuple(paths)
