@@ -345,7 +345,7 @@ def test_a_known_models_name_is_its_own(
     known = tiny_gguf()
     assert import_file(known, "int4") == ensure("tiny", "int4")
     other = tiny_gguf(kind="Q8_0").rename(tmp_path / "Tiny.gguf")
-    with pytest.raises(UnsupportedModelError, match="tiny is another model: rename the file"):
+    with pytest.raises(UnsupportedModelError, match="tiny is another model: give it a --name"):
         import_file(other, "int4")
     assert is_current(ensure("tiny", "int4"), index.model.gguf_sha256)
     assert not partials(cache)

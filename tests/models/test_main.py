@@ -15,6 +15,7 @@ from rapport.models.__main__ import main
 from rapport.models.cache.catalog import DEFAULT_MODEL
 from rapport.models.cache.store import PARTIAL_SUFFIX, cache_root
 from rapport.models.onnx.precision import cpu_precision
+from tests.models.genai.conftest import FOLDERS
 
 
 @pytest.mark.usefixtures("index")
@@ -136,6 +137,16 @@ def test_a_folder_is_added_by_its_name(
         f"{cache}/models/tiny/int8\n",
         "",
     )
+
+
+def test_import_takes_what_add_takes(
+    cache: Path, tiny_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the same precision: a folder's floats in 8 bits, genai's weights as they are."""
+    assert run(capsys, "import", tiny_folder())[1] == f"{cache}/models/tiny/int8\n"
+    genai = FOLDERS / "gemma2-float32"
+    assert run(capsys, "import", genai)[1] == f"{cache}/models/gemma2-float32/float32\n"
+    assert "is not of the form hf:owner/name" in run(capsys, "import", "hf:mine")[2]
 
 
 @pytest.mark.usefixtures("cache")

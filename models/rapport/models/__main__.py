@@ -66,9 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument("--chat-template", type=Path, metavar="FILE", help=TEMPLATE_HELP)
     for parser in (fetching, locating):
         parser.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL")
-    for parser in (fetching, locating):
-        parser.add_argument("--precision", choices=PRECISIONS, default=cpu_precision())
-    adding.add_argument("--precision", choices=PRECISIONS)
+    for parser in (fetching, adding, locating):
+        parser.add_argument("--precision", choices=PRECISIONS)
     showing = command("show", _show, "say what a model in the cache is")
     verifying = command("verify", _verify, "check the files of a model in the cache")
     removing = command("remove", _remove, "remove a model from the cache")
@@ -79,14 +78,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _import_model(options: argparse.Namespace) -> Iterator[str]:
-    file = Path(options.model)
+    more = {"chat_template": _template(options.chat_template)}
     with shown() as progress:
-        if file.suffix == ".gguf" or (file / "config.json").is_file():
-            template = _template(options.chat_template)
-            folder = import_file(file, options.precision, progress, chat_template=template)
+        if _is_source(options.model):
+            folder = _added(options.model, options.precision, progress, more)
         else:
-            folder = ensure(options.model, options.precision, progress)
+            folder = ensure(options.model, options.precision or cpu_precision(), progress)
     yield str(folder)
+
+
+def _is_source(model: str) -> bool:
+    """Whether this is a file, a folder or a name on the hub, and not that of a known model."""
+    path = Path(model)
+    is_file = path.suffix == ".gguf" or (path / "config.json").is_file()
+    return is_file or is_genai(path) or model.startswith(HUB_PREFIX)
 
 
 def _add(options: argparse.Namespace) -> Iterator[str]:
@@ -170,9 +175,10 @@ def _template(file: Path | None) -> str | None:
 
 
 def _locate(options: argparse.Namespace) -> Iterator[str]:
-    folder = store.model_folder(options.model, options.precision)
+    precision = options.precision or cpu_precision()
+    folder = store.model_folder(options.model, precision)
     if not is_current(folder, pinned(options.model)):
-        again = f"rapport models import {options.model} --precision {options.precision}"
+        again = f"rapport models import {options.model} --precision {precision}"
         raise UnknownModelError(f"{folder} is not there; run: {again}")
     yield str(folder)
 

@@ -10,7 +10,14 @@ from rapport.models.cache import store
 from rapport.models.cache.hub_name import HubName
 from rapport.models.folder import is_current
 from rapport.models.huggingface.hub import fetch
-from rapport.models.importer import Announce, check_precision, id_of, import_file, preferred
+from rapport.models.importer import (
+    Announce,
+    check_id,
+    check_precision,
+    id_of,
+    import_file,
+    preferred,
+)
 from rapport.models.progress import Progress, silent
 
 
@@ -39,12 +46,15 @@ def import_from_hub(
     for precision in precisions:
         check_precision(precision)
     hub = HubName.parse(hub_name)
+    name = name or hub.model_name
+    if hub.file is None:
+        check_id(id_of(Path(hub_name), name), hub_name)
     fetched = fetch(hub.repository, hub.file, progress)
     return import_file(
         fetched.path,
         preferred(fetched.path, precisions),
         progress,
-        name=name or hub.model_name,
+        name=name,
         chat_template=chat_template,
         announce=announce,
         fetched_from=fetched.source,

@@ -113,6 +113,8 @@ def import_file(
     """
     check_precision(precision)
     model_id = id_of(path, name or model_name(path))
+    if path.is_dir():
+        check_id(model_id, path)
     folder = store.model_folder(model_id, precision)
     command = f"import {path} --precision {precision}"
     with _explained(command):
@@ -120,8 +122,7 @@ def import_file(
             announce(line)
     with _explained(command), store.writing(progress):
         source = _source_of(path, fetched_from)
-        if pinned(model_id) not in (None, source.get("gguf_sha256")):
-            raise UnsupportedModelError(f"{path}: {model_id} is another model: rename the file")
+        check_id(model_id, path, source.get("gguf_sha256"))
         origin = Origin(model_id, "local", path, source, chat_template)
         _write_folder(origin, precision, folder, progress)
     return folder
@@ -166,8 +167,7 @@ def import_genai(
     from rapport.models.genai.writer import plan_lines, write_genai_folder  # noqa: PLC0415
 
     model_id = id_of(path, name or path.resolve().name)
-    if model_id in KNOWN_MODELS:
-        raise UnsupportedModelError(f"{path}: {model_id} is another model: give it a --name")
+    check_id(model_id, path)
     with _explained(f"add {path}"):
         model = GenaiModel(path, chat_template)
         if precision not in (None, model.precision):
@@ -239,6 +239,16 @@ def id_of(path: Path, name: str) -> str:
 def pinned(model_id: str) -> str | None:
     """The SHA-256 hash of a known model's GGUF file; None for a user's own model."""
     return KNOWN_MODELS[model_id].gguf_sha256 if model_id in KNOWN_MODELS else None
+
+
+def check_id(model_id: str, source: object, gguf_sha256: str | None = None) -> None:
+    """Checks that a source, which may be a GGUF file of this hash, is no other than a known model.
+
+    Raises:
+        UnsupportedModelError: it would pass for one.
+    """
+    if pinned(model_id) not in (None, gguf_sha256):
+        raise UnsupportedModelError(f"{source}: {model_id} is another model: give it a --name")
 
 
 def check_precision(precision: str) -> None:

@@ -159,6 +159,14 @@ def test_it_is_added_under_another_name(capsys: pytest.CaptureFixture[str]) -> N
     assert made.endswith("models/mine/int4")
 
 
+@pytest.mark.usefixtures("cache")
+def test_a_known_models_name_is_refused_before_its_files(hub: HubStandIn) -> None:
+    """A repository called as one would replace it; under a name of its own it may be added."""
+    with pytest.raises(UnsupportedModelError, match="is another model: give it a --name"):
+        ensure_any("hf:tests/SmolLM2-135M-Instruct", ["int8"])
+    assert hub.got() == []
+
+
 @pytest.mark.parametrize("name", ["hf:", "hf:tiny", "hf:a/b/c", "hf:../x", "hf:a/b:", "hf:a/b:c:d"])
 def test_a_name_has_an_owner(name: str) -> None:
     with pytest.raises(UnknownModelError, match=r"is not of the form hf:owner/name"):
