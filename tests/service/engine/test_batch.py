@@ -17,8 +17,9 @@ from tests.service.fakes import ends, says
 class Engine:
     """Takes requests while there are `places`, and is told what they generate."""
 
-    def __init__(self, places: int = 9) -> None:
+    def __init__(self, places: int = 9, retry_after: float = 0.01) -> None:
         self.places = places
+        self.retry_after = retry_after
         self.generations: list[Generation] = []
         self.cancelled: list[Generation] = []
         self.refused = 0
@@ -26,7 +27,7 @@ class Engine:
     def submit(self, request: GenerationRequest) -> Generation:
         if len(self.generations) >= self.places:
             self.refused += 1
-            raise OverloadedError("full", Bound.REQUESTS, retry_after=0.01)
+            raise OverloadedError("full", Bound.REQUESTS, self.retry_after)
         generation = Generation(request, self.cancelled.append)
         self.generations.append(generation)
         return generation
@@ -91,6 +92,21 @@ async def test_the_others_wait_for_room() -> None:
         assert engine.refused == 1
         engine.generations[0].add(says(0, "a"))
         engine.generations[0].add(ends(0))
+        engine.places = 2
+        async with asyncio.timeout(5):
+            while len(engine.generations) < 2:  # noqa: ASYNC110 - polls a fake
+                await asyncio.sleep(0.001)
+        engine.generations[1].add(ends(0, "b"))
+        assert "".join(delta.text for delta in await reading) == "ab"
+
+
+async def test_room_is_looked_for_though_the_time_has_come() -> None:
+    """A prompt is tried again where its time came before the wait for it began."""
+    engine = Engine(places=1, retry_after=1e-9)
+    async with batch(engine, 2) as running:
+        reading = asyncio.create_task(read(running))
+        engine.generations[0].add(ends(0, "a"))
+        await turns()
         engine.places = 2
         async with asyncio.timeout(5):
             while len(engine.generations) < 2:  # noqa: ASYNC110 - polls a fake

@@ -123,9 +123,10 @@ class GenerationBatch:
 
     async def _wait(self) -> None:
         """Waits for deltas, or until requests that the engine had no room for can be tried."""
-        blocked = self._waiting and self._retry_at > asyncio.get_running_loop().time()
+        # Not a question of time: it may be past `_retry_at` since they were refused.
+        is_refused = self._waiting and len(self._running) < self._max_running
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._retry_at if blocked else None):
+            async with asyncio.timeout_at(self._retry_at if is_refused else None):
                 await self._news.wait()
 
 
