@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 from rapport.service.engine.batch import GenerationBatch
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta, GenerationRequest
+from rapport.service.interceptors.transcript import Transcript
+from rapport.service.request.completion import parse_completion_request
+from rapport.service.request.generation import RequestTokens
 from rapport.service.response.choices import ChoiceWriter, TextWriter
-from rapport.service.response.completion_builder import CompletionBuilder
+from rapport.service.response.completion_builder import CompletionBuilder, completion_builder
 from rapport.v1.chat_pb2 import FinishReason
-from rapport.v1.completion_pb2 import StreamCompletionResponse
+from rapport.v1.completion_pb2 import (
+    CompletionPrompt,
+    CreateCompletionRequest,
+    StreamCompletionResponse,
+)
 from tests.service.fakes import ends, says
 
 PROMPT = (1, 2, 3)
@@ -72,3 +81,15 @@ async def test_tokens_of_the_prompt_come_first_and_once() -> None:
     async with scripted(*DELTAS) as batch:
         whole = await answer(prompts=[PROMPT]).build(batch)
     assert list(whole.choices[0].prompt_token_ids) == [1, 2, 3]
+
+
+def test_choices_share_the_text_of_their_prompt() -> None:
+    """However many choices a prompt has, its text is made once."""
+    message = CreateCompletionRequest(model="m", prompt=CompletionPrompt(text="a"), n=3, echo=True)
+    request = parse_completion_request(message, model="m", vocabulary_size=9, streaming=False)
+    vocabulary = Mock(spell=Mock(return_value="a"))
+    context: Any = SimpleNamespace(arrived_at=0.0, transcript=Transcript())
+    builder = completion_builder(request, [RequestTokens(PROMPT, 5)], vocabulary, context)
+    texts = ["".join(p.delta.content for p in writer.open()) for writer in builder.writers]
+    assert texts == ["a"] * 3
+    vocabulary.spell.assert_called_once_with(PROMPT)

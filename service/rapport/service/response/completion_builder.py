@@ -111,21 +111,23 @@ def completion_builder(
 ) -> CompletionBuilder:
     """The builder of the answer to a request, with a writer for each choice of each prompt."""
     output = request.output
-    of_choices = [tokens.prompt for tokens in prompts for _ in range(request.n)]
+    # All choices of a prompt share its text, which may be that of the whole context.
+    echoes = [(tokens.prompt, echo_text(output, tokens.prompt, vocabulary)) for tokens in prompts]
+    choices = [echo for echo in echoes for _ in range(request.n)]
     writers = [
         ChoiceWriter(
             index,
             TextWriter(),
-            echo=echo_text(output, prompt, vocabulary),
+            echo=echo,
             logprobs=logprobs_writer(request.logprobs, vocabulary, 0),
             with_tokens=output.token_ids,
         )
-        for index, prompt in enumerate(of_choices)
+        for index, (_, echo) in enumerate(choices)
     ]
     return CompletionBuilder(
         model=request.model,
         writers=writers,
-        prompts=of_choices if output.token_ids else [()] * len(of_choices),
+        prompts=[prompt if output.token_ids else () for prompt, _ in choices],
         with_metrics=output.perf_metrics,
         separate_usage=output.separate_usage,
         arrived_at=context.arrived_at,
