@@ -101,7 +101,15 @@ def test_refused(fields: dict[str, Any], told: str) -> None:
     assert refusal(**fields).startswith(told)
 
 
-@pytest.mark.parametrize("fields", [{"suffix": ""}, {"best_of": 1, "n": 2}, {"best_of": 2, "n": 2}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"suffix": ""},
+        {"best_of": 1, "n": 2},
+        {"best_of": 2, "n": 2},
+        {"echo": True, "logprobs": LogprobsRequest(enabled=False)},
+    ],
+)
 def test_neutral_values(fields: dict[str, Any]) -> None:
     """Values that ask for nothing are accepted."""
     assert parsed(**fields).max_tokens == MaxTokens()
