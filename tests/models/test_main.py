@@ -139,6 +139,16 @@ def test_a_folder_is_added_by_its_name(
     )
 
 
+@pytest.mark.usefixtures("cache")
+def test_what_a_file_says_is_printed_on_one_line(
+    tiny_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing that it says moves the cursor, or passes for a message of its own."""
+    status, _, err = run(capsys, "add", tiny_folder(model_type="\x1b[2Jx\nrapport models: fine"))
+    assert (status, err.count("\n")) == (1, 1)
+    assert r"model_type \x1b[2Jx\nrapport models: fine is not supported" in err
+
+
 def test_import_takes_what_add_takes(
     cache: Path, tiny_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

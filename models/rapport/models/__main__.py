@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rapport.common.model_spec import ModelSpec
+from rapport.common.telemetry.formatters import printable
 from rapport.models.cache import store
 from rapport.models.cache.catalog import DEFAULT_MODEL, KNOWN_MODELS
 from rapport.models.cache.hub_name import PREFIX as HUB_PREFIX
@@ -36,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         for line in options.command(options):
-            sys.stdout.write(f"{line}\n")
+            _print(line)
     except ModelError as error:
-        sys.stderr.write(f"rapport models: {error}\n")
+        sys.stderr.write(f"rapport models: {printable(str(error))}\n")
         return 1
     except KeyboardInterrupt:
         return 130
@@ -98,7 +99,7 @@ def _add(options: argparse.Namespace) -> Iterator[str]:
     more = {
         "name": options.name,
         "chat_template": _template(options.chat_template),
-        "announce": _announce,
+        "announce": _print,
     }
     with shown() as progress:
         folder = _added(options.model, options.precision, progress, more)
@@ -116,9 +117,9 @@ def _added(source: str, precision: str | None, progress: Progress, more: dict[st
     return import_file(Path(source), preferred(Path(source), precisions), progress, **more)
 
 
-def _announce(line: str) -> None:
-    """Prints a line before the work that it announces is done."""
-    sys.stdout.write(f"{line}\n")
+def _print(line: str) -> None:
+    """Prints a line at once, also where files that are not trusted have said some of it."""
+    sys.stdout.write(f"{printable(line)}\n")
     sys.stdout.flush()
 
 
