@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 Range = tuple[int, int]
@@ -34,15 +34,20 @@ class CharacterSet:
         """The characters of a text."""
         return cls.of(*((ord(character), ord(character)) for character in text))
 
+    @classmethod
+    def union(cls, sets: Sequence[CharacterSet]) -> CharacterSet:
+        """The characters in any of some sets."""
+        ranges = (each for part in sets for each in part.ranges)
+        properties = (each for part in sets for each in part.properties)
+        return cls(tuple(_merged(ranges)), tuple(properties))
+
     @property
     def empty(self) -> bool:
         """Whether it is known to have no character."""
         return not self.ranges and not self.properties
 
     def __or__(self, other: CharacterSet) -> CharacterSet:
-        return CharacterSet(
-            tuple(_merged((*self.ranges, *other.ranges))), (*self.properties, *other.properties)
-        )
+        return CharacterSet.union((self, other))
 
     def complement(self) -> CharacterSet:
         """All other characters."""

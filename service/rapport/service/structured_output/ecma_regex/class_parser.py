@@ -56,10 +56,11 @@ def parse_class(scanner: Scanner) -> CharacterSet:
         PatternSyntaxError: it does not end, or as `parse_escape`.
     """
     negated = scanner.take("^")
-    found = CharacterSet()
+    parts = []
     while not scanner.take("]"):
         first = _class_atom(scanner)
-        found |= _range_from(scanner, first) if scanner.take("-") else _set_of(first)
+        parts.append(_range_from(scanner, first) if scanner.take("-") else _set_of(first))
+    found = CharacterSet.union(parts)
     return found.complement() if negated else found
 
 
