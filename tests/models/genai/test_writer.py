@@ -112,6 +112,7 @@ def test_commands(genai: Folder, cache: Path, capsys: pytest.CaptureFixture[str]
         assert main([command, "own"]) == 0
     assert f"folder: {genai.path}" in capsys.readouterr().out
     assert (genai.path / "model.onnx.data").stat().st_nlink == 1
+    assert not list((cache / "models").iterdir())
 
 
 @pytest.mark.usefixtures("cache")

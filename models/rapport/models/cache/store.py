@@ -17,7 +17,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -107,7 +107,7 @@ def publish(partial: Path, final: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Removes a finished folder, whole or not at all; the caller holds the lock.
+    """Removes a finished model folder, whole or not at all; the caller holds the lock.
 
     Raises:
         OSError: it cannot be removed.
@@ -115,6 +115,8 @@ def remove(folder: Path) -> None:
     old = _partial_name(folder)
     folder.rename(old)
     discard(old)
+    with suppress(OSError):  # it has other precisions
+        folder.parent.rmdir()
 
 
 def _partial_name(final: Path) -> Path:
