@@ -225,6 +225,15 @@ def test_code_does_not_wait() -> None:
     assert list(reader.push(BARE)) == [TextDelta(BARE)]
 
 
+@pytest.mark.parametrize("text", [" " * 5000, "```" + "a" * 5000, '{"name"' + " " * 5000])
+def test_a_head_without_tags_has_an_end(text: str) -> None:
+    """What is too long is text, however it is cut: each piece would cost a look at all of it."""
+    head = BareCallHead(["f"])
+    assert head.may_become(text[:500])
+    assert not head.may_become(text)
+    assert head.match(" " * 5000 + '{"name": "f", "arguments": {') is None
+
+
 def test_a_call_without_tags_that_is_cut() -> None:
     """A call that ends in its arguments is not whole; text behind a call is text."""
     reader = ToolCallParser(NAMES)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from rapport.service.tools.hermes_format import BLANK, BLANKS, FENCE, bare_head
 
 LANGUAGE = re.compile(f"{FENCE}[A-Za-z]*")
+# Beside the name. What is longer is text: each piece of it would cost a look at all of it.
+MAX_HEAD_CHARS = 1000
 
 
 class BareCallHead:
@@ -16,16 +18,19 @@ class BareCallHead:
     def __init__(self, names: Sequence[str]) -> None:
         pattern = "|".join(map(re.escape, names))
         self._pattern = re.compile(rf"{bare_head(f'(?P<name>{pattern})')}{BLANK}*\{{")
+        self._max_chars = MAX_HEAD_CHARS + max(map(len, names), default=0)
         quoted = tuple(f'"{name}"' for name in names)
         arguments = ('"arguments"', '"parameters"')
         self._symbols = (("{",), ('"name"',), (":",), quoted, (",",), arguments, (":",), ("{",))
 
     def match(self, text: str) -> re.Match[str] | None:
         """The head at the start of a text, with the `name` of the function."""
-        return self._pattern.match(text)
+        return self._pattern.match(text, 0, self._max_chars)
 
     def may_become(self, text: str) -> bool:
         """Whether a text is the beginning of a head."""
+        if len(text) >= self._max_chars:
+            return False
         rest = text.lstrip(BLANKS)
         for _ in range(2):
             if block := LANGUAGE.match(rest):

@@ -146,9 +146,9 @@ class ToolCallParser:
         return iter(())
 
     def _parse_bare_tail(self) -> Iterator[ParserEvent]:
-        rest = self._pending.lstrip(BLANKS)
-        if rest:
-            self._pending = rest.removeprefix("}")
+        self._pending = self._pending.lstrip(BLANKS)
+        if self._pending:
+            self._pending = self._pending.removeprefix("}")
             self._state = self._parse_start
         return iter(())
 
