@@ -166,7 +166,8 @@ def test_rest_port(attacked: Target, name: str) -> None:
     assert attacked.rest is not None
     before = largest(attacked)
     answer = http2.send(attacked.rest, *HTTP_ATTACKS[name])
-    assert not re.search(rb"HTTP/1\.1 5", answer), answer
+    # A 501 names a transfer coding that is not known.
+    assert not re.search(rb"HTTP/1\.1 5(?!01)", answer), answer
     check_well(attacked, before)
 
 

@@ -40,6 +40,9 @@ def test_description(folder: Path) -> None:
         "eos_token_ids": [1, 0],
         "special_tokens": {"eos_token": "<|im_end|>"},
         "begins_with_bos": False,
+        "sampling_defaults": dict.fromkeys(
+            ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+        ),
         "inputs": {
             "input_ids": "input_ids",
             "seqlens_k": "seqlens_k",

@@ -15,6 +15,7 @@ from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import Metaspace
 
 SPACE = "▁"  # stands for a space in the tokens of SentencePiece
+SPACE_LETTER = "Ġ"  # and this in those of byte-level vocabularies
 BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 SPACE_INSIDE = re.compile(f"[^{SPACE}]{SPACE}")
 
@@ -81,7 +82,8 @@ class Vocabulary:
     @cached_property
     def _begins_with_space(self) -> bool:
         """Whether a text that does not begin with a space gets one."""
-        return self.decode(self.encode_text("a")) != "a"
+        pieces = [self._tokenizer.id_to_token(token) or "" for token in self.encode_text("a")]
+        return bool(pieces) and pieces[0].startswith((SPACE, SPACE_LETTER))
 
     def encode(self, text: str) -> list[int]:
         """Encodes a text; the names of special tokens in it become special tokens."""
