@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.gateway.conftest import Serve
+from tests.gateway.http1.streams import connected, last_words
 
 PAGE = "https://chat.example.org"
 ALLOWED = "access-control-allow-origin"
@@ -46,6 +47,29 @@ async def test_answers(serve: Serve, origins: str, shown: str) -> None:
             assert (reply.status_code, reply.headers[ALLOWED]) == (status, shown)
             assert "x-request-id" in reply.headers["access-control-expose-headers"].split(", ")
             assert reply.headers.get("vary") == (None if shown == "*" else "Origin")
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b"a: b\r\n" * 300, 431),
+        (b"a: " + b"b" * 70_000, 431),
+        (b"transfer-encoding: gzip\r\n\r\n", 501),
+        (b"a\x00: b\r\n\r\n", 400),
+        (b"a: never ends", 408),
+    ],
+)
+async def test_heads_that_are_no_requests(serve: Serve, rest: bytes, status: int) -> None:
+    """What is refused before it is read as a request may be read by the page that sent it."""
+    head = f"POST /v1/echo HTTP/1.1\r\nHost: x\r\nOrigin: {PAGE}\r\n".encode()
+    async with (
+        serve(http_cors_origins=PAGE, read_timeout=0.4) as client,
+        connected(client) as (reader, writer),
+    ):
+        writer.write(head + rest + b"\r\n\r\n" * (status == 431))
+        answer = await last_words(reader)
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert f"\r\n{ALLOWED}: {PAGE}\r\n".encode() in answer
 
 
 async def test_preflight(serve: Serve) -> None:

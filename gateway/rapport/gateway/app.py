@@ -58,7 +58,7 @@ class Gateway:
         self.drain = DrainState()
         self._pages = Pages(self._upstream, self.drain)
         self._hosts = settings.hosts
-        self._cross_origin = CrossOrigin(settings.origins)
+        self.cross_origin = CrossOrigin(settings.origins)
         self._bodies = BodyBudget(max(settings.max_body_bytes_total, settings.max_body_bytes))
         self._threads = FairThreads(THREADS, "body")
         self._callers = Callers()
@@ -123,9 +123,8 @@ class Gateway:
             exchange.status = error.status
 
     async def _answer(self, exchange: Exchange) -> None:
-        self._cross_origin.allow(exchange)
         self._hosts.check(exchange.request.authority)
-        if await self._cross_origin.answer_preflight(exchange):
+        if await self.cross_origin.answer_preflight(exchange):
             return
         if exchange.path in PATHS:
             exchange.route = exchange.path

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from rapport.gateway.http1.exchange import Exchange, Expose
-from rapport.gateway.http1.responses import Headers
+from rapport.gateway.http1.exchange import Exchange
+from rapport.gateway.http1.responses import Expose, Headers
 
 ANY = "*"
 METHODS = "GET, HEAD, POST"
@@ -26,11 +26,22 @@ class CrossOrigin:
     def __init__(self, origins: Collection[str]) -> None:
         self._origins = {origin.lower() for origin in origins}
 
-    def allow(self, exchange: Exchange) -> None:
-        """Has every answer to the request say whether the page that sends it may read it."""
+    def expose(self, origin: str) -> Expose:
+        """What has every answer say whether the page that sent the request may read it."""
         if not self._origins:
-            return
-        exchange.expose = self._expose(exchange.headers.get("origin", ""))
+            return lambda _: {}
+        if not self._allows(origin):
+            return lambda _: {"vary": "Origin"}
+        any_origin = ANY in self._origins
+        allowed = {"access-control-allow-origin": ANY if any_origin else origin}
+        varies = {} if any_origin else {"vary": "Origin"}
+
+        def shown(headers: Headers) -> Headers:
+            names = sorted({*headers, "x-request-id"} - _SAFE)
+            names = [name for name in names if not name.startswith("access-control-")]
+            return {**allowed, **varies, "access-control-expose-headers": ", ".join(names)}
+
+        return shown
 
     async def answer_preflight(self, exchange: Exchange) -> bool:
         """Answers what a browser asks before a call; false if this is no such question.
@@ -53,17 +64,3 @@ class CrossOrigin:
 
     def _allows(self, origin: str) -> bool:
         return bool(origin) and (ANY in self._origins or origin.lower() in self._origins)
-
-    def _expose(self, origin: str) -> Expose:
-        if not self._allows(origin):
-            return lambda _: {"vary": "Origin"}
-        any_origin = ANY in self._origins
-        allowed = {"access-control-allow-origin": ANY if any_origin else origin}
-        varies = {} if any_origin else {"vary": "Origin"}
-
-        def expose(headers: Headers) -> Headers:
-            names = sorted({*headers, "x-request-id"} - _SAFE)
-            names = [name for name in names if not name.startswith("access-control-")]
-            return {**allowed, **varies, "access-control-expose-headers": ", ".join(names)}
-
-        return expose

@@ -31,6 +31,7 @@ def server_of(app: Gateway, settings: GatewaySettings) -> Server:
     options = ConnectionOptions(
         handler=app.handle,
         dialect=app.dialect,
+        expose_to=app.cross_origin.expose,
         is_secure=settings.http_tls is not None,
         max_connections=max_connections(),
         read_timeout=settings.read_timeout,

@@ -20,7 +20,7 @@ from rapport.gateway.http1.linger import Linger
 from rapport.gateway.http1.liveness import Liveness
 from rapport.gateway.http1.output import Output
 from rapport.gateway.http1.parser import Incoming, Input
-from rapport.gateway.http1.responses import INTERIM, encoded, refusal
+from rapport.gateway.http1.responses import INTERIM, encoded
 from rapport.gateway.http1.timer import Timer
 
 logger = logging.getLogger(__name__)
@@ -46,8 +46,7 @@ class Connection(asyncio.BufferedProtocol):
         self._timer = Timer()
         self._linger: Linger
         self.is_paused = False
-        self._is_idle = False
-        self._is_too_many = False
+        self._is_idle = self._is_too_many = False
         self._is_last = False
         """Whether the connection ends with the request in progress."""
         self._is_at_end = False
@@ -179,11 +178,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def _advance(self) -> None:
         """Begins the next request if its head has come."""
+        head = None
         try:
             head = self._input.take_head()
             incoming = None if head is None else Incoming(head, self._input.data)
         except ApiError as error:
-            self._refuse(error)
+            self._refuse(error, head or bytes(self._input.data))
             return
         if incoming is not None:
             self._begin(incoming)
@@ -208,6 +208,7 @@ class Connection(asyncio.BufferedProtocol):
         clock = BodyClock(self._loop.time(), options.read_timeout, options.body_timeout)
         self._body = BodyReader(incoming, self._before_wait, clock, options.turns)
         self._exchange = Exchange(incoming.request, self, options.dialect, options.scheme)
+        self._exchange.expose = options.expose_to(self._exchange.headers.get("origin", ""))
         self._task = self._loop.create_task(self._run(self._exchange))
         self._task.add_done_callback(self._ended)
         self._update_reading()
@@ -257,14 +258,14 @@ class Connection(asyncio.BufferedProtocol):
         is_done = self._incoming is not None and self._incoming.http.our_state is h11.DONE
         return is_done and not self._is_last
 
-    def _refuse(self, error: ApiError) -> None:
-        """Answers what is no request, and hangs up."""
+    def _refuse(self, error: ApiError, head: bytes) -> None:
+        """Answers what is no request, and hangs up. The head may be a part of one."""
         logger.debug("%s is refused: %s", self.address, error.message)
-        self._output.write(refusal(error, self._options.dialect))
+        self._output.write(self._options.refusal(error, head))
         self._hang_up()
 
     def _refuse_late_head(self) -> None:
-        self._refuse(late(self._options.read_timeout))
+        self._refuse(late(self._options.read_timeout), bytes(self._input.data))
 
     def _hang_up(self) -> None:
         """Ends the connection once the client has seen the answer."""

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter
 
 from rapport.gateway.dialects.dialect import Dialect
+from rapport.gateway.errors import ApiError
 from rapport.gateway.http1.exchange import Exchange
+from rapport.gateway.http1.parser import origin_of
+from rapport.gateway.http1.responses import Expose, refusal
 from rapport.gateway.http1.turns import Turns
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ class ConnectionOptions:
 
     handler: Handler
     dialect: Dialect
+    expose_to: Callable[[str], Expose]
+    """Says for the value of an Origin header what its pages may read."""
     is_secure: bool
     max_connections: int
     read_timeout: float
@@ -40,3 +45,7 @@ class ConnectionOptions:
     def scheme(self) -> str:
         """Of the URLs by which clients call."""
         return "https" if self.is_secure else "http"
+
+    def refusal(self, error: ApiError, head: bytes) -> bytes:
+        """The whole answer to a head that is no request, of which a part may be missing."""
+        return refusal(error, self.dialect, self.expose_to(origin_of(head)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable
 from typing import Protocol
 
 import h11
@@ -16,7 +15,7 @@ from rapport.gateway.errors import ApiError, bad_request
 from rapport.gateway.http1.body_budget import HeldBody
 from rapport.gateway.http1.content_coding import coding_of, decompressed, too_large
 from rapport.gateway.http1.parser import Request
-from rapport.gateway.http1.responses import Headers, rendered, response_head
+from rapport.gateway.http1.responses import Expose, Headers, rendered, response_head
 
 _JSON_TYPE = re.compile(r"application/(json|[^;\s]+\+json)\s*(;.*)?", re.IGNORECASE)
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\";\s]*)", re.IGNORECASE)
@@ -28,10 +27,6 @@ MAX_TIMEOUT_S = 365 * 24 * 3600.0
 # Bytes of a whole body that are sent at once. TLS takes any number of them, and only at the next
 # ones tells that the client reads none.
 MAX_SEND_BYTES = 64 << 10
-
-
-Expose = Callable[[Headers], Headers]
-"""What a response has beside its headers, so that the pages of other origins may read it."""
 
 
 class Peer(Protocol):
@@ -117,7 +112,8 @@ class Exchange:
         charset = _CHARSET.search(kind)
         if charset and charset[1].lower() not in _UTF8:
             raise bad_request("The charset of the body should be UTF-8", status=415)
-        self._coding = coding_of(self.headers.get("content-encoding", ""))
+        lines = [value for name, value in self.request.headers if name == "content-encoding"]
+        self._coding = coding_of(", ".join(lines))
 
     @property
     def is_compressed(self) -> bool:

@@ -30,6 +30,7 @@ _ILLEGAL = re.compile(rb"[^\t\r\n\x20-\x7e\x80-\xff]|(?<!\r)\n|\r(?!\n)|\n[ \t]"
 _LONE_LF = re.compile(rb"(?<!\r)\n")
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
 _TRANSFER_ENCODING = re.compile(rb"\ntransfer-encoding:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
+_ORIGIN = re.compile(rb"\norigin:[ \t]*([^\r\n]*?)[ \t]*\r", re.IGNORECASE)
 _TARGET = re.compile(
     rb"(?:https?://(?P<authority>[^/?#]+))?(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?(?:#.*)?",
     re.IGNORECASE,
@@ -147,6 +148,12 @@ class Incoming:
             return self.http.next_event()
         except h11.RemoteProtocolError as error:
             raise invalid_request() from error
+
+
+def origin_of(head: bytes) -> str:
+    """The origin whose page has sent a head, of which a part may be missing; empty without one."""
+    found = _ORIGIN.search(head)
+    return found[1].decode("latin-1") if found else ""
 
 
 def invalid_request() -> ApiError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -14,6 +14,8 @@ from rapport.gateway.dialects.dialect import Dialect
 from rapport.gateway.errors import ApiError
 
 Headers = Mapping[str, str]
+Expose = Callable[[Headers], Headers]
+"""What a response has beside its headers, so that the pages of other origins may read it."""
 
 # Statuses that HTTP does not know, such as 499, have none.
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -38,10 +40,11 @@ def rendered(error: ApiError, dialect: Dialect) -> tuple[bytes, Headers]:
     return orjson.dumps(dialect.error_body(error)), headers
 
 
-def refusal(error: ApiError, dialect: Dialect) -> bytes:
+def refusal(error: ApiError, dialect: Dialect, expose: Expose) -> bytes:
     """The whole answer to what is no request."""
     body, headers = rendered(error, dialect)
     headers = {**headers, "content-length": str(len(body))}
+    headers |= expose(headers)
     head = response_head(error.status, headers, str(uuid.uuid4()))
     return encoded(h11.Connection(h11.SERVER), head, h11.Data(data=body), h11.EndOfMessage())
 
