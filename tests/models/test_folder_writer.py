@@ -38,6 +38,7 @@ def test_description(folder: Path) -> None:
         "vocab_size": 261,
         "kv_type": "float32",
         "eos_token_ids": [1, 0],
+        "tool_template": None,
         "special_tokens": {"eos_token": "<|im_end|>"},
         "begins_with_bos": False,
         "sampling_defaults": dict.fromkeys(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class Tiny:
     keys: tuple[tuple[str, Any], ...] = ()
     sentence_piece: bool = False
     context: int = CONTEXT
-    template: str | None = TEMPLATE
+    template: str | Sequence[Mapping[str, str]] | None = TEMPLATE
 
 
 def write_tiny(path: Path, tiny: Tiny) -> Path:

@@ -78,6 +78,8 @@ class ModelSpec(BaseModel):
     vocab_size: int
     kv_type: Literal["float32", "float16", "bfloat16", "int8"]
     eos_token_ids: list[int]
+    tool_template: str | None = None
+    """The chat template for requests with tools, where it is not chat_template.jinja."""
     special_tokens: dict[str, str] = Field(default_factory=dict)
     """Special tokens by the names that templates have for them, such as `bos_token`."""
     begins_with_bos: bool = False

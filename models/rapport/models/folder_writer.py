@@ -42,7 +42,7 @@ def write_folder(origin: Origin, precision: str, final: Path, progress: Progress
             progress("measuring keys and values", 0.0)
             _quantise_cache(partial / GRAPH, tokenizer, model.architecture)
         (partial / TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
-        (partial / TEMPLATE).write_text(model.chat_template, encoding="utf-8")
+        (partial / TEMPLATE).write_text(model.chat_templates.default, encoding="utf-8")
         _describe(model, origin, precision, partial).write(partial)
         progress("writing to disk", 1.0)
         store.publish(partial, final)
@@ -82,6 +82,7 @@ def _describe(model: Model, origin: Origin, precision: str, folder: Path) -> Mod
             "vocab_size": architecture.vocab_size,
             "kv_type": "int8" if weights.int8_cache else weights.element,
             "eos_token_ids": model.end_tokens,
+            "tool_template": model.chat_templates.tool_use,
             "special_tokens": model.special_tokens,
             "begins_with_bos": model.begins_with_bos,
             "sampling_defaults": model.sampling_defaults,

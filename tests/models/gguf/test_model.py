@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rapport.models.decoder.chat_templates import ChatTemplates
 from rapport.models.errors import UnsupportedModelError
 from rapport.models.gguf.model import GgufModel
+from tests.models.tiny import TEMPLATE
 
 
 def test_architecture_comes_from_the_file(tiny_gguf: Callable[..., Path]) -> None:
@@ -56,5 +58,14 @@ def test_a_file_without_a_template_needs_one(tiny_gguf: Callable[..., Path]) -> 
     path = tiny_gguf(template=None)
     with pytest.raises(UnsupportedModelError, match=r"no chat template.*--chat-template FILE"):
         GgufModel(path)
-    assert GgufModel(path, "{{ messages }}").chat_template == "{{ messages }}"
-    assert GgufModel(tiny_gguf(), "{{ messages }}").chat_template == "{{ messages }}"
+    given = ChatTemplates("{{ messages }}")
+    assert GgufModel(path, given.default).chat_templates == given
+    assert GgufModel(tiny_gguf(), given.default).chat_templates == given
+
+
+def test_a_file_may_have_a_template_for_tools(tiny_gguf: Callable[..., Path]) -> None:
+    """It is the one named `tool_use`; a template that is given replaces it as well."""
+    named = {"default": TEMPLATE, "tool_use": "{{ tools }}"}
+    path = tiny_gguf(template=[{"name": name, "template": text} for name, text in named.items()])
+    assert GgufModel(path).chat_templates == ChatTemplates(TEMPLATE, "{{ tools }}")
+    assert GgufModel(path, "{{ 1 }}").chat_templates == ChatTemplates("{{ 1 }}")

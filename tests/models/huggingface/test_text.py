@@ -33,10 +33,10 @@ def read(folder: Path, **options: Any) -> FolderText:
 @pytest.mark.parametrize("stored", [TEMPLATE, [{"name": "default", "template": TEMPLATE}]])
 def test_the_template_is_a_file_or_in_the_configuration(folder: Path, stored: object) -> None:
     write(folder, "tokenizer_config.json", {"chat_template": stored, "eos_token": "<|im_end|>"})
-    assert read(folder).chat_template.startswith("{% for message")  # chat_template.jinja
+    assert read(folder).chat_templates.default.startswith("{% for message")  # chat_template.jinja
     (folder / "chat_template.jinja").unlink()
-    assert read(folder).chat_template == TEMPLATE
-    assert read(folder, chat_template="{{ 1 }}").chat_template == "{{ 1 }}"
+    assert read(folder).chat_templates.default == TEMPLATE
+    assert read(folder, chat_template="{{ 1 }}").chat_templates.default == "{{ 1 }}"
 
 
 def test_a_folder_without_a_template_needs_one(folder: Path) -> None:

@@ -90,6 +90,16 @@ def test_tools_in_the_template(vocabulary: Vocabulary) -> None:
     assert tokens.count(2) == 3
 
 
+def test_a_template_for_tools(vocabulary: Vocabulary) -> None:
+    """It takes the place of the other where a request has tools, if it renders them."""
+    plain = ChatTemplate("plain {{ messages[0].content }}")
+    encoder = PromptEncoder(plain, vocabulary, 100, ChatTemplate(QWEN))
+    assert vocabulary.spell(encode(encoder, [user("Hi")])) == "plain Hi"
+    assert "<tools>" in vocabulary.spell(encode(encoder, [user("Hi")], tools=[TOOL]))
+    encoder = PromptEncoder(plain, vocabulary, 100, ChatTemplate("{{ tools }}"))
+    assert vocabulary.spell(encode(encoder, [user("Hi")], tools=[TOOL])).startswith("plain")
+
+
 def test_results_without_tools(encoder: PromptEncoder, vocabulary: Vocabulary) -> None:
     """Results of earlier calls are rendered the same if the request has no tools."""
     text = vocabulary.spell(encode(encoder, [user("Hi"), message("tool", "42")]))

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import shutil
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from rapport.common.model_spec import ModelSpec
 from rapport.service.errors import InvalidRequestError
 from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.turns import Call, Conversation, Turn
@@ -104,6 +106,17 @@ def test_tools_in_the_template() -> None:
     ) in text
     assert "# Tools" not in ChatTemplate(QWEN).render(Conversation([HI]))
     assert "[" not in ChatTemplate(LLAMA).render(Conversation([HI]))
+
+
+def test_a_template_for_tools_is_read(cpu_folder: Path, tmp_path: Path) -> None:
+    """It is in model.json; without one the only template is taken."""
+    for name in ("model.json", "chat_template.jinja"):
+        shutil.copy(cpu_folder / name, tmp_path)
+    both = [ChatTemplate.read(tmp_path, with_tools=each) for each in (False, True)]
+    assert [each.render(Conversation([HI])) for each in both] == [DEFAULT + ASKED] * 2
+    ModelSpec.read(tmp_path).model_copy(update={"tool_template": "tools"}).write(tmp_path)
+    both = [ChatTemplate.read(tmp_path, with_tools=each) for each in (False, True)]
+    assert [each.render(Conversation([HI])) for each in both] == [DEFAULT + ASKED, "tools"]
 
 
 def test_empty_system_prompt_with_tools() -> None:

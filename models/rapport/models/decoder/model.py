@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 
 from rapport.common.model_spec import SamplingDefaults
 from rapport.models.decoder.architecture import read_architecture
+from rapport.models.decoder.chat_templates import ChatTemplates
 from rapport.models.decoder.source import Source
 from rapport.models.decoder.tensors import check_tensors
 from rapport.models.weights.matrix import Projection
@@ -19,7 +20,7 @@ class Model(ABC):
     Attributes:
         source: Its keys and tensors.
         architecture: What it computes.
-        chat_template: A Jinja template that makes a prompt of messages.
+        chat_templates: Jinja templates that make a prompt of messages.
         end_tokens: The ids that end a turn.
         special_tokens: Tokens that a template can write, by the names of variables.
         begins_with_bos: Whether a prompt begins with BOS, also where the template does not write
@@ -33,7 +34,7 @@ class Model(ABC):
         UnsupportedModelError: it has something that the graph cannot compute.
     """
 
-    chat_template: str
+    chat_templates: ChatTemplates
     end_tokens: list[int]
     special_tokens: dict[str, str]
     sampling_defaults: SamplingDefaults

@@ -35,7 +35,7 @@ class SourceFolder:
         """
         for name in names:
             if os.path.lexists(self.path / name):
-                self.file(name)
+                self._inside(self.path / name)
 
     def file(self, name: str) -> Path:
         """The path of a file, with links resolved.
@@ -46,6 +46,9 @@ class SourceFolder:
         path = self.path / name
         if not name or Path(name).name != name:
             raise CorruptFileError(f"{self.path}: {name[:100]!r} is not the name of a file")
+        return self._inside(path)
+
+    def _inside(self, path: Path) -> Path:
         if not path.is_file():
             raise CorruptFileError(f"{path} is missing, or no file")
         resolved = path.resolve()

@@ -53,7 +53,7 @@ def write_genai_folder(
         graph = _elsewhere(model.proto, WEIGHTS)
         (partial / GRAPH).write_bytes(graph.SerializeToString(deterministic=True))
         (partial / TOKENIZER).write_text(model.text.tokenizer.to_str(), encoding="utf-8")
-        (partial / TEMPLATE).write_text(model.text.chat_template, encoding="utf-8")
+        (partial / TEMPLATE).write_text(model.text.chat_templates.default, encoding="utf-8")
         progress("hashing", 0.5)
         _describe(model, model_id, source, partial).write(partial)
         progress("writing to disk", 1.0)
@@ -99,6 +99,7 @@ def _describe(model: GenaiModel, model_id: str, source: dict[str, str], folder: 
             "vocab_size": model.config.vocab_size,
             "kv_type": model.attention.kv_type,
             "eos_token_ids": text.end_tokens,
+            "tool_template": text.chat_templates.tool_use,
             "special_tokens": text.special_tokens,
             "sampling_defaults": text.sampling_defaults,
             "begins_with_bos": text.begins_with_bos,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from rapport.models.decoder.chat_templates import DEFAULT, TOOL_USE, ChatTemplates
 from rapport.models.decoder.model import Model
 from rapport.models.decoder.sampling import sampling_defaults
-from rapport.models.errors import UnsupportedModelError
 from rapport.models.gguf.reader import GgufFile
 from rapport.models.gguf.tokenizer import tokenizer_from
 from rapport.models.gguf.vocabulary import (
@@ -21,7 +20,10 @@ from rapport.models.gguf.vocabulary import (
 )
 from rapport.models.weights.matrix import Projection
 
-TEMPLATE_KEY = "tokenizer.chat_template"
+TEMPLATE_KEYS = {
+    DEFAULT: "tokenizer.chat_template",
+    TOOL_USE: f"tokenizer.chat_template.{TOOL_USE}",
+}
 # The names of a request's fields, and the keys of the values that are advised for them.
 SAMPLING_KEYS = {
     "temperature": "general.sampling.temp",
@@ -33,7 +35,7 @@ SAMPLING_KEYS = {
 
 
 class GgufModel(Model):
-    """A model in a GGUF file. `chat_template` replaces the file's.
+    """A model in a GGUF file. `chat_template` replaces those of the file.
 
     All that the header says is checked at once; weights are checked on access.
 
@@ -47,8 +49,11 @@ class GgufModel(Model):
         self.file = GgufFile(path)
         super().__init__(self.file)
         self.vocabulary = read_vocabulary(self.file, self.architecture.vocab_size)
-        self.chat_template = self._template if chat_template is None else chat_template
-        self.end_tokens = end_tokens(self.file, self.vocabulary, self.chat_template)
+        if chat_template is None:
+            self.chat_templates = self._read_templates()
+        else:
+            self.chat_templates = ChatTemplates(chat_template)
+        self.end_tokens = end_tokens(self.file, self.vocabulary, self.chat_templates)
         tokens = self.vocabulary.tokens
         ids = special_tokens(self.file, self.vocabulary)
         self.special_tokens = {name: tokens[id_] for name, id_ in ids.items()}
@@ -58,14 +63,10 @@ class GgufModel(Model):
             {name: self.file.value(key, object) for name, key in advised.items()}
         )
 
-    @cached_property
-    def _template(self) -> str:
-        if not self.file.has(TEMPLATE_KEY):
-            raise UnsupportedModelError(
-                f"{self.file.path} has no chat template, as base models do not: "
-                "give one with --chat-template FILE"
-            )
-        return self.file.value(TEMPLATE_KEY, str)
+    def _read_templates(self) -> ChatTemplates:
+        stored = {name: key for name, key in TEMPLATE_KEYS.items() if self.file.has(key)}
+        templates = {name: self.file.value(key, str) for name, key in stored.items()}
+        return ChatTemplates.of(templates, self.file.path)
 
     def tokenizer(self) -> Tokenizer:
         return tokenizer_from(self.vocabulary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rapport.models.decoder.chat_templates import ChatTemplates
 from rapport.models.decoder.turn_ends import TEXT_END, TURN_ENDS
 from rapport.models.gguf.pre_tokenizers import BPE_PRE_TOKENIZERS
 from rapport.models.gguf.reader import GgufFile
@@ -106,15 +107,15 @@ def begins_with_bos(file: GgufFile, vocabulary: Vocabulary) -> bool:
     return wanted and file.has(SPECIAL_TOKENS["bos_token"])
 
 
-def end_tokens(file: GgufFile, vocabulary: Vocabulary, template: str) -> list[int]:
+def end_tokens(file: GgufFile, vocabulary: Vocabulary, templates: ChatTemplates) -> list[int]:
     """The ids that end a turn.
 
-    They are the file's own, the well-known ones that the template writes, and <|endoftext|>.
+    They are the file's own, the well-known ones that templates write, and <|endoftext|>.
     """
     file.value(END_KEYS[0], int)
     ends = [_token_id(file, vocabulary, key) for key in END_KEYS if file.has(key)]
     ids = {token: id_ for id_, token in enumerate(vocabulary.tokens)}
-    written = [ids[token] for token in TURN_ENDS if token in template and token in ids]
+    written = [ids[token] for token in TURN_ENDS if templates.write(token) and token in ids]
     ends += [id_ for id_ in written if vocabulary.types[id_] in (CONTROL, USER_DEFINED)]
     if TEXT_END in ids:
         ends.append(ids[TEXT_END])

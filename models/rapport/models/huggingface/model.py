@@ -12,7 +12,7 @@ from rapport.models.huggingface.text import FolderText
 
 
 class HuggingFaceModel(Model):
-    """A model in a folder that transformers has written. `chat_template` replaces the folder's.
+    """A model in a folder that transformers has written. `chat_template` replaces its own ones.
 
     Raises:
         CorruptFileError: a file is damaged. Also raised on access.
@@ -26,7 +26,7 @@ class HuggingFaceModel(Model):
     def __init__(self, folder: Path, chat_template: str | None = None) -> None:
         super().__init__(HuggingFaceFolder(folder))
         self._text = FolderText(folder, self.architecture.vocab_size, chat_template)
-        self.chat_template = self._text.chat_template
+        self.chat_templates = self._text.chat_templates
         self.end_tokens = self._text.end_tokens
         self.special_tokens = self._text.special_tokens
         self.sampling_defaults = self._text.sampling_defaults

@@ -13,37 +13,39 @@ import orjson
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
+from rapport.models.decoder.chat_templates import ChatTemplates
 from rapport.models.decoder.sampling import sampling_defaults
 from rapport.models.decoder.turn_ends import TEXT_END, TURN_ENDS
 from rapport.models.errors import CorruptFileError, UnknownModelError, UnsupportedModelError
 from rapport.models.gguf.tokenizer import tokenizer_from
-from rapport.models.huggingface.json_file import MAX_JSON_BYTES, JsonFile
+from rapport.models.huggingface.json_file import JsonFile
 from rapport.models.huggingface.sentence_piece import read_pieces
+from rapport.models.huggingface.templates import TEMPLATE_FILES, checked, read_templates
 
 TOKENIZER, SENTENCE_PIECE = "tokenizer.json", "tokenizer.model"
 TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP = "tokenizer_config.json", "special_tokens_map.json"
 ADDED_TOKENS = "added_tokens.json"
-TEMPLATE, GENERATION_CONFIG, CONFIG = "chat_template.jinja", "generation_config.json", "config.json"
+GENERATION_CONFIG, CONFIG = "generation_config.json", "config.json"
 # Of a vocabulary of 262,144 tokens it takes 33 MB.
 MAX_TOKENIZER_BYTES = 1 << 28
 # Of such a vocabulary it takes 4 MB. Parsed, a file may take thirty times its size.
 MAX_PIECES_BYTES = 1 << 24
 FILES = (
     *(TOKENIZER, SENTENCE_PIECE, TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS),
-    *(TEMPLATE, GENERATION_CONFIG, CONFIG),
+    *(GENERATION_CONFIG, CONFIG),
+    *TEMPLATE_FILES.values(),
 )
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
-DEFAULT_TEMPLATE = "default"  # of several
 
 
 class FolderText:
     """The tokenizer and the template of a model with `vocab_size` embeddings.
 
-    `chat_template` replaces that of the folder. `ends` are ids that end a turn by other files.
+    `chat_template` replaces those of the folder. `ends` are ids that end a turn by other files.
 
     Attributes:
         tokenizer: That of the folder, without truncation and padding.
-        chat_template: A Jinja template that makes a prompt of messages.
+        chat_templates: Jinja templates that make a prompt of messages.
         special_tokens: Tokens that a template can write, by the names of variables.
         end_tokens: The ids that end a turn.
         sampling_defaults: The sampling values that generation_config.json advises.
@@ -66,7 +68,10 @@ class FolderText:
     ) -> None:
         self.folder = folder
         self._config = self._optional(TOKENIZER_CONFIG)
-        self.chat_template = self._template() if chat_template is None else chat_template
+        if chat_template is None:
+            self.chat_templates = read_templates(folder, self._config)
+        else:
+            self.chat_templates = ChatTemplates(chat_template)
         self.tokenizer = self._read_tokenizer(vocab_size)
         self.special_tokens = {
             name: token
@@ -81,33 +86,14 @@ class FolderText:
     def _optional(self, name: str) -> JsonFile | None:
         return JsonFile(self.folder / name) if (self.folder / name).is_file() else None
 
-    def _template(self) -> str:
-        file = self.folder / TEMPLATE
-        if file.is_file():
-            try:
-                return _checked(file, MAX_JSON_BYTES).read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
-                raise CorruptFileError(f"{file}: it is no text: {error}") from error
-        stored = None if self._config is None else self._config.values.get("chat_template")
-        if isinstance(stored, list):
-            named = [each for each in stored if isinstance(each, dict)]
-            texts = {each.get("name"): each.get("template") for each in named}
-            stored = texts.get(DEFAULT_TEMPLATE)
-        if not isinstance(stored, str):
-            raise UnsupportedModelError(
-                f"{self.folder} has no chat template, as base models do not: "
-                "give one with --chat-template FILE"
-            )
-        return stored
-
     def _read_tokenizer(self, vocab_size: int) -> Tokenizer:
         path = self.folder / TOKENIZER
         pieces = self.folder / SENTENCE_PIECE
         if not path.is_file() and pieces.is_file():
-            return self._of_pieces(_checked(pieces, MAX_PIECES_BYTES), vocab_size)
+            return self._of_pieces(checked(pieces, MAX_PIECES_BYTES), vocab_size)
         if not path.is_file():
             raise UnknownModelError(f"there is no file {path}")
-        content = _checked(path, MAX_TOKENIZER_BYTES).read_bytes()
+        content = checked(path, MAX_TOKENIZER_BYTES).read_bytes()
         _check_kind(path, content)
         try:
             tokenizer = Tokenizer.from_buffer(content)
@@ -146,7 +132,7 @@ class FolderText:
 
     def _end_tokens(self, vocab_size: int, ends: Sequence[int]) -> list[int]:
         added = {token.content for token in self.tokenizer.get_added_tokens_decoder().values()}
-        known = [token for token in TURN_ENDS if token in self.chat_template and token in added]
+        known = [end for end in TURN_ENDS if end in added and self.chat_templates.write(end)]
         names = [self.special_tokens.get("eos_token"), *known, TEXT_END]
         ids = [self.tokenizer.token_to_id(name) for name in names if name is not None]
         ends = [*ends, *self._stated_ends(vocab_size), *(id_ for id_ in ids if id_ is not None)]
@@ -173,12 +159,6 @@ class FolderText:
             return stated is not False  # SentencePiece's begin with it by default
         bos = self.tokenizer.token_to_id(self.special_tokens["bos_token"])
         return self.tokenizer.encode("a").ids[:1] == [bos]
-
-
-def _checked(path: Path, limit: int) -> Path:
-    if (size := path.stat().st_size) > limit:
-        raise CorruptFileError(f"{path}: it has {size} bytes, over {limit}")
-    return path
 
 
 def _check_kind(path: Path, content: bytes) -> None:

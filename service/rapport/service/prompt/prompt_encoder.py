@@ -25,10 +25,22 @@ Cut = Callable[[Conversation], Iterator[Piece]]
 
 
 class PromptEncoder:
-    """Encodes conversations for one model, in steps of some milliseconds."""
+    """Encodes conversations for one model, in steps of some milliseconds.
 
-    def __init__(self, template: ChatTemplate, vocabulary: Vocabulary, context_length: int) -> None:
+    Where a request has tools, `tool_template` takes the place of `template`, if it renders them.
+    """
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        vocabulary: Vocabulary,
+        context_length: int,
+        tool_template: ChatTemplate | None = None,
+    ) -> None:
         self._template = template
+        self._tool_template = template
+        if tool_template is not None and tool_template.takes_tools:
+            self._tool_template = tool_template
         self._vocabulary = vocabulary
         self._cutter = SafeCutter(vocabulary)
         self._context_length = context_length
@@ -36,8 +48,9 @@ class PromptEncoder:
 
     @classmethod
     def load(cls, folder: Path, vocabulary: Vocabulary, context_length: int) -> PromptEncoder:
-        """Reads the chat template of a model folder."""
-        return cls(ChatTemplate.read(folder), vocabulary, context_length)
+        """Reads the chat templates of a model folder."""
+        tool_template = ChatTemplate.read(folder, with_tools=True)
+        return cls(ChatTemplate.read(folder), vocabulary, context_length, tool_template)
 
     def min_prompt_tokens(self) -> int:
         """The tokens of a conversation of one short message; 0 if the template refuses it."""
@@ -68,10 +81,10 @@ class PromptEncoder:
             PromptTooLongError: the prompt is so long that its tokens are not all counted.
             InvalidRequestError: the template refuses the conversation.
         """
-        write_calls = not self._template.takes_tools
-        turns = [to_turn(message, write_calls=write_calls) for message in messages]
+        template = self._tool_template if tools else self._template
+        turns = [to_turn(message, write_calls=not template.takes_tools) for message in messages]
         yield
-        converse, cut = self._converse(tools), self._cut_safely if safe else self._cut
+        converse, cut = _converse(template, tools), self._cut(template, safe=safe)
         tokenizer = PieceTokenizer(self._vocabulary)
 
         def count(kept: Sequence[Turn], most: int) -> Steps[int]:
@@ -114,27 +127,28 @@ class PromptEncoder:
         tokens = yield from PieceTokenizer(self._vocabulary).tokenize(pieces, max_tokens)
         return tokens[:max_tokens]
 
-    def _converse(self, tools: Sequence[JsonObject]) -> Callable[[Sequence[Turn]], Conversation]:
-        """A function that makes a conversation with these tools of turns."""
-        template = self._template
-        if template.takes_tools:
-            return lambda turns: Conversation(turns, tools)
-        if not tools:
-            return lambda turns: Conversation(list(with_results(turns)))
-        text = hermes_format.instructions(tools)
-
-        def converse(turns: Sequence[Turn]) -> Conversation:
-            instructed = with_instructions(turns, text, lambda: template.system_prompt)
-            return Conversation(list(with_results(instructed)))
-
-        return converse
-
-    def _cut_safely(self, conversation: Conversation) -> Iterator[Piece]:
-        return self._cutter.pieces(conversation, self._template.render)
-
-    def _cut(self, conversation: Conversation) -> Iterator[Piece]:
-        return self._cutter.unsafe_pieces(self._template.render(conversation))
+    def _cut(self, template: ChatTemplate, *, safe: bool) -> Cut:
+        if safe:
+            return lambda conversation: self._cutter.pieces(conversation, template.render)
+        return lambda conversation: self._cutter.unsafe_pieces(template.render(conversation))
 
     def _min_tokens(self, conversation: Conversation) -> int:
         """A number of tokens that the conversation has at least, without tokenizing it."""
         return max(len(conversation.turns), conversation.length // self._max_token_bytes)
+
+
+def _converse(
+    template: ChatTemplate, tools: Sequence[JsonObject]
+) -> Callable[[Sequence[Turn]], Conversation]:
+    """A function that makes a conversation with these tools of turns."""
+    if template.takes_tools:
+        return lambda turns: Conversation(turns, tools)
+    if not tools:
+        return lambda turns: Conversation(list(with_results(turns)))
+    text = hermes_format.instructions(tools)
+
+    def converse(turns: Sequence[Turn]) -> Conversation:
+        instructed = with_instructions(turns, text, lambda: template.system_prompt)
+        return Conversation(list(with_results(instructed)))
+
+    return converse

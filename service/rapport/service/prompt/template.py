@@ -57,10 +57,15 @@ class ChatTemplate:
         self._variables = meta.find_undeclared_variables(sandbox.parse(source))
 
     @classmethod
-    def read(cls, folder: Path) -> ChatTemplate:
-        """Reads `chat_template.jinja` of a model folder, and what its special tokens are."""
-        source = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    def read(cls, folder: Path, *, with_tools: bool = False) -> ChatTemplate:
+        """Reads the template of a model folder, and what its special tokens are.
+
+        With `with_tools` it is that for requests with tools, which most models do not have.
+        """
         spec = ModelSpec.read(folder)
+        source = spec.tool_template if with_tools else None
+        if source is None:
+            source = (folder / "chat_template.jinja").read_text(encoding="utf-8")
         return cls(source, spec.special_tokens, begins_with_bos=spec.begins_with_bos)
 
     def render(self, conversation: Conversation) -> str:
