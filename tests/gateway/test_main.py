@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from rapport.common.addresses import local_addresses
 from tests.gateway.conftest import until_learned
 from tests.gateway.library import Library, serving
 from tests.plain_http import NO_CERTIFICATES
@@ -135,6 +136,21 @@ async def test_address_in_use() -> None:
         status, log = await finished(await start("--http-port", str(port)))
     expected = f" ERROR cannot listen on 127.0.0.1:{port}: Address already in use\n"
     assert (status, log.count("\n"), log.endswith(expected)) == (1, 1, True)
+
+
+@pytest.mark.skipif("::1" not in local_addresses("localhost"), reason="this machine has no IPv6")
+async def test_all_addresses_of_a_name() -> None:
+    """A name is served in both families, and each link can be followed."""
+    process = await start("--http-port", "0", "--http-host", "localhost")
+    assert process.stderr is not None
+    lines = [(await asyncio.wait_for(process.stderr.readline(), 20)).decode() for _ in range(2)]
+    match = re.search(r"REST on (http://127\.0\.0\.1:\d+), (http://\[::1\]:\d+)$", lines[1])
+    assert match, lines
+    async with httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
+        for url in match.groups():
+            assert (await client.get(f"{url}/health/live")).status_code == 200
+    process.send_signal(signal.SIGTERM)
+    assert (await finished(process))[0] == 0
 
 
 async def test_metrics_address_in_use() -> None:

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from rapport.common.addresses import local_addresses
 from rapport.common.metrics.certificates import Certificates
 from rapport.common.settings import load
 from rapport.service.config import ServiceSettings
@@ -27,6 +28,9 @@ CALLS = [
     http2.OPENING,
     *(http2.request(stream, http2.CHAT, b"junk") for stream in range(1, 1000, 2)),
 ]
+needs_ipv6 = pytest.mark.skipif(
+    "::1" not in local_addresses("localhost"), reason="this machine has no IPv6"
+)
 # For a new connection on the busiest machine.
 SOON_S = 30
 
@@ -36,6 +40,27 @@ async def test_port_in_use(address: str, lifecycle: Lifecycle) -> None:
     settings = load(ServiceSettings, ["--grpc-port", address.rpartition(":")[2]])
     with pytest.raises(PortTakenError, match=f"cannot listen on {address}: is it in use?"):
         await Server(settings, lifecycle).listen(Certificates("rapport"))
+
+
+@needs_ipv6
+@pytest.mark.parametrize("host", ["localhost", "::"])
+async def test_both_families(host: str, lifecycle: Lifecycle) -> None:
+    """A name and `::` are served over IPv4 and IPv6."""
+    flags = ["--grpc-host", host, "--grpc-port", "0", "--allow-public-bind"]
+    server = Server(load(ServiceSettings, flags), lifecycle)
+    port = await server.listen(Certificates("rapport"))
+    for address in ("127.0.0.1", "::1"):
+        socket.create_connection((address, port), timeout=5).close()
+    await server.stop(None)
+
+
+@needs_ipv6
+async def test_one_address_in_use(lifecycle: Lifecycle) -> None:
+    """Where one address of a name is taken, none is served: some callers would reach another."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        flags = ["--grpc-host", "localhost", "--grpc-port", str(taken.getsockname()[1])]
+        with pytest.raises(PortTakenError, match="cannot listen on localhost:"):
+            await Server(load(ServiceSettings, flags), lifecycle).listen(Certificates("rapport"))
 
 
 async def test_metadata_beyond_grpcs_usual_limit(

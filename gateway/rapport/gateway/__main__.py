@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
+from rapport.common.addresses import bracketed, listen
 from rapport.common.metrics.endpoint import exposed
 from rapport.common.process import show_stacks
 from rapport.common.settings import SettingsError, load
@@ -66,7 +67,7 @@ def serve(settings: GatewaySettings, tracer: Tracer) -> int:
     async def serve_until_signal() -> None:
         server.handle_signals()
         async with app.running():
-            await server.serve(listening)
+            await server.serve(*listening)
 
     with (
         exposed(app.metrics.registry, settings, settings.gateway_metrics_port),
@@ -76,13 +77,14 @@ def serve(settings: GatewaySettings, tracer: Tracer) -> int:
     return server.status
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> list[socket.socket]:
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.create_server((str(address[0]), port), family=family)
+        listening = listen(host, port)
     except OSError as error:
-        raise AddressError(f"cannot listen on {host}:{port}: {_reason(error)}") from error
-    hold_back(listening)
+        address = f"{bracketed(host)}:{port}"
+        raise AddressError(f"cannot listen on {address}: {_reason(error)}") from error
+    for each in listening:
+        hold_back(each)
     return listening
 
 

@@ -10,6 +10,7 @@ from grpc_channelz.v1 import channelz_pb2
 from grpc_channelz.v1.channelz import add_channelz_servicer
 from grpc_health.v1 import health, health_pb2_grpc
 
+from rapport.common.addresses import bracketed, local_addresses
 from rapport.common.fair_threads import FairThreads
 from rapport.common.fd_limit import max_connections
 from rapport.common.metrics.certificates import Certificates
@@ -125,13 +126,17 @@ class Server:
             PortTakenError: the port is in use, or the address is not of this machine.
             CertificateError: the certificate or its key cannot be used.
         """
-        address = f"{self._settings.address}:{self._settings.grpc_port}"
+        port = self._settings.grpc_port
+        address = f"{self._settings.address}:{port}"
+        credentials = _credentials(self._settings, certificates)
         try:
-            port = _add_port(self._at_address, self._settings, address, certificates)
+            # gRPC itself would be content with some of a name's addresses.
+            for each in local_addresses(self._settings.grpc_host):
+                port = _add_port(self._at_address, f"{bracketed(each)}:{port}", credentials)
             if self._settings.grpc_socket is not None:
                 address = f"unix:{self._settings.grpc_socket}"
                 self._at_socket.add_insecure_port(address)
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             raise PortTakenError(f"cannot listen on {address}: is it in use?") from error
         await self._at_socket.start()
         await self._at_address.start()
@@ -175,15 +180,23 @@ def _add_services(
     add_reflection(server, names, _reader(settings))
 
 
+def _credentials(
+    settings: ServiceSettings, certificates: Certificates
+) -> grpc.ServerCredentials | None:
+    if settings.grpc_tls is None:
+        warn_of_plain_keys(settings, "grpc_host", settings.grpc_host)
+        return None
+    certificate = server_certificate(settings.grpc_tls)
+    certificates.add("grpc_tls_cert", certificate)
+    return server_credentials(certificate)
+
+
 def _add_port(
-    server: grpc.aio.Server, settings: ServiceSettings, address: str, certificates: Certificates
+    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
 ) -> int:
-    if settings.grpc_tls is not None:
-        certificate = server_certificate(settings.grpc_tls)
-        certificates.add("grpc_tls_cert", certificate)
-        return server.add_secure_port(address, server_credentials(certificate))
-    warn_of_plain_keys(settings, "grpc_host", settings.grpc_host)
-    return server.add_insecure_port(address)
+    if credentials is None:
+        return server.add_insecure_port(address)
+    return server.add_secure_port(address, credentials)
 
 
 def _transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[str, int]]:

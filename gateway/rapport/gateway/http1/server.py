@@ -27,7 +27,7 @@ LAST_ANSWERS_S = 1.0
 
 
 class Server:
-    """Serves one listening socket until a signal, drains, and ends at once at a second signal."""
+    """Serves listening sockets until a signal, drains, and ends at once at a second signal."""
 
     def __init__(
         self,
@@ -55,19 +55,24 @@ class Server:
         self._is_forced = self._stopping.is_set()
         self._stopping.set()
 
-    async def serve(self, listening: socket.socket) -> None:
+    async def serve(self, *listening: socket.socket) -> None:
         """Returns when all connections have ended."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: Connection(self._options), sock=listening, ssl=self._tls, backlog=BACKLOG
-        )
-        logger.info("REST on %s", _url(listening, tls=self._tls is not None))
+        servers = [
+            await loop.create_server(
+                lambda: Connection(self._options), sock=each, ssl=self._tls, backlog=BACKLOG
+            )
+            for each in listening
+        ]
+        urls = [_url(each, tls=self._tls is not None) for each in listening]
+        logger.info("REST on %s", ", ".join(urls))
         self._supervisor.report_ready()
         try:
             await self._stopping.wait()
             await self._drain()
         finally:
-            server.close()
+            for server in servers:
+                server.close()
             await self._end_connections()
 
     def handle_signals(self) -> None:
