@@ -16,3 +16,10 @@ def test_bytes_without_tokens() -> None:
         alphabet = Alphabet.of_bytes(frozenset(range(256)) - {missing})
         for character in "A\u00e9\u0800\u0fff\ud7ff\U00010000\U00040000\U0010ffffB\u00bf\u1000":
             assert (alphabet.missing(character) is None) == (character.encode()[0] != missing)
+
+
+def test_texts_that_are_no_json() -> None:
+    """Outside of JSON a control character needs nothing but a token."""
+    alphabet = Alphabet.of_bytes(frozenset(range(256)) - {4})
+    assert "\x07" in alphabet.text_characters
+    assert "\x04" not in alphabet.text_characters

@@ -12,6 +12,7 @@ from rapport.service.engine.errors import ConstraintFailedError
 from rapport.service.engine.sampling.constraint import Grammar
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler, GrammarError
 from rapport.service.engine.text.vocabulary import Vocabulary
+from rapport.service.structured_output.alphabet import Alphabet
 from rapport.service.structured_output.gbnf import gbnf_to_lark
 from rapport.service.structured_output.gbnf_parser import GbnfError
 from tests.service.structured_output.sampling import accepts, sample
@@ -119,7 +120,7 @@ def test_every_reading_counts(
         compiled = grammar(compiler, f'root ::= ({written}) "b"{more}\nx ::= "b"')
         accepted = accepts(compiled, vocabulary.encode_text(text))
     except (GrammarError, ConstraintFailedError) as failure:
-        if "Too many items" not in str(failure):
+        if "it is too large" not in str(failure):
             raise
         reject()  # more readings than the parser may hold: refused, not misread
     assert accepted == expected
@@ -143,6 +144,19 @@ def test_escapes_and_any_character(compiler: GrammarCompiler, vocabulary: Vocabu
     assert accepts(compiled, vocabulary.encode_text('Aé😀"\\-\n'))
     assert accepts(compiled, vocabulary.encode_text('Aé😀"\\^x'))
     assert not accepts(compiled, vocabulary.encode_text('Aé😀"\\ax'))
+
+
+def test_characters_that_cannot_be_written(
+    compiler: GrammarCompiler, vocabulary: Vocabulary
+) -> None:
+    """Classes have only what can be written; what else a grammar needs is refused."""
+    writable = Alphabet.of_bytes(compiler.single_bytes).text_characters
+    compiled = compiler.compile(gbnf_to_lark(r"root ::= [\x01-\x07]{9}", writable))
+    for seed in range(3):
+        assert len(sample(compiled, vocabulary.token_bytes, seed)) == 9
+    for text in (r'root ::= "a\x04" | "b"', r'root ::= "a" [\x04] root | "b"'):
+        with pytest.raises(GbnfError, match=r"U\+0004 is nothing that the model can write"):
+            gbnf_to_lark(text, writable)
 
 
 @pytest.mark.parametrize(

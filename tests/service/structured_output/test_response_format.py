@@ -7,6 +7,7 @@ import pytest
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError
+from rapport.service.structured_output.alphabet import Alphabet
 from rapport.service.structured_output.response_format import grammar_source
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat, TextFormat
 from tests.service.structured_output.sampling import accepts, sample
@@ -64,6 +65,18 @@ def test_a_regular_expression(compiler: GrammarCompiler, vocabulary: Vocabulary)
     grammar = compiler.compile(source.text)
     assert accepts(grammar, vocabulary.encode_text("yes/42"))
     assert not accepts(grammar, vocabulary.encode_text("yes/42!"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_regular_expression_leads_nowhere_without_tokens(
+    compiler: GrammarCompiler, vocabulary: Vocabulary, seed: int
+) -> None:
+    """No answer begins that would need a character for which there is no token."""
+    alphabet = Alphabet.of_bytes(compiler.single_bytes)
+    source = grammar_source(ResponseFormat(regex=r"a[0-9/]{3}(\x04|\x14)|b[\x01-\x07]"), alphabet)
+    assert source is not None
+    text = sample(compiler.compile(source.text), vocabulary.token_bytes, seed)
+    assert text.startswith("b")
 
 
 @pytest.mark.parametrize(

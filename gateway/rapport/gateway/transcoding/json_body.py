@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from rapport.common.json_errors import json_problem
 from rapport.gateway.errors import bad_request
 from rapport.gateway.transcoding.doubled_keys import doubled_key, key_count
 
@@ -58,7 +59,7 @@ def _problem(body: bytes, error: orjson.JSONDecodeError) -> str:
         body.decode()
     except UnicodeDecodeError as no_utf8:
         return f"byte {no_utf8.start} is not UTF-8"
-    return str(error)
+    return json_problem(error)
 
 
 def _count(text: bytes) -> int:

@@ -73,6 +73,10 @@ class OutOfMemoryError(EngineError):
 class ConstraintFailedError(EngineError):
     """The grammar of a request became too complex to follow, or admits nothing."""
 
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the grammar cannot be followed: {reason}")
+        self.reason = reason
+
 
 class RequestCancelledError(EngineError):
     """The caller disconnected, or its deadline expired."""

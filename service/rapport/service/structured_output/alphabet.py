@@ -1,4 +1,4 @@
-"""The characters that a model can write into the strings of its JSON."""
+"""The characters that a model can write."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rapport.service.structured_output.ecma_regex.character_set import (
 SHORT_ESCAPES = "\b\t\n\f\r"
 # Control characters need the escape that the grammar engine must not use; it drops DEL as well.
 WITH_LONG_ESCAPE = ((0x00, 0x1F), (0x7F, 0x7F))
+UNWRITABLE = "nothing that the model can write"
 LEAD_BITS = 0x7F
 # First bytes of characters, how many bits of a code point the bytes behind them hold, and the
 # lowest code point of that length.
@@ -28,27 +29,28 @@ LEADS = (
 
 @dataclass(frozen=True, slots=True)
 class Alphabet:
-    """The characters that can stand in a string. All others are kept out, or refused."""
+    """The characters that can stand in an answer. All others are kept out, or refused."""
 
     characters: CharacterSet
+    """Those that can stand in a string of JSON."""
+    text_characters: CharacterSet
+    """Those that can stand in a text that is no JSON."""
 
     @classmethod
     def of_bytes(cls, writable: frozenset[int]) -> Alphabet:
         """The alphabet of a model that has tokens for these bytes."""
-        missing = CharacterSet.of(*WITH_LONG_ESCAPE, *_characters_without(writable))
-        return cls(missing.complement() | CharacterSet.of_text(SHORT_ESCAPES))
+        missing = CharacterSet.of(*_characters_without(writable))
+        in_strings = (missing | CharacterSet.of(*WITH_LONG_ESCAPE)).complement()
+        return cls(in_strings | CharacterSet.of_text(SHORT_ESCAPES), missing.complement())
 
     def missing(self, text: str) -> str | None:
-        """The first character of a text that cannot be written, if there is one.
+        """The first character that cannot be written into a string of JSON, if there is one.
 
         Every vocabulary has tokens for the characters of ASCII that can be printed.
         """
         if text.isascii() and text.isprintable():
             return None
-        return next((character for character in text if not self._has(ord(character))), None)
-
-    def _has(self, code_point: int) -> bool:
-        return any(first <= code_point <= last for first, last in self.characters.ranges)
+        return next((character for character in text if character not in self.characters), None)
 
 
 def _characters_without(writable: frozenset[int]) -> Iterator[Range]:

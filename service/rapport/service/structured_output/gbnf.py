@@ -12,6 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
+from rapport.service.structured_output.alphabet import UNWRITABLE
+from rapport.service.structured_output.ecma_regex.character_set import (
+    EVERY_CHARACTER,
+    CharacterSet,
+)
 from rapport.service.structured_output.gbnf_parser import (
     Alternatives,
     CharacterClass,
@@ -24,6 +29,8 @@ from rapport.service.structured_output.gbnf_parser import (
     parse_gbnf,
 )
 
+# A class without characters.
+NOTHING = r"/[^\s\S]/"
 # The engine recurses as deep as rules are nested. Twice this depth still works.
 MAX_TOTAL_DEPTH = 1000
 # The engine's work grows with the square of the number of optional parts in a row.
@@ -32,11 +39,11 @@ MAX_PARTS = 10_000
 MAX_EXPANDED_PARTS = 100_000
 
 
-def gbnf_to_lark(text: str) -> str:
-    """A grammar of the same language in Lark.
+def gbnf_to_lark(text: str, characters: CharacterSet = EVERY_CHARACTER) -> str:
+    """A grammar of the same language in Lark, but for what has other than some characters.
 
     Raises:
-        GbnfError: the grammar is wrong or too large.
+        GbnfError: the grammar is wrong or too large, or wants a character that is not there.
     """
     rules = _reachable(parse_gbnf(text))
     if sum(map(_depth, rules.values())) > MAX_TOTAL_DEPTH:
@@ -46,7 +53,8 @@ def gbnf_to_lark(text: str) -> str:
         raise GbnfError(f"rules should have at most {MAX_PARTS} parts together")
     if not by_characters and _expanded_size(rules) > MAX_EXPANDED_PARTS:
         raise GbnfError(f"rules should have at most {MAX_EXPANDED_PARTS} parts written out")
-    writer = LarkWriter({name: f"r{number}" for number, name in enumerate(rules)}, by_characters)
+    names = {name: f"r{number}" for number, name in enumerate(rules)}
+    writer = LarkWriter(names, characters, by_characters)
     lines = [f"{writer.name(name)}: {writer.write(rule)}" for name, rule in rules.items()]
     return "\n".join([f"start: {writer.name('root')}", *lines])
 
@@ -61,6 +69,8 @@ class LarkWriter:
     """Writes nodes as Lark: as rules of single characters, or as one token."""
 
     names: dict[str, str]
+    characters: CharacterSet
+    """Those that can be written."""
     by_characters: bool
 
     def name(self, rule: str) -> str:
@@ -72,10 +82,9 @@ class LarkWriter:
         """The Lark expression of a node."""
         match node:
             case LiteralText(text):
-                pieces = list(text) if self.by_characters else [text]
-                return " ".join(map(lark_string, pieces)) or '""'
-            case CharacterClass(pattern):
-                return f"/{pattern}/"
+                return self._literal(text)
+            case CharacterClass(characters):
+                return self._class(characters)
             case RuleReference(rule):
                 return self.name(rule)
             case Concatenation(parts):
@@ -85,6 +94,23 @@ class LarkWriter:
             case Repetition(part, minimum, maximum):
                 counts = f"{minimum},{'' if maximum is None else maximum}"
                 return f"({self.write(part)}){{{counts}}}"
+
+    def _literal(self, text: str) -> str:
+        # With characters that cannot be written, an answer would come to a place with no way on.
+        for character in text:
+            if character not in self.characters:
+                raise GbnfError(f"U+{ord(character):04X} is {UNWRITABLE}")
+        pieces = list(text) if self.by_characters else [text]
+        return " ".join(map(lark_string, pieces)) or '""'
+
+    def _class(self, characters: CharacterSet) -> str:
+        written = characters.intersection(self.characters)
+        if characters.empty:
+            return NOTHING
+        if written.empty:
+            first, _ = characters.ranges[0]
+            raise GbnfError(f"U+{first:04X} is {UNWRITABLE}")
+        return f"/{written.pattern}/"
 
 
 def _children(node: GbnfNode) -> tuple[GbnfNode, ...]:

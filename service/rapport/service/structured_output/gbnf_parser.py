@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rapport.service.structured_output.ecma_regex.character_set import (
+    EVERY_CHARACTER,
+    CharacterSet,
+    Range,
+)
+
 MAX_NESTING = 50
 MAX_REPETITIONS = 100_000
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "[": "[", "]": "]", "-": "-"}
@@ -31,9 +37,9 @@ class LiteralText:
 
 @dataclass(frozen=True, slots=True)
 class CharacterClass:
-    """One character of a set. `pattern` is a regular expression."""
+    """One character of a set."""
 
-    pattern: str
+    characters: CharacterSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,7 @@ class GbnfParser:
                 return self._group()
             case ".":
                 self._position += 1
-                return CharacterClass(r"[\s\S]")
+                return CharacterClass(EVERY_CHARACTER)
         return RuleReference(self._name()) if NAME.match(self._text, self._position) else None
 
     def _group(self) -> GbnfNode:
@@ -158,24 +164,23 @@ class GbnfParser:
 
     def _characters(self) -> GbnfNode:
         self._expect("[")
-        sign = "^" if self._next() == "^" else ""
-        self._position += len(sign)
+        negated = self._next() == "^"
+        self._position += negated
         ranges = []
         while self._next() != "]":
             ranges.append(self._range())
         self._position += 1
-        if not ranges:
-            return CharacterClass(r"[\s\S]" if sign else r"[^\s\S]")
-        return CharacterClass(f"[{sign}{''.join(ranges)}]")
+        characters = CharacterSet.of(*ranges)
+        return CharacterClass(characters.complement() if negated else characters)
 
-    def _range(self) -> str:
+    def _range(self) -> Range:
         first = last = self._character()
         if self._next() == "-" and self._text[self._position + 1 : self._position + 2] != "]":
             self._position += 1
             last = self._character()
         if first > last:
             raise self._error("a range from low to high")
-        return f"{_code(first)}-{_code(last)}"
+        return ord(first), ord(last)
 
     def _character(self) -> str:
         if self.at_end() or self._next() in "\r\n":
@@ -247,7 +252,3 @@ def _count(digits: str) -> int:
     if number > MAX_REPETITIONS:
         raise GbnfError(f"repetitions should be at most {MAX_REPETITIONS}")
     return number
-
-
-def _code(character: str) -> str:
-    return rf"\x{{{ord(character):x}}}"

@@ -12,18 +12,6 @@ from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler, Gr
 from rapport.service.structured_output.strict_json import field_error
 
 NOT_SUPPORTED = "Grammar not supported"
-# Parts of the engine's messages, and what they mean.
-REASONS = {
-    "too many": "it is too large",
-    "too large": "it is too large",
-    "too big": "it is too large",
-    "limit": "it takes too much work",
-    "fuel": "it takes too much work",
-    "lookaround": "it has look-around, or looks at the characters around it",
-    "look-around": "it has look-around",
-    "parse error": "it is no regular expression",
-}
-NO_TEXT = "no text matches it, or no text ends"
 # As JSON, in a header. A status has more than half of the 8 KiB of trailers that clients read.
 MAX_UNENFORCED_BYTES = 2000
 ELLIPSIS = "..."
@@ -52,12 +40,7 @@ def compile_source(compiler: GrammarCompiler, source: GrammarSource) -> Grammar:
     try:
         return compiler.compile(source.text, source.memory_bytes)
     except GrammarError as error:
-        raise field_error(source.field, f"{NOT_SUPPORTED}: {_reason(str(error))}") from None
-
-
-def _reason(message: str) -> str:
-    """What a message of the engine means, without its words."""
-    return next((reason for part, reason in REASONS.items() if part in message.lower()), NO_TEXT)
+        raise field_error(source.field, f"{NOT_SUPPORTED}: {error}") from None
 
 
 def first_paths(paths: Sequence[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from llguidance import LLMatcher
 
 from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.structured_output.alphabet import EVERY_BYTE, Alphabet
+from rapport.service.structured_output.ecma_regex.character_set import EVERY_CHARACTER
 from rapport.service.structured_output.gbnf import gbnf_to_lark
 from rapport.service.structured_output.gbnf_parser import GbnfError
 from rapport.service.structured_output.grammar_source import GrammarSource
@@ -29,7 +31,7 @@ def grammar_source(
 ) -> GrammarSource | None:
     """The grammar of a response format, or None if it allows any text.
 
-    `alphabet` is what the model can write into a string.
+    `alphabet` is what the model can write.
 
     Raises:
         InvalidRequestError: the format is wrong, or has to be enforced and cannot be.
@@ -40,9 +42,9 @@ def grammar_source(
         case "json_schema":
             return _json_schema(response_format.json_schema, alphabet)
         case "grammar":
-            return _grammar(response_format.grammar)
+            return _grammar(response_format.grammar, alphabet)
         case "regex":
-            return _regex(response_format.regex)
+            return _regex(response_format.regex, alphabet)
     return None
 
 
@@ -83,19 +85,25 @@ def _json(text: str, field: str) -> Any:
     return parse_json(value, field) if isinstance(value, str) else value
 
 
-def _grammar(text: str) -> GrammarSource:
+def _grammar(text: str, alphabet: Alphabet) -> GrammarSource:
     field = f"{FIELD}.grammar"
     _check_length(text, field, MAX_BYTES)
     try:
-        return GrammarSource(gbnf_to_lark(text), field)
+        return GrammarSource(gbnf_to_lark(text, alphabet.text_characters), field)
     except GbnfError as error:
         raise field_error(field, f"Input should be a valid GBNF grammar: {error}") from None
 
 
-def _regex(text: str) -> GrammarSource:
+def _regex(text: str, alphabet: Alphabet) -> GrammarSource:
     field = f"{FIELD}.regex"
     _check_length(text, field, MAX_REGEX_BYTES)
-    return GrammarSource(LLMatcher.grammar_from_regex(text), field)
+    source: str = json.loads(LLMatcher.grammar_from_regex(text))["grammars"][0]["lark_grammar"]
+    if alphabet.text_characters != EVERY_CHARACTER:
+        # Else the answer could come to a place where no token is left.
+        expression = source.removeprefix("start: ")
+        writable = alphabet.text_characters.pattern
+        source = f"start: TEXT\nTEXT: {expression} & /{writable}*/"
+    return GrammarSource(source, field)
 
 
 def _check_length(text: str, field: str, max_bytes: int) -> None:

@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Never
 
+from rapport.common.json_errors import json_problem
 from rapport.service.errors import FieldViolation, InvalidRequestError
 
 MAX_BYTES = 256 << 10
 # Parsers that read the text later give up at 128.
 MAX_DEPTH = 100
+# Python does not convert numbers of a few thousand digits.
+MAX_DIGITS = 1000
 TOO_DEEP = f"Input should be valid JSON, nested at most {MAX_DEPTH} deep"
 
 
@@ -27,7 +30,11 @@ def parse_json(text: str, field: str) -> Any:
         raise field_error(field, f"JSON text should have at most {MAX_BYTES} bytes")
     try:
         value = json.loads(
-            text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_constant
+            text,
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_constant,
         )
         _check_depth(value)
         if "\\u" in text:
@@ -36,6 +43,8 @@ def parse_json(text: str, field: str) -> Any:
         raise field_error(field, TOO_DEEP) from None
     except UnicodeEncodeError:
         raise field_error(field, "Strings should be valid Unicode") from None
+    except json.JSONDecodeError as error:
+        raise field_error(field, f"Input should be valid JSON: {json_problem(error)}") from None
     except ValueError as error:
         raise field_error(field, f"Input should be valid JSON: {error}") from None
     return value
@@ -68,10 +77,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number has more than {MAX_DIGITS} digits")
+    return int(text)
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"the number {text} is too large")
+        raise ValueError(f"the number {text[:MAX_DIGITS]} is too large")
     return number
 
 

@@ -34,7 +34,7 @@ EXTRA = "Extra inputs are not permitted"
     [
         ({"foo": True}, f"{EXTRA}, field: 'foo', value: True"),
         ({"foo": "x"}, f"{EXTRA}, field: 'foo', value: 'x'"),
-        ({"foo": None}, f"{EXTRA}, field: 'foo', value: None"),
+        ({"foo": None}, f"{EXTRA}, field: 'foo', value: null"),
         ({"foo": {}}, f"{EXTRA}, field: 'foo'"),
         ({"inner": {"foo": [1]}}, f"{EXTRA}, field: 'inner.foo'"),
         (

@@ -86,6 +86,7 @@ def test_texts_are_exact(  # noqa: PLR0917 - what is drawn, and fixtures
         (r"^\u{1F600}[\ud83d\ude00]$", ["\U0001f600" * 2], ["\U0001f600"]),
         ("^a{,2}$", ["a{,2}"], ["a", "aa"]),
         ("^(?<name>a){2}b*?$", ["aa", "aabb"], ["a", "aaa"]),
+        ("^(?<a>x)|(?<a>y)(?<$b>z)$", ["x", "yz"], ["y"]),
         (r"^\@\-\_]{}$", ["@-_]{}"], ["@"]),
         ("^(?:a|[])$", ["a"], [""]),
         ("^[^]$", ["]", "\n"], [""]),
@@ -115,6 +116,7 @@ def test_meaning(
             for text in ["(", ")", "[", "*", "a**", "a{2,1}", "^*", "[b-a]"]
         ),
         *((text, PatternSyntaxError) for text in [r"\A", r"\z", "\\", "(?x)a", "(?P<n>a)", "a++"]),
+        *((text, PatternSyntaxError) for text in ["(?<a>)(?<a>)", "(?<a>|(?<a>b))", "(?<1>)"]),
         *((text, PatternSyntaxError) for text in [r"\u{110000}", r"\pL", r"\x1", "[b-a]"]),
         *((text, UnsupportedPatternError) for text in ["(?=a)", "(?<!a)b", r"(a)\1", r"\bword"]),
         *((text, UnsupportedPatternError) for text in ["a^", "($a)*", "(" * 200, "a{9999999999}"]),

@@ -399,6 +399,22 @@ def test_keys_of_patterns_that_cannot_be_enforced(vocabulary: Vocabulary, compil
     assert takes(compiler.compile(source.text), vocabulary, '{"a": 1}')
 
 
+def test_all_patterns_of_keys_are_checked() -> None:
+    """What is wrong with a pattern does not hide what is wrong with those behind it."""
+    inner = {"uniqueItems": True}
+    patterns = {"patternProperties": {"(?=a)": {}, "(": {"type": 1}, "b": inner, "(?=c)": inner}}
+    found = violations(patterns)
+    paths = ["", ".(.type", ".b.uniqueItems", ".(?=c).uniqueItems"]
+    assert list(found) == [f".patternProperties{path}" for path in paths]
+    del patterns["patternProperties"]["("]
+    source = schema_grammar({"type": "object", **patterns}, FIELD)
+    assert source.unenforced == (
+        f"{FIELD}.patternProperties",
+        f"{FIELD}.patternProperties.b.uniqueItems",
+        f"{FIELD}.patternProperties.(?=c).uniqueItems",
+    )
+
+
 @pytest.mark.parametrize(
     ("schema", "path"),
     [

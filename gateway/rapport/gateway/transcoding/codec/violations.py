@@ -91,7 +91,8 @@ class Violations(list[Violation]):
 
 def extra(where: Path, value: Any, *, is_foreign: bool = False) -> Violation:
     """A member that the message does not have. Scalars are shown, long ones cut."""
-    shown = "" if isinstance(value, (list, dict)) else f", value: {_REPR.repr(value)}"
+    text = "null" if value is None else _REPR.repr(value)
+    shown = "" if isinstance(value, (list, dict)) else f", value: {text}"
     if is_foreign:
         shown += FOREIGN_HINT
     return Violation(where, "Extra inputs are not permitted", shown)

@@ -21,9 +21,20 @@ REFUSED = np.float32(-np.inf)
 MAX_FORCED_BYTES = 4096
 # While masks take less, in CPU time, tokens are accepted with the GIL held.
 MAX_MASK_WITH_GIL_S = 0.001
-MAX_REASON_CHARS = 300
 # Where a message of llguidance turns from what is wrong to how it found out.
 INTERNALS = re.compile("<state>|<non-verbose/>|<backtrace>")
+# Parts of its messages, and what they mean.
+REASONS = {
+    "too many": "it is too large",
+    "too large": "it is too large",
+    "too big": "it is too large",
+    "limit": "it takes too much work",
+    "fuel": "it takes too much work",
+    "lookaround": "it has look-around, or looks at the characters around it",
+    "look-around": "it has look-around",
+    "parse error": "it is no regular expression",
+}
+NO_TEXT = "no text matches it, or no text ends"
 # How messages of llguidance begin about what all copies of a grammar share.
 LEXER_ERROR = "lexer error"
 
@@ -153,10 +164,10 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            reason = reason_in(self._matcher.get_error())
-            if reason.startswith(LEXER_ERROR):
+            message: str = self._matcher.get_error()
+            if message.startswith(LEXER_ERROR):
                 self.lexer.exhausted = True
-            raise ConstraintFailedError(f"the grammar cannot be followed: {reason}")
+            raise ConstraintFailedError(reason_in(message))
 
 
 class GrammarRuntime:
@@ -196,5 +207,6 @@ class Grammar:
 
 
 def reason_in(message: str) -> str:
-    """What went wrong, in one line and without the parser's state."""
-    return " ".join(INTERNALS.split(message)[0].split())[:MAX_REASON_CHARS]
+    """What a message of llguidance means, without its words."""
+    wrong = INTERNALS.split(message)[0].lower()
+    return next((reason for part, reason in REASONS.items() if part in wrong), NO_TEXT)

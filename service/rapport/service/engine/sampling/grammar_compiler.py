@@ -100,7 +100,7 @@ class GrammarCompiler:
             grammar = Grammar(first, source, self._runtime.threads.queue())
             _try_out(grammar.start())
         except ConstraintFailedError as error:
-            raise GrammarError(str(error)) from error
+            raise GrammarError(error.reason) from error
         return grammar
 
     def record(self, seconds: float, *, refused: bool) -> None:

@@ -41,4 +41,4 @@ class GrammarBudget:
         """
         self._left_s = min(self._left_s + BUDGET_PER_TOKEN_S, MAX_BUDGET_S) - seconds
         if self._left_s < 0:
-            raise ConstraintFailedError("the grammar cannot be followed: it takes too much time")
+            raise ConstraintFailedError("it takes too much time")

@@ -46,6 +46,20 @@ class CharacterSet:
         """Whether it is known to have no character."""
         return not self.ranges and not self.properties
 
+    @property
+    def pattern(self) -> str:
+        """The set as a class of the grammar engine's syntax."""
+        ranges = (
+            numbered(first) if first == last else f"{numbered(first)}-{numbered(last)}"
+            for first, last in self.ranges
+        )
+        sign = "^" if self.negated else ""
+        return f"[{sign}{''.join(ranges)}{''.join(self.properties)}]"
+
+    def __contains__(self, character: str) -> bool:
+        """Whether it is in one of the ranges."""
+        return any(first <= ord(character) <= last for first, last in self.ranges)
+
     def __or__(self, other: CharacterSet) -> CharacterSet:
         return CharacterSet.union((self, other))
 
@@ -58,6 +72,11 @@ class CharacterSet:
     def intersection(self, other: CharacterSet) -> CharacterSet:
         """The characters of both. Neither may have properties."""
         return (self.complement() | other.complement()).complement()
+
+
+def numbered(code_point: int) -> str:
+    """A character by its number, in the grammar engine's syntax."""
+    return f"\\x{{{code_point:X}}}"
 
 
 def _merged(ranges: Iterable[Range]) -> Iterator[Range]:

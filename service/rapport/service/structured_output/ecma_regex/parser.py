@@ -31,7 +31,7 @@ MAX_DEPTH = 100
 COUNTS = re.compile(r"\{([0-9]+)(?:(,)([0-9]*))?\}")
 # Such a count is out of reach, and Python does not convert numbers of thousands of digits.
 MAX_COUNT_DIGITS = 9
-GROUP_NAME = re.compile(r"<[^\W\d][\w$]*>")
+GROUP_NAME = re.compile(r"<((?:[^\W\d]|\$)[\w$]*)>")
 LOOK_AROUNDS = {"?=": False, "?!": True}
 
 
@@ -43,34 +43,41 @@ def parse_pattern(pattern: str) -> Node:
         UnsupportedPatternError: it has a part that a grammar cannot have.
     """
     scanner = Scanner(pattern)
-    node = _alternatives(scanner, depth=0)
+    node = _alternatives(scanner, set(), depth=0)
     if not scanner.at_end:
         raise PatternSyntaxError("a ')' has no '('")
     return node
 
 
-def _alternatives(scanner: Scanner, depth: int) -> Node:
+def _alternatives(scanner: Scanner, names: set[str], depth: int) -> Node:
+    """Also adds the names of its groups to `names`, those of the groups before it.
+
+    A name may stand in several alternatives, but only once in each.
+    """
     if depth > MAX_DEPTH:
         raise UnsupportedPatternError(f"groups should be nested at most {MAX_DEPTH} deep")
-    options = [_sequence(scanner, depth)]
+    before = frozenset(names)
+    options = [_sequence(scanner, names, depth)]
     while scanner.take("|"):
-        options.append(_sequence(scanner, depth))
+        own = set(before)
+        options.append(_sequence(scanner, own, depth))
+        names |= own
     return options[0] if len(options) == 1 else Alternatives(tuple(options))
 
 
-def _sequence(scanner: Scanner, depth: int) -> Node:
-    parts = tuple(_terms(scanner, depth))
+def _sequence(scanner: Scanner, names: set[str], depth: int) -> Node:
+    parts = tuple(_terms(scanner, names, depth))
     return parts[0] if len(parts) == 1 else Sequence(parts)
 
 
-def _terms(scanner: Scanner, depth: int) -> Iterator[Node]:
+def _terms(scanner: Scanner, names: set[str], depth: int) -> Iterator[Node]:
     while not scanner.at_end and scanner.next not in ("|", ")"):
-        yield _repeated(scanner, _term(scanner, depth))
+        yield _repeated(scanner, _term(scanner, names, depth))
 
 
-def _term(scanner: Scanner, depth: int) -> Node:
+def _term(scanner: Scanner, names: set[str], depth: int) -> Node:
     if scanner.take("("):
-        return _group(scanner, depth + 1)
+        return _group(scanner, names, depth + 1)
     if scanner.take("["):
         return Character(parse_class(scanner))
     if scanner.take("\\"):
@@ -85,17 +92,26 @@ def _term(scanner: Scanner, depth: int) -> Node:
     return Character(CharacterSet.of_text(character))
 
 
-def _group(scanner: Scanner, depth: int) -> Node:
+def _group(scanner: Scanner, names: set[str], depth: int) -> Node:
     look_around = next((each for each in LOOK_AROUNDS if scanner.take(each)), None)
     if look_around is None and scanner.take("?"):
         if scanner.take("<=") or scanner.take("<!"):
             raise UnsupportedPatternError("it has look-behind")
-        if not (scanner.take(":") or scanner.match(GROUP_NAME)):
-            raise PatternSyntaxError(f"'(?{scanner.next}' is no group of ECMA-262")
-    node = _alternatives(scanner, depth)
+        if not scanner.take(":"):
+            _name_group(scanner, names)
+    node = _alternatives(scanner, names, depth)
     if not scanner.take(")"):
         raise PatternSyntaxError("a '(' has no ')'")
     return node if look_around is None else LookAhead(node, LOOK_AROUNDS[look_around])
+
+
+def _name_group(scanner: Scanner, names: set[str]) -> None:
+    found = scanner.match(GROUP_NAME)
+    if found is None:
+        raise PatternSyntaxError(f"'(?{scanner.next}' is no group of ECMA-262")
+    if found[1] in names:
+        raise PatternSyntaxError(f"two groups are named '{found[1]}'")
+    names.add(found[1])
 
 
 def _repeated(scanner: Scanner, node: Node) -> Node:

@@ -13,6 +13,7 @@ from functools import reduce
 from rapport.service.structured_output.ecma_regex.character_set import (
     EVERY_CHARACTER,
     CharacterSet,
+    numbered,
 )
 from rapport.service.structured_output.ecma_regex.errors import (
     UnmatchedPatternError,
@@ -124,24 +125,11 @@ def _repeated(branches: Branches, minimum: int, maximum: int | None) -> Branches
 def _class(characters: CharacterSet, alphabet: CharacterSet) -> str:
     """A class of the engine's syntax; empty if no character is in it."""
     if characters.properties:
-        return f"[{_brackets(characters)}&&{_brackets(alphabet)}]"
+        return f"[{characters.pattern}&&{alphabet.pattern}]"
     if characters == EVERY_CHARACTER:
         return "(?s:.)"
     written = characters.intersection(alphabet)
     if written.empty:
         return ""
     first, last = written.ranges[0][0], written.ranges[-1][1]
-    return _number(first) if first == last else _brackets(written)
-
-
-def _brackets(characters: CharacterSet) -> str:
-    ranges = (
-        _number(first) if first == last else f"{_number(first)}-{_number(last)}"
-        for first, last in characters.ranges
-    )
-    sign = "^" if characters.negated else ""
-    return f"[{sign}{''.join(ranges)}{''.join(characters.properties)}]"
-
-
-def _number(code_point: int) -> str:
-    return f"\\x{{{code_point:X}}}"
+    return numbered(first) if first == last else written.pattern

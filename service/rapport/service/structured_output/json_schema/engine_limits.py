@@ -8,7 +8,7 @@ from typing import Any
 
 from llguidance import LLMatcher
 
-from rapport.service.structured_output.alphabet import Alphabet
+from rapport.service.structured_output.alphabet import UNWRITABLE, Alphabet
 from rapport.service.structured_output.ecma_regex.errors import (
     PatternSyntaxError,
     UnmatchedPatternError,
@@ -33,7 +33,6 @@ UNITS_PER_LIST = 10
 MAX_SHOWN_CHARS = 200
 NOT_SUPPORTED = "JSON Schema not supported"
 REFUSED_PATTERN = "it is too intricate, or names a property of characters that is not known"
-UNWRITABLE = "nothing that the model can write into a string"
 
 
 class InvalidKeywordError(Exception):
@@ -112,7 +111,7 @@ def engine_pattern(pattern: str, alphabet: Alphabet) -> str:
         text = f"Error validating JSON Schema: {_shown(pattern)} is no pattern: {error}"
         raise InvalidKeywordError(text) from None
     except UnmatchedPatternError:
-        text = f"{NOT_SUPPORTED}: the pattern {_shown(pattern)} matches {UNWRITABLE}"
+        text = f"{NOT_SUPPORTED}: the pattern {_shown(pattern)} matches {UNWRITABLE} into a string"
         raise InvalidKeywordError(text) from None
     except UnsupportedPatternError as error:
         raise _unsupported(pattern, str(error)) from None
@@ -132,7 +131,8 @@ def check_text(text: str, alphabet: Alphabet) -> None:
         InvalidKeywordError: it has a character that no token stands for.
     """
     if missing := alphabet.missing(text):
-        raise InvalidKeywordError(f"{NOT_SUPPORTED}: U+{ord(missing):04X} is {UNWRITABLE}")
+        text = f"{NOT_SUPPORTED}: U+{ord(missing):04X} is {UNWRITABLE} into a string"
+        raise InvalidKeywordError(text)
 
 
 def check_constant(value: Any, budget: WorkBudget, alphabet: Alphabet) -> None:

@@ -41,15 +41,14 @@ def _pattern_properties(
 ) -> JsonSchema:
     """All patterns, or none: keys that match one which is left out would be kept out."""
     schemas: dict[str, list[Any]] = {}
+    enforced = True
     for pattern, schema in value.items():
         translated = translator.attempt(path, pattern, partial(translator.pattern, pattern))
         inner = translator.schema(schema, f"{path}.{pattern}", PLACE)
-        if not translated:
-            schemas = {}
-            break
-        schemas.setdefault(translated[pattern], []).append(inner)
+        schemas.setdefault(translated.get(pattern, pattern), []).append(inner)
+        enforced = enforced and bool(translated)
     merged = {key: all_[0] if len(all_) == 1 else {"allOf": all_} for key, all_ in schemas.items()}
-    return {"patternProperties": merged} if merged else {}
+    return {"patternProperties": merged} if merged and enforced else {}
 
 
 def _additional_properties(
