@@ -34,7 +34,7 @@ from rapport.models.importer import ensure
 from rapport.models.onnx.precision import cpu_precision
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler, GrammarError
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.errors import InvalidRequestError, ModelNotFoundError
+from rapport.service.errors import InvalidRequestError
 from rapport.service.prompt.prompt_encoder import PromptEncoder
 from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.turns import Conversation, Turn
@@ -252,11 +252,9 @@ def request(data: bytes) -> None:
         return
     loaded = model()
     size = loaded.vocabulary.size
-    with suppress(InvalidRequestError, ModelNotFoundError, GrammarError):
+    with suppress(InvalidRequestError, GrammarError):
         check_sizes(message)
-        parsed = parse_chat_request(
-            message, model=MODEL, vocabulary_size=size, streaming=message.stream
-        )
+        parsed = parse_chat_request(message, vocabulary_size=size, streaming=message.stream)
         tokens = finish(tokenize_request(parsed, loaded, Defaults()))  # type: ignore[arg-type]
         build_generation_request(parsed, tokens, None, Defaults())
         if parsed.tools.functions:

@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys that callers may use."""
-        return _split(self.api_keys)
+        return split_list(self.api_keys.get_secret_value())
 
     @property
     def asks_for_key(self) -> bool:
@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     @field_validator("api_keys")
     @classmethod
     def _names_a_key(cls, keys: SecretStr) -> SecretStr:
-        if keys.get_secret_value() and not _split(keys):
+        if keys.get_secret_value() and not split_list(keys.get_secret_value()):
             raise ValueError("there is no key in it: leave it out to serve without keys")
         return keys
 
@@ -198,9 +198,9 @@ def warn_of_plain_keys(settings: Settings, name: str, host: str) -> None:
         logger.warning("%s %s is served without TLS: API keys can be read on the way", name, host)
 
 
-def _split(keys: SecretStr) -> tuple[str, ...]:
-    listed = keys.get_secret_value().split(",")
-    return tuple(key.strip() for key in listed if key.strip())
+def split_list(text: str) -> tuple[str, ...]:
+    """The items of a list whose separators are commas; empty ones are none."""
+    return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
 def is_loopback(host: str) -> bool:

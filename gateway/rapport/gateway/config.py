@@ -10,7 +10,7 @@ from pydantic import ByteSize, Field, PositiveFloat, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from rapport.common.addresses import bracketed
-from rapport.common.settings import Port, Settings, check_bind, is_loopback
+from rapport.common.settings import Port, Settings, check_bind, is_loopback, split_list
 from rapport.common.tls import TlsFiles, check_pair, server_files
 from rapport.gateway.http1.hosts import AllowedHosts
 from rapport.gateway.upstream.target import is_local
@@ -88,13 +88,13 @@ class GatewaySettings(Settings):
     @property
     def hosts(self) -> AllowedHosts:
         """The hosts that callers may ask for. Those of a loopback address are checked anyway."""
-        names = [name.strip() for name in self.allowed_hosts.split(",") if name.strip()]
+        names = split_list(self.allowed_hosts)
         return AllowedHosts(names, any_name=not (names or is_loopback(self.http_host)))
 
     @property
     def origins(self) -> tuple[str, ...]:
         """The origins whose pages may call."""
-        return tuple(each.strip() for each in self.http_cors_origins.split(",") if each.strip())
+        return split_list(self.http_cors_origins)
 
     @property
     def has_own_upstream(self) -> bool:

@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_settings import CliSuppress, SettingsConfigDict
 
 from rapport.common.addresses import bracketed
-from rapport.common.settings import Port, Settings, check_bind
+from rapport.common.settings import Port, Settings, check_bind, split_list
 from rapport.common.tls import TlsFiles, server_files
 from rapport.service.engine.runtime.faults import parse_faults
 from rapport.service.keys.limits import KeyLimits
@@ -37,6 +37,8 @@ class ServiceSettings(Settings, KeyLimits):
 
     model: str = "smollm2-135m-instruct"
     """name of the model that `rapport serve` downloads and converts, or hf:owner/name of the hub"""
+    model_aliases: str = ""
+    """other names that requests may use for the model, separated by commas; they are listed, too"""
     model_folder: Path | None = None
     """folder with the model to serve"""
     prefill_folder: Path | None = None
@@ -103,6 +105,11 @@ class ServiceSettings(Settings, KeyLimits):
     def address(self) -> str:
         """The host as it is written before the port: an IPv6 address in brackets."""
         return bracketed(self.grpc_host)
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Other names that requests may use for the model."""
+        return split_list(self.model_aliases)
 
     @property
     def grpc_tls(self) -> TlsFiles | None:

@@ -11,9 +11,10 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
-from rapport.service.errors import NotReadyError
+from rapport.service.errors import ModelNotFoundError, NotReadyError
 from rapport.service.interceptors.in_flight import InFlightRequests
 from rapport.service.prompt.prompt_encoder import PromptEncoder
+from rapport.service.request.model_names import is_among
 from rapport.service.rpc.health_service import HealthService
 from rapport.service.rpc.service_names import CHAT_SERVICE, COMPLETION_SERVICE, MODEL_SERVICE
 from rapport.service.structured_output.compiler import FormatCompiler
@@ -42,9 +43,11 @@ class ServedModel:
     prompts: PromptEncoder
     formats: FormatCompiler
     grammars: GrammarCompiler
+    aliases: tuple[str, ...] = ()
+    """Other names that requests may use."""
 
     @classmethod
-    def load(cls, folder: Path, engine: Engine) -> Self:
+    def load(cls, folder: Path, engine: Engine, aliases: tuple[str, ...] = ()) -> Self:
         """Loads the rest from the folder that the engine was loaded from."""
         vocabulary = engine.vocabulary
         prompts = PromptEncoder.load(folder, vocabulary, engine.context_length)
@@ -53,12 +56,22 @@ class ServedModel:
         isolated = IsolatedCompiler(tokenizer, vocabulary.size, ends)
         isolated.start()
         grammars = GrammarCompiler(vocabulary, ends)
-        return cls(engine, prompts, FormatCompiler(grammars, isolated), grammars)
+        return cls(engine, prompts, FormatCompiler(grammars, isolated), grammars, aliases)
 
     @property
     def model(self) -> str:
         """The id of the model."""
         return self.engine.spec.id
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that requests may use, the id first."""
+        return self.model, *self.aliases
+
+    def check_name(self, name: str) -> None:
+        """Raises ModelNotFoundError for the name of another model."""
+        if name and not is_among(self.names, name):
+            raise ModelNotFoundError(*self.names)
 
 
 class Lifecycle:
@@ -87,6 +100,11 @@ class Lifecycle:
         if self._served is None:
             raise NotReadyError(self._refusal)
         return self._served
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the model; none before it is loaded."""
+        return self.loaded.names if self.loaded is not None else ()
 
     def start_serving(self, served: ServedModel) -> None:
         """Admits requests from now on, unless the service is shutting down already."""

@@ -191,7 +191,7 @@ def _load_folder(
 ) -> tuple[Provider, ServedModel]:
     try:
         provider, engine = _load_engine(folder, settings, config)
-        return provider, ServedModel.load(folder, engine)
+        return provider, ServedModel.load(folder, engine, settings.aliases)
     except ProviderError:
         raise
     except Exception as error:

@@ -280,7 +280,7 @@ def _scopes(
     yield limit_rate(RateLimiter(), Key("", limits))
     yield read_request(_reader(settings), threads)
     yield identify(settings.user_hash_salt.get_secret_value().encode())
-    yield authorize_model
+    yield authorize_model(lambda: lifecycle.names)
     yield limit_users
 
 

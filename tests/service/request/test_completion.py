@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rapport.service.errors import InvalidRequestError, ModelNotFoundError
+from rapport.service.errors import InvalidRequestError
 from rapport.service.request.completion import (
     CompletionRequest,
     Prompt,
@@ -21,14 +21,14 @@ from rapport.v1.completion_pb2 import (
     TokenLists,
 )
 from rapport.v1.logprobs_pb2 import LogprobsRequest
-from tests.service.requests import MODEL, completion
+from tests.service.requests import completion
 
 A = {"text": "a"}
 
 
 def parsed(**fields: Any) -> CompletionRequest:
     request = completion(**fields)
-    return parse_completion_request(request, model=MODEL, vocabulary_size=10, streaming=False)
+    return parse_completion_request(request, vocabulary_size=10, streaming=False)
 
 
 def refusal(**fields: Any) -> str:
@@ -118,14 +118,6 @@ def test_neutral_values(fields: dict[str, Any]) -> None:
 def test_all_violations_are_collected() -> None:
     """All that is wrong is told at once, in order."""
     with pytest.raises(InvalidRequestError) as raised:
-        parse_completion_request(
-            CreateCompletionRequest(n=0), model=MODEL, vocabulary_size=10, streaming=False
-        )
+        parse_completion_request(CreateCompletionRequest(n=0), vocabulary_size=10, streaming=False)
     fields = [violation.field for violation in raised.value.violations]
     assert fields == ["model", "prompt", "n"]
-
-
-def test_other_model() -> None:
-    """Another model is not found, whatever else is wrong."""
-    with pytest.raises(ModelNotFoundError):
-        parsed(model="other", n=0)

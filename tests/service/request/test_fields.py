@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rapport.service.errors import InvalidRequestError, ModelNotFoundError
+from rapport.service.errors import InvalidRequestError
 from rapport.service.request.fields import LABELS, NUMBERS
 from rapport.service.request.parse import ChatRequest, parse_chat_request
 from rapport.service.request.rules import limits_of
@@ -28,11 +28,11 @@ from rapport.v1.tool_pb2 import (
     ToolChoice,
     ToolChoiceMode,
 )
-from tests.service.requests import MODEL, chat
+from tests.service.requests import chat
 
 
 def checked(request: CreateChatCompletionRequest, *, streaming: bool = False) -> ChatRequest:
-    return parse_chat_request(request, model=MODEL, vocabulary_size=1000, streaming=streaming)
+    return parse_chat_request(request, vocabulary_size=1000, streaming=streaming)
 
 
 def refusal(request: CreateChatCompletionRequest, *, streaming: bool = False) -> str:
@@ -68,12 +68,6 @@ def test_what_langchain_sends() -> None:
             service_tier="SERVICE_TIER_AUTO",
         )
     )
-
-
-def test_other_model() -> None:
-    """Another model is not found, whatever else is wrong."""
-    with pytest.raises(ModelNotFoundError):
-        checked(chat(model="other", n=0))
 
 
 def test_all_violations_are_collected() -> None:

@@ -25,7 +25,7 @@ from rapport.service.structured_output.strict_json import field_error
 from rapport.service.tools.tool_choice import NO_PARAMETERS, NO_TOOLS, Function, ToolPolicy
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat
 from tests.service.fakes import ScriptedEngine, Uncompiled, served
-from tests.service.requests import MODEL, chat
+from tests.service.requests import chat
 
 DEFAULTS = Defaults(max_tokens=50, stop_in_output=True)
 ERROR = "CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR"
@@ -33,7 +33,7 @@ ERROR = "CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR"
 
 def parsed(**fields: Any) -> ChatRequest:
     request = chat(**fields)
-    return parse_chat_request(request, model=MODEL, vocabulary_size=1000, streaming=False)
+    return parse_chat_request(request, vocabulary_size=1000, streaming=False)
 
 
 def generated(

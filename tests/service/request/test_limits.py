@@ -129,7 +129,7 @@ def call(**fields: str) -> CreateChatCompletionRequest:
 def test_texts(request_: CreateChatCompletionRequest, expected: str) -> None:
     """Texts that no context bounds have bounds of their own."""
     with pytest.raises(InvalidRequestError) as raised:
-        parse_chat_request(request_, model=MODEL, vocabulary_size=1000, streaming=False)
+        parse_chat_request(request_, vocabulary_size=1000, streaming=False)
     assert str(raised.value).endswith(expected)
 
 

@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from rapport.service.request.model_names import is_among, is_named
+from rapport.service.request.model_names import is_among, is_named, may_use
 
 
 @pytest.mark.parametrize("asked", ["m", "accounts/fireworks/models/m", "accounts/me/models/m"])
 def test_a_model_is_named_with_or_without_an_account(asked: str) -> None:
     """The id alone and the id within an account mean the model."""
     assert is_named("m", asked)
+
+
+def test_a_name_may_begin_as_an_account() -> None:
+    """A model that is itself named so is found by this name."""
+    assert is_named("accounts/me/models/m", "accounts/me/models/m")
 
 
 @pytest.mark.parametrize(
@@ -26,3 +31,23 @@ def test_models_of_a_key() -> None:
     assert is_among(["a", "m"], "accounts/me/models/m")
     assert not is_among(["a"], "m")
     assert not is_among([], "m")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "asked", "expected"),
+    [
+        (["m"], "other-name", True),
+        (["other-name"], "m", True),
+        (["other-name"], "accounts/me/models/m", True),
+        (None, "m", True),
+        (["a"], "m", False),
+        (["a"], "other-name", False),
+        (["a"], "a", True),  # which is not served
+        (["m"], "a", False),
+    ],
+)
+def test_a_key_for_one_name_is_for_all(
+    allowed: list[str] | None, asked: str, expected: bool
+) -> None:
+    """Who may use the served model by one of its names may by all of them, and no other model."""
+    assert may_use(allowed, asked, ["m", "other-name"]) is expected

@@ -9,12 +9,12 @@ from rapport.service.request.options import LogprobsOptions
 from rapport.service.request.parse import ChatRequest, parse_chat_request
 from rapport.v1.chat_pb2 import StopList, StopSequences
 from rapport.v1.logprobs_pb2 import LogprobsRequest
-from tests.service.requests import MODEL, chat
+from tests.service.requests import chat
 
 
 def parsed(**fields: Any) -> ChatRequest:
     request = chat(**fields)
-    return parse_chat_request(request, model=MODEL, vocabulary_size=1000, streaming=False)
+    return parse_chat_request(request, vocabulary_size=1000, streaming=False)
 
 
 def test_omitted_sampling_fields_have_the_contracts_defaults() -> None:
@@ -27,7 +27,7 @@ def test_a_models_defaults_hold_where_a_request_says_nothing() -> None:
     request = chat(temperature=0.0)
     defaults = {"temperature": 0.7, "top_k": 20}
     chosen = parse_chat_request(
-        request, model=MODEL, vocabulary_size=1000, streaming=False, sampling_defaults=defaults
+        request, vocabulary_size=1000, streaming=False, sampling_defaults=defaults
     )
     assert chosen.sampling == SamplingParams(temperature=0.0, top_k=20)
 

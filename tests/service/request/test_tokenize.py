@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,20 +17,13 @@ from rapport.v1.tool_pb2 import FunctionDefinition, Tool
 from tests.service.requests import MODEL, user
 
 
-class Reading:
-    """What is read with of a loaded model."""
-
-    def __init__(self, folder: Path) -> None:
-        self.vocabulary = Vocabulary.read(folder, 49152)
-        self.model = MODEL
-        self.engine = self
-        self.prompts = PromptEncoder.load(folder, self.vocabulary, 8192)
-
-
 @pytest.fixture(scope="module")
 def served(cpu_folder: Path) -> ServedModel:
-    reading: Any = Reading(cpu_folder)
-    return reading  # type: ignore[no-any-return]
+    """A model with nothing but what requests are read with."""
+    vocabulary = Vocabulary.read(cpu_folder, 49152)
+    engine: Any = SimpleNamespace(vocabulary=vocabulary, spec=SimpleNamespace(id=MODEL))
+    unused: Any = None
+    return ServedModel(engine, PromptEncoder.load(cpu_folder, vocabulary, 8192), unused, unused)
 
 
 def test_text(served: ServedModel) -> None:

@@ -86,7 +86,7 @@ async def test_tokens_of_the_prompt_come_first_and_once() -> None:
 def test_choices_share_the_text_of_their_prompt() -> None:
     """However many choices a prompt has, its text is made once."""
     message = CreateCompletionRequest(model="m", prompt=CompletionPrompt(text="a"), n=3, echo=True)
-    request = parse_completion_request(message, model="m", vocabulary_size=9, streaming=False)
+    request = parse_completion_request(message, vocabulary_size=9, streaming=False)
     vocabulary = Mock(spell=Mock(return_value="a"))
     context: Any = SimpleNamespace(arrived_at=0.0, transcript=Transcript())
     builder = completion_builder(request, [RequestTokens(PROMPT, 5)], vocabulary, context)

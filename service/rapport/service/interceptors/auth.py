@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 from rapport.service.errors import (
@@ -15,7 +15,7 @@ from rapport.service.errors import (
 from rapport.service.interceptors.context import RequestContext
 from rapport.service.interceptors.scope import Scope, metadata_value
 from rapport.service.keys.key_store import KeyStore
-from rapport.service.request.model_names import is_among
+from rapport.service.request.model_names import may_use
 
 USER_HASH_LENGTH = 12
 
@@ -61,17 +61,24 @@ def identify(salt: bytes) -> Scope:
     return scope
 
 
-@asynccontextmanager
-async def authorize_model(context: RequestContext) -> AsyncIterator[None]:
-    """Refuses models that the key may not use, and names no other than those it may."""
-    allowed = context.allowed_models
-    if context.model and not is_among(allowed, context.model):
-        raise ModelForbiddenError
-    try:
-        yield
-    except ModelNotFoundError as error:
-        named = [model for model in error.served if is_among(allowed, model)]
-        raise ModelNotFoundError(*named) from None
+def authorize_model(served_names: Callable[[], Collection[str]]) -> Scope:
+    """Refuses models that the key may not use, and names no other than those it may.
+
+    `served_names` gives the names of the served model, none while it is not loaded.
+    """
+
+    @asynccontextmanager
+    async def scope(context: RequestContext) -> AsyncIterator[None]:
+        allowed, names = context.allowed_models, served_names()
+        if context.model and not may_use(allowed, context.model, names):
+            raise ModelForbiddenError
+        try:
+            yield
+        except ModelNotFoundError as error:
+            named = [model for model in error.served if may_use(allowed, model, names)]
+            raise ModelNotFoundError(*named) from None
+
+    return scope
 
 
 def hash_user(user: str, salt: bytes) -> str:

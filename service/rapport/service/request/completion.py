@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rapport.service.errors import FieldViolation, ModelNotFoundError
+from rapport.service.errors import FieldViolation
 from rapport.service.request import fields
 from rapport.service.request.limits import metadata_violations
-from rapport.service.request.model_names import is_named
 from rapport.service.request.options import NO_DEFAULTS, TextRequest, common_options
 from rapport.service.request.rules import (
     Parser,
@@ -46,7 +45,6 @@ class CompletionRequest(TextRequest):
 def parse_completion_request(
     request: CreateCompletionRequest,
     *,
-    model: str,
     vocabulary_size: int,
     streaming: bool,
     sampling_defaults: Mapping[str, float] = NO_DEFAULTS,
@@ -56,11 +54,8 @@ def parse_completion_request(
     The arguments are those of `parse_chat_request`.
 
     Raises:
-        ModelNotFoundError: the request is for another model.
         InvalidRequestError: it breaks the rules; all violations are named.
     """
-    if request.model and not is_named(model, request.model):
-        raise ModelNotFoundError(model)
     return run(_parse(request, vocabulary_size, sampling_defaults, streaming=streaming))
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rapport.service.errors import ModelNotFoundError
 from rapport.service.prompt.turns import content_text
 from rapport.service.request import fields
 from rapport.service.request.limits import message_length_violations, option_length_violations
 from rapport.service.request.messages import message_violations
-from rapport.service.request.model_names import is_named
 from rapport.service.request.options import NO_DEFAULTS, TextRequest, common_options
 from rapport.service.request.rules import Parser, check_given, run
 from rapport.service.request.tools import parse_tool_policy
@@ -34,7 +32,6 @@ class ChatRequest(TextRequest):
 def parse_chat_request(
     request: CreateChatCompletionRequest,
     *,
-    model: str,
     vocabulary_size: int,
     streaming: bool,
     sampling_defaults: Mapping[str, float] = NO_DEFAULTS,
@@ -43,17 +40,13 @@ def parse_chat_request(
 
     Args:
         request: the message as it came.
-        model: the id of the model that is served.
-        vocabulary_size: the number of its tokens.
+        vocabulary_size: the number of the model's tokens.
         streaming: whether the streaming RPC was called.
         sampling_defaults: fields of `SamplingParams` for a request that does not set them.
 
     Raises:
-        ModelNotFoundError: the request is for another model.
         InvalidRequestError: it breaks the rules; all violations are named.
     """
-    if request.model and not is_named(model, request.model):
-        raise ModelNotFoundError(model)
     return run(_parse(request, vocabulary_size, sampling_defaults, streaming=streaming))
 
 

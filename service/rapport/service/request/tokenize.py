@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from rapport.common.fair_threads import Steps
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.errors import FieldViolation, ModelNotFoundError
+from rapport.service.errors import FieldViolation
 from rapport.service.lifecycle import ServedModel
 from rapport.service.request.limits import message_length_violations
 from rapport.service.request.messages import message_violations
-from rapport.service.request.model_names import is_named
 from rapport.service.request.rules import (
     Parser,
     Violations,
@@ -45,8 +44,7 @@ def tokenize(request: TokenizeRequest, served: ServedModel) -> Steps[TokenizeRes
         ModelNotFoundError: it is for another model.
         InvalidRequestError: it has neither a text nor messages, or both, or they break a rule.
     """
-    if request.model and not is_named(served.model, request.model):
-        raise ModelNotFoundError(served.model)
+    served.check_name(request.model)
     parsed = run(_parse(request))
     tokens: Sequence[int]
     if isinstance(parsed, str):

@@ -126,9 +126,9 @@ class ChatService(ChatServiceServicer):
         self, request: CreateChatCompletionRequest, served: ServedModel, *, streaming: bool
     ) -> Steps[tuple[ChatRequest, RequestTokens, bytes]]:
         """The request, its tokens, and the key of its tools."""
+        served.check_name(request.model)
         chat = parse_chat_request(
             request,
-            model=served.model,
             vocabulary_size=served.engine.vocabulary.size,
             streaming=streaming,
             sampling_defaults=self._defaults.sampling(served),

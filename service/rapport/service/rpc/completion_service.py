@@ -109,9 +109,9 @@ class CompletionService(CompletionServiceServicer):
     def _read(
         self, request: CreateCompletionRequest, served: ServedModel, *, streaming: bool
     ) -> Steps[tuple[CompletionRequest, list[RequestTokens]]]:
+        served.check_name(request.model)
         parsed = parse_completion_request(
             request,
-            model=served.model,
             vocabulary_size=served.engine.vocabulary.size,
             streaming=streaming,
             sampling_defaults=self._defaults.sampling(served),

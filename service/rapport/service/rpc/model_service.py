@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rapport.service.errors import ModelNotFoundError
 from rapport.service.interceptors import context as request_context
 from rapport.service.interceptors.context import GrpcContext
 from rapport.service.lifecycle import Lifecycle, ServedModel
-from rapport.service.request.model_names import is_among, is_named
+from rapport.service.request.model_names import is_named, may_use
 from rapport.v1.model_pb2 import (
     GetModelRequest,
     GetModelResponse,
@@ -31,22 +30,24 @@ class ModelService(ModelServiceServicer):
     ) -> ListModelsResponse:
         served = self._lifecycle.served
         allowed = request_context.current().allowed_models
-        listed = [served] if is_among(allowed, served.model) else []
-        return ListModelsResponse(object="list", data=map(_model, listed))
+        names = [name for name in served.names if may_use(allowed, name, served.names)]
+        models = (_model(served, name) for name in names)
+        return ListModelsResponse(object="list", data=models)
 
     async def GetModel(  # noqa: N802
         self, request: GetModelRequest, _context: GrpcContext
     ) -> GetModelResponse:
         served = self._lifecycle.served
-        if not is_named(served.model, request.model):
-            raise ModelNotFoundError(served.model)
-        return GetModelResponse(model=_model(served))
+        served.check_name(request.model)
+        # A request without a name never comes over REST, and means the only model.
+        names = (name for name in served.names if is_named(name, request.model))
+        return GetModelResponse(model=_model(served, next(names, served.model)))
 
 
-def _model(served: ServedModel) -> Model:
-    """The model in the form of the API."""
+def _model(served: ServedModel, name: str) -> Model:
+    """The model in the form of the API, by one of its names."""
     return Model(
-        id=served.model,
+        id=name,
         object="model",
         created=served.engine.spec.created,
         owned_by=served.engine.spec.owned_by,
