@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -64,7 +65,11 @@ class Bystander:
     def wait(self, count: int = MIN_SAMPLES) -> None:
         """Until there are so many more of each kind, or a failure."""
         since = time.perf_counter()
-        wait_until(lambda: self._has_enough(since, count), "the bystander has enough answers")
+        wait_until(
+            lambda: self._has_enough(since, count),
+            "the bystander has enough answers",
+            count * MAX_CALL_S,
+        )
 
     def finish(self) -> None:
         """Until it has ended what it began."""
@@ -144,17 +149,22 @@ class Attacked:
         """Every request that was accepted ends, and slots and queue are empty."""
         wait_until(self._is_even, "all accepted requests have ended")
 
-    def _is_even(self) -> bool:
+    def sums(self) -> dict[str, float]:
+        """The service's metrics, each summed over its labels."""
         text = httpx.get(
             str(self.target.service_metrics),
             timeout=MAX_CALL_S,
             trust_env=False,
             verify=NO_CERTIFICATES,
         ).text
-        sums: dict[str, float] = {}
+        sums: dict[str, float] = defaultdict(float)
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                sums[sample.name] = sums.get(sample.name, 0) + sample.value
+                sums[sample.name] += sample.value
+        return sums
+
+    def _is_even(self) -> bool:
+        sums = self.sums()
         accepted, ended = sums["rapport_accepted_requests_total"], "rapport_ended_requests_total"
         idle = not (sums["rapport_slots_used"] or sums["rapport_waiting_requests"])
         return idle and accepted == sums[ended]

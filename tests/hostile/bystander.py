@@ -31,6 +31,7 @@ from tests.service.requests import MODEL
 
 KEY = "BYSTANDER_KEY"
 MAX_CALL_S = 60
+MAX_REASON_CHARS = 200
 CHAT_PAUSE_S, HEALTH_PAUSE_S, SCRAPE_PAUSE_S = 0.05, 0.1, 0.5
 WORKLOAD = Workload(MODEL, prompt_tokens=24, max_tokens=8, temperature=0, seed=1)
 
@@ -85,7 +86,8 @@ def rest_get(kind: str, url: str) -> Callable[[], Awaitable[None]]:
     async def call() -> None:
         began = perf_counter()
         response = await http.get(url)
-        response.raise_for_status()
+        if not response.is_success:
+            raise RequestFailedError(f"{response.status_code}: {response.text[:MAX_REASON_CHARS]}")
         report(kind, perf_counter() - began)
 
     return call

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from tests.contract.callers import chat, to_proto
 from tests.fuzz import http2
@@ -35,17 +36,16 @@ def credentials(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"} if key else {}
 
 
-def unread_calls(
+@contextmanager
+def held_calls(
     grpc: str,
-    path: str,
-    payload: bytes | None,
-    *,
     key: str = "",
+    *,
+    path: str = CREATE_CHAT,
+    payload: bytes | None = None,
     clients: int = 1,
     calls: int,
-    seconds: float,
-    window_bytes: int = 0,
-) -> None:
+) -> Iterator[None]:
     """Calls whose answers may not be sent; without a payload their message never comes."""
     streams = range(1, 2 * calls, 2)
     if payload is None:
@@ -53,8 +53,8 @@ def unread_calls(
     else:
         sent = [http2.request(stream, path, payload, **credentials(key)) for stream in streams]
     with connections(grpc, clients, narrow=True) as opened:
-        send_all(opened, http2.opening(window_bytes) + b"".join(sent))
-        time.sleep(seconds)
+        send_all(opened, http2.opening(0) + b"".join(sent))
+        yield
 
 
 def idle_connections(grpc: str, *, clients: int, seconds: float) -> None:
@@ -66,19 +66,22 @@ def idle_connections(grpc: str, *, clients: int, seconds: float) -> None:
 
 def watchers(grpc: str, *, clients: int, calls: int, seconds: float) -> None:
     """Watches health with a window of 0."""
-    unread_calls(grpc, WATCH, b"", clients=clients, calls=calls, seconds=seconds)
+    with held_calls(grpc, path=WATCH, payload=b"", clients=clients, calls=calls):
+        time.sleep(seconds)
 
 
 def unread_chats(grpc: str, key: str, *, calls: int, seconds: float, stream: bool) -> None:
     """Long answers, whole or streamed, into a window of 0."""
     path = STREAM_CHAT if stream else CREATE_CHAT
     payload = to_proto(chat(**LONG)).SerializeToString()
-    unread_calls(grpc, path, payload, key=key, calls=calls, seconds=seconds)
+    with held_calls(grpc, key, path=path, payload=payload, calls=calls):
+        time.sleep(seconds)
 
 
 def calls_without_message(grpc: str, key: str, *, clients: int, calls: int, seconds: float) -> None:
     """Chats whose message never comes; `key` may be wrong or empty."""
-    unread_calls(grpc, CREATE_CHAT, None, key=key, clients=clients, calls=calls, seconds=seconds)
+    with held_calls(grpc, key, clients=clients, calls=calls):
+        time.sleep(seconds)
 
 
 def resets(grpc: str, key: str, *, count: int, clients: int = 1, path: str = CREATE_CHAT) -> None:

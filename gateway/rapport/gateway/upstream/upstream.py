@@ -128,7 +128,8 @@ class Upstream:
         self.channel = self._channels.open()
         for watcher in self._watchers:
             watcher.cancel()
-        self._watchers = [self._keep(self._follow(self.channel))]
+        following = (self._follow(self.channel), self._health.watch(self.channel))
+        self._watchers = [self._keep(each) for each in following]
         if not self._is_fixed:
             self._watchers.append(self._keep(self._watch()))
 
