@@ -30,9 +30,9 @@ SETTINGS_HEAD = """\
 
 A setting is a flag (`--max-waiting 8`), a variable (`RAPPORT_MAX_WAITING=8`) or a key of a TOML
 file (`max_waiting = 8`), in this order of precedence. The file is the one that `--config` names, or
-`rapport.toml` in the working directory. `rapport serve` takes all of them; `rapport service` and
-`rapport gateway` take those of both parts and their own. Secrets are not flags: every user of the
-machine can read those of a process.
+`rapport.toml` in the working directory; a key in it that is no setting is refused. `rapport serve`
+takes all of them; `rapport service` and `rapport gateway` take those of both parts and their own.
+Secrets are not flags: every user of the machine can read those of a process.
 
 `RAPPORT_CACHE` (`~/.cache/rapport`) is where models are kept.
 

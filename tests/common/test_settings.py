@@ -87,3 +87,17 @@ def test_a_file_that_cannot_be_read(text: bytes, tmp_path: Path) -> None:
     file.write_bytes(text)
     with pytest.raises(SettingsError, match="the configuration file cannot be read"):
         load(Settings, ["--config", str(file)])
+
+
+def test_keys_of_the_file_are_settings(tmp_path: Path) -> None:
+    """What is no setting of any process is refused by its name; it would be without effect."""
+    file = tmp_path / "rapport.toml"
+    file.write_text('max_waiting = 3\nmodel = "m"\nhttp_port = 1\n')  # of other processes
+    assert load(Settings, ["--config", str(file)])
+    file.write_text("max_waitng = 3\n[service]\nslots = 3\n")
+    with pytest.raises(SettingsError) as raised:
+        load(Settings, ["--config", str(file)])
+    assert str(raised.value) == (
+        f"{file}: 'max_waitng' is no setting (did you mean 'max_waiting'?); "
+        f"{file}: 'service' is no setting"
+    )

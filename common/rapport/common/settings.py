@@ -5,6 +5,7 @@ All processes read the same variables and the same file, each what it knows.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import logging
 import os
@@ -31,11 +32,16 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from rapport.common.setting_names import SETTING_NAMES
+
 logger = logging.getLogger("rapport.settings")
 
 DEFAULT_FILE = Path("rapport.toml")
 # Linux has room for 107, and macOS for 103.
 MAX_SOCKET_PATH_BYTES = 103
+
+# Of a name to the setting that was perhaps meant, from 0 to 1.
+MIN_LIKENESS = 0.8
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -51,7 +57,16 @@ class TomlFile(TomlConfigSettingsSource):
         named = self.current_state.get("config")
         if named is None and not DEFAULT_FILE.exists():
             return {}
-        return self._read_file(Path(named or DEFAULT_FILE).expanduser())
+        path = Path(named or DEFAULT_FILE).expanduser()
+        values = self._read_file(path)
+        if unknown := [name for name in values if name not in SETTING_NAMES]:
+            raise SettingsError("; ".join(f"{path}: {_unknown(name)}" for name in unknown))
+        return values
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, SETTING_NAMES, 1, MIN_LIKENESS)
+    return f"{name!r} is no setting" + "".join(f" (did you mean {each!r}?)" for each in close)
 
 
 class Settings(BaseSettings):
@@ -61,7 +76,7 @@ class Settings(BaseSettings):
         env_prefix="RAPPORT_",
         env_ignore_empty=True,
         allow_inf_nan=False,
-        extra="ignore",  # the file has settings of other processes, too
+        extra="ignore",  # the file has settings of other processes, too; `TomlFile` knows them all
         frozen=True,
         hide_input_in_errors=True,  # a rejected key must not be shown
         cli_kebab_case=True,
