@@ -84,6 +84,16 @@ async def test_bad_query(client: httpx.AsyncClient, query: str, problem: str) ->
     assert (reply.status_code, reply.json()["error"]["message"]) == (400, problem)
 
 
+async def test_parameter_twice(client: httpx.AsyncClient) -> None:
+    """A parameter of one value is not given twice; of a list each value counts."""
+    reply = await client.get("/v1/shelves/a/books/b?lent=true&lent=true")
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"]) == (400, "lent")
+    assert error["message"] == "The parameter occurs twice in the query"
+    reply = await client.get("/v1/shelves/a/books/b?years=1&years=2")
+    assert reply.json()["years"] == [1, 2]
+
+
 @pytest.mark.parametrize(
     "path", ["/v1", "/v1/books", "/v1/books/", "/v1/books/1/", "//v1/books/1", "/V1/books/1"]
 )

@@ -55,12 +55,18 @@ class Route:
     rpc: MethodDescriptor
 
     def arguments(self, query: bytes, variables: dict[str, str]) -> dict[str, Any]:
-        """The members of the request that come from the URL; those of a body are added to them."""
+        """The members of the request that come from the URL; those of a body are added to them.
+
+        Raises:
+            ApiError: a parameter of one value has several, or the query is not UTF-8.
+        """
         arguments: dict[str, Any] = {}
         for name, text in [] if self.has_body else _pairs(query):
             value, field = self._lift(name, text), self.fields.get(name)
             if field is not None and field.is_repeated:
                 arguments.setdefault(name, []).append(value)
+            elif field is not None and name in arguments:
+                raise bad_request("The parameter occurs twice in the query", param=name)
             else:
                 arguments[name] = value
         return arguments | {name: self._lift(name, text) for name, text in variables.items()}
