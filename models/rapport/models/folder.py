@@ -8,10 +8,12 @@ model.json                    rapport.common.model_spec, written last
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rapport.common.model_spec import FILE_NAME, ModelSpec
+from rapport.common.model_spec import FILE_NAME, FORMAT, ModelSpec
 from rapport.models.cache.fetch import sha256_of
 
 GRAPH, WEIGHTS = "model.onnx", "model.onnx.data"
@@ -60,6 +62,23 @@ def damaged_files(folder: Path, spec: ModelSpec) -> list[str]:
         or (folder / name).stat().st_size != size
         or spec.sha256.get(name) not in (None, sha256_of(folder / name))
     ]
+
+
+def spec_of(folder: Path, values: Mapping[str, object]) -> ModelSpec:
+    """The description of a folder just written: these values, its date and its files.
+
+    Raises:
+        OSError: a file is missing, or cannot be read.
+    """
+    return ModelSpec.model_validate(
+        {
+            **values,
+            "format": FORMAT,
+            "created": int(time.time()),  # noqa: TID251 - a date
+            "sizes": file_sizes(folder),
+            "sha256": {name: sha256_of(folder / name) for name in FILES if name != FILE_NAME},
+        }
+    )
 
 
 def file_sizes(folder: Path) -> dict[str, int]:

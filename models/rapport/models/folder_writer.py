@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import onnx
 from onnx import ModelProto
 from tokenizers import Tokenizer
 
-from rapport.common.model_spec import FILE_NAME, FORMAT, ModelSpec
+from rapport.common.model_spec import ModelSpec
 from rapport.models.cache import store
-from rapport.models.cache.fetch import sha256_of
 from rapport.models.decoder.architecture import Architecture
 from rapport.models.decoder.model import Model
-from rapport.models.folder import FILES, GRAPH, TEMPLATE, TOKENIZER, WEIGHTS, Origin, file_sizes
+from rapport.models.folder import GRAPH, TEMPLATE, TOKENIZER, WEIGHTS, Origin, spec_of
 from rapport.models.onnx.file import OnnxWriter
 from rapport.models.onnx.graph import DecoderGraph
 from rapport.models.onnx.int8_cache import cache_scales, with_int8_cache
@@ -67,12 +65,11 @@ def _write_model(model: ModelProto, path: Path) -> None:
 
 def _describe(model: Model, origin: Origin, precision: str, folder: Path) -> ModelSpec:
     architecture, weights = model.architecture, PRECISIONS[precision]
-    return ModelSpec.model_validate(
+    return spec_of(
+        folder,
         {
-            "format": FORMAT,
             "id": origin.id,
             "precision": precision,
-            "created": int(time.time()),  # noqa: TID251 - a date
             "owned_by": origin.owned_by,
             "context_length": architecture.context_length,
             "layers": architecture.layers,
@@ -89,7 +86,5 @@ def _describe(model: Model, origin: Origin, precision: str, folder: Path) -> Mod
             "inputs": INPUTS,
             "outputs": OUTPUTS,
             "source": origin.source,
-            "sizes": file_sizes(folder),
-            "sha256": {name: sha256_of(folder / name) for name in FILES if name != FILE_NAME},
-        }
+        },
     )

@@ -84,7 +84,7 @@ def test_nothing_is_left_of_a_failure(
 ) -> None:
     """If the folder cannot be written, the one that was there stays."""
     folder = import_genai(genai.path)
-    monkeypatch.setattr("rapport.models.genai.writer.file_sizes", no_link)
+    monkeypatch.setattr("rapport.models.genai.writer.spec_of", no_link)
     monkeypatch.setattr(os, "link", no_link)
     monkeypatch.setattr("shutil.copyfile", no_link)
     with pytest.raises(CacheError, match=r"then run: rapport models add .*tiny-genai"):

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from rapport.models.errors import UnsupportedModelError
+from rapport.models.genai.session import open_session
 
 # The part is a few nodes.
 MAX_NODES = 32
 MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]])
-FATAL = 4  # the least that ONNX Runtime logs; errors are raised too
 
 
 class MaskLengths:
@@ -57,15 +56,9 @@ class MaskLengths:
         return bool(value.all())
 
     def _run(self, names: list[str], mask: NDArray[np.int64]) -> list[NDArray[np.generic]]:
-        options = ort.SessionOptions()
-        options.log_severity_level = FATAL
-        options.intra_op_num_threads = 1
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(self.where.parent)
-        )
-        part = self._part(names).SerializeToString()
+        part = self._part(names)
         try:
-            session = ort.InferenceSession(part, options, providers=["CPUExecutionProvider"])
+            session = open_session(part, self.where.parent)
             values: list[NDArray[np.generic]] = session.run(None, {self.mask: mask})
         except Exception as error:  # the library raises nothing narrower
             raise self._unsupported(names[0], str(error).splitlines()[0]) from error

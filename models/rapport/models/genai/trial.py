@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from rapport.models.errors import UnsupportedModelError
 from rapport.models.genai.model import GenaiModel
+from rapport.models.genai.session import open_session
 
-FATAL = 4  # the least that ONNX Runtime logs; errors are raised too
 TOKENS = 2
 
 
@@ -35,7 +35,7 @@ def try_out(model: GenaiModel) -> None:
 
 
 def _logits(model: GenaiModel) -> NDArray[np.float32]:
-    session = _session(model)
+    session = open_session(model.proto, model.path.resolve())
     binding = session.io_binding()
     values = {
         "input_ids": np.zeros((2, TOKENS), np.int64),
@@ -58,17 +58,3 @@ def _logits(model: GenaiModel) -> NDArray[np.float32]:
     session.run_with_iobinding(binding)
     logits: NDArray[np.float32] = binding.get_outputs()[-1].numpy()
     return logits
-
-
-def _session(model: GenaiModel) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = FATAL
-    # One run does not pay for that, and weights that are only mapped take no memory.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(model.path.resolve())
-    )
-    graph = model.proto.SerializeToString()
-    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

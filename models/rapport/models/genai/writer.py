@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from onnx import ModelProto, TensorProto
 
-from rapport.common.model_spec import FILE_NAME, FORMAT, ModelSpec
+from rapport.common.model_spec import ModelSpec
 from rapport.models.cache import store
-from rapport.models.cache.fetch import sha256_of
-from rapport.models.folder import FILES, GRAPH, TEMPLATE, TOKENIZER, WEIGHTS, file_sizes
+from rapport.models.folder import GRAPH, TEMPLATE, TOKENIZER, WEIGHTS, spec_of
 from rapport.models.genai.model import GenaiModel
 from rapport.models.plan import MIB
 from rapport.models.progress import Progress
@@ -84,12 +82,11 @@ def _elsewhere(model: ModelProto, location: str) -> ModelProto:
 
 def _describe(model: GenaiModel, model_id: str, source: dict[str, str], folder: Path) -> ModelSpec:
     decoder, text = model.decoder, model.text
-    return ModelSpec.model_validate(
+    return spec_of(
+        folder,
         {
-            "format": FORMAT,
             "id": model_id,
             "precision": model.precision,
-            "created": int(time.time()),  # noqa: TID251 - a date
             "owned_by": "local",
             "context_length": model.context_length,
             "layers": decoder.num_hidden_layers,
@@ -106,7 +103,5 @@ def _describe(model: GenaiModel, model_id: str, source: dict[str, str], folder: 
             "inputs": model.inputs,
             "outputs": model.outputs,
             "source": source,
-            "sizes": file_sizes(folder),
-            "sha256": {name: sha256_of(folder / name) for name in FILES if name != FILE_NAME},
-        }
+        },
     )
