@@ -51,9 +51,10 @@ fidelity: .venv/.dev ## Compare the default model in all its precisions with flo
 packaging: .venv/.dev ## Build the distributions, install them elsewhere, serve and chat
 	$(BIN)/pytest -m packaging tests/packaging $(ARGS)
 
-clients: .venv/.dev ## Run client programs of other makers against a server
+clients: .venv/.dev ## Run client programs and proxies of other makers with a server
 	$(BIN)/python tools/clients.py
 	$(BIN)/pytest -m clients tests/clients/test_programs.py $(ARGS)
+	$(BIN)/pytest tests/gateway/test_proxies.py
 
 scale: .venv/.dev ## Run the tests under load, which take minutes
 	$(BIN)/pytest -m scale -s tests/scale $(ARGS)
