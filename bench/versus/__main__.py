@@ -24,6 +24,9 @@ from bench.versus.options import PEER, Options, parse
 from bench.versus.plots import RATIOS, plot
 from bench.versus.results import Results, portable, refresh, rows_of, table
 from bench.versus.rounds import RAPPORT, Comparison, Match
+from rapport.models.cache.catalog import DEFAULT_MODEL
+from rapport.models.gguf.shards import model_name
+from rapport.models.importer import id_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,14 +93,21 @@ def compare(options: Options) -> Results:
 
 def contenders(workload: Workload, options: Options, peer: Peer | None) -> list[Contender]:
     """Rapport with default settings, and the peer with every setup."""
-    own = [Contender(RAPPORT, "as it comes", ["rapport", "serve"], started_rapport)]
+    model = model_of(options)
+    command = ["rapport", "serve", "--model", model]
+    own = [Contender(RAPPORT, "as it comes", command, partial(started_rapport, model), model)]
     others = peer.contenders(workload) if peer else []
     return (own if RAPPORT in options.servers else []) + others
 
 
+def model_of(options: Options) -> str:
+    """The id by which Rapport serves the model."""
+    return id_of(options.gguf, model_name(options.gguf)) if options.gguf else DEFAULT_MODEL
+
+
 @contextmanager
-def started_rapport() -> Iterator[Target]:
-    with rapport() as (_, target):
+def started_rapport(model: str) -> Iterator[Target]:
+    with rapport(model=model) as (_, target):
         yield target
 
 
@@ -105,6 +115,8 @@ def found_peer(options: Options) -> Peer | None:
     if PEER not in options.servers:
         return None
     program = peers.find_llama_server(options.llama_server)
+    if options.gguf:
+        return Peer(program, {options.gguf.stem: options.gguf})
     return Peer(program, peers.model_files(program))
 
 

@@ -34,6 +34,8 @@ class Contender:
     command: list[str]
     """Without its address."""
     start: Callable[[], AbstractContextManager[Target]]
+    model: str = DEFAULT_MODEL
+    """What requests call it; llama-server takes any name."""
 
 
 @dataclass(slots=True)
@@ -65,19 +67,19 @@ def measure(
 ) -> Run:
     """Runs the workload; what goes wrong is in the run's `error`."""
     run = Run(workload.name, contender.server, contender.variant, number, pilot)
-    seed = f"{workload.name}/{'pilot' if pilot else 'round'}/{number}"
     try:
         with contender.start() as target:
-            uvloop.run(_measure_on(target, workload, seed, arrivals, run))
+            wire = Wire(str(target.rest), contender.model, REQUEST_LIMIT)
+            uvloop.run(_measure_on(target, wire, workload, arrivals, run))
     except BenchError as error:
         run.error = str(error)
     return run
 
 
 async def _measure_on(
-    target: Target, workload: Workload, seed: str, arrivals: Open | None, run: Run
+    target: Target, wire: Wire, workload: Workload, arrivals: Open | None, run: Run
 ) -> None:
-    wire = Wire(str(target.rest), DEFAULT_MODEL, REQUEST_LIMIT)
+    seed = f"{run.workload}/{'pilot' if run.pilot else 'round'}/{run.round}"
     warming = (wire.ask(alone(100, 16, f"warm-up/{number}")) for number in range(WARM_UP))
     sound(await asyncio.gather(*warming))
     parts = target.parts()

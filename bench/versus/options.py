@@ -29,6 +29,7 @@ class Options:
     only: list[str]
     servers: list[str]
     llama_server: str | None
+    gguf: Path | None
     all_variants: bool
     out: Path
     readme: Path | None
@@ -49,6 +50,7 @@ def parse(arguments: Sequence[str]) -> Options:
     add("--only", type=listed(_one_of(names)), default=names, help=f"of {', '.join(names)}")
     add("--servers", type=listed(_one_of(SERVERS)), default=list(SERVERS), help="(both)")
     add("--llama-server", metavar="PATH", help="the program, else LLAMA_SERVER's or make's own")
+    add("--gguf", type=Path, help="the model's file, imported by its name (the default model's)")
     add("--all-variants", action="store_true", help="no pilot: all of the peer in all rounds")
     add("--out", type=Path, default=Path("bench/results"), help="folder (%(default)s)")
     add("--readme", type=Path, help="a file whose marked part becomes the table and the plot")

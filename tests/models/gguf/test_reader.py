@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFWriter
 
 from rapport.models.errors import CorruptFileError
 from rapport.models.gguf.reader import GgufFile
@@ -55,3 +56,21 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path.write_text("<html>not found</html>" * 100)
     with pytest.raises(CorruptFileError, match="not a readable GGUF file"):
         GgufFile(path)
+
+
+def test_a_tensor_takes_memory_until_the_next_one_is_read(tmp_path: Path) -> None:
+    """So an import holds one tensor of the file, not all, and what was read can be read again."""
+    path, size = tmp_path / "two.gguf", 4 << 20
+    writer = GGUFWriter(path, "llama")
+    for name in ("a", "b"):
+        writer.add_tensor(name, np.ones((size // 4096, 1024), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    file = GgufFile(path)
+    first = file.matrix("a")
+    file.matrix("b")
+    (mapped,) = [each.rss for each in psutil.Process().memory_maps() if each.path == str(path)]
+    assert size <= mapped < 1.5 * size
+    assert (first.floats() == 1).all()

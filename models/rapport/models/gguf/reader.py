@@ -25,12 +25,14 @@ class _Part:
     """One of the files of a model, mapped into memory."""
 
     path: Path
+    mapped: mmap.mmap | bytes
     data: memoryview
     header: Header
 
     @classmethod
     def read(cls, path: Path) -> _Part:
-        data = memoryview(_mapped(path))
+        mapped = _mapped(path)
+        data = memoryview(mapped)
         try:
             header = read_header(data)
         except CorruptFileError as error:
@@ -43,11 +45,16 @@ class _Part:
             raise CorruptFileError(
                 f"{path}: it is cut off: {missing} bytes of its tensors are missing"
             )
-        return cls(path, data, header)
+        return cls(path, mapped, data, header)
 
     def bytes_of(self, tensor: TensorInfo) -> Bytes:
         start = self.header.data_start + tensor.offset
         return np.frombuffer(self.data, np.uint8, tensor.size_bytes, start)
+
+    def release(self) -> None:
+        """Gives back the memory of what was read; what is still in use is read again."""
+        if isinstance(self.mapped, mmap.mmap):
+            self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class GgufFile(Source):
@@ -103,8 +110,9 @@ class GgufFile(Source):
         return f"{self.architecture_name}.{key}"
 
     def matrix(self, name: str) -> Matrix:
-        tensor = self.tensor(name)
-        raw = self._places[name].bytes_of(tensor)
+        tensor, part = self.tensor(name), self._places[name]
+        part.release()
+        raw = part.bytes_of(tensor)
         element = {F32: np.float32, F16: np.float16}.get(tensor.kind)
         rows = raw if element is None else raw.view(element)
         matrix = Matrix(tensor.kind, rows.reshape(tensor.outputs, -1))
