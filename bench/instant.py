@@ -21,6 +21,7 @@ from rapport.service.engine.kv.prefix_store import SlotMemory
 from rapport.service.engine.pace import CPU_PACE
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.logits import StepSettings
 
 STEP = "RAPPORT_BENCH_STEP"
 # Common pieces of English in the vocabulary of the default model, none of them special.
@@ -41,7 +42,12 @@ class InstantRunner:
         self._said = np.full(slots, FIRST)
         self._rows = np.arange(slots)
 
-    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:
+    def decode(
+        self,
+        tokens: Sequence[int],
+        pasts: Sequence[int],
+        settings: StepSettings | None = None,  # noqa: ARG002 - its logits are on the host
+    ) -> Floats:
         count = len(tokens)
         time.sleep(self._step)
         rows = self._rows[:count]

@@ -21,6 +21,7 @@ from rapport.service.engine.generation import Generation
 from rapport.service.engine.kv.prefix_store import SlotMemory
 from rapport.service.engine.pace import CPU_PACE
 from rapport.service.engine.request import GenerationRequest, SamplingParams
+from rapport.service.engine.sampling.logits import StepSettings
 from rapport.service.engine.scheduling.latency_model import (
     FAIR_SHARE,
     SLICE_GRAIN_TOKENS,
@@ -65,7 +66,12 @@ class FakeRunner:
         self.batches: list[int] = []
         self.drafts: list[int] = []
 
-    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> NDArray[np.float32]:
+    def decode(
+        self,
+        tokens: Sequence[int],
+        pasts: Sequence[int],
+        settings: StepSettings | None = None,  # noqa: ARG002 - its logits are on the host
+    ) -> NDArray[np.float32]:
         self.before("decode")
         assert 1 <= len(tokens) <= self.slots + 1
         self.batches.append(len(tokens))

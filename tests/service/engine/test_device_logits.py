@@ -22,6 +22,7 @@ from tests.service.engine.fake import (
 from tests.service.engine.on_device import DeviceFakeRunner
 
 VOCABULARY = byte_vocabulary()
+LETTERS = GrammarCompiler(VOCABULARY, [END]).compile("start: /[a-z]+/")
 
 
 def sampled(prompt: str, *, n: int = 1, **sampling: Any) -> GenerationRequest:
@@ -37,6 +38,7 @@ REQUESTS = [
     sampled("narrowed", top_k=5, top_p=0.9),
     sampled("penalised", frequency_penalty=0.5, repetition_penalty=1.1, top_p=0.5),
     sampled("biased", logit_bias={100: 8.0, 101: -50.0}),
+    greedy("held", 12, grammar=LETTERS),
 ]
 
 
@@ -84,7 +86,4 @@ async def test_only_rows_that_must_come_to_the_host() -> None:
     await answers(runner, [request for request in REQUESTS if request.n == 1])
     assert runner.selector.fetched == 0
     await answers(runner, [greedy("choices", 9, n=6)])
-    assert runner.selector.fetched == 1
-    grammar = GrammarCompiler(VOCABULARY, [END]).compile("start: /[a-z]+/")
-    await answers(runner, [greedy("held", 9, grammar=grammar)])
     assert runner.selector.fetched == 1

@@ -11,6 +11,7 @@ from rapport.service.engine.generation import Generation
 from rapport.service.engine.messages import AddRequest, Event, PrefixReused, Stop, dispatch
 from rapport.service.engine.outbox import MAX_SPACING_S, Outbox
 from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.logits import StepSettings
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.worker import Worker
 from tests.service.engine.fake import (
@@ -94,9 +95,11 @@ class FastRunner(FakeRunner):
         super().__init__(SLOTS)
         self._clock = clock
 
-    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:
+    def decode(
+        self, tokens: Sequence[int], pasts: Sequence[int], settings: StepSettings | None = None
+    ) -> Floats:
         self._clock.work(STEP)
-        return super().decode(tokens, pasts)
+        return super().decode(tokens, pasts, settings)
 
     def copy(self, source: int, target: int, length: int) -> None:
         self.before("copy")

@@ -17,6 +17,7 @@ from rapport.service.engine.generation import Generation
 from rapport.service.engine.messages import AddRequest, dispatch
 from rapport.service.engine.request import Tenant
 from rapport.service.engine.runtime import step_executor as runs
+from rapport.service.engine.sampling.logits import StepSettings
 from rapport.service.engine.scheduling import load, scheduler
 from rapport.service.engine.scheduling import waiting_queue as line
 from rapport.service.engine.scheduling.latency_model import LatencyModel
@@ -61,11 +62,13 @@ class TimedRunner(FakeRunner):
         super().__init__(slots)
         self._clock = clock
 
-    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> NDArray[np.float32]:
+    def decode(
+        self, tokens: Sequence[int], pasts: Sequence[int], settings: StepSettings | None = None
+    ) -> NDArray[np.float32]:
         rows = len(tokens)
         body = 0.0056 if rows == 1 else 0.0021 + 0.0026 * rows
         self._clock.work(body + 8e-6 * sum(pasts))
-        return super().decode(tokens, pasts)
+        return super().decode(tokens, pasts, settings)
 
     def prefill(self, slot: int, tokens: Sequence[int], past: int) -> NDArray[np.float32]:
         self._clock.work(0.0017 * len(tokens) + 8e-6 * past)

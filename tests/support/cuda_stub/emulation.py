@@ -21,7 +21,10 @@ from onnx import TensorProto
 
 from rapport.service.engine.kv.device import DeviceKeyValues
 from rapport.service.engine.runtime.device_runner import DRAFT_SIZES, DeviceRunner
-from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.arrays import Bytes, Floats
+from rapport.service.engine.sampling.logits import DeviceLogits, StepSettings
+from rapport.service.engine.sampling.packed_settings import ALL_ALLOWED, Uploaded
+from rapport.service.engine.sampling.row_candidates import RowSettings
 from tests.service.engine.fake import SIZE, next_token
 from tests.support.cuda_stub import stub
 from tests.support.cuda_stub.observation import ObservedSession, return_inputs
@@ -50,9 +53,21 @@ class EmulatedRunner(DeviceRunner):
         self.steps = 0
         self.resumed = 0
         """How many times a slot was filled from the host."""
+        self.adjusted = 0
+        """How many rows had several tokens whose logits are adjusted."""
+        self.moved = 0
+        """How many times what a sequence holds was copied to another's slot, or to a free one."""
+        self.masked = 0
+        """How many rows had a mask when their step began."""
 
-    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:  # type: ignore[override] - on the host
-        super().decode(tokens, pasts)
+    def decode(  # type: ignore[override] - on the host
+        self, tokens: Sequence[int], pasts: Sequence[int], settings: StepSettings | None = None
+    ) -> Floats:
+        wanted = [] if settings is None else settings()
+        logits = super().decode(tokens, pasts, lambda: wanted)
+        assert logits.known_settings[: len(wanted)] == wanted
+        if any(wanted):
+            self._check_settings(logits, wanted)
         seen = self.observed.seen
         count = len(tokens)
         assert seen["input_ids"][:count, 0].tolist() == list(tokens)
@@ -78,6 +93,25 @@ class EmulatedRunner(DeviceRunner):
         super().write(slot, start, tokens, count)
         self.resumed += 1
 
+    def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
+        super().copy(source, target, length, start)
+        self.moved += max(source, target) < self.slots
+
+    def _check_settings(self, logits: DeviceLogits, wanted: Sequence[RowSettings | None]) -> None:
+        """Compares what lies on the device with what each row's next token depends on."""
+        uploaded = logits._uploaded
+        assert uploaded is not None
+        given, masks = uploaded_settings(uploaded)
+        for row, each in zip(given, wanted, strict=True):
+            if each is not None:
+                assert row[:, 0].tolist() == [each.temperature, np.float32(each.share), 0]
+                assert set(map(tuple, row[:, 1:].T)) == set(map(tuple, each.adjustments.T))
+                self.adjusted += len(each.adjustments.T) > 1
+        for mask, each in zip(masks, wanted, strict=True):
+            allowed = None if each is None else each.allowed
+            assert (mask == (ALL_ALLOWED if allowed is None else allowed[: len(mask)])).all()
+            self.masked += allowed is not None
+
     def _check_slice(self, tokens: Sequence[int], past: int, rows: list[int]) -> None:
         seen = self.observed.seen
         assert seen["input_ids"].tolist() == [list(tokens)]
@@ -97,6 +131,13 @@ class EmulatedRunner(DeviceRunner):
         logits = np.zeros(SIZE, np.float32)
         logits[next_token(held(self._key_values, slot, length))] = 10
         return logits
+
+
+def uploaded_settings(uploaded: Uploaded) -> tuple[Floats, Bytes]:
+    """What the graph of candidates would read: settings and masks, of each row."""
+    packed, address = uploaded
+    settings = stub.read(address, packed._shape, np.float32)
+    return settings, stub.read(address + packed._mask_offset, packed._mask_shape, np.uint8)
 
 
 def put(key_values: DeviceKeyValues, slot: int, start: int, tokens: Sequence[int]) -> None:

@@ -29,6 +29,9 @@ class ObservedSession:
         self._observed: list[ort.IOBinding] = []
         self.seen: dict[str, NDArray[Any]] = {}
 
+    def get_outputs(self) -> list[ort.NodeArg]:
+        return self._session.get_outputs()
+
     def io_binding(self) -> ort.IOBinding:
         return self._session.io_binding()
 

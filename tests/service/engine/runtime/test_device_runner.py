@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,18 @@ from rapport.service.engine.config import EngineConfig
 from rapport.service.engine.engine import Engine
 from rapport.service.engine.errors import OutOfMemoryError, failure_of
 from rapport.service.engine.generation import Generation
+from rapport.service.engine.kv.device import DeviceKeyValues
 from rapport.service.engine.pace import GPU_PACE
-from rapport.service.engine.request import Tenant
+from rapport.service.engine.request import SamplingParams, Tenant
 from rapport.service.engine.runtime import load, load_device
 from rapport.service.engine.runtime.device import DeviceLostError
 from rapport.service.engine.runtime.device_runner import DRAFT_SIZES, DeviceRunner, bucket_sizes
 from rapport.service.engine.runtime.memory_plan import MemoryLimits
 from rapport.service.engine.runtime.providers import CUDA, choose_provider
-from tests.service.engine.fake import ShortSlices, byte_vocabulary, expected, greedy
+from rapport.service.engine.runtime.session import open_session
+from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
+from rapport.service.engine.sampling.sampler import Sampler
+from tests.service.engine.fake import END, ShortSlices, byte_vocabulary, expected, greedy
 from tests.service.engine.fragile import AtOnce
 from tests.support.cuda_stub import stub
 from tests.support.cuda_stub.emulation import EmulatedRunner, return_step_inputs
@@ -33,6 +38,7 @@ SLOTS = 4
 TOKENS = 128
 TOKEN_BYTES = 2 * 2 * 2 * 16 * 2
 KEPT_SLOTS = 3
+LETTERS = GrammarCompiler(byte_vocabulary(), [END]).compile("start: /[a-z]+/")
 LIMITS = MemoryLimits(kv_bytes=1 << 30, prefix_bytes=KEPT_SLOTS * TOKENS * TOKEN_BYTES)
 
 
@@ -78,6 +84,61 @@ def test_a_decode_step_is_one_upload_and_one_graph(runner: DeviceRunner, rows: i
         assert (counters.uploads, counters.upload_bytes) == (1, 3 * 256)
         assert (counters.graph_launches, counters.launches, counters.captures) == (1, 0, 0)
         assert (counters.downloads, counters.mallocs) == (0, 0)
+
+
+@pytest.fixture
+def eager(folder: Path) -> DeviceRunner:
+    """A runner whose steps are not captured."""
+    choose_provider("cuda")
+    session, spec = open_session(folder / load.GRAPH_FILE, CUDA), ModelSpec.read(folder)
+    runner = DeviceRunner(session, DeviceKeyValues(spec, SLOTS, TOKENS, CUDA), CUDA)
+    runner.capture()
+    stub.reset()
+    return runner
+
+
+SAMPLINGS = [
+    SamplingParams(temperature=0),
+    SamplingParams(temperature=0.7, top_k=40, top_p=0.9, min_p=0.05, seed=1),
+    SamplingParams(repetition_penalty=1.1, frequency_penalty=0.5, presence_penalty=0.5),
+    SamplingParams(logit_bias=dict.fromkeys(range(100), 1.0)),
+]
+
+
+@pytest.mark.parametrize("kind", ["runner", "eager"])
+@pytest.mark.parametrize("masked", [0, 2])
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_a_step_with_its_candidates_is_one_upload_and_one_transfer_back(
+    request: pytest.FixtureRequest, kind: str, rows: int, masked: int
+) -> None:
+    """Whatever its rows ask for, masks that are ready included; with a graph and without one."""
+    runner: DeviceRunner = request.getfixturevalue(kind)
+    size = runner._spec.vocab_size
+    mask = np.full(-(-size // 8), 255, np.uint8)
+    for step in range(3):
+        samplers = [Sampler(SAMPLINGS[row], range(9), row, size) for row in range(rows)]
+        settings = [
+            each.settings(mask if row < masked else None) for row, each in enumerate(samplers)
+        ]
+        stub.reset()
+        logits = runner.decode([step] * rows, [step] * rows, lambda given=settings: given)
+        assert stub.counters().graph_launches == (kind == "runner")
+        found = logits[:rows].candidates(logits[:rows].known_settings)
+        counters = stub.counters()
+        assert None not in found
+        assert (counters.uploads, counters.downloads, counters.mallocs) == (1, 1, 0)
+        assert counters.download_bytes <= 32 * 1024 * rows
+
+
+def test_a_mask_that_was_late_is_a_second_upload(runner: DeviceRunner) -> None:
+    """With all that its step depends on; the other rows draw from the same run."""
+    size = runner._spec.vocab_size
+    settings = [Sampler(each, range(9), 0, size).settings() for each in SAMPLINGS[:2]]
+    late = Sampler(SAMPLINGS[0], (), 0, size).settings(np.full(-(-size // 8), 255, np.uint8))
+    logits = runner.decode([1] * 3, [1] * 3, lambda: [*settings, None])
+    assert logits.known_settings == [*settings, None]
+    assert None not in logits.candidates([*settings, late])
+    assert stub.counters().uploads == 2
 
 
 @pytest.mark.parametrize("tokens", [2, 3, 16])
@@ -188,10 +249,11 @@ def test_a_step_without_memory_fails_alone(folder: Path, monkeypatch: pytest.Mon
 
 
 def test_every_step_runs_what_it_was_asked(emulated: EmulatedRunner) -> None:
-    """Over 1,000 random steps, the device's buffers hold the step's tokens and lengths.
+    """Over 1,000 random steps, the device's buffers hold the step's tokens, lengths and settings.
 
-    Requests join, leave, fork, are preempted, find prefixes and guess ahead; each gets the tokens
-    of the model, which reads nothing but the device's memory. No step captures a graph.
+    Requests join, leave, fork, are preempted, find prefixes, guess ahead, and some have penalties,
+    biases or a grammar; each gets the tokens of the model, which reads nothing but the device's
+    memory. No step captures a graph.
     """
     engine = by_hand(emulated)
     chance = random.Random(7)  # noqa: S311 - a test's course
@@ -219,7 +281,7 @@ def test_every_step_runs_what_it_was_asked(emulated: EmulatedRunner) -> None:
     assert finished > 30
     assert counters.taken == counters.released
     assert engine._worker.stats.guessed.accepted > 0
-    assert emulated.resumed > 0
+    assert min(emulated.resumed, emulated.moved, emulated.adjusted, emulated.masked) > 0
     prefixes = engine.prefix_stats
     assert min(prefixes.hits, prefixes.misses, prefixes.evictions) > 0
     assert prefixes.blocks == KEPT_SLOTS
@@ -244,7 +306,20 @@ def submit(engine: Engine, chance: random.Random) -> tuple[Generation, list[int]
     tenant = Tenant(chance.choice(["one", "two"]))
     right = expected(prompt.encode(), count)
     request = greedy(prompt, count, n=n, tenant=tenant, prediction=tuple(right))
-    return engine.submit(request), right
+    grammar = chance.choice([None, None, LETTERS])
+    sampling = chance.choice([request.sampling, random_sampling(chance)])
+    return engine.submit(replace(request, grammar=grammar, sampling=sampling)), right
+
+
+def random_sampling(chance: random.Random) -> SamplingParams:
+    """Penalties and biases that leave the most probable token, whose logit is 10, as it is."""
+    bias = {chance.randrange(256): chance.uniform(-0.5, 5) for _ in range(chance.randint(0, 9))}
+    return SamplingParams(
+        temperature=0,
+        repetition_penalty=chance.choice([1, 1.1]),
+        presence_penalty=chance.choice([0, 0.4]),
+        logit_bias=bias,
+    )
 
 
 def tokens_of(generation: Generation) -> list[int]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.runtime.providers import CPU
-from rapport.service.engine.sampling import candidate_selector
+from rapport.service.engine.sampling import packed_settings
 from rapport.service.engine.sampling.adjustments import MAX_ADJUSTED_TOKENS
 from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.candidate_graph import (
@@ -22,15 +22,9 @@ from rapport.service.engine.sampling.candidate_graph import (
     Layout,
     candidate_graph,
 )
-from rapport.service.engine.sampling.candidate_selector import (
-    MAX_ROOM,
-    CandidateSelector,
-    DeviceBuffer,
-    batches,
-)
+from rapport.service.engine.sampling.candidate_selector import CandidateSelector, DeviceBuffer
 from rapport.service.engine.sampling.logits import DeviceLogits, copied, whole_rows
 from rapport.service.engine.sampling.logprobs import observe
-from rapport.service.engine.sampling.row_candidates import RowSettings
 from rapport.service.engine.sampling.sampler import Sampler
 from tests.service.engine.softmax import softmax
 
@@ -192,21 +186,10 @@ def test_alternatives_are_candidates_or_the_row_is_needed() -> None:
     assert not masked.shows(0)
 
 
-@given(st.lists(st.integers(1, MAX_ADJUSTED_TOKENS), min_size=1, max_size=70))
-def test_rows_with_many_adjusted_tokens_run_apart(counts: list[int]) -> None:
-    """Runs follow each other, and no run has more room than it may; few rows fit into one."""
-    rows = [RowSettings(np.float32(1), 0.0, np.zeros((3, count), np.float32)) for count in counts]
-    runs = list(batches(rows))
-    assert [place for run in runs for place in range(run.start, run.stop)] == [*range(len(rows))]
-    room = [(run.stop - run.start) * max(counts[run]) for run in runs]
-    assert max(room) <= MAX_ROOM
-    assert len(runs) == 1 or len(rows) * max(counts) > MAX_ROOM
-
-
 def test_all_rows_get_their_candidates_though_they_run_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(candidate_selector, "MAX_ROOM", 1000)
+    monkeypatch.setattr(packed_settings, "MAX_ROOM", 1000)
     tokens = VOCABULARIES[0]
     rows = random_rows(9, tokens)
     bias = SamplingParams(temperature=0, logit_bias=dict.fromkeys(range(400), 9.0))

@@ -20,9 +20,10 @@ from rapport.service.engine.errors import (
 )
 from rapport.service.engine.request import SamplingParams
 from rapport.service.engine.sampling import draw as module
-from rapport.service.engine.sampling.draw import DrawnToken, draw
+from rapport.service.engine.sampling.draw import DrawnToken, draw, settings_of
 from rapport.service.engine.sampling.logits import DeviceLogits
 from rapport.service.engine.sampling.logprobs import observe
+from rapport.service.engine.sampling.packed_settings import PackedSettings, Uploaded
 from rapport.service.engine.sampling.row_candidates import RowCandidates
 from rapport.service.engine.sampling.sampler import Sampler
 from rapport.service.engine.sequences import SequenceState
@@ -204,10 +205,15 @@ class Selector:
         self.error = error
         self.fetched: list[int] = []
         self.asked: list[bool] = []
+        self.has_all = False
+        """Whether the device had the settings of all rows."""
 
-    def select(self, first: int, settings: Any) -> list[RowCandidates | None]:
+    def select(
+        self, first: int, settings: Any, uploaded: Uploaded | None = None
+    ) -> list[RowCandidates | None]:
         if self.error:
             raise self.error
+        self.has_all = uploaded is not None and uploaded.packed.has(settings)
         self.asked = [each is not None for each in settings]
         rows = zip(logits()[first:], settings, strict=True)
         return [each and candidates_of(masked(row, each.allowed), self.count) for row, each in rows]
@@ -226,6 +232,20 @@ def masked(row: Floats, allowed: Bytes | None) -> Floats:
 
 def on_device(selector: Any) -> DeviceLogits:
     return DeviceLogits(selector, 0, len(logits()))
+
+
+def test_settings_that_came_with_the_step_are_not_brought_again() -> None:
+    """Unless a mask was not ready when it began."""
+    for late in (False, True):
+        rows = [sequence(temperature=1, seed=1), sequence(Among(1)), sequence()]
+        known = settings_of(rows)
+        if late:
+            known[1] = None
+        uploaded = Uploaded(PackedSettings(known, room=1, mask_bytes=1), 0)
+        selector = Selector(count=3)
+        drawn = draw(DeviceLogits(selector, 0, len(rows), uploaded), rows, masks())
+        assert all(isinstance(each, DrawnToken) for each in drawn)
+        assert selector.has_all is not late
 
 
 def test_rows_of_a_device_come_to_the_host_only_where_they_must() -> None:

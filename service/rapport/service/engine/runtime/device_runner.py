@@ -1,10 +1,11 @@
 """Runs the model on a GPU. Keys, values and inputs stay in its memory.
 
-What a step reads lies at addresses that never change, and one upload brings it there. Its logits
-stay on the device too. A decode step runs a bucket of rows, whose work is captured once as a graph
-and then replayed: the rows that are too many are those of slots that do not decode, and write
-behind what these hold. So does a draft run a bucket of tokens, of which those that are too many are
-written behind it: a draft is for a sequence that is alone, and that is in the first slot.
+What a step reads lies at addresses that never change. One upload brings it there, and with it what
+is known of the tokens that will be drawn from its logits, which stay on the device too. A decode
+step runs a bucket of rows, whose work is captured once as a graph and then replayed: the rows that
+are too many are those of slots that do not decode, and write behind what these hold. So does a
+draft run a bucket of tokens, of which those that are too many are written behind it: a draft is for
+a sequence that is alone, and that is in the first slot.
 """
 
 from __future__ import annotations
@@ -21,71 +22,20 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from rapport.common.model_spec import ModelSpec
 from rapport.service.engine.kv.device import DeviceKeyValues
 from rapport.service.engine.kv.prefix_store import SlotMemory
 from rapport.service.engine.pace import GPU_PACE
-from rapport.service.engine.runtime.device import (
-    device_errors,
-    device_zeros,
-    run_on_device,
-    run_options,
-)
+from rapport.service.engine.runtime.device import device_zeros, run_on_device, run_options
 from rapport.service.engine.runtime.providers import Provider
+from rapport.service.engine.runtime.step_inputs import StepInputs
 from rapport.service.engine.sampling.candidate_selector import CandidateSelector, DeviceBuffer
-from rapport.service.engine.sampling.logits import DeviceLogits
+from rapport.service.engine.sampling.logits import DeviceLogits, StepSettings
+from rapport.service.engine.sampling.packed_settings import PackedSettings, Uploaded
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
-# Kernels may read several values at once, from addresses that are multiples of this.
-ALIGNMENT_BYTES = 256
 MEASURED_STEPS = 3
 # Drafts run as so many tokens, including the one before them.
 DRAFT_SIZES = (2, 4, 8, MAX_DRAFT_TOKENS + 1)
-
-
-class StepInputs:
-    """What a step reads, on the host and on the device: one upload copies all of it.
-
-    Args:
-        sequences: how many sequences a step has.
-        tokens: how many new tokens each of them has, at most.
-        rows: for how many tokens logits are wanted, at most.
-        provider: where the device's copy is.
-    """
-
-    def __init__(self, sequences: int, tokens: int, rows: int, provider: Provider) -> None:
-        parts = {"tokens": (np.int64, sequences * tokens), "ends": (np.int32, sequences)}
-        parts["rows"] = (np.int64, rows)
-        sizes = [_aligned(np.dtype(type_).itemsize * count) for type_, count in parts.values()]
-        self._offsets = dict(zip(parts, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
-        self._host = np.zeros(sum(sizes), np.uint8)
-        self._device = device_zeros(self._host.shape, np.uint8, provider)
-        self._provider = provider
-        self.tokens, self.ends, self.rows = (
-            np.frombuffer(self._host.data, type_, count, self._offsets[name])
-            for name, (type_, count) in parts.items()
-        )
-        self.total = np.zeros((), np.int32)
-        """Tokens of the longest sequence, including the new ones. Runs read it on the host."""
-
-    def bind(
-        self, binding: ort.IOBinding, spec: ModelSpec, shape: tuple[int, int], rows: int
-    ) -> None:
-        """Binds the inputs of a step with `shape` [sequences, tokens] and logits of `rows`."""
-        names = spec.inputs
-        start, device = self._device.data_ptr(), self._provider.device
-        sizes = {"tokens": shape, "ends": (shape[0],), "rows": (rows,)}
-        inputs = {"tokens": names.input_ids, "ends": names.seqlens_k, "rows": names.logit_rows}
-        for part, name in inputs.items():
-            type_, address = getattr(self, part).dtype.type, start + self._offsets[part]
-            binding.bind_input(name, *device, type_, sizes[part], address)
-        total = ort.OrtValue.ortvalue_from_numpy(self.total)
-        binding.bind_ortvalue_input(names.total_sequence_length, total)
-
-    def upload(self) -> None:
-        """Copies the inputs to the device."""
-        with device_errors():
-            self._device.update_inplace(self._host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +76,11 @@ class DeviceRunner:
         self._sizes = bucket_sizes(rows)
         self._bucket = cache(self._new_bucket)
         self._graphs = count(1)
-        self._slice = StepInputs(1, self.pace.slice_tokens, MAX_DRAFT_TOKENS + 1, provider)
         shape = max(rows, MAX_DRAFT_TOKENS + 1), self._spec.vocab_size
         logits = device_zeros(shape, np.float32, provider)
         self._logits = DeviceBuffer(logits, *shape, provider)
         self._selector = CandidateSelector(self._logits)
+        self._slice = self._new_inputs(1, self.pace.slice_tokens, MAX_DRAFT_TOKENS + 1)
         self._no_graph = run_options()
 
     def capture(self) -> None:
@@ -154,14 +104,18 @@ class DeviceRunner:
         )
         self._held = [0] * len(self._held)
 
-    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> DeviceLogits:
+    def decode(
+        self, tokens: Sequence[int], pasts: Sequence[int], settings: StepSettings | None = None
+    ) -> DeviceLogits:
         rows = len(tokens)
         if rows == 0:
             raise ValueError("a decode step needs at least one row")
         size = next(size for size in self._sizes if size >= rows)
-        self._run_bucket(self._bucket(size, 1), tokens, [*pasts, *self._held[rows:size]])
+        bucket, ends = self._bucket(size, 1), [*pasts, *self._held[rows:size]]
+        packed = None if settings is None else self._selector.packed(settings())
+        uploaded = self._run_bucket(bucket, tokens, ends, packed)
         self._held[:rows] = [past + 1 for past in pasts]
-        return DeviceLogits(self._selector, 0, rows)
+        return DeviceLogits(self._selector, 0, rows, uploaded)
 
     def prefill(self, slot: int, tokens: Sequence[int], past: int) -> DeviceLogits:
         return self._run_slice(slot, tokens, past, [len(tokens) - 1], prompt=True)
@@ -193,13 +147,20 @@ class DeviceRunner:
         self._key_values.write(slot, start, tokens, count)
         self._held[slot] = start + count
 
-    def _run_bucket(self, bucket: Bucket, tokens: Sequence[int], ends: Sequence[int]) -> None:
-        """Runs a bucket with some tokens, and zeros for the rest."""
+    def _run_bucket(
+        self,
+        bucket: Bucket,
+        tokens: Sequence[int],
+        ends: Sequence[int],
+        packed: PackedSettings | None = None,
+    ) -> Uploaded | None:
+        """Runs a bucket with some tokens, and zeros for the rest. Says where the settings are."""
         inputs = bucket.inputs
         inputs.tokens[: len(tokens)], inputs.tokens[len(tokens) :] = tokens, 0
         inputs.ends[:] = ends
-        inputs.upload()
+        uploaded = inputs.upload(packed)
         run_on_device(self._session, bucket.binding, bucket.options)
+        return uploaded
 
     def _run_slice(
         self,
@@ -224,12 +185,19 @@ class DeviceRunner:
         return DeviceLogits(self._selector, 0, len(rows))
 
     def _new_bucket(self, rows: int, tokens: int) -> Bucket:
-        inputs = StepInputs(rows, tokens, rows * tokens, self._provider)
+        settings_bytes = self._selector.max_packed_bytes(rows) if tokens == 1 else 0
+        inputs = self._new_inputs(rows, tokens, rows * tokens, settings_bytes)
         inputs.rows[:] = range(rows * tokens)
         # A graph keeps what it was captured with: this must do for all lengths.
         inputs.total[...] = self.slot_tokens
         binding = self._new_binding(self._session, inputs, 0, (rows, tokens), rows * tokens)
         return Bucket(inputs, binding, run_options(graph=next(self._graphs)))
+
+    def _new_inputs(
+        self, sequences: int, tokens: int, rows: int, settings_bytes: int = 0
+    ) -> StepInputs:
+        shape = sequences, tokens
+        return StepInputs(shape, rows, settings_bytes, self._session, self._provider)
 
     def _new_binding(
         self,
@@ -262,7 +230,3 @@ def seconds(run: Callable[[], object]) -> float:
 def bucket_sizes(rows: int) -> list[int]:
     """Powers of two below `rows`, and `rows`."""
     return [*(1 << power for power in range((rows - 1).bit_length())), rows]
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES

@@ -14,7 +14,7 @@ from rapport.service.engine.kv.host import HostKeyValues
 from rapport.service.engine.kv.prefix_store import SlotMemory
 from rapport.service.engine.pace import CPU_PACE, Pace
 from rapport.service.engine.sampling.arrays import Floats
-from rapport.service.engine.sampling.logits import Logits
+from rapport.service.engine.sampling.logits import Logits, StepSettings
 from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 
 
@@ -31,11 +31,14 @@ class Runner(Protocol):
     kept_slots: range | None
     """Slots that no sequence uses, for prefixes; None where the host's memory is for them."""
 
-    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Logits:
+    def decode(
+        self, tokens: Sequence[int], pasts: Sequence[int], settings: StepSettings | None = None
+    ) -> Logits:
         """Runs one token in each of the slots 0 to n - 1, n from 1 to `slots` + 1.
 
         `pasts` says how many tokens each slot holds; each then holds one more. Returns
-        logits [n, vocabulary], valid until the next call.
+        logits [n, vocabulary], valid until the next call. Where they stay on a device, the step
+        brings it `settings`; elsewhere these are not asked for.
         """
 
     def prefill(self, slot: int, tokens: Sequence[int], past: int) -> Logits:
@@ -102,7 +105,12 @@ class OnnxRunner:
         self._prefill_binding = cache(self._bind_prefill)
         self._verify_binding = cache(self._bind_verify)
 
-    def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> Floats:
+    def decode(
+        self,
+        tokens: Sequence[int],
+        pasts: Sequence[int],
+        settings: StepSettings | None = None,  # noqa: ARG002 - the host reads whole rows
+    ) -> Floats:
         count = len(tokens)
         if count == 0:
             # GroupQueryAttention crashes the process on an empty batch.

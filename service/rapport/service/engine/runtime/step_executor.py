@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from rapport.service.engine.errors import EngineError, failure_of
 from rapport.service.engine.runtime.runner import Runner
-from rapport.service.engine.sampling.draw import DrawnToken, draw
+from rapport.service.engine.sampling.draw import DrawnToken, draw, settings_of
 from rapport.service.engine.sampling.logits import Logits
 from rapport.service.engine.sampling.readiness import wait_for_masks
 from rapport.service.engine.scheduling.latency_model import (
@@ -121,7 +122,7 @@ class StepExecutor:
             # What it writes after the tokens of slot 1 is overwritten by the next ones there.
             last, lengths = [*last, 0], [*lengths, self._scheduler.tokens_in(1)]
         try:
-            return self._runner.decode(last, lengths)
+            return self._runner.decode(last, lengths, partial(settings_of, sequences))
         except Exception as error:
             raise failure_of(error) from error
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 
-from rapport.service.engine.runtime.device import device_errors, run_on_device, run_options
+from rapport.service.engine.runtime.device import run_on_device, run_options
 from rapport.service.engine.runtime.providers import Provider
 from rapport.service.engine.runtime.session import open_session
+from rapport.service.engine.runtime.upload_buffer import UploadBuffer
 from rapport.service.engine.sampling.adjustments import MAX_ADJUSTED_TOKENS, NEUTRAL
-from rapport.service.engine.sampling.arrays import Bytes, Floats
+from rapport.service.engine.sampling.arrays import Floats
 from rapport.service.engine.sampling.candidate_graph import Layout, candidate_graph, row_graph
+from rapport.service.engine.sampling.packed_settings import (
+    ALL_ALLOWED,
+    MAX_ROOM,
+    UNUSED,
+    PackedSettings,
+    Uploaded,
+    max_packed_bytes,
+    packed_settings,
+)
 from rapport.service.engine.sampling.row_candidates import RowCandidates, RowSettings
-
-# Settings of a row that nobody asks for.
-UNUSED = RowSettings(np.float32(1), 0.0, NEUTRAL)
-# Room for adjusted tokens in all rows of a run together.
-MAX_ROOM = 2**16
-ALL_ALLOWED = np.uint8(255)
 
 
 class DeviceBuffer(NamedTuple):
@@ -41,8 +45,8 @@ class DeviceBuffer(NamedTuple):
 class CandidateSelector:
     """Runs the graph of candidates on a buffer of logits. For one thread.
 
-    A run uploads one array for all its rows, and one of masks if there are any, and brings one
-    back. While it lasts, it takes memory for some copies of the rows.
+    A run uploads one buffer for all its rows, unless the device has their settings, and brings one
+    array back. While it lasts, it takes memory for some copies of the rows.
     """
 
     def __init__(self, logits: DeviceBuffer) -> None:
@@ -53,6 +57,8 @@ class CandidateSelector:
             for masked in (False, True)
         ]
         self._row_session = open_session(row_graph(logits.tokens), logits.provider)
+        size = self.max_packed_bytes(logits.rows)
+        self._buffer = UploadBuffer(size, self._row_session, logits.provider)
         self._options = run_options()
 
     def warm_up(self) -> None:
@@ -64,32 +70,49 @@ class CandidateSelector:
             settings = UNUSED._replace(adjustments=adjustments, allowed=mask)
             self.select(0, [settings] * self._logits.rows)
 
-    def select(
-        self, first: int, settings: Sequence[RowSettings | None]
-    ) -> list[RowCandidates | None]:
-        """The candidates of the rows from `first` on, where there are settings."""
-        used = [each or UNUSED for each in settings]
-        found = [
-            row for batch in batches(used) for row in self._run(first + batch.start, used[batch])
-        ]
-        rows = zip(found, settings, strict=True)
-        return [None if each is None else self._layout.read(row, each) for row, each in rows]
+    def max_packed_bytes(self, rows: int) -> int:
+        """What the settings of up to so many rows take at most, packed."""
+        return max_packed_bytes(rows, self._layout.mask_bytes)
 
-    def _run(self, first: int, used: Sequence[RowSettings]) -> Floats:
-        """The graph's output [rows, width] for the rows from `first` on."""
-        room = max(each.adjustments.shape[1] for each in used)
-        masked = any(each.allowed is not None for each in used)
-        session = self._sessions[masked]
+    def packed(self, settings: Sequence[RowSettings | None]) -> PackedSettings | None:
+        """The settings of rows for one run; None if there are none, or too many for one run."""
+        if not any(each is not None for each in settings):
+            return None
+        first, *others = packed_settings(settings, self._layout.mask_bytes)
+        return None if others else first
+
+    def select(
+        self,
+        first: int,
+        settings: Sequence[RowSettings | None],
+        uploaded: Uploaded | None = None,
+    ) -> list[RowCandidates | None]:
+        """The candidates of the rows from `first` on, where there are settings.
+
+        What was uploaded is used if it is these settings.
+        """
+        if uploaded is not None and uploaded.packed.has(settings):
+            return self._run(first, uploaded)
+        found: list[RowCandidates | None] = []
+        for packed in packed_settings(settings, self._layout.mask_bytes):
+            packed.write(self._buffer, 0)
+            self._buffer.upload(packed.size)
+            found += self._run(first + len(found), Uploaded(packed, self._buffer.address))
+        return found
+
+    def _run(self, first: int, uploaded: Uploaded) -> list[RowCandidates | None]:
+        """The candidates of the rows from `first` on, by what the device has of their settings."""
+        packed = uploaded.packed
+        rows = len(packed.settings)
+        session = self._sessions[packed.masked]
         binding = session.io_binding()
-        with device_errors():  # arrays of the host are uploaded when they are bound
-            binding.bind_cpu_input("settings", _settings_of(used, room))
-            if masked:
-                binding.bind_cpu_input("allowed", _masks_of(used, self._layout.mask_bytes))
-        self._logits.bind(binding, first, len(used))
-        found = np.empty((len(used), self._layout.width(room)), np.float32)
+        packed.bind(binding, self._logits.provider.device, uploaded.address)
+        self._logits.bind(binding, first, rows)
+        found = np.empty((rows, self._layout.width(packed.room)), np.float32)
         binding.bind_ortvalue_output("candidates", ort.OrtValue.ortvalue_from_numpy(found))
         run_on_device(session, binding, self._options)
-        return found
+        pairs = zip(found, packed.settings, strict=True)
+        return [None if each is None else self._layout.read(row, each) for row, each in pairs]
 
     def rows(self, places: Sequence[int]) -> Floats:
         """Copies of whole rows on the host [places, vocabulary]."""
@@ -101,38 +124,3 @@ class CandidateSelector:
             binding.bind_ortvalue_output("row", row)
             run_on_device(self._row_session, binding, self._options)
         return rows
-
-
-def batches(rows: Sequence[RowSettings]) -> Iterator[slice]:
-    """The rows that run together: all of them, unless some have many adjusted tokens.
-
-    All rows of a run have room for as many, and those with few are not to wait for the others.
-    """
-    start = room = 0
-    for place, row in enumerate(rows):
-        room = max(room, row.adjustments.shape[1])
-        if place > start and (place + 1 - start) * room > MAX_ROOM:
-            yield slice(start, place)
-            start, room = place, row.adjustments.shape[1]
-    yield slice(start, len(rows))
-
-
-def _settings_of(rows: Sequence[RowSettings], room: int) -> Floats:
-    """The graph's input [rows, 3, 1 + room]."""
-    settings = np.zeros((len(rows), 3, 1 + room), np.float32)
-    for row, each in zip(settings, rows, strict=True):
-        count = each.adjustments.shape[1]
-        row[:2, 0] = each.temperature, each.share
-        row[:, 1 : 1 + count] = each.adjustments
-        # To adjust a token twice changes nothing: every time, its logit from before is taken.
-        row[:, 1 + count :] = each.adjustments[:, :1]
-    return settings
-
-
-def _masks_of(rows: Sequence[RowSettings], size: int) -> Bytes:
-    """The graph's input [rows, size]. Masks may have a few bytes more, to fill a word."""
-    masks = np.full((len(rows), size), ALL_ALLOWED)
-    for row, each in zip(masks, rows, strict=True):
-        if each.allowed is not None:
-            row[:] = each.allowed[:size]
-    return masks

@@ -75,12 +75,20 @@ def _draw_candidates(
     logits: DeviceLogits, sequences: Sequence[SequenceState], masks: Histogram
 ) -> list[Outcome | None]:
     """None where the whole row is needed, or no token is wanted."""
-    rows = zip(logits.candidates([*map(_settings_of, sequences)]), sequences, strict=True)
+    known = zip(logits.known_settings, sequences, strict=True)
+    # A mask may have become ready in the meantime.
+    settings = [_settings_of(sequence) if one is None else one for one, sequence in known]
+    rows = zip(logits.candidates(settings), sequences, strict=True)
     drawn = [None if row is None else _draw_among(row, sequence) for row, sequence in rows]
     for outcome, sequence in zip(drawn, sequences, strict=True):
         if outcome is not None and sequence.constraint is not None:
             masks.add(sequence.constraint.mask_s)
     return drawn
+
+
+def settings_of(sequences: Sequence[SequenceState]) -> list[RowSettings | None]:
+    """What the next token of each depends on; None where its mask is not ready, or all of a row."""
+    return [*map(_settings_of, sequences)]
 
 
 def _settings_of(sequence: SequenceState) -> RowSettings | None:

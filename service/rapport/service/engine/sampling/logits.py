@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rapport.service.engine.sampling.arrays import Floats
+from rapport.service.engine.sampling.packed_settings import Uploaded
 from rapport.service.engine.sampling.row_candidates import RowCandidates, RowSettings
 
 
@@ -13,31 +14,47 @@ class Selector(Protocol):
     """Finds candidates of a device's rows, as `CandidateSelector` does."""
 
     def select(
-        self, first: int, settings: Sequence[RowSettings | None]
+        self,
+        first: int,
+        settings: Sequence[RowSettings | None],
+        uploaded: Uploaded | None = None,
     ) -> list[RowCandidates | None]: ...
 
     def rows(self, places: Sequence[int]) -> Floats: ...
 
 
 class DeviceLogits:
-    """Rows of a device's logits, which stay there but for what is asked of them."""
+    """Rows of a device's logits, which stay there but for what is asked of them.
 
-    def __init__(self, selector: Selector, first: int, count: int) -> None:
+    `uploaded` are settings of the first rows that the device has.
+    """
+
+    def __init__(
+        self, selector: Selector, first: int, count: int, uploaded: Uploaded | None = None
+    ) -> None:
         self._selector = selector
         self._places = range(first, first + count)
+        self._uploaded = uploaded
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, rows: slice) -> DeviceLogits:
         places = self._places[rows]
-        return DeviceLogits(self._selector, places.start, len(places))
+        uploaded = None if places.start != self._places.start else self._uploaded
+        return DeviceLogits(self._selector, places.start, len(places), uploaded)
+
+    @property
+    def known_settings(self) -> Sequence[RowSettings | None]:
+        """Settings of the rows that the device has; None where it has none of a row."""
+        known = () if self._uploaded is None else self._uploaded.packed.settings[: len(self)]
+        return [*known, *[None] * (len(self) - len(known))]
 
     def candidates(self, settings: Sequence[RowSettings | None]) -> list[RowCandidates | None]:
         """The candidates of each row that has settings."""
         if not any(each is not None for each in settings):
             return [None] * len(settings)
-        return self._selector.select(self._places.start, settings)
+        return self._selector.select(self._places.start, settings, self._uploaded)
 
     def rows(self, places: Sequence[int]) -> Floats:
         """Copies of whole rows on the host [places, vocabulary]."""
@@ -46,6 +63,9 @@ class DeviceLogits:
 
 Logits = Floats | DeviceLogits
 """[rows, vocabulary]"""
+
+StepSettings = Callable[[], Sequence[RowSettings | None]]
+"""Gives what the next tokens of a step's first rows depend on, as far as it is known before it."""
 
 
 def copied(logits: Logits) -> Floats:
