@@ -132,25 +132,6 @@ def refusals(url: str, done: Callable[[], bool]) -> list[int]:
     return statuses
 
 
-def test_a_stream_that_outlasts_the_grace_gets_an_error(tiny_folder: Path) -> None:
-    """At the end of the grace a stream gets an error that says why, through both parts."""
-    request = {**STREAM, "max_tokens": 8000}
-    with rapport(model_folder=tiny_folder, shutdown_grace=1, **PACE) as (server, target):
-        url = f"{target.rest}/v1/chat/completions"
-        with httpx.stream(
-            "POST", url, json=request, timeout=60, verify=NO_CERTIFICATES
-        ) as response:
-            said = response.iter_text()
-            texts = [next(said)]
-            os.kill(server.pid, signal.SIGTERM)
-            with pytest.raises(httpx.RemoteProtocolError):
-                texts.extend(said)
-        last = "".join(texts).split("\n\n")[-2]
-        assert '"code":"UNAVAILABLE"' in last
-        assert "the server is shutting down" in last
-        assert server._process.wait(30) == 0
-
-
 def test_a_second_signal_ends_what_runs(started: Running) -> None:
     """Ctrl-C twice does not wait for a long stream."""
     server, target = started
