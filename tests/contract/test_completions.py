@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import pytest
+
 from rapport.gateway.transcoding.codec.decode import decoder
 from rapport.gateway.transcoding.codec.encode import encoder
 from rapport.v1.completion_pb2 import (
@@ -95,6 +97,20 @@ def test_logprobs(rest: Rest) -> None:
     assert "".join(legacy["tokens"]) == text(rest)
     present = whole(rest, logprobs=True)["choices"][0]["logprobs"]
     assert [each["logprob"] for each in present["content"]] == legacy["token_logprobs"]
+
+
+def test_prompts_are_scored(rest: Rest) -> None:
+    """An echoed prompt has the log probabilities with which the model would have said it."""
+    asked = {"return_token_ids": True, "temperature": 0}
+    (said,) = whole(rest, **asked, logprobs=True, max_tokens=8)["choices"]
+    tokens = said["prompt_token_ids"] + said["token_ids"]
+    answer = whole(rest, **asked, prompt=[tokens, tokens[:3]], echo=True, logprobs=1, max_tokens=1)
+    scored, short = (choice["logprobs"] for choice in answer["choices"])
+    values = [entry["logprob"] for entry in said["logprobs"]["content"]]
+    assert scored["token_logprobs"][-len(values) - 1 : -1] == pytest.approx(values, abs=0.05)
+    assert scored["token_ids"][:-1] == tokens
+    assert (scored["token_logprobs"][0], scored["top_logprobs"][0]) == (None, {})
+    assert short["token_logprobs"][1:3] == pytest.approx(scored["token_logprobs"][1:3], abs=0.05)
 
 
 FIELDS: Json = {

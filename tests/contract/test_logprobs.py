@@ -101,11 +101,20 @@ def test_stop_text_is_told(caller: Caller, logprobs: bool | int) -> None:
         assert content(answer) == text[:6]
 
 
-def test_echo_moves_offsets(caller: Caller) -> None:
-    """After an echoed prompt, offsets count its characters."""
-    plain, echoed = present(caller), present(caller, echo=True)
-    shift = len(content(caller.whole(chat(echo=True)))) - len(content(caller.whole(chat())))
-    assert [e["text_offset"] for e in echoed] == [e["text_offset"] + shift for e in plain]
+def test_echoed_tokens_have_log_probabilities(caller: Caller) -> None:
+    """Those of the prompt come first, of which nothing precedes the first one."""
+    plain, echoed = present(caller), present(caller, echo=True, top_logprobs=1)
+    text = content(caller.whole(chat(echo=True)))
+    assert bytes(byte for entry in echoed for byte in entry["bytes"]).decode() == text
+    assert [echoed[0].get("logprob"), echoed[0]["top_logprobs"]] == [None, []]
+    assert all(e["logprob"] <= e["top_logprobs"][0]["logprob"] <= 0 for e in echoed[1:])
+    shift = len(text) - len(content(caller.whole(chat())))
+    assert [e["text_offset"] for e in echoed[-4:]] == [e["text_offset"] + shift for e in plain]
+    last = present(caller, echo_last=2)
+    assert [e["token_id"] for e in last] == [e["token_id"] for e in echoed[-6:]]
+    assert [e["logprob"] for e in last] == pytest.approx(
+        [e["logprob"] for e in echoed[-6:]], abs=0.05
+    )
 
 
 def test_no_logprobs(caller: Caller) -> None:

@@ -330,7 +330,9 @@ class CreateChatCompletionRequest(_message.Message):
     max_completion_tokens: _builtins.int
     """Another name for max_tokens; not both."""
     echo: _builtins.bool
-    """Return the prompt before the completion. Default false."""
+    """Return the prompt before the completion. With logprobs it has log probabilities too, and
+    so has the end of the text. Default false.
+    """
     echo_last: _builtins.int
     """Return this many of the last tokens of the prompt before the completion."""
     ignore_eos: _builtins.bool
@@ -1089,6 +1091,7 @@ class ChoiceDelta(_message.Message):
     LOGPROBS_FIELD_NUMBER: _builtins.int
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     RAW_OUTPUT_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Its index, from 0 to n - 1."""
     finish_reason: Global___FinishReason.ValueType
@@ -1109,6 +1112,10 @@ class ChoiceDelta(_message.Message):
     def raw_output(self) -> _usage_pb2.RawOutput:
         """Prompt and completion as the model saw them, if asked for; on the choice's last piece."""
 
+    @_builtins.property
+    def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The prompt's tokens, if asked for; on the choice's first piece."""
+
     def __init__(
         self,
         *,
@@ -1118,10 +1125,11 @@ class ChoiceDelta(_message.Message):
         logprobs: _logprobs_pb2.ChoiceLogprobs | None = ...,
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         raw_output: _usage_pb2.RawOutput | None = ...,
+        prompt_token_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "logprobs", b"logprobs", "raw_output", b"raw_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs", "raw_output", b"raw_output", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs", "prompt_token_ids", b"prompt_token_ids", "raw_output", b"raw_output", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -155,7 +155,9 @@ class CreateCompletionRequest(_message.Message):
     mirostat_lr: _builtins.float
     """How fast mirostat corrects itself. Default 0.1."""
     echo: _builtins.bool
-    """Return the prompt before the completion. Not with logprobs. Default false."""
+    """Return the prompt before the completion. With logprobs it has log probabilities too, and
+    so has the end of the text. Default false.
+    """
     echo_last: _builtins.int
     """Return this many of the last tokens of the prompt before the completion."""
     ignore_eos: _builtins.bool

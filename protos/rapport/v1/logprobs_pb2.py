@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from rapport.rest.v1 import rest_pb2 as rapport_dot_rest_dot_v1_dot_rest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rapport/v1/logprobs.proto\x12\nrapport.v1\x1a\x1arapport/rest/v1/rest.proto\"]\n\x0fLogprobsRequest\x12\x11\n\x07\x65nabled\x18\x01 \x01(\x08H\x00\x12\'\n\x05\x63ount\x18\x02 \x01(\x05\x42\x16\x92\xb5\x18\x12\t\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x00\x00\x00\x00\x00\x14@H\x00:\x06\x8a\xb5\x18\x02\x08\x01\x42\x06\n\x04kind\"~\n\x0e\x43hoiceLogprobs\x12.\n\x07present\x18\x01 \x01(\x0b\x32\x1b.rapport.v1.ContentLogprobsH\x00\x12,\n\x06legacy\x18\x02 \x01(\x0b\x32\x1a.rapport.v1.LegacyLogprobsH\x00:\x06\x8a\xb5\x18\x02\x08\x01\x42\x06\n\x04kind\"<\n\x0f\x43ontentLogprobs\x12)\n\x07\x63ontent\x18\x01 \x03(\x0b\x32\x18.rapport.v1.TokenLogprob\"\x92\x01\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\r\n\x05\x62ytes\x18\x03 \x03(\r\x12,\n\x0ctop_logprobs\x18\x04 \x03(\x0b\x32\x16.rapport.v1.TopLogprob\x12\x10\n\x08token_id\x18\x05 \x01(\x05\x12\x13\n\x0btext_offset\x18\x06 \x01(\x05\"M\n\nTopLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\x10\n\x08token_id\x18\x03 \x01(\x05\x12\r\n\x05\x62ytes\x18\x04 \x03(\r\"\x95\x01\n\x0eLegacyLogprobs\x12\x0e\n\x06tokens\x18\x01 \x03(\t\x12\x16\n\x0etoken_logprobs\x18\x02 \x03(\x01\x12\x33\n\x0ctop_logprobs\x18\x03 \x03(\x0b\x32\x1d.rapport.v1.LegacyTopLogprobs\x12\x13\n\x0btext_offset\x18\x04 \x03(\x05\x12\x11\n\ttoken_ids\x18\x05 \x03(\x05\"\x85\x01\n\x11LegacyTopLogprobs\x12\x39\n\x06tokens\x18\x01 \x03(\x0b\x32).rapport.v1.LegacyTopLogprobs.TokensEntry\x1a-\n\x0bTokensEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01:\x06\x8a\xb5\x18\x02\x08\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rapport/v1/logprobs.proto\x12\nrapport.v1\x1a\x1arapport/rest/v1/rest.proto\"]\n\x0fLogprobsRequest\x12\x11\n\x07\x65nabled\x18\x01 \x01(\x08H\x00\x12\'\n\x05\x63ount\x18\x02 \x01(\x05\x42\x16\x92\xb5\x18\x12\t\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x00\x00\x00\x00\x00\x14@H\x00:\x06\x8a\xb5\x18\x02\x08\x01\x42\x06\n\x04kind\"~\n\x0e\x43hoiceLogprobs\x12.\n\x07present\x18\x01 \x01(\x0b\x32\x1b.rapport.v1.ContentLogprobsH\x00\x12,\n\x06legacy\x18\x02 \x01(\x0b\x32\x1a.rapport.v1.LegacyLogprobsH\x00:\x06\x8a\xb5\x18\x02\x08\x01\x42\x06\n\x04kind\"<\n\x0f\x43ontentLogprobs\x12)\n\x07\x63ontent\x18\x01 \x03(\x0b\x32\x18.rapport.v1.TokenLogprob\"\xab\x01\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x1c\n\x07logprob\x18\x02 \x01(\x01\x42\x06\x8a\xb5\x18\x02\x10\x01H\x00\x88\x01\x01\x12\r\n\x05\x62ytes\x18\x03 \x03(\r\x12,\n\x0ctop_logprobs\x18\x04 \x03(\x0b\x32\x16.rapport.v1.TopLogprob\x12\x10\n\x08token_id\x18\x05 \x01(\x05\x12\x13\n\x0btext_offset\x18\x06 \x01(\x05\x42\n\n\x08_logprob\"M\n\nTopLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\x10\n\x08token_id\x18\x03 \x01(\x05\x12\r\n\x05\x62ytes\x18\x04 \x03(\r\"\x95\x01\n\x0eLegacyLogprobs\x12\x0e\n\x06tokens\x18\x01 \x03(\t\x12\x16\n\x0etoken_logprobs\x18\x02 \x03(\x01\x12\x33\n\x0ctop_logprobs\x18\x03 \x03(\x0b\x32\x1d.rapport.v1.LegacyTopLogprobs\x12\x13\n\x0btext_offset\x18\x04 \x03(\x05\x12\x11\n\ttoken_ids\x18\x05 \x03(\x05\"\x85\x01\n\x11LegacyTopLogprobs\x12\x39\n\x06tokens\x18\x01 \x03(\x0b\x32).rapport.v1.LegacyTopLogprobs.TokensEntry\x1a-\n\x0bTokensEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01:\x06\x8a\xb5\x18\x02\x08\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGPROBSREQUEST']._serialized_options = b'\212\265\030\002\010\001'
   _globals['_CHOICELOGPROBS']._loaded_options = None
   _globals['_CHOICELOGPROBS']._serialized_options = b'\212\265\030\002\010\001'
+  _globals['_TOKENLOGPROB'].fields_by_name['logprob']._loaded_options = None
+  _globals['_TOKENLOGPROB'].fields_by_name['logprob']._serialized_options = b'\212\265\030\002\020\001'
   _globals['_LEGACYTOPLOGPROBS_TOKENSENTRY']._loaded_options = None
   _globals['_LEGACYTOPLOGPROBS_TOKENSENTRY']._serialized_options = b'8\001'
   _globals['_LEGACYTOPLOGPROBS']._loaded_options = None
@@ -49,13 +51,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTENTLOGPROBS']._serialized_start=292
   _globals['_CONTENTLOGPROBS']._serialized_end=352
   _globals['_TOKENLOGPROB']._serialized_start=355
-  _globals['_TOKENLOGPROB']._serialized_end=501
-  _globals['_TOPLOGPROB']._serialized_start=503
-  _globals['_TOPLOGPROB']._serialized_end=580
-  _globals['_LEGACYLOGPROBS']._serialized_start=583
-  _globals['_LEGACYLOGPROBS']._serialized_end=732
-  _globals['_LEGACYTOPLOGPROBS']._serialized_start=735
-  _globals['_LEGACYTOPLOGPROBS']._serialized_end=868
-  _globals['_LEGACYTOPLOGPROBS_TOKENSENTRY']._serialized_start=815
-  _globals['_LEGACYTOPLOGPROBS_TOKENSENTRY']._serialized_end=860
+  _globals['_TOKENLOGPROB']._serialized_end=526
+  _globals['_TOPLOGPROB']._serialized_start=528
+  _globals['_TOPLOGPROB']._serialized_end=605
+  _globals['_LEGACYLOGPROBS']._serialized_start=608
+  _globals['_LEGACYLOGPROBS']._serialized_end=757
+  _globals['_LEGACYTOPLOGPROBS']._serialized_start=760
+  _globals['_LEGACYTOPLOGPROBS']._serialized_end=893
+  _globals['_LEGACYTOPLOGPROBS_TOKENSENTRY']._serialized_start=840
+  _globals['_LEGACYTOPLOGPROBS_TOKENSENTRY']._serialized_end=885
 # @@protoc_insertion_point(module_scope)

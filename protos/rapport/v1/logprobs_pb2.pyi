@@ -117,7 +117,7 @@ class TokenLogprob(_message.Message):
     token: _builtins.str
     """The token's text."""
     logprob: _builtins.float
-    """The natural logarithm of its probability."""
+    """The natural logarithm of its probability; unset for the first token of a prompt."""
     token_id: _builtins.int
     """The token's id."""
     text_offset: _builtins.int
@@ -134,17 +134,19 @@ class TokenLogprob(_message.Message):
         self,
         *,
         token: _builtins.str = ...,
-        logprob: _builtins.float = ...,
+        logprob: _builtins.float | None = ...,
         bytes: _abc.Iterable[_builtins.int] | None = ...,
         top_logprobs: _abc.Iterable[Global___TopLogprob] | None = ...,
         token_id: _builtins.int = ...,
         text_offset: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "logprob", b"logprob"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "logprob", b"logprob", "text_offset", b"text_offset", "token", b"token", "token_id", b"token_id", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "bytes", b"bytes", "logprob", b"logprob", "text_offset", b"text_offset", "token", b"token", "token_id", b"token_id", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__logprob: _TypeAlias = _typing.Literal["logprob"]  # noqa: Y015
+    _WhichOneofArgType__logprob: _TypeAlias = _typing.Literal["_logprob", b"_logprob"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__logprob) -> _WhichOneofReturnType__logprob | None: ...
 
 Global___TokenLogprob: _TypeAlias = TokenLogprob  # noqa: Y015
 
@@ -201,11 +203,11 @@ class LegacyLogprobs(_message.Message):
 
     @_builtins.property
     def token_logprobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Their log probabilities."""
+        """Their log probabilities; for the first token of a prompt NaN, which is null over REST."""
 
     @_builtins.property
     def top_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LegacyTopLogprobs]:
-        """The most probable tokens at each place."""
+        """The most probable tokens at each place; none for the first token of a prompt."""
 
     @_builtins.property
     def text_offset(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -85,7 +85,7 @@ class FakeRunner:
 
     def verify(self, slot: int, tokens: Sequence[int], past: int) -> NDArray[np.float32]:
         self.before("verify")
-        assert 2 <= len(tokens) <= MAX_DRAFT_TOKENS + 1
+        assert 1 <= len(tokens) <= MAX_DRAFT_TOKENS + 1
         self.drafts.append(len(tokens) - 1)
         rows = [self._append(slot, [token], past + place) for place, token in enumerate(tokens)]
         return np.stack(rows)

@@ -89,7 +89,6 @@ def test_one_bad_token_of_a_prompt_is_named() -> None:
         ({"suffix": "b"}, "The model only continues texts: the suffix should be empty, field:"),
         ({"best_of": 3, "n": 2}, "Input should be 1 or the number of completions, 2, field:"),
         ({"temperature": 3}, "Input should be less than or equal to 2, field: 'temperature'"),
-        ({"echo": True, "logprobs": LogprobsRequest(count=1)}, "The prompt has no log prob"),
         ({"stream": True}, "Input should be False, or unset, for the RPC called, field: 'stream'"),
         ({"service_tier": 9}, "Input should be 'auto', 'default', 'flex' or 'priority', field:"),
         ({"metadata": {"a": "x" * 1025}}, "String should have at most 1024 characters, field:"),

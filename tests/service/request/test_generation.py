@@ -11,19 +11,23 @@ from rapport.common.fair_threads import finish
 from rapport.service.engine.request import ANONYMOUS, GenerationRequest, Tenant
 from rapport.service.errors import InvalidRequestError, PromptTooLongError
 from rapport.service.request.generation import (
+    MAX_LOGPROBS,
     Defaults,
     RequestTokens,
     build_generation_request,
+    check_logprobs,
     check_total,
     compile_grammar,
     fit_max_tokens,
     key_of_tools,
+    scored_tokens,
     tokenize_request,
 )
 from rapport.service.request.parse import ChatRequest, parse_chat_request
 from rapport.service.structured_output.strict_json import field_error
 from rapport.service.tools.tool_choice import NO_PARAMETERS, NO_TOOLS, Function, ToolPolicy
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat
+from rapport.v1.logprobs_pb2 import LogprobsRequest
 from tests.service.fakes import ScriptedEngine, Uncompiled, served
 from tests.service.requests import chat
 
@@ -112,6 +116,18 @@ def test_choices_beyond_their_bound() -> None:
     message = "4 choices of 99 tokens are more than 297 tokens together, field: 'n'"
     with pytest.raises(InvalidRequestError, match=message):
         generated(defaults, n=4, max_tokens=1000)
+
+
+def test_log_probabilities_within_their_bound() -> None:
+    """What is echoed counts, and so do the alternatives of all choices."""
+    request = parsed(n=100, echo=True, logprobs=LogprobsRequest(enabled=True), top_logprobs=19)
+    assert scored_tokens(request, 70) == 70
+    assert scored_tokens(parsed(echo=True), 70) == 0
+    check_logprobs(request, MAX_LOGPROBS // 2000)
+    check_logprobs(parsed(n=100), MAX_LOGPROBS)
+    with pytest.raises(InvalidRequestError, match="2002000 log probabilities") as raised:
+        check_logprobs(request, MAX_LOGPROBS // 2000 + 1)
+    assert [violation.field for violation in raised.value.violations] == ["logprobs"]
 
 
 def test_the_rest() -> None:

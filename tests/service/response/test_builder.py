@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta, FinishReason, GenerationRequest
 from rapport.service.engine.sampling.logprobs import TokenLogprob
+from rapport.service.response.answer_builder import MAX_TOKENS_PER_TURN
 from rapport.service.response.builder import ResponseBuilder
 from rapport.service.response.choices import ChoiceWriter, TextWriter
 from rapport.service.response.logprobs import CurrentLogprobsWriter
-from rapport.service.response.turns import MAX_TOKENS_PER_TURN
 from rapport.v1.chat_pb2 import ChoiceDelta, MessageDelta, StreamChatCompletionResponse
 from rapport.v1.chat_pb2 import FinishReason as Wire
 from rapport.v1.message_pb2 import Role
@@ -29,7 +29,7 @@ Pieces = list[StreamChatCompletionResponse]
 
 def answer(n: int = 1, **options: Any) -> ResponseBuilder:
     return ResponseBuilder(
-        "m", [ChoiceWriter(index, TextWriter()) for index in range(n)], **options
+        model="m", writers=[ChoiceWriter(index, TextWriter()) for index in range(n)], **options
     )
 
 
@@ -57,6 +57,9 @@ class Script:
         self.cached_tokens = 2
         self.first_token_at = time.monotonic()
         self.drafted_tokens, self.accepted_tokens = 4, 1
+
+    def prompt_logprobs_of(self, _place: int) -> list[TokenLogprob]:
+        return []
 
     async def __aiter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204
         for delta in self.deltas:
@@ -201,7 +204,10 @@ def rich_answer() -> ResponseBuilder:
     vocabulary = byte_vocabulary()
     writers = [
         ChoiceWriter(
-            index, TextWriter(), with_tokens=True, logprobs=CurrentLogprobsWriter(vocabulary, 0)
+            index,
+            TextWriter(),
+            with_tokens=True,
+            logprobs=CurrentLogprobsWriter(vocabulary.token_bytes),
         )
         for index in range(2)
     ]
@@ -243,12 +249,16 @@ async def choices_of(answer: ResponseBuilder, generation: Generation) -> list[Ch
 
 async def test_what_was_asked_for_beside_the_choices() -> None:
     """Token ids of the prompt come once and first, metrics with the usage."""
-    options = {"prompt_token_ids": (1, 2, 3), "with_metrics": True}
-    chunks = answer(1, **options).stream(script(says(0, "A"), ends(0)))
+    writer = ChoiceWriter(0, TextWriter(), prompt=(1, 2, 3))
+    builder = ResponseBuilder(model="m", writers=[writer], with_metrics=True)
+    chunks = builder.stream(script(says(0, "A"), ends(0)))
     pieces = [piece async for piece in chunks]
     assert [list(piece.prompt_token_ids) for piece in pieces] == [[1, 2, 3], [], []]
+    assert list(pieces[0].choices[0].prompt_token_ids) == [1, 2, 3]
     assert [piece.HasField("perf_metrics") for piece in pieces] == [False, False, True]
-    whole = await answer(1, **options).build(generated(says(0, "A"), ends(0)))
+    writers = [ChoiceWriter(0, TextWriter(), prompt=(1, 2, 3))]
+    answered = ResponseBuilder(model="m", writers=writers, with_metrics=True)
+    whole = await answered.build(generated(says(0, "A"), ends(0)))
     assert list(whole.prompt_token_ids) == [1, 2, 3]
     metrics = whole.perf_metrics
     assert (metrics.prompt_tokens, metrics.cached_prompt_tokens) == (3, 2)

@@ -1,15 +1,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from rapport.service.engine.request import Delta
-from rapport.service.response.choices import ChoiceWriter, RawOutputWriter, TextWriter
+from rapport.service.engine.sampling.logprobs import TokenLogprob
+from rapport.service.request.options import LogprobsOptions, OutputOptions
+from rapport.service.response.choices import (
+    MAX_ECHOED_LOGPROBS,
+    ChoiceWriter,
+    Echo,
+    RawOutputWriter,
+    TextWriter,
+)
+from rapport.service.response.logprobs import logprobs_writer
 from rapport.v1.chat_pb2 import ChoiceDelta, FinishReason, MessageDelta
 from rapport.v1.message_pb2 import Role
 from rapport.v1.tool_pb2 import FunctionCallDelta, ToolCallDelta, ToolType
+from tests.service.engine.fake import byte_vocabulary
 from tests.service.fakes import ends, says
 from tests.service.joining import joined
+
+OUTPUT = OutputOptions(
+    echo=True, echo_last=0, token_ids=False, perf_metrics=False, separate_usage=False
+)
 
 
 class LateWriter(TextWriter):
@@ -34,6 +49,12 @@ def spelled(tokens: Iterable[int]) -> str:
     return "".join(f"<{token}>" for token in tokens)
 
 
+def echo(text: str, logprobs: LogprobsOptions | None = None) -> Echo:
+    """What repeats a prompt, each byte of which is a token."""
+    request: Any = SimpleNamespace(output=OUTPUT, logprobs=logprobs)
+    return Echo(request, tuple(text.encode()), byte_vocabulary())
+
+
 def contents(pieces: list[ChoiceDelta]) -> list[str]:
     return [piece.delta.content for piece in pieces]
 
@@ -50,9 +71,29 @@ def test_role_then_text_then_reason() -> None:
 
 def test_echo_comes_before_the_models_text() -> None:
     """The prompt's text is a piece of its own between the role and the model's text."""
-    pieces = written(ChoiceWriter(0, TextWriter(), echo="Q: "), says(0, "A"), ends(0))
+    pieces = written(ChoiceWriter(0, TextWriter(), echo=echo("Q: ")), says(0, "A"), ends(0))
     assert contents(pieces) == ["", "Q: ", "A", ""]
     assert joined(0, pieces).message.content == "Q: A"
+
+
+def test_echoed_tokens_have_log_probabilities() -> None:
+    """A long prompt has them in several pieces, of which the first has its text."""
+    count = 2 * MAX_ECHOED_LOGPROBS
+    options = LogprobsOptions(0)
+    writer = ChoiceWriter(
+        0,
+        TextWriter(),
+        echo=echo("x" * count, options),
+        logprobs=logprobs_writer(options, byte_vocabulary().token_bytes),
+    )
+    scored = [TokenLogprob(ord("x"), -float(place), ()) for place in range(1, count)]
+    role, *pieces = writer.open(scored)
+    assert contents([role, *pieces]) == ["", "x" * count, ""]
+    pieces += writer.write(Delta(0, "A", [65], None, [TokenLogprob(65, -0.5, ())]))
+    found = joined(0, [role, *pieces]).logprobs.present.content
+    assert [each.HasField("logprob") for each in found] == [False] + [True] * count
+    assert [each.logprob for each in found[1:-1]] == [each.logprob for each in scored]
+    assert [each.text_offset for each in found] == list(range(count + 1))
 
 
 def test_tokens_of_held_text_come_with_the_next_piece() -> None:

@@ -12,7 +12,6 @@ from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta, GenerationRequest
 from rapport.service.interceptors.transcript import Transcript
 from rapport.service.request.completion import parse_completion_request
-from rapport.service.request.generation import RequestTokens
 from rapport.service.response.choices import ChoiceWriter, TextWriter
 from rapport.service.response.completion_builder import CompletionBuilder, completion_builder
 from rapport.v1.chat_pb2 import FinishReason
@@ -22,14 +21,22 @@ from rapport.v1.completion_pb2 import (
     StreamCompletionResponse,
 )
 from tests.service.fakes import ends, says
+from tests.service.response.test_choices import echo as echoing
 
 PROMPT = (1, 2, 3)
 DELTAS = (says(0, "Hel"), says(0, "lo"), ends(0, "!"))
 
 
-def answer(echo: str = "", **options: Any) -> CompletionBuilder:
-    writer = ChoiceWriter(0, TextWriter(), echo=echo, with_tokens=True)
-    return CompletionBuilder("m", [writer], **({"prompts": [()]} | options))
+def answer(echo: str = "", prompt: tuple[int, ...] = (), **options: Any) -> CompletionBuilder:
+    writer = ChoiceWriter(
+        0,
+        TextWriter(),
+        echo=echoing(echo) if echo else None,
+        prompt=prompt,
+        with_tokens=True,
+        with_role=False,
+    )
+    return CompletionBuilder(model="m", writers=[writer], **options)
 
 
 def scripted(*deltas: Delta) -> GenerationBatch:
@@ -76,10 +83,10 @@ async def test_usage_apart() -> None:
 
 async def test_tokens_of_the_prompt_come_first_and_once() -> None:
     """Asked for, the prompt's tokens are on the first piece of the choice."""
-    told = await pieces(answer(prompts=[PROMPT]))
+    told = await pieces(answer(prompt=PROMPT))
     assert [list(piece.choices[0].prompt_token_ids) for piece in told][:2] == [[1, 2, 3], []]
     async with scripted(*DELTAS) as batch:
-        whole = await answer(prompts=[PROMPT]).build(batch)
+        whole = await answer(prompt=PROMPT).build(batch)
     assert list(whole.choices[0].prompt_token_ids) == [1, 2, 3]
 
 
@@ -89,7 +96,7 @@ def test_choices_share_the_text_of_their_prompt() -> None:
     request = parse_completion_request(message, vocabulary_size=9, streaming=False)
     vocabulary = Mock(spell=Mock(return_value="a"))
     context: Any = SimpleNamespace(arrived_at=0.0, transcript=Transcript())
-    builder = completion_builder(request, [RequestTokens(PROMPT, 5)], vocabulary, context)
+    builder = completion_builder(request, [PROMPT], vocabulary, context)
     texts = ["".join(p.delta.content for p in writer.open()) for writer in builder.writers]
     assert texts == ["a"] * 3
     vocabulary.spell.assert_called_once_with(PROMPT)

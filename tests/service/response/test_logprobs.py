@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
+import math
 
 import pytest
 
 from rapport.service.engine.request import Delta, FinishReason
 from rapport.service.engine.sampling.logprobs import TokenLogprob
-from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.request.options import LogprobsOptions
 from rapport.service.response.choices import ChoiceWriter, TextWriter
 from rapport.service.response.logprobs import logprobs_writer
@@ -16,9 +15,7 @@ from tests.service.joining import joined
 CURRENT = LogprobsOptions(0)
 LEGACY = LogprobsOptions(2, legacy=True)
 EURO = "€".encode()
-VOCABULARY: Vocabulary = SimpleNamespace(  # type: ignore[assignment] - all that is used of one
-    token_bytes=[b"Hi", EURO[:2], EURO[2:], b"!"]
-)
+TOKEN_BYTES = [b"Hi", EURO[:2], EURO[2:], b"!"]
 TOKENS = [
     TokenLogprob(0, -0.5, ((0, -0.5), (3, -1.5))),
     TokenLogprob(1, -2.0, ((3, -0.1), (0, -3.0))),
@@ -27,10 +24,11 @@ TOKENS = [
 ]
 
 
-def written(options: LogprobsOptions, offset: int = 0) -> ChoiceDelta:
+def written(options: LogprobsOptions, before: str = "") -> ChoiceDelta:
     piece = ChoiceDelta()
-    writer = logprobs_writer(options, VOCABULARY, offset)
+    writer = logprobs_writer(options, TOKEN_BYTES)
     assert writer is not None
+    writer.skip(before)
     writer.write(TOKENS[:2], piece)
     writer.write(TOKENS[2:], piece)
     return piece
@@ -66,16 +64,34 @@ def test_tokens_of_the_same_text_have_keys_of_their_own() -> None:
 
 def test_offsets_count_what_comes_before() -> None:
     """After an echoed prompt, tokens start behind it."""
-    content = written(CURRENT, offset=10).logprobs.present.content
+    content = written(CURRENT, before="0123456789").logprobs.present.content
     assert [entry.text_offset for entry in content] == [10, 12, 12, 13]
 
 
 @pytest.mark.parametrize("options", [CURRENT, LEGACY])
 def test_pieces_join_to_the_whole(options: LogprobsOptions) -> None:
     """However tokens fall into pieces, their log probabilities join to one list."""
-    writer = ChoiceWriter(0, TextWriter(), logprobs=logprobs_writer(options, VOCABULARY, 0))
+    writer = ChoiceWriter(0, TextWriter(), logprobs=logprobs_writer(options, TOKEN_BYTES))
     pieces = [*writer.open()]
     for token, text in zip(TOKENS, ("Hi", "", "€", "!"), strict=True):
         pieces += writer.write(Delta(0, text, [token.token], logprobs=[token]))
     pieces += writer.write(Delta(0, "", [2], FinishReason.STOP))
     assert joined(0, pieces).logprobs == written(options).logprobs
+
+
+def test_the_first_token_of_a_prompt() -> None:
+    """Nothing makes it probable: it has no log probability and no alternatives."""
+    first = TokenLogprob(0, math.nan, ())
+    for options in (CURRENT, LEGACY):
+        piece = ChoiceDelta()
+        writer = logprobs_writer(options, TOKEN_BYTES)
+        assert writer is not None
+        writer.write([first, TOKENS[3]], piece)
+        if options is CURRENT:
+            one, other = piece.logprobs.present.content
+            assert (one.token, one.HasField("logprob"), one.top_logprobs) == ("Hi", False, [])
+            assert other.HasField("logprob")
+        else:
+            legacy = piece.logprobs.legacy
+            assert math.isnan(legacy.token_logprobs[0])
+            assert [len(each.tokens) for each in legacy.top_logprobs] == [0, 2]

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from rapport.common.fair_threads import FairThreads
+from rapport.service.errors import InvalidRequestError
 from rapport.service.interceptors.context import set_current
 from rapport.service.lifecycle import Lifecycle
 from rapport.service.request.generation import COMPLETION_MAX_TOKENS, Defaults
@@ -102,5 +103,21 @@ async def test_content_is_logged(lifecycle: Lifecycle, engine: ScriptedEngine) -
     set_current(context)
     service = CompletionService(lifecycle, Defaults(), FairThreads(1, "test"), log_content=True)
     await service.CreateCompletion(completion("one two"), rpc)
-    assert context.transcript.messages == [{"role": "prompt", "content": "01"}]
+    assert context.transcript.messages == [{"role": "prompt", "content": "one two"}]
     assert context.transcript.texts == ["Hello"]
+
+
+@pytest.mark.usefixtures("engine")
+async def test_content_of_what_is_refused_is_logged(lifecycle: Lifecycle) -> None:
+    """Prompts are kept before they are checked, without tokens that there are not."""
+    rpc: Any = None
+    context = request_context()
+    set_current(context)
+    service = CompletionService(lifecycle, Defaults(), FairThreads(1, "test"), log_content=True)
+    for prompt, text in (
+        (CompletionPrompt(text="one"), "one"),
+        (CompletionPrompt(token_ids=TokenIds(items=[0, 10**9, -1, 1])), "01"),
+    ):
+        with pytest.raises(InvalidRequestError):
+            await service.CreateCompletion(completion(prompt=prompt, temperature=9), rpc)
+        assert context.transcript.messages == [{"role": "prompt", "content": text}]

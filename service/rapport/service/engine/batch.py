@@ -13,6 +13,7 @@ from typing import Self
 from rapport.service.engine.errors import OverloadedError
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta, GenerationRequest
+from rapport.service.engine.sampling.logprobs import TokenLogprob
 
 Submit = Callable[[GenerationRequest], Generation]
 
@@ -29,7 +30,7 @@ class GenerationBatch:
         self, requests: Sequence[GenerationRequest], submit: Submit, max_running: int
     ) -> None:
         self.generations: list[Generation] = []
-        """Those that were submitted."""
+        """Those that were submitted, in the order of their prompts."""
         self._submit = submit
         self._max_running = max_running
         self._waiting = deque(enumerate(requests))
@@ -104,6 +105,10 @@ class GenerationBatch:
     @property
     def last_token_at(self) -> float:
         return max(generation.last_token_at for generation in self.generations)
+
+    def prompt_logprobs_of(self, place: int) -> Sequence[TokenLogprob]:
+        """Those of the tokens of a prompt that were asked for."""
+        return self.generations[place].prompt_logprobs_of()
 
     def _start_waiting(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
 from rapport.service.engine.errors import EngineError
 from rapport.service.engine.request import Delta, GenerationRequest
+from rapport.service.engine.sampling.logprobs import TokenLogprob
 
 # With twenty alternatives each, so many tokens take about 150 KB.
 MAX_MERGED_TOKENS = 128
@@ -38,6 +39,7 @@ class Generation:
         self.completion_tokens = 0
         self.cached_tokens = 0
         """Tokens of the prompt that did not need to be computed."""
+        self._prompt_logprobs: list[TokenLogprob] = []
         self.drafted_tokens = 0
         """Tokens in drafts."""
         self.accepted_tokens = 0
@@ -107,6 +109,14 @@ class Generation:
     def add_cached(self, tokens: int) -> None:
         """Adds prompt tokens that came from the prefix cache."""
         self.cached_tokens += tokens
+
+    def add_prompt_logprobs(self, logprobs: list[TokenLogprob]) -> None:
+        """Adds the log probabilities of the prompt's next tokens."""
+        self._prompt_logprobs += logprobs
+
+    def prompt_logprobs_of(self, _place: int = 0) -> Sequence[TokenLogprob]:
+        """Those of the prompt's tokens that were asked for. All come before the first delta."""
+        return self._prompt_logprobs
 
     def record_acceptance(self, drafted: int, accepted: int) -> None:
         """Adds the tokens of a draft, and how many of them were accepted."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rapport.service.engine.errors import EngineError
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import Delta
+from rapport.service.engine.sampling.logprobs import TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,14 @@ class PrefixReused:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class PromptScored:
+    """The log probabilities of some tokens of the prompt were computed, in their order."""
+
+    generation: Generation
+    logprobs: list[TokenLogprob]
+
+
 @dataclass(slots=True)
 class TokenDelta:
     """A step added a token to a choice.
@@ -81,7 +90,7 @@ class RequestFailed:
     error: EngineError
 
 
-Event = RequestStarted | PrefixReused | TokenDelta | DraftVerified | RequestFailed
+Event = RequestStarted | PrefixReused | PromptScored | TokenDelta | DraftVerified | RequestFailed
 
 
 def dispatch(events: list[Event]) -> None:
@@ -94,6 +103,8 @@ def dispatch(events: list[Event]) -> None:
                 generation.mark_started(at)
             case PrefixReused(generation, tokens):
                 generation.add_cached(tokens)
+            case PromptScored(generation, logprobs):
+                generation.add_prompt_logprobs(logprobs)
             case DraftVerified(generation, drafted, accepted):
                 generation.record_acceptance(drafted, accepted)
             case RequestFailed(generation, error):

@@ -80,6 +80,15 @@ class GenerationRequest:
     tier: Tier = Tier.DEFAULT
     logprobs: int | None = None
     """How many alternatives to report with each log probability; None reports none at all."""
+    scored_tokens: int = 0
+    """How many of the prompt's last tokens get log probabilities too. The first token of a prompt
+    has none, as nothing comes before it."""
+
+    @property
+    def unscored_tokens(self) -> int:
+        """How many tokens of the prompt come before the first one whose logits are needed."""
+        length = len(self.prompt)
+        return max(length - self.scored_tokens - 1, 0) if self.scored_tokens else length
 
 
 @dataclass(slots=True)

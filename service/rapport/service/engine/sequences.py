@@ -112,6 +112,12 @@ class SequenceState:
         """The tokens whose keys and values the slot holds."""
         return (*self.group.request.prompt, *self.output)[: self.computed]
 
+    @property
+    def is_scoring(self) -> bool:
+        """Whether the logits after the prompt's next tokens are needed."""
+        request = self.group.request
+        return bool(request.scored_tokens) and self.computed >= request.unscored_tokens
+
     def draft(self, token_cost: float) -> list[int]:
         """Drafts the next tokens. With one more they do not exceed `max_tokens`.
 
@@ -139,7 +145,9 @@ class SequenceState:
         assert self.undelivered is not None, "a token was appended"  # noqa: S101 - an invariant
         (token, logprob), self.undelivered = self.undelivered, None
         text, reason = self._read(token)
-        logprobs = [logprob] if logprob is not None and token not in self._ends else []
+        # Who measures prompts counts from the end, so that an end has an entry there as well.
+        shown = token not in self._ends or self.group.request.scored_tokens
+        logprobs = [logprob] if logprob is not None and shown else []
         return Delta(self.index, text, [token], reason, logprobs)
 
     def close(self) -> None:

@@ -20,13 +20,15 @@ from rapport.service.engine.messages import (
     DraftVerified,
     Event,
     PrefixReused,
+    PromptScored,
     RequestStarted,
     Stop,
 )
 from rapport.service.engine.outbox import Outbox
 from rapport.service.engine.runtime.runner import Runner
 from rapport.service.engine.runtime.step_executor import StepExecutor
-from rapport.service.engine.sampling.logits import Logits, copied
+from rapport.service.engine.sampling.logits import Logits, copied, whole_rows
+from rapport.service.engine.sampling.logprobs import observe
 from rapport.service.engine.sampling.readiness import wait_for_masks
 from rapport.service.engine.scheduling.latency_model import LatencyModel
 from rapport.service.engine.scheduling.scheduler import Scheduler
@@ -238,6 +240,25 @@ class Worker:
         if reused := self._prefixes.load(sequence):
             self.stats.cached_tokens += reused
             self._outbox.add(PrefixReused(sequence.group.generation, reused))
+        before, scoring = sequence.computed, sequence.is_scoring
         logits = self._executor.prefill(sequence)
         self._prefixes.save(sequence)
-        return logits
+        if not scoring:
+            return logits
+        self._score_prompt(sequence, before, logits)
+        return logits[-1:]
+
+    def _score_prompt(self, sequence: SequenceState, before: int, logits: Logits) -> None:
+        """Reports the log probabilities of the tokens that follow each of a slice's.
+
+        `logits` [tokens, vocabulary] are those after the slice's tokens, of which the first has
+        `before` others before it.
+        """
+        request = sequence.group.request
+        following = request.prompt[before + 1 : before + 1 + len(logits)]
+        rows = whole_rows(logits, range(len(following)))
+        alternatives = request.logprobs or 0
+        found = [
+            observe(row, token, alternatives) for row, token in zip(rows, following, strict=True)
+        ]
+        self._outbox.add(PromptScored(sequence.group.generation, found), urgent=False)

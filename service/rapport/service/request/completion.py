@@ -127,8 +127,3 @@ def _unserved_violations(request: CreateCompletionRequest, prompts: int) -> Viol
     if prompts > 1 and prompts * n > MAX_CHOICES:
         text = f"{prompts} prompts should have at most {MAX_CHOICES:g} completions together"
         yield FieldViolation("n", f"{text}, not {prompts * n}")
-    asks_for_logprobs = request.logprobs.enabled or request.logprobs.HasField("count")
-    if (request.echo or request.echo_last) and asks_for_logprobs:
-        # Callers who measure prompts would take those of the completion for those of the prompt.
-        text = "The prompt has no log probabilities: input should be unset where 'echo' is set"
-        yield FieldViolation("logprobs", text)

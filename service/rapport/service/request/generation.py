@@ -21,6 +21,8 @@ from rapport.service.tools.tool_choice import ToolPolicy
 
 # As many tokens as OpenAI's and Fireworks' completions have by default.
 COMPLETION_MAX_TOKENS = 16
+# Each takes some 60 bytes of an answer in JSON.
+MAX_LOGPROBS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def tokenize_request(
     context_length = served.engine.context_length
     max_tokens = fit_max_tokens(request, len(prompt), context_length, defaults.max_tokens)
     check_total(request, [max_tokens], defaults.max_request_tokens)
+    check_logprobs(request, max_tokens + scored_tokens(request, len(prompt)))
     prediction = request.prediction
     if isinstance(prediction, str):
         tokens = yield from served.prompts.encode_text(prediction, context_length)
@@ -95,6 +98,8 @@ def tokenize_prompts(
         )
         found.append(RequestTokens(tokens, max_tokens))
     check_total(request, [each.max_tokens for each in found], defaults.max_request_tokens)
+    scored = (scored_tokens(request, len(each.prompt)) for each in found)
+    check_logprobs(request, sum(each.max_tokens for each in found) + sum(scored))
     return found
 
 
@@ -140,6 +145,23 @@ def check_total(request: TextRequest, max_tokens: Sequence[int], limit: int) -> 
             f"{choices} choices of {max(max_tokens)} tokens are more than {limit} tokens together"
         )
         raise InvalidRequestError([FieldViolation("n", text)])
+
+
+def check_logprobs(request: TextRequest, tokens: int) -> None:
+    """Checks how many log probabilities an answer may have; `tokens` are those of a choice.
+
+    Raises:
+        InvalidRequestError: they are more than an answer may hold.
+    """
+    if request.logprobs is None:
+        return
+    found = request.n * tokens * (1 + request.logprobs.alternatives)
+    if found > MAX_LOGPROBS:
+        text = (
+            f"The answer could have {found} log probabilities of tokens and their alternatives, "
+            f"which should be at most {MAX_LOGPROBS}"
+        )
+        raise InvalidRequestError([FieldViolation("logprobs", text)])
 
 
 def key_of_tools(tools: ToolPolicy) -> bytes:
@@ -199,7 +221,13 @@ def build_generation_request(
         tenant=tenant,
         tier=request.tier,
         logprobs=None if request.logprobs is None else request.logprobs.alternatives,
+        scored_tokens=scored_tokens(request, len(tokens.prompt)),
     )
+
+
+def scored_tokens(request: TextRequest, prompt_tokens: int) -> int:
+    """How many tokens of a prompt get log probabilities: those that the answer repeats."""
+    return 0 if request.logprobs is None else request.output.echoed_tokens(prompt_tokens)
 
 
 def _does_not_fit(

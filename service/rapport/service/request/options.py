@@ -71,6 +71,12 @@ class OutputOptions:
     separate_usage: bool
     """In a stream, usage comes in a message of its own."""
 
+    def echoed_tokens(self, prompt_tokens: int) -> int:
+        """How many tokens of a prompt come before the text."""
+        if self.echo_last:
+            return min(self.echo_last, prompt_tokens)
+        return prompt_tokens if self.echo else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRequest:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Protocol
 
 from rapport.service.engine import request as engine
+from rapport.service.engine.sampling.logprobs import TokenLogprob
 from rapport.service.engine.text.vocabulary import Vocabulary
-from rapport.service.request.options import OutputOptions
-from rapport.service.response.logprobs import LogprobsWriter
+from rapport.service.request.options import TextRequest
+from rapport.service.response.logprobs import LogprobsWriter, logprobs_writer
 from rapport.v1.chat_pb2 import Choice, ChoiceDelta, FinishReason, MessageDelta
 from rapport.v1.message_pb2 import Role
 from rapport.v1.tool_pb2 import ToolCallDelta
 from rapport.v1.usage_pb2 import RawOutput
 
+# So many take a few milliseconds.
+MAX_ECHOED_LOGPROBS = 128
 FINISH_REASONS = {
     engine.FinishReason.STOP: FinishReason.FINISH_REASON_STOP,
     engine.FinishReason.LENGTH: FinishReason.FINISH_REASON_LENGTH,
@@ -53,9 +58,11 @@ class ChoiceWriter:
     Args:
         index: its place among the choices.
         message: writes the text as deltas of the message.
-        echo: text of the prompt, to come before the model's.
+        echo: what of the prompt comes before the model's text.
         logprobs: writes log probabilities, if the request wants them.
+        prompt: the tokens of the prompt, if the request wants them.
         with_tokens: whether the request wants token ids.
+        with_role: whether a piece with the role comes first.
         raw_output: collects prompt and completion as the model sees them, if the request wants
             them.
     """
@@ -65,25 +72,52 @@ class ChoiceWriter:
         index: int,
         message: MessageWriter,
         *,
-        echo: str = "",
+        echo: Echo | None = None,
         logprobs: LogprobsWriter | None = None,
+        prompt: Sequence[int] = (),
         with_tokens: bool = False,
+        with_role: bool = True,
         raw_output: RawOutputWriter | None = None,
     ) -> None:
         self._index = index
         self._message = message
         self._echo = echo
         self._logprobs = logprobs
+        self._prompt = prompt
         self._with_tokens = with_tokens
+        self._with_role = with_role
         self._raw_output = raw_output
         self._pending = ChoiceDelta()
         """The next piece, with the logprobs and tokens of text that is still held back."""
 
-    def open(self) -> Iterator[ChoiceDelta]:
-        """The pieces that come before the model's own text."""
-        yield self._piece(MessageDelta(role=Role.ROLE_ASSISTANT))
-        if self._echo:
-            yield self._piece(MessageDelta(content=self._echo))
+    def open(self, prompt_logprobs: Sequence[TokenLogprob] = ()) -> Iterator[ChoiceDelta]:
+        """The pieces that come before the model's own text.
+
+        `prompt_logprobs` are those of the tokens that are echoed, but for the first of a prompt.
+        """
+        self._pending.prompt_token_ids.extend(self._prompt)
+        if self._with_role:
+            yield self._piece(MessageDelta(role=Role.ROLE_ASSISTANT))
+        if self._echo is not None and self._echo.tokens:
+            yield from self._echoed(self._echo, prompt_logprobs)
+        elif self._pending.prompt_token_ids:
+            yield self._piece(MessageDelta())
+
+    def _echoed(self, echo: Echo, logprobs: Sequence[TokenLogprob]) -> Iterator[ChoiceDelta]:
+        message = MessageDelta(content=echo.text)
+        writer = echo.new_logprobs_writer()
+        if writer is None or self._logprobs is None:
+            yield self._piece(message)
+            return
+        self._logprobs.skip(echo.text)
+        # Nothing comes before the first token of a prompt, which would make it probable.
+        unscored = echo.tokens[: len(echo.tokens) - len(logprobs)]
+        first = [TokenLogprob(token, math.nan, ()) for token in unscored]
+        entries = [*first, *logprobs]
+        for start in range(0, len(entries), MAX_ECHOED_LOGPROBS):
+            writer.write(entries[start : start + MAX_ECHOED_LOGPROBS], self._pending)
+            yield self._piece(message)
+            message = MessageDelta()
 
     def write(self, delta: engine.Delta) -> Iterator[ChoiceDelta]:
         """The pieces of what a step of the engine generated."""
@@ -142,11 +176,25 @@ class Spell(Protocol):
     def __call__(self, tokens: Iterable[int]) -> str: ...
 
 
-def echo_text(output: OutputOptions, prompt: tuple[int, ...], vocabulary: Vocabulary) -> str:
-    """The prompt or its last tokens as the model sees them, special tokens spelled out."""
-    if output.echo_last:
-        return vocabulary.spell(prompt[-output.echo_last :])
-    return vocabulary.spell(prompt) if output.echo else ""
+class Echo:
+    """What an answer repeats of its prompt: all, or its last tokens, or nothing."""
+
+    def __init__(
+        self, request: TextRequest, prompt: tuple[int, ...], vocabulary: Vocabulary
+    ) -> None:
+        self.prompt = prompt
+        self.tokens = prompt[len(prompt) - request.output.echoed_tokens(len(prompt)) :]
+        self._logprobs = request.logprobs
+        self._vocabulary = vocabulary
+
+    @cached_property
+    def text(self) -> str:
+        """The text as the model sees it, special tokens spelled out."""
+        return self._vocabulary.spell(self.tokens)
+
+    def new_logprobs_writer(self) -> LogprobsWriter | None:
+        """A writer of the tokens' log probabilities, if the request wants them."""
+        return logprobs_writer(self._logprobs, self._vocabulary.spelled_bytes)
 
 
 class ChoiceJoiner:

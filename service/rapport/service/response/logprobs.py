@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from rapport.service.engine.sampling.logprobs import TokenLogprob
 from rapport.service.engine.text.detokenizer import Detokenizer
-from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.request.options import LogprobsOptions
 from rapport.v1.chat_pb2 import ChoiceDelta
 from rapport.v1.logprobs_pb2 import LegacyTopLogprobs, TopLogprob
@@ -19,14 +19,20 @@ class LogprobsWriter(Protocol):
     def write(self, logprobs: Iterable[TokenLogprob], piece: ChoiceDelta) -> None:
         """Adds the log probabilities of some tokens to a piece."""
 
+    def skip(self, text: str) -> None:
+        """Counts a text that stands before the tokens to come."""
+
 
 class _TokenTexts:
     """Gives the texts of tokens, and where in the choice's text they start."""
 
-    def __init__(self, vocabulary: Vocabulary, offset: int) -> None:
-        self._bytes = vocabulary.token_bytes
-        self._detokenizer = Detokenizer(self._bytes)
-        self._offset = offset
+    def __init__(self, token_bytes: Sequence[bytes]) -> None:
+        self._bytes = token_bytes
+        self._detokenizer = Detokenizer(token_bytes)
+        self._offset = 0
+
+    def skip(self, text: str) -> None:
+        self._offset += len(text)
 
     def _text(self, token: int) -> str:
         return self._bytes[token].decode(errors="replace")
@@ -45,7 +51,7 @@ class CurrentLogprobsWriter(_TokenTexts):
         for each in logprobs:
             piece.logprobs.present.content.add(
                 token=self._text(each.token),
-                logprob=each.logprob,
+                logprob=None if math.isnan(each.logprob) else each.logprob,
                 bytes=self._bytes[each.token],
                 token_id=each.token,
                 text_offset=self._next_offset(each.token),
@@ -80,15 +86,16 @@ class LegacyLogprobsWriter(_TokenTexts):
             text = self._text(token)
             is_taken = text in values or (text == own and token != logprob.token)
             values[f"token_id:{token}" if is_taken else text] = value
-        values[own] = logprob.logprob
+        if not math.isnan(logprob.logprob):
+            values[own] = logprob.logprob
         return LegacyTopLogprobs(tokens=values)
 
 
 def logprobs_writer(
-    options: LogprobsOptions | None, vocabulary: Vocabulary, offset: int
+    options: LogprobsOptions | None, token_bytes: Sequence[bytes]
 ) -> LogprobsWriter | None:
-    """The writer that a request wants, if any; `offset` characters come before the text."""
+    """The writer that a request wants, if any. `token_bytes` are those of tokens by their ids."""
     if options is None:
         return None
     writer = LegacyLogprobsWriter if options.legacy else CurrentLogprobsWriter
-    return writer(vocabulary, offset)
+    return writer(token_bytes)

@@ -8,30 +8,18 @@ from typing import Any
 
 import grpc
 
-from rapport.common.fair_threads import FairThreads, Steps
+from rapport.common.fair_threads import Steps
 from rapport.service.engine.generation import Generation
 from rapport.service.engine.request import GenerationRequest
 from rapport.service.interceptors import context as request_context
-from rapport.service.lifecycle import Lifecycle, ServedModel
-from rapport.service.request.generation import (
-    Defaults,
-    RequestTokens,
-    build_generation_request,
-    compile_grammar,
-    key_of_tools,
-    tokenize_request,
-)
+from rapport.service.lifecycle import ServedModel
+from rapport.service.request.generation import key_of_tools, tokenize_request
 from rapport.service.request.limits import check_sizes
 from rapport.service.request.parse import ChatRequest, parse_chat_request
 from rapport.service.request.tokenize import tokenize
 from rapport.service.response.builder import ResponseBuilder, response_builder
-from rapport.service.rpc.response_headers import (
-    PROMPT_TOKENS,
-    metrics_headers,
-    prompt_headers,
-    sampling_headers,
-    unenforced_headers,
-)
+from rapport.service.rpc.response_headers import PROMPT_TOKENS, metrics_headers, prompt_headers
+from rapport.service.rpc.text_service import ReadRequest, TextService
 from rapport.v1.chat_pb2 import (
     CreateChatCompletionRequest,
     CreateChatCompletionResponse,
@@ -43,26 +31,12 @@ from rapport.v1.tokenize_pb2 import TokenizeRequest, TokenizeResponse
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class ChatService(ChatServiceServicer):
+class ChatService(TextService, ChatServiceServicer):
     """The chat RPCs. Both answer with the same generation, whole or streamed.
 
     On every way out the generation is closed, which cancels it if it still runs. When the
     caller leaves or the deadline passes, CancelledError or GeneratorExit is raised here.
     """
-
-    def __init__(
-        self,
-        lifecycle: Lifecycle,
-        defaults: Defaults,
-        threads: FairThreads,
-        *,
-        log_content: bool = False,
-    ) -> None:
-        """Takes the threads in which requests are parsed and tokenized."""
-        self._lifecycle = lifecycle
-        self._defaults = defaults
-        self._log_content = log_content
-        self._threads = threads
 
     async def CreateChatCompletion(  # noqa: N802 - named by the proto
         self, request: CreateChatCompletionRequest, _context: Context
@@ -110,22 +84,13 @@ class ChatService(ChatServiceServicer):
         if self._log_content:
             context.transcript.keep(request.messages)
         served = self._lifecycle.served
-        read = self._read(request, served, streaming=streaming)
-        with served.engine.reserve_place(context.tenant):
-            chat, tokens, key = await self._threads.run_steps(context.caller, read)
-            wanted = await compile_grammar(chat, key, served.formats, context.caller)
-        context.add_headers_and_trailers(unenforced_headers(wanted.unenforced))
-        prepared = build_generation_request(
-            chat, tokens, wanted.grammar, self._defaults, context.tenant
-        )
-        if self._defaults.model_sampling:
-            context.response_headers.update(sampling_headers(prepared.sampling))
+        steps = self._read(request, served, streaming=streaming)
+        chat, (prepared,) = await self._generation_requests(context, served, steps)
         return prepared, response_builder(chat, prepared, served.engine.vocabulary, context)
 
     def _read(
         self, request: CreateChatCompletionRequest, served: ServedModel, *, streaming: bool
-    ) -> Steps[tuple[ChatRequest, RequestTokens, bytes]]:
-        """The request, its tokens, and the key of its tools."""
+    ) -> Steps[tuple[ChatRequest, ReadRequest]]:
         served.check_name(request.model)
         chat = parse_chat_request(
             request,
@@ -135,9 +100,9 @@ class ChatService(ChatServiceServicer):
         )
         yield
         tokens = yield from tokenize_request(chat, served, self._defaults)
-        return chat, tokens, key_of_tools(chat.tools)
+        return chat, ReadRequest([tokens], key_of_tools(chat.tools))
 
     def _submit(self, request: GenerationRequest) -> Generation:
-        generation = self._lifecycle.served.engine.submit(request)
+        generation = super()._submit(request)
         request_context.current().set_generation(generation)
         return generation

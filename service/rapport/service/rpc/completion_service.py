@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
-from rapport.common.fair_threads import FairThreads, Steps
+from rapport.common.fair_threads import Steps
 from rapport.service.engine.batch import GenerationBatch
-from rapport.service.engine.generation import Generation
-from rapport.service.engine.request import GenerationRequest
+from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.interceptors import context as request_context
 from rapport.service.interceptors.context import GrpcContext
-from rapport.service.lifecycle import Lifecycle, ServedModel
+from rapport.service.interceptors.transcript import MAX_CHARS
+from rapport.service.lifecycle import ServedModel
 from rapport.service.request.completion import CompletionRequest, parse_completion_request
-from rapport.service.request.generation import (
-    Defaults,
-    RequestTokens,
-    build_generation_request,
-    compile_grammar,
-    tokenize_prompts,
-)
+from rapport.service.request.generation import tokenize_prompts
 from rapport.service.request.limits import check_sizes
 from rapport.service.response.completion_builder import CompletionBuilder, completion_builder
 from rapport.service.response.usage import metrics_of
-from rapport.service.rpc.response_headers import (
-    PROMPT_TOKENS,
-    metrics_headers,
-    prompt_headers,
-    sampling_headers,
-    unenforced_headers,
-)
+from rapport.service.rpc.response_headers import PROMPT_TOKENS, metrics_headers, prompt_headers
+from rapport.service.rpc.text_service import ReadRequest, TextService
 from rapport.v1.completion_pb2 import (
+    CompletionPrompt,
     CreateCompletionRequest,
     CreateCompletionResponse,
     StreamCompletionResponse,
@@ -38,22 +28,8 @@ from rapport.v1.completion_pb2 import (
 from rapport.v1.completion_pb2_grpc import CompletionServiceServicer
 
 
-class CompletionService(CompletionServiceServicer):
+class CompletionService(TextService, CompletionServiceServicer):
     """The completion RPCs. As those for chat, they cancel what runs on every way out."""
-
-    def __init__(
-        self,
-        lifecycle: Lifecycle,
-        defaults: Defaults,
-        threads: FairThreads,
-        *,
-        log_content: bool = False,
-    ) -> None:
-        """Takes the threads in which requests are parsed and tokenized."""
-        self._lifecycle = lifecycle
-        self._defaults = defaults
-        self._log_content = log_content
-        self._threads = threads
 
     async def CreateCompletion(  # noqa: N802 - named by the proto
         self, request: CreateCompletionRequest, _context: GrpcContext
@@ -87,28 +63,19 @@ class CompletionService(CompletionServiceServicer):
         context = request_context.current()
         check_sizes(request)
         served = self._lifecycle.served
-        read = self._read(request, served, streaming=streaming)
-        with served.engine.reserve_place(context.tenant):
-            parsed, prompts = await self._threads.run_steps(context.caller, read)
-            wanted = await compile_grammar(parsed, b"", served.formats, context.caller)
-        context.add_headers_and_trailers(unenforced_headers(wanted.unenforced))
+        vocabulary = served.engine.vocabulary
         if self._log_content:
-            context.transcript.keep_prompts(
-                served.engine.vocabulary.decode(tokens.prompt) for tokens in prompts
-            )
-        requests = [
-            build_generation_request(parsed, tokens, wanted.grammar, self._defaults, context.tenant)
-            for tokens in prompts
-        ]
-        if self._defaults.model_sampling:
-            context.response_headers.update(sampling_headers(parsed.sampling))
+            context.transcript.keep_prompts(_texts(request.prompt, vocabulary))
+        steps = self._read(request, served, streaming=streaming)
+        parsed, prepared = await self._generation_requests(context, served, steps)
         slots = served.engine.occupancy().slots
-        batch = GenerationBatch(requests, self._submit, max(1, slots // parsed.n))
-        return batch, completion_builder(parsed, prompts, served.engine.vocabulary, context)
+        batch = GenerationBatch(prepared, self._submit, max(1, slots // parsed.n))
+        prompts = [each.prompt for each in prepared]
+        return batch, completion_builder(parsed, prompts, vocabulary, context)
 
     def _read(
         self, request: CreateCompletionRequest, served: ServedModel, *, streaming: bool
-    ) -> Steps[tuple[CompletionRequest, list[RequestTokens]]]:
+    ) -> Steps[tuple[CompletionRequest, ReadRequest]]:
         served.check_name(request.model)
         parsed = parse_completion_request(
             request,
@@ -117,8 +84,13 @@ class CompletionService(CompletionServiceServicer):
             sampling_defaults=self._defaults.sampling(served),
         )
         yield
-        prompts = yield from tokenize_prompts(parsed, served, self._defaults)
-        return parsed, prompts
+        return parsed, ReadRequest((yield from tokenize_prompts(parsed, served, self._defaults)))
 
-    def _submit(self, request: GenerationRequest) -> Generation:
-        return self._lifecycle.served.engine.submit(request)
+
+def _texts(prompt: CompletionPrompt, vocabulary: Vocabulary) -> Iterator[str]:
+    """What of the prompts can be kept, though they may yet be refused."""
+    yield from [prompt.text] if prompt.text else prompt.texts.items
+    for tokens in (prompt.token_ids, *prompt.token_lists.items):
+        known = (token for token in tokens.items[:MAX_CHARS] if 0 <= token < vocabulary.size)
+        if tokens.items:
+            yield vocabulary.decode([*known])

@@ -83,7 +83,7 @@ class PrefixCache:
 class PrefixReuse:
     """Loads and saves the prefixes of sequences; without a cache, does nothing.
 
-    A deterministic engine saves prompts only, as decoding rounds differently from prefill.
+    A deterministic engine saves what was computed as prompts are, for all else rounds differently.
     """
 
     def __init__(self, prefixes: PromptCache | None, *, deterministic: bool) -> None:
@@ -95,8 +95,10 @@ class PrefixReuse:
         if self._prefixes is None:
             return 0
         request, before = sequence.group.request, sequence.computed
+        if sequence.is_scoring:
+            return 0
         sequence.computed = self._prefixes.load(
-            request.namespace, request.prompt, sequence.slot, before
+            request.namespace, request.prompt[: request.unscored_tokens], sequence.slot, before
         )
         return sequence.computed - before
 
@@ -106,7 +108,7 @@ class PrefixReuse:
             return
         request, tokens = sequence.group.request, sequence.tokens_held
         if self._deterministic:
-            tokens = tokens[: len(request.prompt)]
+            tokens = tokens[: request.unscored_tokens]
         try:
             self._prefixes.save(request.namespace, tokens, sequence.slot, ended=ended)
         except MemoryError:

@@ -19,6 +19,7 @@ from rapport.service.engine.scheduling.latency_model import (
 )
 from rapport.service.engine.scheduling.scheduler import Scheduler
 from rapport.service.engine.sequences import SequenceState
+from rapport.service.engine.speculative.drafter import MAX_DRAFT_TOKENS
 from rapport.service.engine.stats import EngineStats
 
 
@@ -102,13 +103,17 @@ class StepExecutor:
             self._stats.record_acceptance(len(draft), accepted, forced=sequence.drafter.forced)
 
     def prefill(self, sequence: SequenceState) -> Logits:
-        """Runs the next slice of a prompt. Returns the logits after it [1, vocabulary]."""
-        past = sequence.computed
+        """Runs the next slice of a prompt. Returns the logits after it [1, vocabulary].
+
+        While the sequence is scoring, they are those after each of the slice's tokens.
+        """
+        past, scoring = sequence.computed, sequence.is_scoring
         tokens = sequence.group.request.prompt[past : past + self._slice_size(sequence)]
         started = time.perf_counter()
-        logits = self._runner.prefill(sequence.slot, tokens, past)
+        run = self._runner.verify if scoring else self._runner.prefill
+        logits = run(sequence.slot, tokens, past)
         took = self._stats.prefill.since(started)
-        if len(tokens) >= SLICE_GRAIN_TOKENS:
+        if len(tokens) >= SLICE_GRAIN_TOKENS and not scoring:
             self._latency_model.observe_prefill(took, tokens=len(tokens), past=past)
         sequence.computed += len(tokens)
         self._scheduler.ledger.charge(sequence.tenant, prompt=len(tokens))
@@ -132,5 +137,7 @@ class StepExecutor:
             crowded = self._scheduler.crowded_out(sequence.tenant)
             share = CROWDED_SHARE if crowded else FAIR_SHARE
             size = min(size, self._latency_model.slice_beside_decode(sequence.computed, share))
+        unscored = sequence.group.request.unscored_tokens - sequence.computed
+        size = min(size, MAX_DRAFT_TOKENS + 1 if sequence.is_scoring else unscored)
         # A last slice of a single token would be rounded differently from a longer one.
         return size - (sequence.remaining_prompt == size + 1)

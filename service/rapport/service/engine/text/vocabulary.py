@@ -122,10 +122,10 @@ class Vocabulary:
 
     def spell(self, tokens: Iterable[int]) -> str:
         """The text of tokens, the special ones spelled out."""
-        return b"".join(map(self._spelled_bytes.__getitem__, tokens)).decode(errors="replace")
+        return b"".join(map(self.spelled_bytes.__getitem__, tokens)).decode(errors="replace")
 
     @cached_property
-    def _spelled_bytes(self) -> Sequence[bytes]:
+    def spelled_bytes(self) -> Sequence[bytes]:
         """As `token_bytes`, but with the names of special tokens."""
         table = list(self.token_bytes)
         for name, id_ in self.special_tokens.items():
