@@ -121,3 +121,11 @@ async def test_content_of_what_is_refused_is_logged(lifecycle: Lifecycle) -> Non
         with pytest.raises(InvalidRequestError):
             await service.CreateCompletion(completion(prompt=prompt, temperature=9), rpc)
         assert context.transcript.messages == [{"role": "prompt", "content": text}]
+
+
+async def test_another_model(stub: CompletionServiceAsyncStub, engine: ScriptedEngine) -> None:
+    """A model that is not served is not found, whatever else is wrong."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await stub.CreateCompletion(completion(model="other", n=0))
+    assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+    assert not engine.requests
