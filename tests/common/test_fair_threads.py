@@ -30,7 +30,7 @@ def _long(done: list[str], name: str, turns: int) -> Steps[str]:
     for _ in range(turns):
         end = time.monotonic() + TURN_S
         while time.monotonic() < end:
-            yield
+            yield False
         done.append(name)
     return name
 
@@ -46,13 +46,35 @@ async def test_work_in_steps_lets_others_in_between(threads: FairThreads) -> Non
     assert await long == "a"
 
 
+async def test_nobody_waits_for_long_steps(threads: FairThreads) -> None:
+    """They are done one at a time, while others have the one thread for themselves."""
+    may_end, done = threading.Event(), list[str]()
+
+    def long(name: str) -> Steps[str]:
+        yield False
+        yield True
+        done.append(f"{name} begins")
+        may_end.wait()
+        done.append(f"{name} ends")
+        yield False
+        return name
+
+    running = [asyncio.create_task(threads.run_steps(name, long(name))) for name in "ab"]
+    await _begun(done)
+    assert await threads.run_steps("c", _long([], "c", 2)) == "c"
+    assert done == ["a begins"]
+    may_end.set()
+    assert await asyncio.gather(*running) == ["a", "b"]
+    assert done == ["a begins", "a ends", "b begins", "b ends"]
+
+
 async def test_what_many_steps_give_is_returned_or_raised(threads: FairThreads) -> None:
     def failing() -> Steps[None]:
-        yield
+        yield False
         raise ValueError("wrong")
 
     def nothing() -> Steps[None]:
-        yield
+        yield False
 
     await threads.run_steps("a", nothing())
     assert finish(_long([], "same", 1)) == "same"

@@ -11,7 +11,7 @@ from tests.hostile.attacks import junk, keys, rpcs, unread
 from tests.hostile.bystander import MAX_CALL_S
 
 # Of calls that wait to be accepted.
-MAX_WAITING_BYTES = 180 << 20
+MAX_WAITING_BYTES = 220 << 20
 
 
 def test_noise_and_resets(attacked: Attacked) -> None:
@@ -28,13 +28,13 @@ def test_noise_and_resets(attacked: Attacked) -> None:
 def test_resets_on_many_connections(attacked: Attacked) -> None:
     """Thousands of calls wait to be accepted, and gRPC drops none of the others for it."""
     with attacked.beside():
-        rpcs.resets(attacked.grpc, attacked.keys["greedy"], count=3000, clients=8)
+        rpcs.resets(attacked.grpc, attacked.keys["greedy"], count=3000, clients=16)
 
 
 def test_memory_of_calls_that_wait(attacked: Attacked) -> None:
     """More connections than whose calls gRPC keeps: what waits to be accepted is bounded."""
     key, memory = attacked.keys["greedy"], Memory(attacked.server.pid)
-    rpcs.resets(attacked.grpc, key, count=1500, clients=24)
+    rpcs.resets(attacked.grpc, key, count=1500, clients=32)
     with grpc.insecure_channel(attacked.grpc) as channel:
         stub = ChatServiceStub(channel)
         wait_until(lambda: is_answered(stub, key), "the calls that waited are gone")

@@ -63,13 +63,23 @@ async def test_one_address_in_use(lifecycle: Lifecycle) -> None:
             await Server(load(ServiceSettings, flags), lifecycle).listen(Certificates("rapport"))
 
 
-async def test_metadata_beyond_grpcs_usual_limit(
-    channel: grpc.aio.Channel, engine: ScriptedEngine
-) -> None:
-    """What the gateway takes of a head it can hand on: a key is looked at, however long."""
+async def test_metadata(tmp_path: Path, lifecycle: Lifecycle, engine: ScriptedEngine) -> None:
+    """At the address as much as callers need; at the socket what the gateway takes of a head."""
+    path = tmp_path / "socket"
+    settings = load(ServiceSettings, ["--grpc-port", "0", "--grpc-socket", str(path)])
+    server = Server(settings, lifecycle)
+    port = await server.listen(Certificates("rapport"))
     engine.script = [ends(0)]
-    call = ChatServiceStub(channel).CreateChatCompletion
-    await call(chat("Hi"), metadata=[("x-long", "x" * 60_000)])
+    for target, size in ((f"127.0.0.1:{port}", 15_000), (f"unix:{path}", 60_000)):
+        async with grpc.aio.insecure_channel(target) as channel:
+            call = ChatServiceStub(channel).CreateChatCompletion
+            await call(chat("Hi"), metadata=[("x-long", "x" * size)])
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = ChatServiceStub(channel).CreateChatCompletion
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call(chat("Hi"), metadata=[("x-long", "x" * 30_000)])
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await server.stop(None)
 
 
 async def test_the_socket_waits_for_nobody_at_the_address(

@@ -66,14 +66,17 @@ SPARE_RPCS = 256
 SPARE_STREAMS = 256
 # gRPC keeps the calls of so many connections of each method until they are accepted. Beyond it
 # drops those of anybody. Each takes some 15 kB and its metadata.
-MAX_PENDING_CONNECTIONS = 12
+MAX_PENDING_CONNECTIONS = 20
 # Places for RPCs of the other services.
 OTHER_PLACES = 512
 # They parse and tokenize requests, which takes a good part of a second for a long one. Two leave
 # cores to the model.
 THREADS = 2
 HANDSHAKE_TIMEOUT_MS = 20_000
-MAX_METADATA_BYTES = 128 << 10
+# Twice gRPC's own default. A key, a request id and a trace are far less.
+MAX_METADATA_BYTES = 16 << 10
+# As much as the gateway accepts as the head of a request, part of which it forwards.
+MAX_FORWARDED_BYTES = 128 << 10
 CHANNELZ_SERVICE = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 KEYED_SERVICES = ("/rapport.", "/grpc.channelz.")
 HEALTH_SERVICE = f"/{health.SERVICE_NAME}/"
@@ -113,9 +116,10 @@ class Server:
         threads = FairThreads(THREADS, "request")
         interceptors = list(_interceptors(settings, lifecycle, threads, observers))
         places = _places(settings)
-        self._at_address = self._build(interceptors, places // 2 + SPARE_STREAMS)
+        max_streams = places // 2 + SPARE_STREAMS
+        self._at_address = self._build(interceptors, max_streams, MAX_METADATA_BYTES)
         # The gateway's one connection is that of all callers over REST.
-        self._at_socket = self._build(interceptors, 2 * places)
+        self._at_socket = self._build(interceptors, 2 * places, MAX_FORWARDED_BYTES)
         for server in (self._at_address, self._at_socket):
             _add_services(server, settings, lifecycle, threads)
 
@@ -146,9 +150,14 @@ class Server:
         """Takes no more calls, and ends those that run when the grace is over."""
         await asyncio.gather(self._at_address.stop(grace_s), self._at_socket.stop(grace_s))
 
-    def _build(self, interceptors: Sequence[ScopeInterceptor], max_streams: int) -> grpc.aio.Server:
+    def _build(
+        self, interceptors: Sequence[ScopeInterceptor], max_streams: int, max_metadata_bytes: int
+    ) -> grpc.aio.Server:
         options = [
             *_transport_options(self._settings.max_message_bytes, max_streams),
+            ("grpc.max_metadata_size", max_metadata_bytes),
+            # At random gRPC accepts more, up to this.
+            ("grpc.absolute_max_metadata_size", max_metadata_bytes + max_metadata_bytes // 4),
             ("grpc.enable_channelz", int(self._settings.channelz)),
         ]
         with surviving_undecodable_paths():
@@ -211,9 +220,6 @@ def _transport_options(max_message_bytes: int, max_streams: int) -> list[tuple[s
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
-        # As much as the gateway accepts as the head of a request, part of which it forwards.
-        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES + MAX_METADATA_BYTES // 4),
         # Closes connections that send nothing, or only half of a handshake.
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
         # gRPC cancels calls that the process has not accepted for so many seconds, without telling

@@ -165,3 +165,16 @@ def test_a_vocabulary_with_a_token_of_two_words_is_not_cut(cpu_folder: Path) -> 
     assert Vocabulary(with_spaces.to_str(), 49152).is_cuttable
     with_spaces.add_special_tokens(["the end"])
     assert not Vocabulary(with_spaces.to_str(), 49153).is_cuttable
+
+
+def test_a_long_word_is_a_long_step(
+    vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes as long as it is; words that are as long in all do not."""
+    monkeypatch.setattr(pieces, "MAX_QUICK_CHARS", 100)
+
+    def steps(text: str) -> list[bool]:
+        return list(PieceTokenizer(vocabulary).tokenize(cut(text, plain=True), sys.maxsize))
+
+    assert True in steps("words " + "7" * 101)
+    assert True not in steps("words " * 100)

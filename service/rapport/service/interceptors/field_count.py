@@ -39,7 +39,7 @@ def check_field_count(data: bytes, message: type[Message]) -> Steps[None]:
             if count > MAX_FIELDS:
                 raise UnreadableRequestError(f"The request has more than {MAX_FIELDS} fields")
             if count % FIELDS_PER_STEP == 0:
-                yield
+                yield False
             number, start, position = _read_field(data, position, end)
             if number in messages:
                 parts.append((messages[number], start, position))

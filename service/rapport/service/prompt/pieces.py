@@ -18,6 +18,8 @@ from rapport.service.engine.text.vocabulary import Vocabulary
 
 # Takes some ten milliseconds at most, unless it is one word.
 MIN_PIECE_CHARS = 16 << 10
+# One word may be as long as a request. A million digits take some seconds, and 300 MB meanwhile.
+MAX_QUICK_CHARS = 64 << 10
 # Of one piece more in a batch, in characters.
 PIECE_COST_CHARS = 32
 
@@ -40,12 +42,12 @@ class PieceTokenizer:
         """The tokens of the pieces, or of the first of them if those are more than `max_tokens`."""
         tokens: list[int] = []
         for batch in _batches(pieces):
+            yield max(len(piece.text) for piece in batch) > MAX_QUICK_CHARS
             self._learn(batch)
             for piece in batch:
                 tokens += self._known[piece]
             if len(tokens) > max_tokens:
                 break
-            yield
         return tokens
 
     def _learn(self, pieces: Iterable[Piece]) -> None:

@@ -83,7 +83,7 @@ class PromptEncoder:
         """
         template = self._tool_template if tools else self._template
         turns = [to_turn(message, write_calls=not template.takes_tools) for message in messages]
-        yield
+        yield False
         converse, cut = _converse(template, tools), self._cut(template, safe=safe)
         tokenizer = PieceTokenizer(self._vocabulary)
 

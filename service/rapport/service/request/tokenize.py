@@ -60,7 +60,7 @@ def _response(tokens: Sequence[int], vocabulary: Vocabulary) -> Steps[TokenizeRe
         part = tokens[start : start + TOKENS_PER_STEP]
         response.token_ids.extend(part)
         response.pieces.extend(vocabulary.spell([token]) for token in part)
-        yield
+        yield False
     return response
 
 

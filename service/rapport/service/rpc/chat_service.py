@@ -98,7 +98,7 @@ class ChatService(TextService, ChatServiceServicer):
             streaming=streaming,
             sampling_defaults=self._defaults.sampling(served),
         )
-        yield
+        yield False
         tokens = yield from tokenize_request(chat, served, self._defaults)
         return chat, ReadRequest([tokens], key_of_tools(chat.tools))
 

@@ -83,7 +83,7 @@ class CompletionService(TextService, CompletionServiceServicer):
             streaming=streaming,
             sampling_defaults=self._defaults.sampling(served),
         )
-        yield
+        yield False
         return parsed, ReadRequest((yield from tokenize_prompts(parsed, served, self._defaults)))
 
 
