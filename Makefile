@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := common models service gateway cli bench tools tests
+CODE := protos common models service gateway cli bench tools tests
 
 .PHONY: help setup protos reference run test cuda-stub gpu-check fidelity packaging clients scale fuzz lint audit format bench bench-versus clean
 

@@ -202,6 +202,15 @@ async def test_headers_in_and_out(client: httpx.AsyncClient, library: Library) -
         assert "secret" not in reply.headers
 
 
+async def test_session_becomes_an_affinity_key(client: httpx.AsyncClient, library: Library) -> None:
+    """A caller's session is hashed into the key by which a load balancer keeps it together."""
+    keys = []
+    for session in ("s", "s", "t"):
+        await client.post("/v1/tell", json={}, headers={"x-multi-turn-session-id": session})
+        keys.append(library.metadata["x-session-affinity"])
+    assert keys[0] == keys[1] != keys[2]
+
+
 async def test_header_that_grpc_cannot_carry(client: httpx.AsyncClient, library: Library) -> None:
     """A header that is not printable ASCII is left out of the metadata."""
     reply = await client.post("/v1/tell", json={}, headers={"authorization": b"Bearer \xe9"})

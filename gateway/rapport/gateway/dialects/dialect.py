@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
+from google.protobuf.message import Message
 
 from rapport.gateway.errors import ApiError
 
@@ -38,6 +39,9 @@ class Dialect(Protocol):
     """What the OpenAPI description says of a stream's events."""
     error_schema: Mapping[str, Any]
     """The JSON Schema of an error's body."""
+
+    def routing(self, request: Message, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Metadata by which a load balancer chooses a replica of the service."""
 
     def error_body(self, error: ApiError) -> Mapping[str, Any]:
         """The JSON of an error."""

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
+from rapport.affinity import AFFINITY_HEADER, affinity_key
 from rapport.gateway.dialects.dialect import StatusException
 from rapport.gateway.errors import ApiError
 
@@ -47,7 +49,7 @@ MODEL_BROKEN = StatusException(
 class FireworksDialect:
     """One shape for all errors, and `[DONE]` at the end of a stream."""
 
-    forwarded_headers: Sequence[str] = ("authorization", "x-session-affinity")
+    forwarded_headers: Sequence[str] = ("authorization",)
     returned_prefixes: tuple[str, ...] = ("x-ratelimit-", "fireworks-", "rapport-")
     status_exceptions: Sequence[StatusException] = (MODEL_BROKEN,)
     stream_end = b"data: [DONE]\n\n"
@@ -80,6 +82,11 @@ class FireworksDialect:
         },
         "required": ["error"],
     }
+
+    def routing(self, request: Message, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """The key by which requests with the same beginning find it computed."""
+        key = affinity_key(request, headers)
+        return {AFFINITY_HEADER: key} if key else {}
 
     def error_body(self, error: ApiError) -> Mapping[str, Any]:
         """The JSON of an error."""

@@ -113,6 +113,7 @@ class UpstreamCall:
     def _metadata(self) -> list[tuple[str, str]]:
         headers, names = self.exchange.headers, self.dialect.forwarded_headers
         forwarded = [(name, headers[name]) for name in names if name in headers]
+        forwarded += self.dialect.routing(self.request, headers).items()
         forwarded += self.exchange.trace.items()
         # gRPC takes printable ASCII alone.
         valid = [(name, text) for name, text in forwarded if text.isascii() and text.isprintable()]
