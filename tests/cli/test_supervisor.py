@@ -271,3 +271,23 @@ def test_parts_exit_in_order(part: MakePart, tmp_path: Path) -> None:
     drained.touch()
     assert supervision.result() == 0
     assert (first.status, last.status) == (0, 0)
+
+
+def test_output_in_a_file(tmp_path: Path) -> None:
+    """A part's output goes to its log, after what its process before has written."""
+    log = tmp_path / "part.log"
+    log.write_text("before\n")
+    part = Part("part", [sys.executable, "-c", "print('hello')"], {}, log=log)
+    part.start()
+    assert part.process is not None
+    assert part.process.wait(30) == 0
+    part.let_exit()
+    assert log.read_text() == "before\nhello\n"
+
+
+def test_polls(tmp_path: Path) -> None:
+    """What is to be done at each poll is done while the parts run."""
+    signals: list[int] = []
+    part = Part("part", [sys.executable, "-c", STAYS, str(tmp_path / "starts")], os.environ)
+    assert supervise([part], signals, 10, lambda: signals.append(signal.SIGTERM)) == 0
+    assert signals == [signal.SIGTERM]

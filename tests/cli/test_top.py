@@ -52,7 +52,7 @@ def metrics_on(port: int, registry: CollectorRegistry) -> Iterator[None]:
 def shown(service: top.Watched, gateway: top.Watched) -> str:
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(top.look(service, gateway))
+        console.print(top.look([service], gateway))
     return captured.get()
 
 
@@ -133,6 +133,23 @@ def test_a_service_that_comes_and_goes() -> None:
         assert "trying again" in shown(service, gateway)
 
 
+def test_replicas() -> None:
+    """Each has a frame of its own, and one that does not answer keeps none of the others out."""
+    first, second, nowhere = free_ports(3)
+    *services, gateway = (
+        top.Watched(f"http://127.0.0.1:{port}/metrics")
+        for port in (first, second, nowhere, nowhere)
+    )
+    console, registry = Console(width=200), new_registry("service")
+    Counter("rapport_completion_tokens", "-", registry=registry).inc()
+    with metrics_on(first, registry), metrics_on(second, registry):
+        top.look(services, gateway)
+        with console.capture() as captured:
+            console.print(top.look(services, gateway))
+    assert captured.get().count("rapport 0") == 2
+    assert captured.get().count("trying again") == 1
+
+
 def test_labels_do_not_command_the_terminal() -> None:
     """Whatever the metrics name, it is text: no escape sequences and no markup."""
     (port,) = free_ports(1)
@@ -143,7 +160,7 @@ def test_labels_do_not_command_the_terminal() -> None:
     info.labels("[red]m\x1b[2J\n", "p", "c").set(1)
     service, gateway = top.Watched(url), top.Watched(url)
     with metrics_on(port, registry):
-        top.look(service, gateway)
+        top.look([service], gateway)
         assert r"[red]m\x1b[2J\n (p) on c" in shown(service, gateway)
 
 

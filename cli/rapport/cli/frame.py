@@ -20,7 +20,8 @@ def frame(service: Interval, gateway: Interval | None) -> Table:
 
     Labels of metrics are shown as they are, without commands to the terminal or markup.
     """
-    table = Table.grid(padding=(0, 2))
+    # Without columns, the title of a service that has no rows yet would not be shown.
+    table = Table.grid("", "", padding=(0, 2))
     table.title, table.title_justify = Text(printable(heading(service)), "table.title"), "left"
     for name, *cells in (*service_rows(service), *gateway_rows(gateway)):
         table.add_row(Text(name, style="bold"), Text(printable("   ".join(cells))))

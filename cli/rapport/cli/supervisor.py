@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 from rapport.common.process import SUPERVISOR_FD
 
@@ -43,6 +45,7 @@ class Part:
         command: the program and its arguments.
         environment: its variables.
         stall_timeout_s: seconds without a heartbeat after which it is killed; 0: no limit.
+        log: the file that its output is added to; None: this process's output.
     """
 
     def __init__(
@@ -51,14 +54,16 @@ class Part:
         command: Sequence[str],
         environment: Mapping[str, str],
         stall_timeout_s: float = 0,
+        log: Path | None = None,
     ) -> None:
         self.name = name
         self.process: subprocess.Popen[bytes] | None = None
         self._command = command
         self._environment = environment
         self._stall_timeout_s = stall_timeout_s
+        self._log = log
         self.has_served = False
-        self._is_ready = False
+        self.is_ready = False
         self._silent_s = 0.0
         self._pause_s = MIN_PAUSE_S
         self._restart_at: float | None = None
@@ -83,16 +88,18 @@ class Part:
         self._link, theirs = socket.socketpair()
         self._link.settimeout(0)
         self._started_at, self._restart_at = time.monotonic(), None
-        self._is_ready, self._silent_s = False, 0.0
-        # In a session of its own: Ctrl-C reaches only this process, which passes it on once.
-        self.process = subprocess.Popen(  # noqa: S603 - one of our own programs
-            self._command,
-            env={**self._environment, SUPERVISOR_FD: str(theirs.fileno())},
-            pass_fds=(theirs.fileno(),),
-            start_new_session=True,
-            preexec_fn=_prepare,  # noqa: PLW1509 - this process has one thread
-        )
-        theirs.close()
+        self.is_ready, self._silent_s = False, 0.0
+        with theirs, nullcontext() if self._log is None else self._log.open("ab") as log:
+            # In a session of its own: Ctrl-C reaches only this process, which passes it on once.
+            self.process = subprocess.Popen(  # noqa: S603 - one of our own programs
+                self._command,
+                env={**self._environment, SUPERVISOR_FD: str(theirs.fileno())},
+                stdout=log,
+                stderr=log,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                preexec_fn=_prepare,  # noqa: PLW1509 - this process has one thread
+            )
 
     def check(self) -> None:
         """Kills it if it hangs; restarts it, after a pause, if it has ended.
@@ -117,9 +124,14 @@ class Part:
         if self.process is not None:
             self.process.send_signal(number)  # does nothing where it has ended
 
+    def stop(self) -> None:
+        """Tells it to drain."""
+        self.send_signal(signal.SIGTERM)
+
     def let_exit(self) -> None:
         """Tells it that it may exit once it has drained."""
         self._link.close()
+        self.is_ready = False  # no heartbeats come any more
 
     def _read_heartbeats(self) -> None:
         try:
@@ -127,13 +139,13 @@ class Part:
         except OSError:  # there are none, or the process is gone
             is_alive = False
         if is_alive:
-            self.has_served = self._is_ready = True
+            self.has_served = self.is_ready = True
         # Counted in polls, not by a clock: after this process was itself stopped, with its
         # machine or container, the part gets its time again.
         self._silent_s = 0.0 if is_alive else self._silent_s + POLL_S
 
     def _kill_if_stalled(self) -> None:
-        if not (self._is_ready and 0 < self._stall_timeout_s < self._silent_s):
+        if not (self.is_ready and 0 < self._stall_timeout_s < self._silent_s):
             return
         logger.error(
             "the %s has not responded for %g s and is killed", self.name, self._stall_timeout_s
@@ -141,7 +153,7 @@ class Part:
         self.send_signal(signal.SIGUSR1)
         time.sleep(STACKS_DELAY_S)
         self.send_signal(signal.SIGKILL)
-        self._is_ready = False
+        self.is_ready = False
 
     def _schedule_restart(self) -> None:
         self._link.close()
@@ -155,11 +167,17 @@ class Part:
         self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
 
 
-def supervise(parts: Sequence[Part], signals: list[int], patience_s: float) -> int:
+def supervise(
+    parts: Sequence[Part],
+    signals: list[int],
+    patience_s: float,
+    on_poll: Callable[[], object] = lambda: None,
+) -> int:
     """Runs the parts until `signals` has one. Returns the exit status.
 
     `patience_s` is how long parts may then take to end before they are killed. Each may exit when
-    those before it have ended: until then it answers that the server is shutting down.
+    those before it have ended: until then it answers that the server is shutting down. `on_poll` is
+    called every POLL_S seconds.
     """
     for part in parts:
         part.start()
@@ -167,6 +185,7 @@ def supervise(parts: Sequence[Part], signals: list[int], patience_s: float) -> i
         while not signals:
             for part in parts:
                 part.check()
+            on_poll()
             time.sleep(POLL_S)
     except StartFailedError as error:
         _stop(parts, signals, patience_s)
@@ -183,7 +202,7 @@ def _stop(parts: Sequence[Part], signals: list[int], patience_s: float) -> int:
     first = max(len(signals), 1)
     running = [part for part in parts if part.runs]
     for part in running:
-        part.send_signal(signal.SIGTERM)
+        part.stop()
     deadline = time.monotonic() + patience_s
     while any(part.runs for part in running):
         _let_exit_in_order(running)

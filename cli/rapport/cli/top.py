@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from http.client import HTTPException
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -22,6 +22,7 @@ from rapport.common.telemetry.formatters import printable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Shows a frame each interval until Ctrl-C, or one. Returns the exit status."""
     options = parser().parse_args(arguments)
+    options.urls = options.urls or [address("METRICS_PORT", 9464)]
     console = Console()
     # Also where it was started in the background, for which shells have Ctrl-C ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,7 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="rapport top", description=__doc__)
-    options.add_argument("--url", default=address("METRICS_PORT", 9464), help="URL of its metrics")
+    options.add_argument(
+        "--url",
+        action="append",
+        dest="urls",
+        help="URL of its metrics; more of them show replicas",
+    )
     options.add_argument(
         "--gateway-url",
         default=address("GATEWAY_METRICS_PORT", 9465),
@@ -84,30 +90,43 @@ class Watched:
 
 def watch(console: Console, options: argparse.Namespace) -> None:
     """Shows frames until interrupted. A service that does not answer is tried again."""
-    service, gateway = Watched(options.url), Watched(options.gateway_url)
+    services, gateway = watched(options)
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         while True:
-            live.update(look(service, gateway), refresh=True)
+            live.update(look(services, gateway), refresh=True)
             time.sleep(options.interval)
 
 
-def look(service: Watched, gateway: Watched) -> RenderableType:
-    seen, beside = service.look(), gateway.look()
+def watched(options: argparse.Namespace) -> tuple[list[Watched], Watched]:
+    """The services and the gateway."""
+    return [Watched(url) for url in options.urls], Watched(options.gateway_url)
+
+
+def look(services: Sequence[Watched], gateway: Watched) -> RenderableType:
+    """A frame for each service; the gateway is in the last one."""
+    beside = gateway.look()
+    *others, last = [(service, service.look()) for service in services]
+    return Group(*(part(*other, None) for other in others), part(*last, beside))
+
+
+def part(service: Watched, seen: Interval | None, beside: Interval | None) -> RenderableType:
     if seen is not None:
         return frame(seen, beside)
     return Text("measuring …" if service.there else f"{service.problem}; trying again")
 
 
 def show_one(console: Console, options: argparse.Namespace) -> int:
-    service, gateway = Watched(options.url), Watched(options.gateway_url)
-    look(service, gateway)
-    if service.there:
+    """Shows one frame of each, if all of them answer."""
+    services, gateway = watched(options)
+    look(services, gateway)
+    if all(service.there for service in services):
         time.sleep(options.interval)
-        seen = service.look()
-        if seen is not None:
-            console.print(frame(seen, gateway.look()))
+        shown = look(services, gateway)
+        if all(service.there for service in services):
+            console.print(shown)
             return 0
-    sys.stderr.write(f"rapport top: {service.problem}\n")
+    problem = next(service.problem for service in services if not service.there)
+    sys.stderr.write(f"rapport top: {problem}\n")
     return 1
 
 
