@@ -8,14 +8,14 @@ from pathlib import Path
 
 import orjson
 
-from rapport.service.tools import hermes_format
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.tool_pb2 import FunctionDefinition, Tool
 from tests.conftest import MODEL
 from tests.contract.examples import TOOLS
 from tests.models.tiny import Tiny, write_tiny
-from tests.service.prompt.templates import GEMMA, LLAMA, QWEN
+from tests.service.prompt.templates import GEMMA, OTHER, QWEN
 from tests.service.requests import chat
+from tests.service.tools.calls import hermes_call
 
 BODY = orjson.dumps(
     {
@@ -67,8 +67,8 @@ def seeds() -> dict[str, list[bytes]]:
             b"\x05POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS,
         ],
         "tool_calls": [
-            hermes_format.call("f", '{"x": "}<tool_call>"}').encode(),
-            hermes_format.call("f", "{}").encode().replace(b"name", b"na\0me") + b"<tool_",
+            hermes_call("f", '{"x": "}<tool_call>"}').encode(),
+            hermes_call("f", "{}").encode().replace(b"name", b"na\0me") + b"<tool_",
             b'<tool_call>\n{"name": "g", "arguments": {}}',
         ],
         "gguf": [tiny(), tiny()[: HEAD // 2], tiny()[:HEAD]],
@@ -77,7 +77,7 @@ def seeds() -> dict[str, list[bytes]]:
             b"\x01(a|b)*\\d{2,}[^x]",
             b"\x02" + orjson.dumps(SCHEMA),
         ],
-        "template": [text.encode() for text in (GEMMA, LLAMA, QWEN)],
+        "template": [text.encode() for text in (GEMMA, OTHER, QWEN)],
         "request": [
             chat().SerializeToString(),
             chat(tools=[TOOL], n=2, stop={"text": "x"}).SerializeToString(),

@@ -215,7 +215,7 @@ def gguf(data: bytes) -> None:
         with suppress(ModelError):
             read = GgufModel(Path(file.name))
             read.tokenizer()
-            assert isinstance(read.chat_template, str)
+            assert isinstance(read.chat_templates.default, str)
             assert read.end_tokens
             for name in read.file.tensors:
                 read.file.matrix(name).floats().sum()

@@ -32,6 +32,7 @@ from rapport.service.prompt.prompt_encoder import PromptEncoder
 from rapport.service.structured_output.alphabet import EVERY_BYTE
 from rapport.service.structured_output.compiler import CompiledFormat, FormatCompiler
 from rapport.service.structured_output.grammar_source import GrammarSource
+from rapport.service.tools.call_format import HERMES
 from rapport.v1.format_pb2 import ResponseFormat
 from tests.service.requests import MODEL
 
@@ -113,6 +114,7 @@ class WordEncoder:
 
     def __init__(self) -> None:
         self.options: Mapping[str, Any] = {}
+        self.call_format = HERMES
 
     def encode(self, messages: Sequence[object], **options: object) -> Steps[tuple[int, ...]]:
         self.options = options

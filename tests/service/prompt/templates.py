@@ -40,11 +40,11 @@ QWEN = r"""{%- if tools %}
     {{- '<|im_start|>assistant\n' }}
 {%- endif %}
 """
-# Tells of tools, but has calls written in another form.
-LLAMA = r"""{%- for message in messages %}
+# Tells of tools, but writes calls in a format of its own.
+OTHER = r"""{%- for message in messages %}
     {{- message.role + ': ' + message.content }}
     {%- for call in message.tool_calls %}
-        {{- '{"name": "' + call.function.name + '", "parameters": {}}' }}
+        {{- '{"name": "' + call.function.name + '", "input": {}}' }}
     {%- endfor %}
     {{- '\n' }}
 {%- endfor %}
@@ -54,5 +54,89 @@ LLAMA = r"""{%- for message in messages %}
 GEMMA = r"""{%- for message in messages %}
     {%- if message.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
     {{- message.role + ': ' + message.content + '\n' }}
+{%- endfor %}
+"""
+
+# The formats of calls of other families, in templates like theirs.
+LLAMA = r"""{{- bos_token }}
+{%- for message in messages %}
+    {%- if message.role == 'user' and tools and loop.first %}
+        {%- for tool in tools %}{{ tool | tojson(indent=4) }}{{ "\n\n" }}{% endfor %}
+        {{- message.content }}<|eot_id|>
+    {%- elif 'tool_calls' in message %}
+        {%- if message.tool_calls | length != 1 %}
+            {{- raise_exception("This model only supports single tool-calls at once!") }}
+        {%- endif %}
+        {%- set call = message.tool_calls[0].function %}
+        {{- '{"name": "' + call.name + '", "parameters": ' + (call.arguments | tojson) + '}' }}
+        {{- "<|eot_id|>" }}
+    {%- elif message.role == 'tool' %}
+        {{- '<|start_header_id|>ipython<|end_header_id|>' + (message.content | tojson) }}
+    {%- else %}
+        {{- message.role + ': ' + message.content | trim + '<|eot_id|>' }}
+    {%- endif %}
+{%- endfor %}
+"""
+MISTRAL = r"""{{- bos_token }}
+{%- for message in messages %}
+    {%- if message.role == 'user' %}
+        {%- if tools is not none %}
+            {{- '[AVAILABLE_TOOLS]' + (tools | tojson) + '[/AVAILABLE_TOOLS]' }}
+        {%- endif %}
+        {{- '[INST]' + message.content + '[/INST]' }}
+    {%- elif message.tool_calls is defined and message.tool_calls is not none %}
+        {{- '[TOOL_CALLS][' }}
+        {%- for call in message.tool_calls %}
+            {%- if call.id is not defined or call.id | length != 9 %}
+                {{- raise_exception('Tool call IDs should have length 9!') }}
+            {%- endif %}
+            {{- (call.function | tojson)[:-1] + ', "id": "' + call.id + '"}' }}
+            {%- if not loop.last %}, {% endif %}
+        {%- endfor %}
+        {{- ']' + eos_token }}
+    {%- elif message.role == 'tool' %}
+        {%- if message.tool_call_id is not defined or message.tool_call_id | length != 9 %}
+            {{- raise_exception('Tool call IDs should have length 9!') }}
+        {%- endif %}
+        {{- '[TOOL_RESULTS]{"content": ' + message.content + ', "call_id": "' }}
+        {{- message.tool_call_id + '"}[/TOOL_RESULTS]' }}
+    {%- else %}
+        {{- message.content + eos_token }}
+    {%- endif %}
+{%- endfor %}
+"""
+MISTRAL_WITH_ARGUMENTS = r"""{%- for message in messages %}
+    {%- if tools and loop.first %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}
+    {{- message.content }}
+    {%- for call in message.tool_calls %}
+        {%- set text = call.function.arguments %}
+        {%- set text = text if text is string else text | tojson %}
+        {{- '[TOOL_CALLS]' + call.function.name + '[CALL_ID]' + call.id + '[ARGS]' + text }}
+    {%- endfor %}
+{%- endfor %}
+"""
+GRANITE = r"""{%- set system = 'To call tools, respond only with <|tool_call|> and a list.' %}
+{%- if messages[0].role == 'system' %}{% set system = messages[0].content %}{% endif %}
+{{- '<|start_of_role|>system<|end_of_role|>' + system }}
+{%- if tools %}
+    {{- '<|start_of_role|>available_tools<|end_of_role|>' + (tools | tojson(indent=4)) }}
+{%- endif %}
+{%- for message in messages %}
+    {{- '<|start_of_role|>' + message.role + '<|end_of_role|>' + message.content }}
+{%- endfor %}
+"""
+QWEN_CODER = r"""{%- if tools %}
+    {%- for tool in tools %}{{ tool.function.name }}{% endfor %}
+    {{- 'Call them so: <tool_call>' }}
+{%- endif %}
+{%- for message in messages %}
+    {{- message.role + ': ' + message.content }}
+    {%- for call in message.tool_calls %}
+        {{- '<tool_call>\n<function=' + call.function.name + '>\n' }}
+        {%- for name, value in call.function.arguments | items %}
+            {{- '<parameter=' + name + '>\n' + value + '\n</parameter>\n' }}
+        {%- endfor %}
+        {{- '</function>\n</tool_call>' }}
+    {%- endfor %}
 {%- endfor %}
 """

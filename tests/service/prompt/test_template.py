@@ -10,7 +10,7 @@ from rapport.common.model_spec import ModelSpec
 from rapport.service.errors import InvalidRequestError
 from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.turns import Call, Conversation, Turn
-from tests.service.prompt.templates import GEMMA, LLAMA, QWEN
+from tests.service.prompt.templates import GEMMA, OTHER, QWEN
 
 HI = Turn("user", "Hi")
 ASKED = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
@@ -105,7 +105,7 @@ def test_tools_in_the_template() -> None:
         '{"type": "function", "function": {"name": "f", "parameters": {"é": "<"}}}\n</tools>'
     ) in text
     assert "# Tools" not in ChatTemplate(QWEN).render(Conversation([HI]))
-    assert "[" not in ChatTemplate(LLAMA).render(Conversation([HI]))
+    assert "[" not in ChatTemplate(OTHER).render(Conversation([HI]))
 
 
 def test_a_template_for_tools_is_read(cpu_folder: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_empty_system_prompt_with_tools() -> None:
     assert text.startswith("<|im_start|>system\n\n\n# Tools\n\n<tools>\n{")
 
 
-@pytest.mark.parametrize(("source", "takes"), [(QWEN, True), (LLAMA, False), (GEMMA, False)])
+@pytest.mark.parametrize(("source", "takes"), [(QWEN, True), (OTHER, False), (GEMMA, False)])
 def test_takes_tools(source: str, takes: bool) -> None:
     """A template tells of tools itself if it has calls written in the form that is read."""
     assert ChatTemplate(source).takes_tools is takes
@@ -180,7 +180,7 @@ def test_system_prompt_of_the_template(template: ChatTemplate) -> None:
     assert template.system_prompt in DEFAULT
     assert template.system_prompt.startswith("You are a helpful AI assistant named SmolLM")
     assert not template.takes_tools
-    assert ChatTemplate(LLAMA).system_prompt == ""
+    assert ChatTemplate(OTHER).system_prompt == ""
     with pytest.raises(InvalidRequestError, match="System role not supported"):
         _ = ChatTemplate(GEMMA).system_prompt
 

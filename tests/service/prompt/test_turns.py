@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.service.prompt.turns import ROLES, Call, Turn, call_text, to_turn
+from rapport.service.prompt.turns import ROLES, Call, Turn, calls_text, to_turn
 from rapport.v1.message_pb2 import (
     ChatContent,
     ChatContentParts,
@@ -69,8 +69,8 @@ def test_calls_for_the_template(arguments: str, value: object) -> None:
     """Where the template writes calls, it gets what their JSON says, or text that is no JSON."""
     said = message("assistant", "Let me see.")
     said.tool_calls.append(call("f", arguments))
-    turn = to_turn(said, write_calls=False)
-    assert turn == Turn("assistant", "Let me see.", (Call("f", value),))
+    turn = to_turn(said, None)
+    assert turn == Turn("assistant", "Let me see.", (Call("f", value, "call_1"),))
 
 
 def test_text_before_calls() -> None:
@@ -83,7 +83,7 @@ def test_text_before_calls() -> None:
 @given(st.text(), st.text())
 def test_written_calls_lose_nothing(name: str, arguments: str) -> None:
     """Between the tags is JSON that holds name and arguments, whatever they are."""
-    text = call_text(call(name, arguments))
+    text = calls_text([call(name, arguments)])
     written = json.loads(text.removeprefix("<tool_call>\n").removesuffix("\n</tool_call>"))
     try:
         expected = json.loads(arguments)
@@ -96,4 +96,4 @@ def test_written_calls_lose_nothing(name: str, arguments: str) -> None:
 def test_deep_arguments() -> None:
     """Arguments nested too deeply to be read as JSON are kept as text."""
     deep = "[" * 100_000
-    assert json.dumps(deep) in call_text(call("f", deep))
+    assert json.dumps(deep) in calls_text([call("f", deep)])

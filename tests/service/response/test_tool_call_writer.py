@@ -11,17 +11,18 @@ from rapport.service.engine.request import Delta
 from rapport.service.engine.request import FinishReason as EngineReason
 from rapport.service.response.choices import ChoiceWriter
 from rapport.service.response.tool_call_writer import ToolCallWriter, new_call_id
-from rapport.service.tools import hermes_format
+from rapport.service.tools.call_format import HERMES
 from rapport.service.tools.tool_choice import NO_PARAMETERS, Function, ToolPolicy
 from rapport.v1.chat_pb2 import Choice, ChoiceDelta, FinishReason, MessageDelta
 from rapport.v1.tool_pb2 import ToolType
 from tests.service.joining import joined
+from tests.service.tools.calls import hermes_call
 
 TOOLS = tuple(Function(name, NO_PARAMETERS, "tools") for name in ("f", "g"))
 STOP = FinishReason.FINISH_REASON_STOP
 LENGTH = FinishReason.FINISH_REASON_LENGTH
 CALLS = FinishReason.FINISH_REASON_TOOL_CALLS
-F = hermes_format.call("f", '{"x": "y"}')
+F = hermes_call("f", '{"x": "y"}')
 
 
 def pieces(
@@ -63,7 +64,7 @@ def test_stream_of_a_call() -> None:
 
 def test_calls_only() -> None:
     """An answer that is nothing but calls has no content."""
-    whole = choice(F + "\n" + hermes_format.call("g", "{}"))
+    whole = choice(F + "\n" + hermes_call("g", "{}"))
     assert calls(whole) == [(0, "f", '{"x": "y"}'), (1, "g", "{}")]
     assert not whole.message.HasField("content")
     assert whole.finish_reason == CALLS
@@ -116,7 +117,7 @@ def test_only_what_may_be_called() -> None:
     assert writer.finish_reason(STOP) == STOP
 
 
-@given(st.lists(st.sampled_from([F, *F, "<", "tool_call>", "Hi", "\n", hermes_format.OPEN_TAG])))
+@given(st.lists(st.sampled_from([F, *F, "<", "tool_call>", "Hi", "\n", HERMES.marker])))
 def test_cutting_makes_no_difference(texts: list[str]) -> None:
     """However the text comes, the joined answer is the same but for the ids."""
     one, other = choice(*texts), choice("".join(texts))

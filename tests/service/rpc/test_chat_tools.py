@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from rapport.service.lifecycle import Lifecycle
-from rapport.service.tools import hermes_format
+from rapport.service.tools.call_format import MISTRAL
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest, FinishReason, StreamOptions
 from rapport.v1.chat_pb2_grpc import ChatServiceStub
 from rapport.v1.format_pb2 import JsonObjectFormat, ResponseFormat
@@ -21,6 +21,7 @@ from rapport.v1.tool_pb2 import (
 )
 from tests.service.fakes import ScriptedEngine, ends, says
 from tests.service.requests import chat
+from tests.service.tools.calls import hermes_call
 
 if TYPE_CHECKING:
     from rapport.v1.chat_pb2_grpc import ChatServiceAsyncStub
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 FUNCTION = FunctionDefinition(name="f", parameters='{"properties": {"x": {}}}')
 TOOLS = [Tool(function=FUNCTION)]
 NONE = ToolChoice(mode=ToolChoiceMode.TOOL_CHOICE_MODE_NONE)
-CALL = hermes_format.call("f", '{"x": 1}')
+CALL = hermes_call("f", '{"x": 1}')
 CALLS = FinishReason.FINISH_REASON_TOOL_CALLS
 
 
@@ -48,6 +49,22 @@ async def test_call(stub: ChatServiceAsyncStub, engine: ScriptedEngine) -> None:
     (call,) = choice.message.tool_calls
     assert (choice.message.content, choice.finish_reason) == ("Hm.", CALLS)
     assert (call.function.name, call.function.arguments) == ("f", '{"x": 1}')
+
+
+async def test_calls_in_the_models_own_format(
+    stub: ChatServiceAsyncStub, engine: ScriptedEngine, lifecycle: Lifecycle
+) -> None:
+    """What the model's template shows is what its grammar admits and its answers are read by."""
+    lifecycle.served.prompts.call_format = MISTRAL  # type: ignore[misc]
+    text = MISTRAL.write([("f", '{"x": 1}'), ("f", "{}")])
+    engine.script = [says(0, "Hm. "), *(says(0, letter) for letter in text), ends(0)]
+    (choice,) = (await stub.CreateChatCompletion(asking())).choices
+    assert (choice.message.content, choice.finish_reason) == ("Hm.", CALLS)
+    calls = [call.function for call in choice.message.tool_calls]
+    assert [(call.name, call.arguments) for call in calls] == [("f", '{"x": 1}'), ("f", "{}")]
+    (request,) = engine.requests
+    assert request.grammar is not None
+    assert r"\[TOOL_CALLS\]" in request.grammar.source
 
 
 async def test_stream(stub: ChatServiceAsyncStub, engine: ScriptedEngine) -> None:

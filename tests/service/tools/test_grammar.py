@@ -10,9 +10,10 @@ from rapport.service.engine.errors import ConstraintFailedError
 from rapport.service.engine.sampling.grammar_compiler import GrammarCompiler
 from rapport.service.engine.text.vocabulary import Vocabulary
 from rapport.service.errors import InvalidRequestError
-from rapport.service.tools import hermes_format
+from rapport.service.tools.call_format import FORMATS, HERMES, CallFormat
 from rapport.service.tools.grammar import tool_call_grammar
 from rapport.service.tools.tool_choice import NO_PARAMETERS, Function, ToolPolicy
+from tests.service.tools.calls import hermes_call
 
 SIZE = 49152
 END = 2
@@ -25,8 +26,8 @@ CITY = {
 BEYOND = {"type": "object", "properties": {"a": {"not": {"required": ["b"]}}}}
 # What nothing satisfies, which only the engine finds out.
 NOTHING = {"properties": {"a": {"minItems": 3, "maxItems": 2, "type": "array"}}, "required": ["a"]}
-F = hermes_format.call("f", '{"city": "Paris <tool_call>", "unit": "c"}')
-G = hermes_format.call("g", "{}")
+F = hermes_call("f", '{"city": "Paris <tool_call>", "unit": "c"}')
+G = hermes_call("g", "{}")
 BARE_F = '{"name": "f", "arguments": {"city": "Paris", "unit": "c"}}'
 BARE_G = '{\n  "name": "g",\n  "parameters": {}\n}'
 
@@ -92,13 +93,13 @@ CHOICES = {
         (BARE_F + "\nDone.", set()),
         ('{"name": "f", "arguments": {}}', set()),
         (F + "\nDone.", set()),
-        (hermes_format.OPEN_TAG, set()),
+        (HERMES.marker, set()),
         ("A <tool_call> is a tag.", set()),
-        (hermes_format.call("h", "{}"), set()),
-        (hermes_format.call("f", "{}"), set()),
-        (hermes_format.call("g", '{"x": 1}'), set()),
-        (hermes_format.call("f", '{"city": "x", "unit": "k"}'), set()),
-        (hermes_format.call("f", '{"city": "x"}')[:-5], set()),
+        (hermes_call("h", "{}"), set()),
+        (hermes_call("f", "{}"), set()),
+        (hermes_call("g", '{"x": 1}'), set()),
+        (hermes_call("f", '{"city": "x", "unit": "k"}'), set()),
+        (hermes_call("f", '{"city": "x"}')[:-5], set()),
     ],
 )
 def test_language(allows: Any, text: str, choices: set[str]) -> None:
@@ -116,10 +117,10 @@ def test_one_call_after_text(allows: Any) -> None:
 
 def test_any_object(allows: Any) -> None:
     """A schema that nothing satisfies leaves any object, and does not change another's."""
-    call = hermes_format.call("f", json.dumps({"z": [1, {"y": None}]}))
+    call = hermes_call("f", json.dumps({"z": [1, {"y": None}]}))
     assert allows(use(NOTHING), call)
-    assert not allows(use(NOTHING), hermes_format.call("f", "[]"))
-    assert not allows(use(NOTHING), hermes_format.call("g", '{"x": 1}'))
+    assert not allows(use(NOTHING), hermes_call("f", "[]"))
+    assert not allows(use(NOTHING), hermes_call("g", '{"x": 1}'))
     assert allows(use(NOTHING), G)
     assert not allows(use(), call)
     assert allows(use(), call, loose=True)
@@ -131,8 +132,8 @@ def test_what_is_left_out_is_listed(allows: Any) -> None:
     assert tool_call_grammar(use(BEYOND)).unenforced == (
         "tools[0].function.parameters.properties.a.not",
     )
-    assert allows(use(BEYOND), hermes_format.call("f", '{"a": 1}'))
-    assert not allows(use(BEYOND), hermes_format.call("f", '{"b": 1}'))
+    assert allows(use(BEYOND), hermes_call("f", '{"a": 1}'))
+    assert not allows(use(BEYOND), hermes_call("f", '{"b": 1}'))
     checked = tool_call_grammar(use(NOTHING), checked=True)
     assert checked.unenforced == ("tools[0].function.parameters",)
 
@@ -166,14 +167,31 @@ def test_all_violations_are_listed() -> None:
 
 def test_type_is_implied(allows: Any) -> None:
     """Parameters are an object, said or not."""
-    assert allows(use({}), hermes_format.call("f", '{"a": 1}'))
-    assert not allows(use({}), hermes_format.call("f", "1"))
+    assert allows(use({}), hermes_call("f", '{"a": 1}'))
+    assert not allows(use({}), hermes_call("f", "1"))
     recursive = {"$ref": "#/$defs/N", "$defs": {"N": {"properties": {"n": {"$ref": "#/$defs/N"}}}}}
-    assert allows(use(recursive), hermes_format.call("f", '{"n": {"n": {}}}'))
-    assert not allows(use(recursive), hermes_format.call("f", "1"))
+    assert allows(use(recursive), hermes_call("f", '{"n": {"n": {}}}'))
+    assert not allows(use(recursive), hermes_call("f", "1"))
 
 
 def test_field() -> None:
     """A complaint about one function's grammar names its parameters, else all tools."""
     assert tool_call_grammar(use(named="f")).field == "tools[0].function.parameters"
     assert tool_call_grammar(use()).field == "tools"
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.marker + form.head)
+def test_every_format(allows: Any, form: CallFormat) -> None:
+    """Calls are held to their schemas in every format, forced and behind text."""
+    f, g = ("f", '{"city": "Paris", "unit": "c"}'), ("g", "{}")
+    text, wrong = form.write([f]), form.write([("f", "{}")])
+    for forced in (True, False):
+        tools = use(forced=forced, format=form)
+        assert allows(tools, text)
+        assert not allows(tools, wrong)
+        assert allows(tools, form.write([f, g])) == (form.separator is not None)
+        assert not allows(use(forced=forced, parallel=False, format=form), form.write([f, g]))
+    marked = text if form.is_marked else form.marker + text
+    assert allows(use(format=form), f"Let me see. {marked}")
+    assert not allows(use(format=form), f"Let me see. {marked} Done.")
+    assert allows(use(format=form), "Just text")

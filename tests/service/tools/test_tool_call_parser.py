@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapport.service.tools.bare_call import BareCallHead
-from rapport.service.tools.hermes_format import CALL_TAIL, CLOSE_TAG, OPEN_TAG, call, call_head
+from rapport.service.tools.call_format import FORMATS, HERMES, LLAMA, CallFormat
 from rapport.service.tools.tool_call_parser import (
     ArgumentsDelta,
     CallStart,
@@ -18,8 +18,11 @@ from rapport.service.tools.tool_call_parser import (
     TextDelta,
     ToolCallParser,
 )
+from tests.service.tools.calls import hermes_call
 
 NAMES = ("f", "get_weather", "get_weather2")
+OPEN_TAG, CLOSE_TAG = "<tool_call>", "</tool_call>"
+call, call_head, CALL_TAIL = hermes_call, HERMES.call_head, HERMES.tail
 F = call("f", '{"x": 1}')
 BARE = '{"name": "f", "arguments": {"x": 1}}'
 # Patterns of the markup of a call, which may be cut at its end.
@@ -55,8 +58,8 @@ HOSTILE = st.lists(
 ).map("".join)
 
 
-def read(*pieces: str) -> list[ParserEvent]:
-    reader = ToolCallParser(NAMES)
+def read(*pieces: str, form: CallFormat = HERMES) -> list[ParserEvent]:
+    reader = ToolCallParser(NAMES, form)
     events = [event for piece in pieces for event in reader.push(piece)]
     return [*events, *reader.end()]
 
@@ -309,3 +312,46 @@ def test_text_in_place_of_a_tail_is_kept(rest: str) -> None:
     pieces = [*head, *rest]
     expected = [("f", '{"x": 1}'), ("", rest)]
     assert joined(read(*pieces)) == joined(read(head + rest)) == expected
+
+
+MARKED = pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.marker + form.head)
+CALLS = [("f", '{"x": "]}, {"}'), ("get_weather", "{}")]
+
+
+@MARKED
+def test_every_format_is_read(form: CallFormat) -> None:
+    """Calls are the same in every format, in any pieces, also with blanks around their symbols."""
+    text = form.write(CALLS if form.separator else CALLS[:1])
+    expected = CALLS if form.separator else CALLS[:1]
+    for pieces in ([text], text, ["\n", *text, "\n"]):
+        assert joined(read(*pieces, form=form)) == expected
+    if form is not LLAMA:
+        assert joined(read("Hm. \n", *text, form=form)) == [("", "Hm."), *expected]
+
+
+@MARKED
+def test_a_cut_call_is_no_text_from_its_arguments_on(form: CallFormat) -> None:
+    """Wherever the text ends, nothing of the end of a whole call is text."""
+    text = form.write(CALLS[:1])
+    begin = text.index("{", len(form.marker) * form.is_marked + len(form.opening + form.head) - 2)
+    for length in range(begin + len(CALLS[0][1]), len(text) + 1):
+        assert joined(read(text[:length], form=form)) == CALLS[:1]
+
+
+@given(form=st.sampled_from(FORMATS), data=st.data())
+def test_pieces_make_no_difference_in_any_format(form: CallFormat, data: st.DataObject) -> None:
+    """However a text is cut, it has the same calls and the same content."""
+    parts = [
+        form.marker,
+        form.write(CALLS[:1]),
+        form.write(CALLS),
+        form.opening + form.call_head("f") + "{}" + form.tail,
+        form.separator or "; ",
+        form.closing,
+        form.marker[:3],
+        "text",
+        " ",
+    ]
+    text = "".join(data.draw(st.lists(st.sampled_from(parts), max_size=6)))
+    places = data.draw(st.lists(st.integers(min_value=0), max_size=6))
+    assert joined(read(*cut(text, places), form=form)) == joined(read(text, form=form))

@@ -16,6 +16,7 @@ from rapport.service.prompt.template import ChatTemplate
 from rapport.service.prompt.tool_prompt import with_instructions, with_results
 from rapport.service.prompt.turns import Conversation, JsonObject, Turn, to_turn
 from rapport.service.tools import hermes_format
+from rapport.service.tools.call_format import CallFormat
 from rapport.v1.message_pb2 import ROLE_USER, ChatContent, ChatMessage
 
 # A prompt that is this much too long is not counted to its end.
@@ -52,6 +53,11 @@ class PromptEncoder:
         tool_template = ChatTemplate.read(folder, with_tools=True)
         return cls(ChatTemplate.read(folder), vocabulary, context_length, tool_template)
 
+    @property
+    def call_format(self) -> CallFormat:
+        """How the model writes calls."""
+        return self._tool_template.call_format
+
     def min_prompt_tokens(self) -> int:
         """The tokens of a conversation of one short message; 0 if the template refuses it."""
         turn = to_turn(ChatMessage(role=ROLE_USER, content=ChatContent(text="a")))
@@ -82,7 +88,8 @@ class PromptEncoder:
             InvalidRequestError: the template refuses the conversation.
         """
         template = self._tool_template if tools else self._template
-        turns = [to_turn(message, write_calls=not template.takes_tools) for message in messages]
+        written = None if template.writes_calls else template.call_format
+        turns = [to_turn(message, written) for message in messages]
         yield False
         converse, cut = _converse(template, tools), self._cut(template, safe=safe)
         tokenizer = PieceTokenizer(self._vocabulary)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Never
+from typing import Never
 
 from jinja2 import TemplateError, meta
 
@@ -16,15 +14,19 @@ from rapport.common.model_spec import ModelSpec
 from rapport.service.errors import FieldViolation, InvalidRequestError
 from rapport.service.prompt import render_budget
 from rapport.service.prompt.sandbox import Sandbox
+from rapport.service.prompt.template_calls import (
+    NO_CALLS,
+    PROBE,
+    TOOL,
+    CallForm,
+    TemplateCalls,
+    find_calls,
+)
 from rapport.service.prompt.turns import Call, Conversation, JsonObject, Turn
+from rapport.service.tools.call_format import CallFormat
 
-# A text to look for in the output of a template.
-PROBE = "probe"
 MAX_REASON_CHARS = 1000
 MAX_DATE_PATTERN_CHARS = 100
-RENDERED_PROBE = re.compile(
-    rf'<tool_call>\s*\{{"name":\s*"{PROBE}",\s*"arguments":\s*\{{"{PROBE}":\s*"{PROBE}"\}}'
-)
 
 
 class ChatTemplate:
@@ -90,25 +92,30 @@ class ChatTemplate:
 
     @property
     def takes_tools(self) -> bool:
-        """Whether the template renders tools, and calls in the format of `hermes_format`."""
-        return self._form_of_arguments is not None
+        """Whether the template shows tools, and how they are called is known."""
+        return self._calls.takes_tools
+
+    @property
+    def writes_calls(self) -> bool:
+        """Whether the template writes calls itself; else texts have them."""
+        return self._calls.writes_calls
+
+    @property
+    def call_format(self) -> CallFormat:
+        """How calls are written."""
+        return self._calls.format
 
     @cached_property
-    def _form_of_arguments(self) -> Callable[[Any], Any] | None:
-        """Makes what the template takes as a call's arguments; None if it takes no tools.
-
-        Most templates write an object with `tojson`, some take its JSON text.
-        """
-        forms: tuple[Callable[[Any], Any], ...] = (lambda value: value, _to_json)
-        return next(filter(self._renders_calls_with, forms), None)
-
-    def _renders_calls_with(self, form: Callable[[Any], Any]) -> bool:
+    def _calls(self) -> TemplateCalls:
         if "tools" not in self._variables:
-            return False
-        turns = [Turn("user", PROBE), Turn("assistant", "", (Call(PROBE, {PROBE: PROBE}),))]
-        tool = {"type": "function", "function": {"name": PROBE, "parameters": {}}}
-        messages = [_message(turn, form, parts=self._takes_parts) for turn in turns]
-        return bool(RENDERED_PROBE.search(self._try(messages, [tool])))
+            return NO_CALLS
+
+        def render(turns: Sequence[Turn], form: CallForm) -> str:
+            return self._try(
+                [_message(turn, form, parts=self._takes_parts) for turn in turns], TOOL
+            )
+
+        return find_calls(render)
 
     @cached_property
     def _takes_parts(self) -> bool:
@@ -133,10 +140,10 @@ class ChatTemplate:
         return ""
 
     def _messages(self, turns: Sequence[Turn]) -> list[JsonObject]:
-        form = self._form_of_arguments or _to_json
+        form = self._calls.form
         return [_message(turn, form, parts=self._takes_parts) for turn in turns]
 
-    def _try(self, messages: Sequence[JsonObject], tools: Sequence[JsonObject] = ()) -> str:
+    def _try(self, messages: Sequence[JsonObject], *tools: JsonObject) -> str:
         """What the template renders; nothing if it refuses."""
         try:
             return self._render(messages, tools)
@@ -172,25 +179,21 @@ class ChatTemplate:
         return text
 
 
-def _to_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _message(
-    turn: Turn, form_of_arguments: Callable[[Any], Any] = _to_json, *, parts: bool
-) -> JsonObject:
+def _message(turn: Turn, form: CallForm = NO_CALLS.form, *, parts: bool) -> JsonObject:
     """A turn as templates take it."""
     content = [{"type": "text", "text": turn.content}] if parts else turn.content
     message: JsonObject = {"role": turn.role, "content": content}
     if turn.calls:
-        message["tool_calls"] = [
-            {
-                "type": "function",
-                "function": {"name": call.name, "arguments": form_of_arguments(call.arguments)},
-            }
-            for call in turn.calls
-        ]
+        message["tool_calls"] = [_call(call, form) for call in turn.calls]
+    if turn.call_id:
+        message["tool_call_id"] = form.id(turn.call_id)
     return message
+
+
+def _call(call: Call, form: CallForm) -> JsonObject:
+    function = {"name": call.name, "arguments": form.arguments(call.arguments)}
+    id_ = {"id": form.id(call.id)} if call.id else {}
+    return {"type": "function", **id_, "function": function}
 
 
 def _raise_exception(message: str) -> Never:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rapport.service.errors import InvalidRequestError
 from rapport.service.structured_output.strict_json import parse_json
-from rapport.service.tools import hermes_format
+from rapport.service.tools.call_format import HERMES, CallFormat
 from rapport.v1.message_pb2 import ChatContent, ChatMessage, Role
 from rapport.v1.tool_pb2 import ToolCall
 
@@ -30,15 +30,20 @@ class Call:
 
     name: str
     arguments: Any
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A message: its role, its whole text, and calls that the text does not have."""
+    """A message: its role, its whole text, and calls that the text does not have.
+
+    The result of a call has its id.
+    """
 
     role: str
     content: str
     calls: tuple[Call, ...] = ()
+    call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,33 +63,39 @@ class Conversation:
     def texts(self) -> Iterator[str]:
         """All texts that are from the request."""
         for turn in self.turns:
-            yield turn.content
+            yield from (turn.content, turn.call_id)
             for call in turn.calls:
-                yield from _texts_in([call.name, call.arguments])
+                yield from _texts_in([call.name, call.arguments, call.id])
         yield from _texts_in(self.tools)
 
     def map_texts(self, change: Callable[[str], str]) -> Conversation:
         """The same conversation with `change` applied to every text."""
 
         def changed(turn: Turn) -> Turn:
-            calls = [Call(change(c.name), _map_strings(c.arguments, change)) for c in turn.calls]
-            return Turn(turn.role, change(turn.content), tuple(calls))
+            calls = [
+                Call(change(call.name), _map_strings(call.arguments, change), change(call.id))
+                for call in turn.calls
+            ]
+            return Turn(turn.role, change(turn.content), tuple(calls), change(turn.call_id))
 
         turns = list(map(changed, self.turns))
         return Conversation(turns, [_map_strings(tool, change) for tool in self.tools])
 
 
-def to_turn(message: ChatMessage, *, write_calls: bool = True) -> Turn:
+def to_turn(message: ChatMessage, written: CallFormat | None = HERMES) -> Turn:
     """The turn of a message. The model does not see names and earlier reasoning.
 
-    With `write_calls`, its text has the calls as models write them.
+    With a format, its text has the calls as models write them in it.
     """
-    if not write_calls:
-        functions = [call.function for call in message.tool_calls]
-        calls = tuple(Call(each.name, _value_of(each.arguments)) for each in functions)
-        return Turn(ROLES[message.role], content_text(message.content), calls)
-    paragraphs = [content_text(message.content), *map(call_text, message.tool_calls)]
-    return Turn(ROLES[message.role], "\n".join(filter(None, paragraphs)))
+    role, text = ROLES[message.role], content_text(message.content)
+    if written is not None:
+        paragraphs = [text, calls_text(message.tool_calls, written)]
+        return Turn(role, "\n".join(filter(None, paragraphs)), call_id=message.tool_call_id)
+    calls = tuple(
+        Call(call.function.name, _value_of(call.function.arguments), call.id)
+        for call in message.tool_calls
+    )
+    return Turn(role, text, calls, message.tool_call_id)
 
 
 def content_text(content: ChatContent) -> str:
@@ -94,9 +105,11 @@ def content_text(content: ChatContent) -> str:
     return content.text
 
 
-def call_text(call: ToolCall) -> str:
-    """A call as models write it."""
-    return hermes_format.call(call.function.name, _as_json(call.function.arguments))
+def calls_text(calls: Sequence[ToolCall], form: CallFormat = HERMES) -> str:
+    """Calls as models write them; nothing if there are none."""
+    functions = (call.function for call in calls)
+    texts = [(each.name, _as_json(each.arguments)) for each in functions]
+    return form.write(texts) if texts else ""
 
 
 def _value_of(arguments: str) -> Any:

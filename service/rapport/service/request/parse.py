@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rapport.service.prompt.turns import content_text
 from rapport.service.request import fields
@@ -12,6 +12,7 @@ from rapport.service.request.messages import message_violations
 from rapport.service.request.options import NO_DEFAULTS, TextRequest, common_options
 from rapport.service.request.rules import Parser, check_given, run
 from rapport.service.request.tools import parse_tool_policy
+from rapport.service.tools.call_format import HERMES, CallFormat
 from rapport.v1.chat_pb2 import CreateChatCompletionRequest
 from rapport.v1.message_pb2 import ChatMessage
 
@@ -35,6 +36,7 @@ def parse_chat_request(
     vocabulary_size: int,
     streaming: bool,
     sampling_defaults: Mapping[str, float] = NO_DEFAULTS,
+    call_format: CallFormat = HERMES,
 ) -> ChatRequest:
     """Parses a request whose lists have passed `check_sizes`.
 
@@ -43,11 +45,13 @@ def parse_chat_request(
         vocabulary_size: the number of the model's tokens.
         streaming: whether the streaming RPC was called.
         sampling_defaults: fields of `SamplingParams` for a request that does not set them.
+        call_format: how the model writes calls.
 
     Raises:
         InvalidRequestError: it breaks the rules; all violations are named.
     """
-    return run(_parse(request, vocabulary_size, sampling_defaults, streaming=streaming))
+    parsed = run(_parse(request, vocabulary_size, sampling_defaults, streaming=streaming))
+    return replace(parsed, tools=replace(parsed.tools, format=call_format))
 
 
 def _parse(

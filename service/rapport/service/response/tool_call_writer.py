@@ -31,7 +31,8 @@ class ToolCallWriter:
     """
 
     def __init__(self, tools: ToolPolicy) -> None:
-        self._parser = ToolCallParser(function.name for function in tools.allowed)
+        names = (function.name for function in tools.allowed)
+        self._parser = ToolCallParser(names, tools.format)
         self._forced = tools.forced
 
     def push(self, text: str) -> Iterator[MessageDelta]:

@@ -97,6 +97,7 @@ class ChatService(TextService, ChatServiceServicer):
             vocabulary_size=served.engine.vocabulary.size,
             streaming=streaming,
             sampling_defaults=self._defaults.sampling(served),
+            call_format=served.prompts.call_format,
         )
         yield False
         tokens = yield from tokenize_request(chat, served, self._defaults)

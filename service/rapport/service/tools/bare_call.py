@@ -5,11 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rapport.service.tools.hermes_format import BLANK, BLANKS, FENCE, bare_head
+from rapport.service.tools.call_format import BLANK, BLANKS
 
+FENCE = "```"
 LANGUAGE = re.compile(f"{FENCE}[A-Za-z]*")
 # Beside the name. What is longer is text: each piece of it would cost a look at all of it.
 MAX_HEAD_CHARS = 1000
+
+
+def bare_head(names: str) -> str:
+    """The pattern of a call without tags up to its arguments, with a pattern of names.
+
+    It may stand in a block of code, and another block may end before it.
+    """
+    blocks = f"({BLANK}*{FENCE}[A-Za-z]*){{0,2}}"
+    symbols = (r"\{", '"name"', ":", f'"({names})"', ",", '"(arguments|parameters)"', ":")
+    return blocks + "".join(f"{BLANK}*{symbol}" for symbol in symbols)
 
 
 class BareCallHead:

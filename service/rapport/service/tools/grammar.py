@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -13,26 +14,19 @@ from rapport.service.structured_output.gbnf import lark_string
 from rapport.service.structured_output.grammar_source import GrammarSource
 from rapport.service.structured_output.json_schema.grammar import dump_schema, translate_schema
 from rapport.service.structured_output.json_schema.refusal import explain_refusal
-from rapport.service.tools.hermes_format import (
-    BLANK,
-    CALL_TAIL,
-    FENCE,
-    GAP,
-    MAX_BLANKS,
-    OPEN_TAG,
-    SEPARATOR,
-    bare_head,
-    call_head,
-)
+from rapport.service.tools.bare_call import FENCE, bare_head
+from rapport.service.tools.call_format import BLANK, GAP, MAX_BLANKS
 from rapport.service.tools.tool_choice import Function, JsonObject, ToolPolicy
 
 Arguments = tuple[str, tuple[str, ...]]
 """A schema in the engine's syntax, and the paths of what it does not enforce."""
 ANY_ARGUMENTS: JsonObject = {"type": "object"}
 # Text that leads up to a call, or the whole answer if there is no call. The parser follows
-# both rules at once: after the tag, OPENING is complete and TEXT is no longer possible.
-TEXT = f"TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN_TAG}(?s:.*)/"
-OPENING = f"opening[lazy]: /(?s:.*){OPEN_TAG}/"
+# both rules at once: after the marker, OPENING is complete and TEXT is no longer possible.
+TEXT = "TEXT: /(?s:.*)/ & ~/(?s:.*){marker}(?s:.*)/"
+OPENING = "opening[lazy]: /(?s:.*){marker}/"
+# How a list of calls begins.
+LIST = "list: / ?{opening}/"
 # How an answer goes on that begins with a call without tags. A text that began like it would be
 # longer, but a lazy rule ends before others.
 BARE_GAP = f"bare_gap: /{BLANK}{{1,{MAX_BLANKS}}}/"
@@ -70,23 +64,39 @@ def tool_call_grammar(
 
 
 def _rules(tools: ToolPolicy, schemas: Sequence[str]) -> Iterator[str]:
-    functions = tools.allowed
-    more_calls = f" ({lark_string(SEPARATOR + OPEN_TAG)} call)*" if tools.parallel else ""
+    functions, form = tools.allowed, tools.format
+    calls = _calls(tools)
     if tools.forced:
-        yield f"start: {lark_string(OPEN_TAG)} call{more_calls}"
+        yield f"start: {lark_string(form.marker)} {calls}" if form.is_marked else f"start: {calls}"
     else:
-        bare = "bare+" if tools.parallel else "bare"
-        yield f"start: TEXT | opening call{more_calls} | {bare} bare_end?"
-        yield from (TEXT, OPENING, BARE_GAP, BARE_TAIL, BARE_END)
+        bare = "bare+" if _are_several(tools) else "bare"
+        yield f"start: TEXT | opening {calls} | {bare} bare_end?"
+        marker = re.escape(form.marker)
+        yield from (TEXT.format(marker=marker), OPENING.format(marker=marker))
+        yield from (BARE_GAP, BARE_TAIL, BARE_END)
         yield _any_of("bare", functions)
+    if form.is_list:
+        yield LIST.format(opening=re.escape(form.opening))
     yield _any_of("call", functions)
     for number, (function, schema) in enumerate(zip(functions, schemas, strict=True)):
-        head, tail = lark_string(call_head(function.name)), lark_string(CALL_TAIL)
+        parts = [lark_string(form.call_head(function.name)), f"arguments{number}"]
+        parts += [lark_string(form.tail)] if form.tail else []
         yield f"arguments{number}: %json {schema}"
-        yield f"call{number}: {head} arguments{number} {tail}"
+        yield f"call{number}: {' '.join(parts)}"
         if not tools.forced:
             yield f"bare_head{number}[lazy]: /{bare_head(function.name)}/"
             yield f"bare{number}: bare_head{number} bare_gap? arguments{number} bare_tail"
+
+
+def _calls(tools: ToolPolicy) -> str:
+    """What stands behind the marker: calls, in a list or not."""
+    form = tools.format
+    more = f" ({lark_string(form.separator or '')} call)*" if _are_several(tools) else ""
+    return f"list call{more} {lark_string(form.closing)}" if form.is_list else f"call{more}"
+
+
+def _are_several(tools: ToolPolicy) -> bool:
+    return tools.parallel and tools.format.separator is not None
 
 
 def _any_of(rule: str, functions: Sequence[Function]) -> str:

@@ -7,13 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from rapport.service.tools.bare_call import BareCallHead
-from rapport.service.tools.hermes_format import BLANKS, CLOSE_TAG, GAP, MAX_BLANKS, OPEN_TAG
-
-# The markup of a call up to and with the brace that opens its arguments.
-HEAD = ("{", '"name"', ":", '"(?P<name>{names})"', ",", '"arguments"', ":", r"\{{")
-# The markup of a call after its arguments.
-TAIL = re.compile(rf"{GAP}\}}?{GAP}{CLOSE_TAG}")
-MAX_TAIL_CHARS = 1 + 2 * MAX_BLANKS + len(CLOSE_TAG)
+from rapport.service.tools.call_format import BLANKS, HERMES, CallFormat
+from rapport.service.tools.call_markup import CallMarkup
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +38,7 @@ ParserEvent = TextDelta | CallStart | ArgumentsDelta
 class ToolCallParser:
     """Separates text from tool calls.
 
-    Text is returned at once, except for blanks and for what may be the beginning of a tag.
+    Text is returned at once, except for blanks and for what may be the beginning of a marker.
     A call begins only when everything up to the brace of its arguments has arrived. Until then
     it can still turn out not to be a call, or to call a function that is not in `names`, and
     is then returned as text. Blanks around a call are dropped.
@@ -52,9 +47,10 @@ class ToolCallParser:
     models forget the tags. Others of the kind may follow it.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], form: CallFormat = HERMES) -> None:
         names = sorted(names)
-        self._head, self._max_head_chars = _head_pattern(names)
+        self._marker = form.marker
+        self._markup = CallMarkup(form, names)
         self._bare_head = BareCallHead(names)
         self._arguments = ObjectEnd()
         self._pending = ""
@@ -80,7 +76,7 @@ class ToolCallParser:
     def end(self) -> Iterator[ParserEvent]:
         """Returns the events of the text still held back. No more text may be pushed."""
         if self._state == self._parse_tail:
-            self._pending = _strip_partial_tail(self._pending)
+            self._pending = self._markup.without_tail(self._pending)
             self._state = self._parse_text
             yield from self.push("")
         if self._state in (self._parse_bare_tail, self._parse_start) and self.calls:
@@ -90,7 +86,7 @@ class ToolCallParser:
             self._state = self._parse_text
             yield from self.push("")
         while self._state == self._parse_head:
-            yield self._tag_as_text()
+            yield self._marker_as_text()
             yield from self.push("")
         if self._pending.strip(BLANKS) or (self._pending and not self.calls):
             yield TextDelta(self._take(len(self._pending)))
@@ -104,21 +100,21 @@ class ToolCallParser:
             self._state = self._parse_text
 
     def _parse_text(self) -> Iterator[ParserEvent]:
-        before, tag, _ = self._pending.partition(OPEN_TAG)
-        if tag:
+        before, marker, _ = self._pending.partition(self._marker)
+        if marker:
             self._state = self._parse_head
-        length = len(before.rstrip(BLANKS)) if tag else _certain_length(self._pending)
+        length = len(before.rstrip(BLANKS)) if marker else self._certain_length()
         if text := self._take(length):
             yield TextDelta(text)
 
     def _parse_head(self) -> Iterator[ParserEvent]:
-        found = self._head.match(self._pending)
-        inside = self._pending.partition(OPEN_TAG)[2]
+        found = self._markup.first_head.match(self._pending)
+        inside = self._pending.partition(self._marker)[2]
         if found:
             self._is_bare = False
             yield self._begin_call(found)
-        elif "<" in inside or len(inside) >= self._max_head_chars:
-            yield self._tag_as_text()
+        elif self._marker in inside or len(inside) >= self._markup.max_head_chars:
+            yield self._marker_as_text()
 
     def _begin_call(self, head: re.Match[str]) -> ParserEvent:
         self._take(head.end() - 1)
@@ -127,9 +123,9 @@ class ToolCallParser:
         self._state = self._parse_arguments
         return CallStart(head["name"])
 
-    def _tag_as_text(self) -> ParserEvent:
+    def _marker_as_text(self) -> ParserEvent:
         self._state = self._parse_text
-        return TextDelta(self._take(self._pending.index(OPEN_TAG) + len(OPEN_TAG)))
+        return TextDelta(self._take(self._pending.index(self._marker) + len(self._marker)))
 
     def _parse_arguments(self) -> Iterator[ParserEvent]:
         fragment = self._take(self._arguments.push(self._pending))
@@ -139,11 +135,13 @@ class ToolCallParser:
             yield ArgumentsDelta(fragment)
 
     def _parse_tail(self) -> Iterator[ParserEvent]:
-        found = TAIL.match(self._pending)
-        if found or len(self._pending) >= MAX_TAIL_CHARS:
-            self._take(found.end() if found else 0)
+        if found := self._markup.next_head.match(self._pending):
+            yield self._begin_call(found)
+        elif found := self._markup.tail.match(self._pending):
+            self._take(found.end())
             self._state = self._parse_text
-        return iter(())
+        elif len(self._pending) >= self._markup.max_tail_chars:
+            self._state = self._parse_text
 
     def _parse_bare_tail(self) -> Iterator[ParserEvent]:
         self._pending = self._pending.lstrip(BLANKS)
@@ -151,6 +149,13 @@ class ToolCallParser:
             self._pending = self._pending.removeprefix("}")
             self._state = self._parse_start
         return iter(())
+
+    def _certain_length(self) -> int:
+        """The length of the text without the blanks or the beginning of a marker at its end."""
+        text, marker = self._pending, self._marker
+        lengths = range(len(marker) - 1, 0, -1)
+        partial = next((length for length in lengths if text.endswith(marker[:length])), 0)
+        return len(text[: len(text) - partial].rstrip(BLANKS))
 
     def _take(self, length: int) -> str:
         taken, self._pending = self._pending[:length], self._pending[length:]
@@ -193,24 +198,3 @@ class ObjectEnd:
             self._escaped = True
         elif character == '"':
             self._in_string = False
-
-
-def _head_pattern(names: list[str]) -> tuple[re.Pattern[str], int]:
-    """The pattern of a call up to its arguments, and its greatest length after the tag."""
-    symbols = [symbol.format(names="|".join(map(re.escape, names))) for symbol in HEAD[1:]]
-    pattern = rf"[{BLANKS}]*{OPEN_TAG}" + "".join(GAP + symbol for symbol in (r"\{", *symbols))
-    written = sum(map(len, ("{", '"name"', ":", '""', ",", '"arguments"', ":", "{")))
-    return re.compile(pattern), written + max(map(len, names)) + MAX_BLANKS * len(HEAD)
-
-
-def _certain_length(text: str) -> int:
-    """The length of a text without the blanks or the beginning of a tag at its end."""
-    lengths = range(len(OPEN_TAG) - 1, 0, -1)
-    partial = next((length for length in lengths if text.endswith(OPEN_TAG[:length])), 0)
-    return len(text[: len(text) - partial].rstrip(BLANKS))
-
-
-def _strip_partial_tail(text: str) -> str:
-    """Drops a text that is the beginning of a call's tail, and keeps any other."""
-    rest = text.lstrip(BLANKS).removeprefix("}").lstrip(BLANKS)
-    return "" if CLOSE_TAG.startswith(rest) else text

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rapport.service.tools.call_format import HERMES, CallFormat
+
 JsonObject = dict[str, Any]
 
 NO_PARAMETERS: JsonObject = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -44,6 +46,8 @@ class ToolPolicy:
     """The name of the only function that may be called, if the request names one."""
     parallel: bool = True
     """Whether an answer may have several calls."""
+    format: CallFormat = HERMES
+    """How the model writes calls."""
 
     @property
     def definitions(self) -> tuple[JsonObject, ...]:

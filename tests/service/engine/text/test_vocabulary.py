@@ -101,6 +101,19 @@ def test_the_rest_of_a_text_does_not_begin_with_a_space(prefix: bool) -> None:
     assert vocabulary.decode(vocabulary.encode_continuation("the<s>")) == "the<s>"
 
 
+def test_markers_of_calls_are_text_in_answers() -> None:
+    """A special token before a call is read by its name, and is one token there; not in prompts."""
+    vocabulary = pieces()
+    marker = vocabulary.size
+    tokenizer = Tokenizer.from_str(vocabulary._tokenizer.to_str())
+    tokenizer.add_special_tokens(["[TOOL_CALLS]"])
+    vocabulary = Vocabulary(tokenizer.to_str(), marker + 1)
+    assert vocabulary.decode([marker]) == "[TOOL_CALLS]"
+    assert vocabulary.encode_continuation("the[TOOL_CALLS]the").count(marker) == 1
+    assert marker not in vocabulary.encode_text("[TOOL_CALLS]")
+    assert "[TOOL_CALLS]" in vocabulary.special_tokens
+
+
 def test_texts_and_markup_share_one_table(vocabulary: Vocabulary) -> None:
     """The tokens of texts have the same ids, also those that were added to the vocabulary."""
     assert vocabulary._plain.get_vocab() == vocabulary._tokenizer.get_vocab()

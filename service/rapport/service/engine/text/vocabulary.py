@@ -18,10 +18,14 @@ SPACE = "▁"  # stands for a space in the tokens of SentencePiece
 SPACE_LETTER = "Ġ"  # and this in those of byte-level vocabularies
 BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 SPACE_INSIDE = re.compile(f"[^{SPACE}]{SPACE}")
+# Special tokens that models write around calls of tools. In answers they are text.
+CALL_MARKERS = ("[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", "<|tool_call|>", "<tool_call>")
 
 
 class Vocabulary:
     """A tokenizer each of whose tokens stands for some bytes, unless it is special.
+
+    Special tokens that are markers of calls stand for their names in answers.
 
     It is byte-level, as GPT-2's, or has pieces as SentencePiece, and tokens for single bytes.
     `size` is that of the model's vocabulary, which may be padded beyond the tokenizer's.
@@ -45,7 +49,7 @@ class Vocabulary:
 
     @cached_property
     def token_bytes(self) -> Sequence[bytes]:
-        """The bytes that each token adds to the text, by id; empty for a special token."""
+        """The bytes that each token adds to an answer, by id; of most special tokens none."""
         table = [b""] * self.size
         bytes_of = _letters_to_bytes if self._is_byte_level else _piece_to_bytes
         for token, id_ in self._tokenizer.get_vocab(with_added_tokens=False).items():
@@ -53,7 +57,8 @@ class Vocabulary:
                 table[id_] = bytes_of(token)
         for id_, added in self._added.items():
             text = added.content if self._is_byte_level else added.content.replace(SPACE, " ")
-            table[id_] = b"" if added.special else text.encode()
+            is_text = not added.special or added.content in CALL_MARKERS
+            table[id_] = text.encode() if is_text else b""
         return table
 
     @cached_property
@@ -101,11 +106,25 @@ class Vocabulary:
         return [list(encoding.ids) for encoding in encodings]
 
     def encode_continuation(self, text: str) -> list[int]:
-        """Encodes the rest of a text, as `encode_text`, but does not begin it with a space.
+        """Encodes the rest of an answer, as `encode_text`, but does not begin it with a space.
 
-        This holds the GIL.
+        Markers of calls are the tokens that models write. This holds the GIL.
         """
-        return list(self._continuing.encode(text, add_special_tokens=False).ids)
+        tokens: list[int] = []
+        for part in self._marker.split(text):
+            if part in self._special_markers:
+                tokens.append(self._special_markers[part])
+            elif part:
+                tokens += self._continuing.encode(part, add_special_tokens=False).ids
+        return tokens
+
+    @cached_property
+    def _special_markers(self) -> Mapping[str, int]:
+        return {name: id_ for name, id_ in self.special_tokens.items() if name in CALL_MARKERS}
+
+    @cached_property
+    def _marker(self) -> re.Pattern[str]:
+        return re.compile(f"({'|'.join(map(re.escape, self._special_markers)) or '(?!)'})")
 
     @cached_property
     def _continuing(self) -> Tokenizer:
