@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from rapport.common.process import python_module
 
@@ -41,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Replaces this process by the command. Returns 2 if there is no such command."""
     command, *rest = (sys.argv[1:] if arguments is None else [*arguments]) or ["--help"]
     if "--version" in (command, *rest[:1]):
+        from importlib.metadata import version  # noqa: PLC0415 - it takes longer than all else here
+
         sys.stdout.write(f"rapport {version(DISTRIBUTION)}\n")
         return 0
     if command in MODULES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import faulthandler
 import os
 import signal
@@ -67,4 +66,6 @@ class SupervisorLink:
             pass  # the supervisor is stopped and has many unread
         except OSError:
             return  # it is gone
+        import asyncio  # noqa: PLC0415 - `rapport` starts other programs without it
+
         asyncio.get_running_loop().call_later(HEARTBEAT_S, self._beat, descriptor)

@@ -51,7 +51,7 @@ def ask_little(case: Case) -> Case:
 def explore_toy_service(url: str) -> Counter[tuple[str, int]]:
     """Explores it. A failure comes as one that can leave a process; Schemathesis's cannot."""
     try:
-        return explore(url, examples=20, tame=keep_quick)
+        return explore(url, examples=10, tame=keep_quick)
     except (Exception, BaseExceptionGroup) as error:
         raise AssertionError(str(error)) from error
 
@@ -77,7 +77,7 @@ def test_rapport(server: Target) -> None:
     assert server.rest is not None
     seen = explore(
         server.rest,
-        examples=30,
+        examples=15,
         tame=ask_little,
         paths="^/v1/",
         excluded=("positive_data_acceptance",),

@@ -31,7 +31,8 @@ from tests.gateway.library import message
 from tests.gateway.strategies import messages, near_misses, values
 from tests.gateway.transcoding.codec.test_round_trip import decoder_of, encoder_of, every_message
 
-QUICK = settings(max_examples=25, database=None, suppress_health_check=list(HealthCheck))
+# Of each of some 70 messages, whose fields are of few kinds.
+QUICK = settings(max_examples=10, database=None, suppress_health_check=list(HealthCheck))
 
 
 def schema(descriptor: Descriptor, *, read: bool, closed: bool = True) -> Any:

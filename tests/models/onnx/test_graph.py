@@ -37,12 +37,19 @@ def built(
     return build
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("int4-kv8", 0.2), ("int8-kv8", 0.2)])
+def test_logits_with_a_cache_of_8_bits(
+    built: Callable[..., tuple[Decoder, Reference]], precision: str, tolerance: float
+) -> None:
+    """The kind of the cache is apart from that of the weights."""
+    graph, reference = built(precision)
+    logits = graph.run([PROMPT], [0], rows=range(len(PROMPT)))
+    np.testing.assert_allclose(logits, reference.logits(PROMPT), atol=tolerance)
+
+
 @pytest.mark.parametrize(
     ("precision", "tolerance"),
-    [
-        *[("float32", 1e-4), ("float16", 0.05)],
-        *[("int4", 0.15), ("int8", 0.15), ("int4-kv8", 0.2), ("int8-kv8", 0.2)],
-    ],
+    [("float32", 1e-4), ("float16", 0.05), ("int4", 0.15), ("int8", 0.15)],
 )
 @pytest.mark.parametrize(
     "departures",

@@ -158,7 +158,7 @@ class WithoutDrafts(Bookkeeping):
     drafts = False
 
 
-SETTINGS = settings(max_examples=40, stateful_step_count=40)
+SETTINGS = settings(max_examples=20, stateful_step_count=40)
 Bookkeeping.TestCase.settings = SETTINGS
 WithoutDrafts.TestCase.settings = SETTINGS
 TestBookkeeping = Bookkeeping.TestCase

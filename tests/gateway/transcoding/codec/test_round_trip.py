@@ -28,7 +28,8 @@ FILES = [
     model_pb2.DESCRIPTOR,
     pool().FindFileByName("toy.proto"),
 ]
-QUICK = settings(max_examples=15, database=None, suppress_health_check=list(HealthCheck))
+# Of each of some 70 messages, whose fields are of few kinds.
+QUICK = settings(max_examples=8, database=None, suppress_health_check=list(HealthCheck))
 
 
 # Compiled once for all examples of a message.

@@ -309,7 +309,7 @@ class BooksWithoutDrafts(Books):
     drafts = False
 
 
-SETTINGS = settings(max_examples=60, stateful_step_count=40)
+SETTINGS = settings(max_examples=30, stateful_step_count=40)
 Books.TestCase.settings = SETTINGS
 BooksWithoutDrafts.TestCase.settings = SETTINGS
 TestBooks = Books.TestCase
