@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := protos common models service gateway cli bench tools tests
 
-.PHONY: help setup protos reference run up restart down test cuda-stub gpu-check fidelity packaging platforms clients scale fuzz lint audit format bench bench-versus clean
+.PHONY: help setup protos reference run up restart down test cuda-stub kubernetes gpu-check fidelity packaging platforms clients scale fuzz lint audit format bench bench-versus clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,14 @@ clients: .venv/.envoy ## Run client programs and proxies of other makers with a 
 	$(BIN)/python tools/clients.py
 	$(BIN)/pytest -m clients tests/clients/test_programs.py $(ARGS)
 	$(BIN)/pytest tests/gateway/test_proxies.py
+
+kubernetes: .venv/.kubernetes ## Make the manifests of deploy/kubernetes and validate them
+	$(BIN)/python -m tools.kubernetes
+	$(BIN)/pytest -m kubernetes tests/deploy $(ARGS)
+
+.venv/.kubernetes: .venv/.envoy
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ./protos --editable '.[kubernetes]'
+	@touch $@
 
 scale: .venv/.envoy ## Run the tests under load, which take minutes
 	$(BIN)/pytest -m scale -s tests/scale $(ARGS)
