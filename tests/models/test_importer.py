@@ -325,7 +325,7 @@ def test_a_file_of_ones_own_is_served_as_it_was_imported(
 
 def test_a_file_that_was_not_imported_says_how(cache: Path) -> None:
     assert not (cache / "models").exists()
-    with pytest.raises(UnknownModelError, match=r"import FILE\.gguf --precision int8"):
+    with pytest.raises(UnknownModelError, match="models add SOURCE --precision int8"):
         ensure_any("mine", ["int8", "int4"])
 
 

@@ -48,6 +48,15 @@ def test_path_of_what_is_there(cache: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == f"{cache}/models/tiny/{cpu_precision()}\n"
 
 
+def test_path_in_whatever_precision(
+    cache: Path, tiny_gguf: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a precision it is one that is there."""
+    assert run(capsys, "import", tiny_gguf(), "--precision", "float32")[0] == 0
+    assert run(capsys, "path", "tiny") == (0, f"{cache}/models/tiny/float32\n", "")
+    assert run(capsys, "path", "tiny", "--precision", "int8")[0] == 1
+
+
 @pytest.mark.usefixtures("cache", "index")
 def test_list_tells_known_from_present(capsys: pytest.CaptureFixture[str]) -> None:
     """Each known model is listed with the precisions that are in the cache."""

@@ -176,11 +176,13 @@ def _template(file: Path | None) -> str | None:
 
 
 def _locate(options: argparse.Namespace) -> Iterator[str]:
-    precision = options.precision or cpu_precision()
-    folder = store.model_folder(options.model, precision)
-    if not is_current(folder, pinned(options.model)):
-        again = f"rapport models import {options.model} --precision {precision}"
-        raise UnknownModelError(f"{folder} is not there; run: {again}")
+    precisions = [options.precision] if options.precision else [*cpu_precisions(), *PRECISIONS]
+    folders = [store.model_folder(options.model, precision) for precision in precisions]
+    hash_ = pinned(options.model)
+    folder = next((folder for folder in folders if is_current(folder, hash_)), None)
+    if folder is None:
+        again = f"rapport models import {options.model} --precision {precisions[0]}"
+        raise UnknownModelError(f"{folders[0]} is not there; run: {again}")
     yield str(folder)
 
 

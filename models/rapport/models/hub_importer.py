@@ -8,6 +8,7 @@ from pathlib import Path
 from rapport.common.model_spec import ModelSpec
 from rapport.models.cache import store
 from rapport.models.cache.hub_name import HubName
+from rapport.models.errors import UnsupportedModelError
 from rapport.models.folder import is_current
 from rapport.models.huggingface.hub import fetch
 from rapport.models.importer import (
@@ -18,6 +19,7 @@ from rapport.models.importer import (
     import_file,
     preferred,
 )
+from rapport.models.onnx.precision import PRECISIONS
 from rapport.models.progress import Progress, silent
 
 
@@ -46,6 +48,8 @@ def import_from_hub(
     for precision in precisions:
         check_precision(precision)
     hub = HubName.parse(hub_name)
+    if name is None:
+        _check_origin(id_of(Path(hub_name), hub.model_name), hub)
     name = name or hub.model_name
     if hub.file is None:
         check_id(id_of(Path(hub_name), name), hub_name)
@@ -59,6 +63,22 @@ def import_from_hub(
         announce=announce,
         fetched_from=fetched.source,
     )
+
+
+def _check_origin(model_id: str, hub: HubName) -> None:
+    """Checks that no model of this id is there from another repository.
+
+    Raises:
+        UnsupportedModelError: there is one, which would be replaced.
+    """
+    folders = (store.model_folder(model_id, precision) for precision in PRECISIONS)
+    for folder in filter(is_current, folders):
+        other = ModelSpec.read(folder).source.get("hub", hub.repository)
+        if other != hub.repository:
+            raise UnsupportedModelError(
+                f"{model_id} is in the cache from {other}: add that of {hub.repository} with a "
+                "--name, and serve it by that"
+            )
 
 
 def ensure_from_hub(hub_name: str, precisions: Sequence[str], progress: Progress) -> Path:

@@ -80,8 +80,8 @@ def _known_model(model_id: str, precision: str) -> KnownModel:
     try:
         return known_model(model_id)
     except UnknownModelError as error:
-        again = f"rapport models import FILE.gguf --precision {precision}"
-        raise UnknownModelError(f"{error}; for a file of your own, run: {again}") from None
+        again = f"rapport models add SOURCE --precision {precision}"
+        raise UnknownModelError(f"{error}; for a model of your own, run: {again}") from None
 
 
 def import_file(

@@ -65,10 +65,10 @@ def test_others_may_read_what_is_published(tmp_path: Path) -> None:
 
 
 def test_failure_leaves_nothing(tmp_path: Path) -> None:
-    """A partial folder goes when its writer fails."""
+    """A partial folder goes when its writer fails, and the model's if it has no other."""
 
     def write_half() -> None:
-        with partial_folder(tmp_path / "final") as partial:
+        with partial_folder(tmp_path / "model/int4") as partial:
             (partial / "file").write_text("half")
             raise ValueError("failed")
 
@@ -99,7 +99,7 @@ def test_failing_replacement_leaves_no_mixture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the new folder cannot take the old one's place, neither of them is half there."""
-    final = tmp_path / "final"
+    final = tmp_path / "model/int4"
     rename = Path.rename
 
     def fail_to(self: Path, target: Path) -> Path:
@@ -107,7 +107,7 @@ def test_failing_replacement_leaves_no_mixture(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return rename(self, target)
 
-    final.mkdir()
+    final.mkdir(parents=True)
     monkeypatch.setattr(Path, "rename", fail_to)
     with pytest.raises(OSError, match="Input/output"), partial_folder(final) as partial:
         publish(partial, final)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rapport.common.model_spec import ModelSpec
 from rapport.models.__main__ import main
 from rapport.models.errors import CacheError, UnsupportedModelError
 from rapport.models.folder import is_current
+from rapport.models.genai.model import GenaiModel
 from rapport.models.importer import ensure_any, import_genai
 from rapport.models.onnx.precision import cpu_precisions
 from rapport.service.engine.runtime.load import load_runner
@@ -113,6 +115,22 @@ def test_commands(genai: Folder, cache: Path, capsys: pytest.CaptureFixture[str]
     assert f"folder: {genai.path}" in capsys.readouterr().out
     assert (genai.path / "model.onnx.data").stat().st_nlink == 1
     assert not list((cache / "models").iterdir())
+
+
+@pytest.mark.usefixtures("cache")
+def test_sampling_is_that_of_the_folder(genai: Folder) -> None:
+    """`search` counts if it samples; generation_config.json goes before it."""
+    assert GenaiModel(genai.path).sampling_defaults.given == {}
+    about = json.loads((genai.path / "genai_config.json").read_text())
+    about["search"] |= {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 7}
+    (genai.path / "genai_config.json").write_text(json.dumps(about))
+    (genai.path / "generation_config.json").write_text('{"top_k": 40}')
+    spec = ModelSpec.read(import_genai(genai.path))
+    assert spec.sampling_defaults.given == {
+        "temperature": 0.6,
+        "top_k": 40,
+        "repetition_penalty": 1.0,
+    }
 
 
 @pytest.mark.usefixtures("cache")

@@ -147,7 +147,7 @@ def test_a_model_of_the_hub_is_served_by_its_name(hub: HubStandIn, cache: Path) 
     hub.repositories.clear()
     assert ensure("hf:tests/Tiny", "int8") == made
     assert ensure_any("hf:tests/Tiny", ["int4", "int8"]) == made
-    with pytest.raises(UnknownModelError, match="there is no other/Tiny"):
+    with pytest.raises(UnsupportedModelError, match=r"from tests/Tiny: add .*other/Tiny .*--name"):
         ensure("hf:other/Tiny", "int8")
 
 

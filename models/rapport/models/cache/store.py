@@ -86,6 +86,7 @@ def partial_folder(final: Path) -> Iterator[Path]:
         yield folder
     finally:
         discard(folder)
+        _remove_if_empty(folder.parent)
 
 
 def publish(partial: Path, final: Path) -> None:
@@ -115,8 +116,12 @@ def remove(folder: Path) -> None:
     old = _partial_name(folder)
     folder.rename(old)
     discard(old)
-    with suppress(OSError):  # it has other precisions
-        folder.parent.rmdir()
+    _remove_if_empty(folder.parent)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # it has precisions
+        folder.rmdir()
 
 
 def _partial_name(final: Path) -> Path:

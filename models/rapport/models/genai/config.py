@@ -80,6 +80,15 @@ class Config(_Section):
     """The file."""
 
     model: Model
+    search: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The values by which onnxruntime-genai samples; none where it takes the likeliest token.
+
+        Its builder writes values in either case.
+        """
+        return self.search if self.search.get("do_sample") is True else {}
 
 
 def is_genai(path: Path) -> bool:
@@ -87,8 +96,8 @@ def is_genai(path: Path) -> bool:
     return path.suffix == PACKAGE or (path / FILE_NAME).is_file()
 
 
-def read_config(folder: SourceFolder) -> Model:
-    """The description of a model that is one decoder.
+def read_config(folder: SourceFolder) -> Config:
+    """The description of a model that is one decoder, and of how it is sampled.
 
     Raises:
         CorruptFileError: the file is missing, damaged, or contradicts itself.
@@ -97,7 +106,8 @@ def read_config(folder: SourceFolder) -> Model:
     """
     if folder.path.suffix == PACKAGE:
         raise UnsupportedModelError(f"{folder.path}: a package of variants; only a folder of one")
-    model = folder.json(FILE_NAME, Config).model
+    config = folder.json(FILE_NAME, Config)
+    model = config.model
     where = folder.path / FILE_NAME
     if parts := [part for part in OTHER_PARTS if getattr(model, part) is not None]:
         raise UnsupportedModelError(f"{where}: model.{parts[0]}: only a decoder can be served")
@@ -107,4 +117,4 @@ def read_config(folder: SourceFolder) -> Model:
         raise CorruptFileError(
             f"{where}: model.eos_token_id: {wrong[0]} is none of {model.vocab_size} tokens"
         )
-    return model
+    return config

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onnx import TensorProto
 
+from rapport.models.decoder.sampling import sampling_defaults
 from rapport.models.errors import UnsupportedModelError
 from rapport.models.genai.attention import Attention
 from rapport.models.genai.config import LAYER, read_config
@@ -49,7 +50,8 @@ class GenaiModel:
     def __init__(self, path: Path, chat_template: str | None = None) -> None:
         folder = SourceFolder(path)
         self.path = path
-        self.config = read_config(folder)
+        config = read_config(folder)
+        self.config = config.model
         self.decoder = self.config.decoder
         self.graph_file = path / self.decoder.filename
         self.proto = read_proto(folder, self.decoder.filename)
@@ -63,6 +65,8 @@ class GenaiModel:
         self.text = text.FolderText(
             path, self.config.vocab_size, chat_template, self.config.end_tokens
         )
+        advised = self.text.sampling_defaults.given
+        self.sampling_defaults = sampling_defaults(config.sampling | advised)
 
     @cached_property
     def kinds(self) -> Counter[tuple[int, int]]:

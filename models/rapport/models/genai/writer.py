@@ -98,7 +98,7 @@ def _describe(model: GenaiModel, model_id: str, source: dict[str, str], folder: 
             "eos_token_ids": text.end_tokens,
             "tool_template": text.chat_templates.tool_use,
             "special_tokens": text.special_tokens,
-            "sampling_defaults": text.sampling_defaults,
+            "sampling_defaults": model.sampling_defaults,
             "begins_with_bos": text.begins_with_bos,
             "inputs": model.inputs,
             "outputs": model.outputs,
