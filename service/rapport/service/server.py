@@ -250,17 +250,17 @@ def _interceptors(
     threads: FairThreads,
     observers: Sequence[RequestObserver],
 ) -> Iterator[ScopeInterceptor]:
-    slow_readers = SlowReaderGuard(settings.reader_timeout)
+    shared = (SlowReaderGuard(settings.reader_timeout), lifecycle.in_flight.count_reset)
     scopes = list(_scopes(settings, lifecycle, threads, observers))
-    yield ScopeInterceptor(KEYED_SERVICES, scopes, slow_readers)
+    yield ScopeInterceptor(KEYED_SERVICES, scopes, *shared)
     # Probes and the gateway have no key for these, and successes are not worth a line.
     outer = [notify_observers(log_failures()), report_errors]
     watches = ConnectionLimit(WATCH, MAX_WATCHES_PER_CONNECTION, MAX_WATCHES)
     scopes = [*outer, watches.scope, read_request(_reader(settings), threads)]
-    yield ScopeInterceptor(HEALTH_SERVICE, scopes, slow_readers, send_headers=False)
+    yield ScopeInterceptor(HEALTH_SERVICE, scopes, *shared, send_headers=False)
     streams = ConnectionLimit(REFLECTION, MAX_REFLECTIONS_PER_CONNECTION, MAX_REFLECTIONS)
     scopes = [*outer, streams.scope]
-    yield ScopeInterceptor(REFLECTION, scopes, slow_readers, send_headers=False)
+    yield ScopeInterceptor(REFLECTION, scopes, *shared, send_headers=False)
 
 
 def _reader(settings: ServiceSettings) -> MessageReader:

@@ -57,8 +57,8 @@ class TestRequestId:
 
 
 async def test_calls_that_are_reset_at_once() -> None:
-    """Nothing is done for a call that is cancelled before the next round of the event loop."""
-    entered = []
+    """A call that is cancelled before the next round of the event loop is counted, no more."""
+    entered, on_reset = [], Mock()
 
     @asynccontextmanager
     async def scope(context: RequestContext) -> AsyncIterator[None]:
@@ -68,7 +68,7 @@ async def test_calls_that_are_reset_at_once() -> None:
     async def find(_: object) -> object:
         return grpc.unary_unary_rpc_method_handler(Mock())
 
-    interceptor = ScopeInterceptor("/", [scope], SlowReaderGuard(1))
+    interceptor = ScopeInterceptor("/", [scope], SlowReaderGuard(1), on_reset)
     handler = await interceptor.intercept_service(find, Mock(method="/any"))
     rpc = Mock(invocation_metadata=tuple)
     call = asyncio.ensure_future(anext(handler.stream_stream(None, rpc)))
@@ -77,3 +77,4 @@ async def test_calls_that_are_reset_at_once() -> None:
     with pytest.raises(asyncio.CancelledError):
         await call
     assert not entered
+    on_reset.assert_called_once_with()

@@ -37,13 +37,18 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
         prefixes: str | tuple[str, ...],
         scopes: Sequence[Scope],
         slow_readers: SlowReaderGuard,
+        on_reset: Callable[[], None],
         *,
         send_headers: bool = True,
     ) -> None:
-        """Takes the beginnings of the methods' names, and whether answers have our headers."""
+        """Takes the beginnings of the methods' names, and whether answers have our headers.
+
+        `on_reset` is called for each RPC that is cancelled before it begins.
+        """
         self._prefixes = prefixes
         self._scopes = scopes
         self._slow_readers = slow_readers
+        self._on_reset = on_reset
         self._send_headers = send_headers
 
     async def intercept_service(
@@ -105,7 +110,11 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
     ) -> AsyncIterator[RequestContext]:
         # In the next round of the event loop a call is cancelled that was reset as soon as it was
         # begun. Thousands of them would hold up others with what is done for each.
-        await asyncio.sleep(0)
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self._on_reset()
+            raise
         trace_headers = {name: metadata_value(rpc, name) for name in TRACE_HEADERS}
         context = RequestContext(rpc, method, _request_id(rpc), streamed, trace_headers)
         context.headers_sent = not self._send_headers

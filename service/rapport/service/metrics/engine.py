@@ -39,6 +39,11 @@ class EngineCollector(Collector):
         for each in State:
             states.add_metric([each.name.lower()], each is state)
         yield states
+        yield _counter(
+            "reset_requests",
+            "RPCs that were reset before they began, of which there is no other trace.",
+            self._lifecycle.in_flight.resets,
+        )
         if served is not None:
             yield _model(served)
             yield from _work(served.engine)
