@@ -25,11 +25,11 @@ def test_noise_and_resets(attacked: Attacked) -> None:
             rpcs.resets(attacked.grpc, attacked.keys["greedy"], count=3000, path=path)
 
 
-def test_resets_on_many_connections(attacked: Attacked) -> None:
-    """Thousands of calls wait to be accepted, and gRPC drops none of the others for it."""
+def test_resets_on_two_connections(attacked: Attacked) -> None:
+    """More calls wait to be accepted than gRPC keeps by default; none of the others is dropped."""
     with attacked.beside():
         key, path = attacked.keys["greedy"], rpcs.STREAM_CHAT  # the method of others
-        rpcs.resets(attacked.grpc, key, count=3000, clients=4, path=path)
+        rpcs.resets(attacked.grpc, key, count=3000, clients=2, path=path)
 
 
 def test_memory_of_calls_that_wait(attacked: Attacked) -> None:
