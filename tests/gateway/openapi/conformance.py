@@ -82,8 +82,6 @@ def _is_all_in_the_url(case: Case) -> bool:
 def _quick(examples: int) -> settings:
     return settings(
         max_examples=examples,
-        # The same examples each time, so that a failure comes from a change and not by chance.
-        derandomize=True,
         deadline=None,
         database=None,
         phases=(Phase.generate,),
