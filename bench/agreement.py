@@ -9,6 +9,7 @@ Exits with 1 if any tokens differ.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BenchError, ModelError, httpx.HTTPError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def compare(given: argparse.Namespace) -> int:
@@ -101,7 +104,8 @@ def compare(given: argparse.Namespace) -> int:
     if given.prompts:
         with rapport(model=model) as (_, target), client(target.rest) as http:
             for prompt, other in zip(PROMPTS, peers, strict=False):
-                print(verdict(prompt, answer(http, model, prompt, raw=given.raw), other))
+                own = answer(http, model, prompt, raw=given.raw)
+                print(verdict(prompt, own, other), flush=True)
     return 1 if differing else 0
 
 
@@ -153,7 +157,8 @@ def answer(http: httpx.Client, model: str, prompt: str, *, raw: bool) -> Given:
     path = "/v1/completions" if raw else "/v1/chat/completions"
     body = {"model": model, **asked, **options, **wanted}
     reply = http.post(path, json=body).raise_for_status().json()
-    places = reply["choices"][0]["logprobs"]["content"]
+    # llama-server counts the end of the turn among the tokens, without a text.
+    places = [at for at in reply["choices"][0]["logprobs"]["content"] if spelled(at)]
     likely = [{spelled(each): each["logprob"] for each in at["top_logprobs"]} for at in places]
     return Given([spelled(at) for at in places], likely)
 

@@ -5,6 +5,7 @@ They are too large to be fetched for every run of the tests, and Gemma's licence
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from rapport.common.model_spec import ModelSpec
 from rapport.models.cache.fetch import sha256_of
 from rapport.models.importer import import_file
+from rapport.service.engine.text.vocabulary import Vocabulary
 from tests.models.conftest import Decoder
 from tests.models.test_fidelity import TEXT, divergence
 
@@ -23,6 +26,8 @@ pytestmark = pytest.mark.fidelity
 
 FOLDER = os.environ.get("RAPPORT_TEST_GGUF", "")
 TOKENS = 256
+# By /tokenize of llama-server (build 11549), special tokens as text, of lines of `bench.agreement`.
+RECORDED = Path(__file__).parent / "llama_cpp_tokens.json"
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class RealFile:
 
     name: str
     sha256: str
+    tokens: str
+    """The key of its tokens in `llama_cpp_tokens.json`."""
     prompt: str
     continued: str
     template: str | None = None
@@ -39,12 +46,14 @@ class RealFile:
 QWEN = RealFile(
     "qwen.gguf",  # Qwen2.5-Coder-0.5B-Instruct Q4_K_M
     "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+    "qwen",
     "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n",
     "The capital of France is Paris.",
 )
 GEMMA = RealFile(
     "gemma.gguf",  # Gemma 3 270M Q4_K_M
     "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    "gemma",
     "<bos>Once upon a time, there was a little",
     " girl named Lily. She was a very smart girl",
     template="{{ messages[0].content }}",
@@ -86,6 +95,22 @@ def test_it_goes_on_as_the_model_does(file: RealFile, folder_of: Callable[..., P
     for place, token in enumerate(expected):
         assert int(logits.argmax()) == token, f"at {place}"
         logits = graph.run([[token]], [len(ids) + place])
+
+
+def test_its_tokens_are_those_of_llama_cpp(file: RealFile, folder_of: Callable[..., Path]) -> None:
+    check_tokens(folder_of("int4"), file.tokens)
+
+
+def test_tokens_of_the_default_model_are_those_of_llama_cpp(int4_folder: Path) -> None:
+    check_tokens(int4_folder, "smollm2")
+
+
+def check_tokens(folder: Path, key: str) -> None:
+    """Lines of prose, code and random Unicode have the tokens that llama-server gave them."""
+    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
+    vocabulary = Vocabulary.read(folder, ModelSpec.read(folder).vocab_size)
+    for text, tokens in zip(recorded["texts"], recorded[key], strict=True):
+        assert vocabulary.encode_text(text) == tokens, text
 
 
 @pytest.mark.parametrize("precision", ["int4", "int8"])
