@@ -117,6 +117,15 @@ def test_echoed_tokens_have_log_probabilities(caller: Caller) -> None:
     )
 
 
+def test_raw_output_has_log_probabilities(caller: Caller) -> None:
+    """They are those of the choice, in the shape that was asked for."""
+    for logprobs in (True, 1):
+        (choice,) = caller.whole(chat(logprobs=logprobs, raw_output=True))["choices"]
+        assert choice["raw_output"]["completion_logprobs"] == choice["logprobs"]
+    (choice,) = caller.whole(chat(raw_output=True))["choices"]
+    assert "completion_logprobs" not in choice["raw_output"]
+
+
 def test_no_logprobs(caller: Caller) -> None:
     """Without logprobs, or with false, there are none; 0 asks for the legacy shape."""
     for body in (chat(), chat(logprobs=False), chat(logprobs=None)):

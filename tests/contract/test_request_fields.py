@@ -106,6 +106,7 @@ def test_langchains_defaults(rest: Rest) -> None:
         ("reasoning_effort", False),
         ("speculation", [1, 2, 3]),
         ("prediction", {"type": "content", "content": [{"type": "text", "text": "Paris"}]}),
+        ("prediction", "Paris"),
         ("n", 2.0),
         ("seed", -(2**63)),
         ("seed", 2**63 - 1),

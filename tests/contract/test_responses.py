@@ -19,6 +19,9 @@ METRICS = [
     "cached-prompt-tokens",
     "server-time-to-first-token",
     "server-processing-time",
+    "prefill-queue-duration",
+    "prefill-duration",
+    "generation-duration",
 ]
 ACCEPTANCE = "speculation-acceptance"
 

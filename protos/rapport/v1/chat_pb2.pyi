@@ -784,7 +784,7 @@ Global___ThinkingDisabled: _TypeAlias = ThinkingDisabled  # noqa: Y015
 
 @_typing.final
 class Prediction(_message.Message):
-    """Text that the answer is likely to contain."""
+    """Text that the answer is likely to contain. REST callers may also give it as a string."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

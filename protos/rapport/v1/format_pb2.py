@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from rapport.rest.v1 import rest_pb2 as rapport_dot_rest_dot_v1_dot_rest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17rapport/v1/format.proto\x12\nrapport.v1\x1a\x1arapport/rest/v1/rest.proto\"\xd4\x01\n\x0eResponseFormat\x12.\n\x04text\x18\x01 \x01(\x0b\x32\x16.rapport.v1.TextFormatB\x06\x8a\xb5\x18\x02(\x01H\x00\x12;\n\x0bjson_object\x18\x02 \x01(\x0b\x32\x1c.rapport.v1.JsonObjectFormatB\x06\x8a\xb5\x18\x02(\x01H\x00\x12\x1d\n\x0bjson_schema\x18\x03 \x01(\tB\x06\x8a\xb5\x18\x02 \x01H\x00\x12\x11\n\x07grammar\x18\x04 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x05 \x01(\tH\x00\x42\x12\n\x04kind\x12\n\x8a\xb5\x18\x06\n\x04type\"\x0c\n\nTextFormat\":\n\x10JsonObjectFormat\x12\x1b\n\x06schema\x18\x01 \x01(\tB\x06\x8a\xb5\x18\x02 \x01H\x00\x88\x01\x01\x42\t\n\x07_schemab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17rapport/v1/format.proto\x12\nrapport.v1\x1a\x1arapport/rest/v1/rest.proto\"\xd4\x01\n\x0eResponseFormat\x12.\n\x04text\x18\x01 \x01(\x0b\x32\x16.rapport.v1.TextFormatB\x06\x8a\xb5\x18\x02(\x01H\x00\x12;\n\x0bjson_object\x18\x02 \x01(\x0b\x32\x1c.rapport.v1.JsonObjectFormatB\x06\x8a\xb5\x18\x02(\x01H\x00\x12\x1d\n\x0bjson_schema\x18\x03 \x01(\tB\x06\x8a\xb5\x18\x02 \x01H\x00\x12\x11\n\x07grammar\x18\x04 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x05 \x01(\tH\x00\x42\x12\n\x04kind\x12\n\x8a\xb5\x18\x06\n\x04type\"\x0c\n\nTextFormat\":\n\x10JsonObjectFormat\x12\x1b\n\x06schema\x18\x01 \x01(\tB\x06\x8a\xb5\x18\x02 \x01H\x00\x88\x01\x01\x42\t\n\x07_schemaB$\n\nrapport.v1P\x01Z\x14rapport/v1;rapportv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rapport.v1.format_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\nrapport.v1P\001Z\024rapport/v1;rapportv1'
   _globals['_RESPONSEFORMAT'].oneofs_by_name['kind']._loaded_options = None
   _globals['_RESPONSEFORMAT'].oneofs_by_name['kind']._serialized_options = b'\212\265\030\006\n\004type'
   _globals['_RESPONSEFORMAT'].fields_by_name['text']._loaded_options = None

@@ -28,13 +28,14 @@ from rapport.v1 import message_pb2 as rapport_dot_v1_dot_message__pb2
 from rapport.v1 import tool_pb2 as rapport_dot_v1_dot_tool__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rapport/v1/tokenize.proto\x12\nrapport.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1arapport/rest/v1/rest.proto\x1a\x18rapport/v1/message.proto\x1a\x15rapport/v1/tool.proto\"\xaa\x01\n\x0fTokenizeRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\x04text\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04 \xc0\x84=H\x00\x88\x01\x01\x12\x32\n\x08messages\x18\x03 \x03(\x0b\x32\x17.rapport.v1.ChatMessageB\x07\x92\xb5\x18\x03\x30\x90N\x12(\n\x05tools\x18\x04 \x03(\x0b\x32\x10.rapport.v1.ToolB\x07\x92\xb5\x18\x03\x30\x80\x01\x42\x07\n\x05_text\"D\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x0e\n\x06pieces\x18\x02 \x03(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rapport/v1/tokenize.proto\x12\nrapport.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1arapport/rest/v1/rest.proto\x1a\x18rapport/v1/message.proto\x1a\x15rapport/v1/tool.proto\"\xaa\x01\n\x0fTokenizeRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\x04text\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04 \xc0\x84=H\x00\x88\x01\x01\x12\x32\n\x08messages\x18\x03 \x03(\x0b\x32\x17.rapport.v1.ChatMessageB\x07\x92\xb5\x18\x03\x30\x90N\x12(\n\x05tools\x18\x04 \x03(\x0b\x32\x10.rapport.v1.ToolB\x07\x92\xb5\x18\x03\x30\x80\x01\x42\x07\n\x05_text\"D\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x0e\n\x06pieces\x18\x02 \x03(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x42$\n\nrapport.v1P\x01Z\x14rapport/v1;rapportv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rapport.v1.tokenize_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\nrapport.v1P\001Z\024rapport/v1;rapportv1'
   _globals['_TOKENIZEREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_TOKENIZEREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\002'
   _globals['_TOKENIZEREQUEST'].fields_by_name['text']._loaded_options = None

@@ -23,15 +23,17 @@ _sym_db = _symbol_database.Default()
 
 
 from rapport.rest.v1 import rest_pb2 as rapport_dot_rest_dot_v1_dot_rest__pb2
+from rapport.v1 import logprobs_pb2 as rapport_dot_v1_dot_logprobs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16rapport/v1/usage.proto\x12\nrapport.v1\x1a\x1arapport/rest/v1/rest.proto\"\x8f\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x02 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\x05\x12>\n\x15prompt_tokens_details\x18\x04 \x01(\x0b\x32\x1f.rapport.v1.PromptTokensDetails\",\n\x13PromptTokensDetails\x12\x15\n\rcached_tokens\x18\x01 \x01(\x05\"\xd5\x02\n\x0bPerfMetrics\x12*\n\rprompt_tokens\x18\x01 \x01(\x05\x42\x13\x8a\xb5\x18\x0f\n\rprompt-tokens\x12\x38\n\x14\x63\x61\x63hed_prompt_tokens\x18\x02 \x01(\x05\x42\x1a\x8a\xb5\x18\x16\n\x14\x63\x61\x63hed-prompt-tokens\x12\x44\n\x1aserver_time_to_first_token\x18\x03 \x01(\x01\x42 \x8a\xb5\x18\x1c\n\x1aserver-time-to-first-token\x12<\n\x16server_processing_time\x18\x04 \x01(\x01\x42\x1c\x8a\xb5\x18\x18\n\x16server-processing-time\x12\x41\n\x16speculation_acceptance\x18\x05 \x01(\x01\x42\x1c\x8a\xb5\x18\x18\n\x16speculation-acceptanceH\x00\x88\x01\x01\x42\x19\n\x17_speculation_acceptance\"\x93\x01\n\tRawOutput\x12\x18\n\x10prompt_fragments\x18\x01 \x03(\t\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\x05\x12\x12\n\ncompletion\x18\x03 \x01(\t\x12\x1c\n\x14\x63ompletion_token_ids\x18\x04 \x03(\x05\x12\x14\n\x07grammar\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_grammarb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16rapport/v1/usage.proto\x12\nrapport.v1\x1a\x1arapport/rest/v1/rest.proto\x1a\x19rapport/v1/logprobs.proto\"\x8f\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x02 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\x05\x12>\n\x15prompt_tokens_details\x18\x04 \x01(\x0b\x32\x1f.rapport.v1.PromptTokensDetails\",\n\x13PromptTokensDetails\x12\x15\n\rcached_tokens\x18\x01 \x01(\x05\"\xd4\x04\n\x0bPerfMetrics\x12*\n\rprompt_tokens\x18\x01 \x01(\x05\x42\x13\x8a\xb5\x18\x0f\n\rprompt-tokens\x12\x38\n\x14\x63\x61\x63hed_prompt_tokens\x18\x02 \x01(\x05\x42\x1a\x8a\xb5\x18\x16\n\x14\x63\x61\x63hed-prompt-tokens\x12\x44\n\x1aserver_time_to_first_token\x18\x03 \x01(\x01\x42 \x8a\xb5\x18\x1c\n\x1aserver-time-to-first-token\x12<\n\x16server_processing_time\x18\x04 \x01(\x01\x42\x1c\x8a\xb5\x18\x18\n\x16server-processing-time\x12\x41\n\x16speculation_acceptance\x18\x05 \x01(\x01\x42\x1c\x8a\xb5\x18\x18\n\x16speculation-acceptanceH\x00\x88\x01\x01\x12\x41\n\x16prefill_queue_duration\x18\x06 \x01(\x01\x42\x1c\x8a\xb5\x18\x18\n\x16prefill-queue-durationH\x01\x88\x01\x01\x12\x35\n\x10prefill_duration\x18\x07 \x01(\x01\x42\x16\x8a\xb5\x18\x12\n\x10prefill-durationH\x02\x88\x01\x01\x12;\n\x13generation_duration\x18\x08 \x01(\x01\x42\x19\x8a\xb5\x18\x15\n\x13generation-durationH\x03\x88\x01\x01\x42\x19\n\x17_speculation_acceptanceB\x19\n\x17_prefill_queue_durationB\x13\n\x11_prefill_durationB\x16\n\x14_generation_duration\"\xcc\x01\n\tRawOutput\x12\x18\n\x10prompt_fragments\x18\x01 \x03(\t\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\x05\x12\x12\n\ncompletion\x18\x03 \x01(\t\x12\x1c\n\x14\x63ompletion_token_ids\x18\x04 \x03(\x05\x12\x14\n\x07grammar\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x37\n\x13\x63ompletion_logprobs\x18\x06 \x01(\x0b\x32\x1a.rapport.v1.ChoiceLogprobsB\n\n\x08_grammarB$\n\nrapport.v1P\x01Z\x14rapport/v1;rapportv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rapport.v1.usage_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\nrapport.v1P\001Z\024rapport/v1;rapportv1'
   _globals['_PERFMETRICS'].fields_by_name['prompt_tokens']._loaded_options = None
   _globals['_PERFMETRICS'].fields_by_name['prompt_tokens']._serialized_options = b'\212\265\030\017\n\rprompt-tokens'
   _globals['_PERFMETRICS'].fields_by_name['cached_prompt_tokens']._loaded_options = None
@@ -42,12 +44,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PERFMETRICS'].fields_by_name['server_processing_time']._serialized_options = b'\212\265\030\030\n\026server-processing-time'
   _globals['_PERFMETRICS'].fields_by_name['speculation_acceptance']._loaded_options = None
   _globals['_PERFMETRICS'].fields_by_name['speculation_acceptance']._serialized_options = b'\212\265\030\030\n\026speculation-acceptance'
-  _globals['_USAGE']._serialized_start=67
-  _globals['_USAGE']._serialized_end=210
-  _globals['_PROMPTTOKENSDETAILS']._serialized_start=212
-  _globals['_PROMPTTOKENSDETAILS']._serialized_end=256
-  _globals['_PERFMETRICS']._serialized_start=259
-  _globals['_PERFMETRICS']._serialized_end=600
-  _globals['_RAWOUTPUT']._serialized_start=603
-  _globals['_RAWOUTPUT']._serialized_end=750
+  _globals['_PERFMETRICS'].fields_by_name['prefill_queue_duration']._loaded_options = None
+  _globals['_PERFMETRICS'].fields_by_name['prefill_queue_duration']._serialized_options = b'\212\265\030\030\n\026prefill-queue-duration'
+  _globals['_PERFMETRICS'].fields_by_name['prefill_duration']._loaded_options = None
+  _globals['_PERFMETRICS'].fields_by_name['prefill_duration']._serialized_options = b'\212\265\030\022\n\020prefill-duration'
+  _globals['_PERFMETRICS'].fields_by_name['generation_duration']._loaded_options = None
+  _globals['_PERFMETRICS'].fields_by_name['generation_duration']._serialized_options = b'\212\265\030\025\n\023generation-duration'
+  _globals['_USAGE']._serialized_start=94
+  _globals['_USAGE']._serialized_end=237
+  _globals['_PROMPTTOKENSDETAILS']._serialized_start=239
+  _globals['_PROMPTTOKENSDETAILS']._serialized_end=283
+  _globals['_PERFMETRICS']._serialized_start=286
+  _globals['_PERFMETRICS']._serialized_end=882
+  _globals['_RAWOUTPUT']._serialized_start=885
+  _globals['_RAWOUTPUT']._serialized_end=1089
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from rapport.v1 import logprobs_pb2 as _logprobs_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -87,6 +88,9 @@ class PerfMetrics(_message.Message):
     SERVER_TIME_TO_FIRST_TOKEN_FIELD_NUMBER: _builtins.int
     SERVER_PROCESSING_TIME_FIELD_NUMBER: _builtins.int
     SPECULATION_ACCEPTANCE_FIELD_NUMBER: _builtins.int
+    PREFILL_QUEUE_DURATION_FIELD_NUMBER: _builtins.int
+    PREFILL_DURATION_FIELD_NUMBER: _builtins.int
+    GENERATION_DURATION_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """Tokens of the prompt."""
     cached_prompt_tokens: _builtins.int
@@ -97,6 +101,12 @@ class PerfMetrics(_message.Message):
     """Seconds from arrival to the last token."""
     speculation_acceptance: _builtins.float
     """The share of drafted tokens that were accepted, from 0 to 1; absent if none were drafted."""
+    prefill_queue_duration: _builtins.float
+    """Seconds in the queue, before the prompt was begun."""
+    prefill_duration: _builtins.float
+    """Seconds from the beginning of the prompt to the first token."""
+    generation_duration: _builtins.float
+    """Seconds from the first token to the last."""
     def __init__(
         self,
         *,
@@ -105,13 +115,29 @@ class PerfMetrics(_message.Message):
         server_time_to_first_token: _builtins.float = ...,
         server_processing_time: _builtins.float = ...,
         speculation_acceptance: _builtins.float | None = ...,
+        prefill_queue_duration: _builtins.float | None = ...,
+        prefill_duration: _builtins.float | None = ...,
+        generation_duration: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_speculation_acceptance", b"_speculation_acceptance", "speculation_acceptance", b"speculation_acceptance"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_generation_duration", b"_generation_duration", "_prefill_duration", b"_prefill_duration", "_prefill_queue_duration", b"_prefill_queue_duration", "_speculation_acceptance", b"_speculation_acceptance", "generation_duration", b"generation_duration", "prefill_duration", b"prefill_duration", "prefill_queue_duration", b"prefill_queue_duration", "speculation_acceptance", b"speculation_acceptance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_speculation_acceptance", b"_speculation_acceptance", "cached_prompt_tokens", b"cached_prompt_tokens", "prompt_tokens", b"prompt_tokens", "server_processing_time", b"server_processing_time", "server_time_to_first_token", b"server_time_to_first_token", "speculation_acceptance", b"speculation_acceptance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation_duration", b"_generation_duration", "_prefill_duration", b"_prefill_duration", "_prefill_queue_duration", b"_prefill_queue_duration", "_speculation_acceptance", b"_speculation_acceptance", "cached_prompt_tokens", b"cached_prompt_tokens", "generation_duration", b"generation_duration", "prefill_duration", b"prefill_duration", "prefill_queue_duration", b"prefill_queue_duration", "prompt_tokens", b"prompt_tokens", "server_processing_time", b"server_processing_time", "server_time_to_first_token", b"server_time_to_first_token", "speculation_acceptance", b"speculation_acceptance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__generation_duration: _TypeAlias = _typing.Literal["generation_duration"]  # noqa: Y015
+    _WhichOneofArgType__generation_duration: _TypeAlias = _typing.Literal["_generation_duration", b"_generation_duration"]  # noqa: Y015
+    _WhichOneofReturnType__prefill_duration: _TypeAlias = _typing.Literal["prefill_duration"]  # noqa: Y015
+    _WhichOneofArgType__prefill_duration: _TypeAlias = _typing.Literal["_prefill_duration", b"_prefill_duration"]  # noqa: Y015
+    _WhichOneofReturnType__prefill_queue_duration: _TypeAlias = _typing.Literal["prefill_queue_duration"]  # noqa: Y015
+    _WhichOneofArgType__prefill_queue_duration: _TypeAlias = _typing.Literal["_prefill_queue_duration", b"_prefill_queue_duration"]  # noqa: Y015
     _WhichOneofReturnType__speculation_acceptance: _TypeAlias = _typing.Literal["speculation_acceptance"]  # noqa: Y015
     _WhichOneofArgType__speculation_acceptance: _TypeAlias = _typing.Literal["_speculation_acceptance", b"_speculation_acceptance"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generation_duration) -> _WhichOneofReturnType__generation_duration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prefill_duration) -> _WhichOneofReturnType__prefill_duration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prefill_queue_duration) -> _WhichOneofReturnType__prefill_queue_duration | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__speculation_acceptance) -> _WhichOneofReturnType__speculation_acceptance | None: ...
 
 Global___PerfMetrics: _TypeAlias = PerfMetrics  # noqa: Y015
@@ -127,6 +153,7 @@ class RawOutput(_message.Message):
     COMPLETION_FIELD_NUMBER: _builtins.int
     COMPLETION_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     GRAMMAR_FIELD_NUMBER: _builtins.int
+    COMPLETION_LOGPROBS_FIELD_NUMBER: _builtins.int
     completion: _builtins.str
     """The completion's text, special tokens shown."""
     grammar: _builtins.str
@@ -143,6 +170,10 @@ class RawOutput(_message.Message):
     def completion_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The completion's tokens."""
 
+    @_builtins.property
+    def completion_logprobs(self) -> _logprobs_pb2.ChoiceLogprobs:
+        """The log probabilities of the completion's tokens, if asked for."""
+
     def __init__(
         self,
         *,
@@ -151,10 +182,11 @@ class RawOutput(_message.Message):
         completion: _builtins.str = ...,
         completion_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         grammar: _builtins.str | None = ...,
+        completion_logprobs: _logprobs_pb2.ChoiceLogprobs | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_grammar", b"_grammar", "grammar", b"grammar"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_grammar", b"_grammar", "completion_logprobs", b"completion_logprobs", "grammar", b"grammar"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grammar", b"_grammar", "completion", b"completion", "completion_token_ids", b"completion_token_ids", "grammar", b"grammar", "prompt_fragments", b"prompt_fragments", "prompt_token_ids", b"prompt_token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grammar", b"_grammar", "completion", b"completion", "completion_logprobs", b"completion_logprobs", "completion_token_ids", b"completion_token_ids", "grammar", b"grammar", "prompt_fragments", b"prompt_fragments", "prompt_token_ids", b"prompt_token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__grammar: _TypeAlias = _typing.Literal["grammar"]  # noqa: Y015
     _WhichOneofArgType__grammar: _TypeAlias = _typing.Literal["_grammar", b"_grammar"]  # noqa: Y015

@@ -55,7 +55,10 @@ class Script:
         self.prompt_tokens = 3
         self.completion_tokens = sum(len(delta.token_ids) for delta in deltas)
         self.cached_tokens = 2
-        self.first_token_at = time.monotonic()
+        self.submitted_at = time.monotonic()
+        self.started_at = self.submitted_at + 1
+        self.first_token_at = self.started_at + 2
+        self.last_token_at = self.first_token_at + 3
         self.drafted_tokens, self.accepted_tokens = 4, 1
 
     def prompt_logprobs_of(self, _place: int) -> list[TokenLogprob]:
@@ -265,6 +268,11 @@ async def test_what_was_asked_for_beside_the_choices() -> None:
     assert not metrics.HasField("speculation_acceptance")
     assert pieces[-1].perf_metrics.speculation_acceptance == 0.25
     assert 0 < metrics.server_time_to_first_token <= metrics.server_processing_time
+    assert not metrics.HasField("prefill_queue_duration")
+    streamed = pieces[-1].perf_metrics
+    assert streamed.prefill_queue_duration == pytest.approx(1)
+    assert streamed.prefill_duration == pytest.approx(2)
+    assert streamed.generation_duration == pytest.approx(3)
 
 
 async def test_nothing_is_said_that_was_not_asked_for() -> None:

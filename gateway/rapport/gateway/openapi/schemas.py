@@ -86,6 +86,8 @@ class Schemas:
             return {"anyOf": [self.described(arm, self.value(arm)) for arm in arms]}
         oneofs = [m for m in rules.members(message) if isinstance(m, OneofDescriptor)]
         variants = [self._object(message, arms) for arms in product(*(o.fields for o in oneofs))]
+        if self._read and rules.message_rule(message).text_arm:
+            variants.append({"type": "string"})
         return variants[0] if len(variants) == 1 else {"oneOf": variants}
 
     def _object(self, message: Descriptor, arms: tuple[FieldDescriptor, ...]) -> Schema:

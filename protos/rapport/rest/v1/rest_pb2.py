@@ -25,31 +25,32 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arapport/rest/v1/rest.proto\x12\x0frapport.rest.v1\x1a google/protobuf/descriptor.proto\"\x97\x01\n\x0bMessageRule\x12%\n\x05shape\x18\x01 \x01(\x0e\x32\x16.rapport.rest.v1.Shape\x12\x0c\n\x04\x64rop\x18\x02 \x03(\t\x12\x11\n\tdrop_null\x18\x03 \x03(\t\x12/\n\x07neutral\x18\x04 \x03(\x0b\x32\x1e.rapport.rest.v1.NeutralMember\x12\x0f\n\x07\x66oreign\x18\x05 \x03(\t\",\n\rNeutralMember\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x18\n\tOneofRule\x12\x0b\n\x03tag\x18\x01 \x01(\t\"\x81\x01\n\tFieldRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08nullable\x18\x02 \x01(\x08\x12\x12\n\nomit_empty\x18\x03 \x01(\x08\x12!\n\x03raw\x18\x04 \x01(\x0e\x32\x14.rapport.rest.v1.Raw\x12\x0c\n\x04\x66lat\x18\x05 \x01(\x08\x12\x0f\n\x07opt_out\x18\x06 \x01(\t\"\x8f\x02\n\x0b\x46ieldLimits\x12\x14\n\x07minimum\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nmin_length\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x17\n\nmax_length\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x16\n\tmin_items\x18\x05 \x01(\rH\x04\x88\x01\x01\x12\x16\n\tmax_items\x18\x06 \x01(\rH\x05\x88\x01\x01\x12\x14\n\x07pattern\x18\x07 \x01(\tH\x06\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximumB\r\n\x0b_min_lengthB\r\n\x0b_max_lengthB\x0c\n\n_min_itemsB\x0c\n\n_max_itemsB\n\n\x08_pattern\"\x1d\n\rEnumValueRule\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\nMethodRule\x12+\n\x06stream\x18\x01 \x01(\x0b\x32\x1b.rapport.rest.v1.StreamRule\"\'\n\nStreamRule\x12\x0b\n\x03rpc\x18\x01 \x01(\t\x12\x0c\n\x04\x66lag\x18\x02 \x01(\t*A\n\x05Shape\x12\x15\n\x11SHAPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSHAPE_UNION\x10\x01\x12\x10\n\x0cSHAPE_INLINE\x10\x02*6\n\x03Raw\x12\x13\n\x0fRAW_UNSPECIFIED\x10\x00\x12\x0c\n\x08RAW_JSON\x10\x01\x12\x0c\n\x08RAW_TEXT\x10\x02:P\n\x07message\x12\x1f.google.protobuf.MessageOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1c.rapport.rest.v1.MessageRule:J\n\x05union\x12\x1d.google.protobuf.OneofOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1a.rapport.rest.v1.OneofRule:J\n\x05\x66ield\x12\x1d.google.protobuf.FieldOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1a.rapport.rest.v1.FieldRule:M\n\x06limits\x12\x1d.google.protobuf.FieldOptions\x18\xd2\x86\x03 \x01(\x0b\x32\x1c.rapport.rest.v1.FieldLimits:R\n\x05value\x12!.google.protobuf.EnumValueOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1e.rapport.rest.v1.EnumValueRule:M\n\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1b.rapport.rest.v1.MethodRuleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arapport/rest/v1/rest.proto\x12\x0frapport.rest.v1\x1a google/protobuf/descriptor.proto\"\xa9\x01\n\x0bMessageRule\x12%\n\x05shape\x18\x01 \x01(\x0e\x32\x16.rapport.rest.v1.Shape\x12\x0c\n\x04\x64rop\x18\x02 \x03(\t\x12\x11\n\tdrop_null\x18\x03 \x03(\t\x12/\n\x07neutral\x18\x04 \x03(\x0b\x32\x1e.rapport.rest.v1.NeutralMember\x12\x0f\n\x07\x66oreign\x18\x05 \x03(\t\x12\x10\n\x08text_arm\x18\x06 \x01(\t\",\n\rNeutralMember\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x18\n\tOneofRule\x12\x0b\n\x03tag\x18\x01 \x01(\t\"\x81\x01\n\tFieldRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08nullable\x18\x02 \x01(\x08\x12\x12\n\nomit_empty\x18\x03 \x01(\x08\x12!\n\x03raw\x18\x04 \x01(\x0e\x32\x14.rapport.rest.v1.Raw\x12\x0c\n\x04\x66lat\x18\x05 \x01(\x08\x12\x0f\n\x07opt_out\x18\x06 \x01(\t\"\x8f\x02\n\x0b\x46ieldLimits\x12\x14\n\x07minimum\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nmin_length\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x17\n\nmax_length\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x16\n\tmin_items\x18\x05 \x01(\rH\x04\x88\x01\x01\x12\x16\n\tmax_items\x18\x06 \x01(\rH\x05\x88\x01\x01\x12\x14\n\x07pattern\x18\x07 \x01(\tH\x06\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximumB\r\n\x0b_min_lengthB\r\n\x0b_max_lengthB\x0c\n\n_min_itemsB\x0c\n\n_max_itemsB\n\n\x08_pattern\"\x1d\n\rEnumValueRule\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\nMethodRule\x12+\n\x06stream\x18\x01 \x01(\x0b\x32\x1b.rapport.rest.v1.StreamRule\"\'\n\nStreamRule\x12\x0b\n\x03rpc\x18\x01 \x01(\t\x12\x0c\n\x04\x66lag\x18\x02 \x01(\t*A\n\x05Shape\x12\x15\n\x11SHAPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSHAPE_UNION\x10\x01\x12\x10\n\x0cSHAPE_INLINE\x10\x02*6\n\x03Raw\x12\x13\n\x0fRAW_UNSPECIFIED\x10\x00\x12\x0c\n\x08RAW_JSON\x10\x01\x12\x0c\n\x08RAW_TEXT\x10\x02:P\n\x07message\x12\x1f.google.protobuf.MessageOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1c.rapport.rest.v1.MessageRule:J\n\x05union\x12\x1d.google.protobuf.OneofOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1a.rapport.rest.v1.OneofRule:J\n\x05\x66ield\x12\x1d.google.protobuf.FieldOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1a.rapport.rest.v1.FieldRule:M\n\x06limits\x12\x1d.google.protobuf.FieldOptions\x18\xd2\x86\x03 \x01(\x0b\x32\x1c.rapport.rest.v1.FieldLimits:R\n\x05value\x12!.google.protobuf.EnumValueOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1e.rapport.rest.v1.EnumValueRule:M\n\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1b.rapport.rest.v1.MethodRuleB2\n\x0frapport.rest.v1P\x01Z\x1drapport/rest/v1;rapportrestv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rapport.rest.v1.rest_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_SHAPE']._serialized_start=844
-  _globals['_SHAPE']._serialized_end=909
-  _globals['_RAW']._serialized_start=911
-  _globals['_RAW']._serialized_end=965
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\017rapport.rest.v1P\001Z\035rapport/rest/v1;rapportrestv1'
+  _globals['_SHAPE']._serialized_start=862
+  _globals['_SHAPE']._serialized_end=927
+  _globals['_RAW']._serialized_start=929
+  _globals['_RAW']._serialized_end=983
   _globals['_MESSAGERULE']._serialized_start=82
-  _globals['_MESSAGERULE']._serialized_end=233
-  _globals['_NEUTRALMEMBER']._serialized_start=235
-  _globals['_NEUTRALMEMBER']._serialized_end=279
-  _globals['_ONEOFRULE']._serialized_start=281
-  _globals['_ONEOFRULE']._serialized_end=305
-  _globals['_FIELDRULE']._serialized_start=308
-  _globals['_FIELDRULE']._serialized_end=437
-  _globals['_FIELDLIMITS']._serialized_start=440
-  _globals['_FIELDLIMITS']._serialized_end=711
-  _globals['_ENUMVALUERULE']._serialized_start=713
-  _globals['_ENUMVALUERULE']._serialized_end=742
-  _globals['_METHODRULE']._serialized_start=744
-  _globals['_METHODRULE']._serialized_end=801
-  _globals['_STREAMRULE']._serialized_start=803
-  _globals['_STREAMRULE']._serialized_end=842
+  _globals['_MESSAGERULE']._serialized_end=251
+  _globals['_NEUTRALMEMBER']._serialized_start=253
+  _globals['_NEUTRALMEMBER']._serialized_end=297
+  _globals['_ONEOFRULE']._serialized_start=299
+  _globals['_ONEOFRULE']._serialized_end=323
+  _globals['_FIELDRULE']._serialized_start=326
+  _globals['_FIELDRULE']._serialized_end=455
+  _globals['_FIELDLIMITS']._serialized_start=458
+  _globals['_FIELDLIMITS']._serialized_end=729
+  _globals['_ENUMVALUERULE']._serialized_start=731
+  _globals['_ENUMVALUERULE']._serialized_end=760
+  _globals['_METHODRULE']._serialized_start=762
+  _globals['_METHODRULE']._serialized_end=819
+  _globals['_STREAMRULE']._serialized_start=821
+  _globals['_STREAMRULE']._serialized_end=860
 # @@protoc_insertion_point(module_scope)

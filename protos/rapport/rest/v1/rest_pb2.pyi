@@ -96,8 +96,11 @@ class MessageRule(_message.Message):
     DROP_NULL_FIELD_NUMBER: _builtins.int
     NEUTRAL_FIELD_NUMBER: _builtins.int
     FOREIGN_FIELD_NUMBER: _builtins.int
+    TEXT_ARM_FIELD_NUMBER: _builtins.int
     shape: Global___Shape.ValueType
     """The shape, where it is not an object."""
+    text_arm: _builtins.str
+    """Of a tagged union: when reading, a string is taken as the payload of this arm."""
     @_builtins.property
     def drop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Unknown members that are read and dropped, whatever their value."""
@@ -124,10 +127,11 @@ class MessageRule(_message.Message):
         drop_null: _abc.Iterable[_builtins.str] | None = ...,
         neutral: _abc.Iterable[Global___NeutralMember] | None = ...,
         foreign: _abc.Iterable[_builtins.str] | None = ...,
+        text_arm: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drop", b"drop", "drop_null", b"drop_null", "foreign", b"foreign", "neutral", b"neutral", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drop", b"drop", "drop_null", b"drop_null", "foreign", b"foreign", "neutral", b"neutral", "shape", b"shape", "text_arm", b"text_arm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

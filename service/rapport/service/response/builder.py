@@ -76,7 +76,7 @@ def response_builder(
             logprobs=logprobs_writer(request.logprobs, vocabulary.token_bytes),
             prompt=prompt if output.token_ids else (),
             with_tokens=output.token_ids,
-            raw_output=_raw_writer(generation_request, vocabulary) if request.raw_output else None,
+            raw_output=_raw_writer(request, generation_request, vocabulary),
         )
         for index in range(request.n)
     ]
@@ -94,6 +94,12 @@ def _message_writer(tools: ToolPolicy) -> MessageWriter:
     return ToolCallWriter(tools) if tools.functions else TextWriter()
 
 
-def _raw_writer(request: GenerationRequest, vocabulary: Vocabulary) -> RawOutputWriter:
-    grammar = None if request.grammar is None else request.grammar.source
-    return RawOutputWriter(request.prompt, vocabulary.spell, grammar)
+def _raw_writer(
+    request: ChatRequest, generation_request: GenerationRequest, vocabulary: Vocabulary
+) -> RawOutputWriter | None:
+    if not request.raw_output:
+        return None
+    prompt, grammar = generation_request.prompt, generation_request.grammar
+    source = None if grammar is None else grammar.source
+    logprobs = logprobs_writer(request.logprobs, vocabulary.token_bytes)
+    return RawOutputWriter(prompt, vocabulary.spell, source, logprobs)

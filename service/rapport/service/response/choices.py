@@ -137,7 +137,7 @@ class ChoiceWriter:
         if self._with_tokens:
             self._pending.token_ids.extend(delta.token_ids)
         if self._raw_output is not None:
-            self._raw_output.add(delta.token_ids)
+            self._raw_output.add(delta)
         if self._logprobs is not None:
             self._logprobs.write(delta.logprobs, self._pending)
 
@@ -151,22 +151,35 @@ class ChoiceWriter:
 class RawOutputWriter:
     """Collects the prompt and the completion as the model sees them."""
 
-    def __init__(self, prompt: Iterable[int], spell: Spell, grammar: str | None = None) -> None:
+    def __init__(
+        self,
+        prompt: Iterable[int],
+        spell: Spell,
+        grammar: str | None = None,
+        logprobs: LogprobsWriter | None = None,
+    ) -> None:
         self._prompt = tuple(prompt)
         self._spell = spell
         self._grammar = grammar
+        self._logprobs = logprobs
         self._tokens: list[int] = []
+        self._written = ChoiceDelta()
+        """The log probabilities of the tokens."""
 
-    def add(self, tokens: Iterable[int]) -> None:
-        self._tokens.extend(tokens)
+    def add(self, delta: engine.Delta) -> None:
+        self._tokens.extend(delta.token_ids)
+        if self._logprobs is not None:
+            self._logprobs.write(delta.logprobs, self._written)
 
     def output(self) -> RawOutput:
+        has_logprobs = self._written.HasField("logprobs")
         return RawOutput(
             prompt_fragments=[self._spell(self._prompt)],
             prompt_token_ids=self._prompt,
             completion=self._spell(self._tokens),
             completion_token_ids=self._tokens,
             grammar=self._grammar,
+            completion_logprobs=self._written.logprobs if has_logprobs else None,
         )
 
 

@@ -23,11 +23,17 @@ def usage_of(generation: Generation | GenerationBatch) -> Usage:
 def metrics_of(generation: Generation | GenerationBatch, arrived_at: float) -> PerfMetrics:
     """How the request ran until now; it arrived at a time of the monotonic clock."""
     drafted = generation.drafted_tokens
-    first_token_at = generation.first_token_at
-    return PerfMetrics(
+    started_at, first_token_at = generation.started_at, generation.first_token_at
+    metrics = PerfMetrics(
         prompt_tokens=generation.prompt_tokens,
         cached_prompt_tokens=generation.cached_tokens,
         server_time_to_first_token=0.0 if first_token_at is None else first_token_at - arrived_at,
         server_processing_time=time.monotonic() - arrived_at,
         speculation_acceptance=generation.accepted_tokens / drafted if drafted else None,
     )
+    if started_at is not None:
+        metrics.prefill_queue_duration = started_at - generation.submitted_at
+        if first_token_at is not None:
+            metrics.prefill_duration = first_token_at - started_at
+            metrics.generation_duration = generation.last_token_at - first_token_at
+    return metrics

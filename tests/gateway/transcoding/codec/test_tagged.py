@@ -8,6 +8,7 @@ import pytest
 
 from rapport.gateway.transcoding.codec.decode import decoder
 from rapport.gateway.transcoding.codec.violations import InvalidError
+from rapport.v1.chat_pb2 import Prediction
 from tests.gateway.library import message
 
 DECODE = decoder(message("Everything").DESCRIPTOR, ignore_unknown=False)
@@ -58,6 +59,14 @@ def test_arms() -> None:
     assert text.WhichOneof("kind") == "text"
     assert nothing.HasField("nothing")
     assert flat.flat.count == 3
+
+
+def test_a_text_in_place_of_the_object() -> None:
+    """Where an option names the arm, a string is its payload."""
+    decode = decoder(Prediction.DESCRIPTOR, ignore_unknown=False)
+    assert decode("so") == decode({"type": "content", "content": "so"})
+    with pytest.raises(InvalidError, match="valid dictionary"):
+        decode(1)
 
 
 def test_two_unions_in_one_object() -> None:

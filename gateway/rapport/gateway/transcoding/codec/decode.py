@@ -90,8 +90,11 @@ class _Compiler:
         arms = (name for union in tagged for name in union.names)
         _check_names(message, [*map(rules.json_name, fields), *arms])
         unknown = self._unknown(message, tagged)
+        text_arm = rules.message_rule(message).text_arm
 
         def read(value: Any, target: Any, where: Path, violations: list[Violation]) -> None:
+            if text_arm and type(value) is str:
+                value = {tagged[0].tag: text_arm, text_arm: value}
             if type(value) is not dict:
                 violations.append(Violation(where, "Input should be a valid dictionary"))
                 return

@@ -17,7 +17,7 @@ class TaggedUnion:
     """A oneof whose arm is named by a member, the tag, of the object that it is part of."""
 
     def __init__(self, oneof: OneofDescriptor, compile_field: Callable[..., Read]) -> None:
-        self._tag = rules.tag_of(oneof)
+        self.tag = rules.tag_of(oneof)
         self._arms = {rules.json_name(field): field for field in oneof.fields}
         self._members = {
             name: _flat(field, compile_field)
@@ -26,19 +26,19 @@ class TaggedUnion:
             for name, field in self._arms.items()
         }
         payloads = {name for members in self._members.values() for name in members}
-        self.names = [self._tag, *sorted(payloads)]
+        self.names = [self.tag, *sorted(payloads)]
         self._any = dict.fromkeys(self.names, _skip)
 
     def select(
         self, value: dict[str, Any], target: Any, where: Path, violations: list[Violation]
     ) -> Members:
         """The members that the tag of `value` allows. Sets the arm and requires its payload."""
-        tag: Any = value.get(self._tag)
+        tag: Any = value.get(self.tag)
         field = self._arms.get(tag) if type(tag) is str else None
         if field is None:
-            missing = self._tag not in value
+            missing = self.tag not in value
             problem = "Field required" if missing else one_of(self._arms)
-            violations.append(Violation(where.member(self._tag), problem))
+            violations.append(Violation(where.member(self.tag), problem))
             return self._any
         members = self._members[tag]
         if rules.field_rule(field).flat:
@@ -47,7 +47,7 @@ class TaggedUnion:
             violations.append(Violation(where.member(tag), "Field required"))
         elif value[tag] is None:
             members[tag](None, target, where.member(tag), violations)
-        return {self._tag: _skip, **members}
+        return {self.tag: _skip, **members}
 
 
 def _flat(field: FieldDescriptor, compile_field: Callable[..., Read]) -> Members:
