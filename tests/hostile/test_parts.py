@@ -93,4 +93,4 @@ def test_slow_scrapes(attacked: Attacked) -> None:
     metrics = (attacked.target.service_metrics, attacked.target.gateway_metrics)
     with attacked.beside():
         for url in metrics:
-            junk.slow_scrapes(str(url), clients=60, seconds=1)
+            junk.slow_scrapes(str(url), clients=60, seconds=4)

@@ -82,6 +82,21 @@ async def test_metadata(tmp_path: Path, lifecycle: Lifecycle, engine: ScriptedEn
     await server.stop(None)
 
 
+async def test_calls_of_many_connections_wait(
+    address: str, channel: grpc.aio.Channel, engine: ScriptedEngine
+) -> None:
+    """Behind thousands of calls that others have begun, one more is not dropped."""
+    await channel.channel_ready()
+    engine.script = [ends(0)]
+    with ExitStack() as opened:
+        for _ in range(CALLING):
+            peer = opened.enter_context(http2.connect(address))
+            # The event loop stands still meanwhile, so these come first.
+            peer.sendall(b"".join(CALLS))
+            assert peer.recv(1)
+        await ChatServiceStub(channel).CreateChatCompletion(chat("Hi"))
+
+
 async def test_the_socket_waits_for_nobody_at_the_address(
     tmp_path: Path, lifecycle: Lifecycle, engine: ScriptedEngine
 ) -> None:
