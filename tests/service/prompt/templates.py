@@ -140,3 +140,69 @@ QWEN_CODER = r"""{%- if tools %}
     {%- endfor %}
 {%- endfor %}
 """
+# Families whose templates show no tools.
+PHI = r"""{% for message in messages %}
+{{- '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}
+"""
+ZEPHYR = r"""{% for message in messages %}
+{% if message['role'] == 'user' %}
+{{ '<|user|>\n' + message['content'] + eos_token }}
+{% elif message['role'] == 'system' %}
+{{ '<|system|>\n' + message['content'] + eos_token }}
+{% elif message['role'] == 'assistant' %}
+{{ '<|assistant|>\n'  + message['content'] + eos_token }}
+{% endif %}
+{% if loop.last and add_generation_prompt %}
+{{ '<|assistant|>' }}
+{% endif %}
+{% endfor %}"""
+LLAMA_2 = r"""{% if messages[0]['role'] == 'system' %}
+    {%- set loop_messages = messages[1:] %}{% set system_message = messages[0]['content'] %}
+{%- else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}
+{%- for message in loop_messages %}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
+        {{- raise_exception('Conversation roles must alternate user/assistant/...') }}
+    {%- endif %}
+    {%- set content = message['content'] %}
+    {%- if loop.index0 == 0 and system_message != false %}
+        {%- set content = '<<SYS>>\n' + system_message + '\n<</SYS>>\n\n' + content %}
+    {%- endif %}
+    {%- if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}
+    {%- else %}{{ ' '  + content.strip() + ' ' + eos_token }}{% endif %}
+{%- endfor %}"""
+DEEPSEEK = r"""{% set ns = namespace(system_prompt='', is_first=true) %}
+{%- for message in messages if message['role'] == 'system' %}
+    {%- set ns.system_prompt = ns.system_prompt + message['content'] %}
+{%- endfor %}
+{{- bos_token + ns.system_prompt }}
+{%- for message in messages %}
+    {%- if message['role'] == 'user' %}{{ '<|User|>' + message['content'] }}
+    {%- elif message['role'] == 'assistant' %}
+        {%- set content = message['content'].split('</think>')[-1] | trim %}
+        {%- generation %}{{ '<|Assistant|>' + content + eos_token }}{% endgeneration %}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|Assistant|>' }}{% endif %}"""
+# Shows contents only as parts.
+VISION = r"""{% for message in messages %}{{ message.role | capitalize + ':' }}
+{%- for part in message.content %}
+    {%- if part.type == 'image' %}<image>{% elif part.type == 'text' %}{{ part.text }}{% endif %}
+{%- endfor %}<end_of_utterance>
+{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"""
+SPECIAL_TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
+FAMILIES = {
+    "Qwen": QWEN,
+    "Qwen Coder": QWEN_CODER,
+    "Llama 3": LLAMA,
+    "Llama 2": LLAMA_2,
+    "Mistral": MISTRAL,
+    "Mistral Small": MISTRAL_WITH_ARGUMENTS,
+    "Granite": GRANITE,
+    "Gemma": GEMMA,
+    "Phi": PHI,
+    "Zephyr": ZEPHYR,
+    "DeepSeek": DEEPSEEK,
+    "SmolVLM": VISION,
+}

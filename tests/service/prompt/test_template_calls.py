@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,3 +102,29 @@ def test_calls_are_written_where_the_template_leaves_them_out(cpu_folder: Path) 
     text = vocabulary.spell(tokens)
     assert '"name": "f"' in text
     assert text.endswith('<|end_of_role|><|tool_call|>[{"name": "f", "arguments": {"x": 1}}]')
+
+
+RECORDED = json.loads((Path(__file__).parent / "transformers_prompts.json").read_text())
+
+
+@pytest.mark.parametrize("family", templates.FAMILIES)
+def test_prompts_are_those_of_transformers(family: str) -> None:
+    """With and without tools and calls, in the contents that the template takes, or refused."""
+    found = ChatTemplate(templates.FAMILIES[family], templates.SPECIAL_TOKENS)
+    parts = " in parts" if family == "SmolVLM" else ""
+    for name, messages in RECORDED["conversations"].items():
+        for tools, suffix in (((), ""), ((RECORDED["tool"],), " with tools")):
+            conversation = Conversation([turn_of(each) for each in messages], tools)
+            try:
+                prompt = found.render(conversation)
+            except InvalidRequestError:
+                prompt = None
+            assert prompt == RECORDED["prompts"][family][name + suffix + parts]
+
+
+def turn_of(said: dict[str, Any]) -> Turn:
+    calls = tuple(
+        Call(each["function"]["name"], each["function"]["arguments"], each["id"])
+        for each in said.get("tool_calls", ())
+    )
+    return Turn(said["role"], said["content"], calls, said.get("tool_call_id", ""))
