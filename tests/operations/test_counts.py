@@ -81,7 +81,7 @@ def test_everything_is_given_back(service: Meter, rest: Rest) -> None:
     service.wait_for_gain(1, "ended_requests_total", outcome="cancelled")
     for name in ("slots_used", "waiting_requests", "waiting_prompt_tokens", "kv_tokens"):
         service.wait_for_total(0, name)
-    for name in ("kv_reserved_tokens", "kv_bytes"):
+    for name in ("kv_reserved_tokens", "kv_usage_ratio", "kv_bytes"):
         service.wait_for_total(0, name)
 
 

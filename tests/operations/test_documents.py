@@ -122,6 +122,14 @@ def test_quantiles_are_of_buckets(name: str) -> None:
     assert all("le" in node.modifier.labels for node in sums)
 
 
+def test_metrics_of_the_inference_gateway_are_gauges() -> None:
+    """What the endpoint picker is given are gauges of one series, as its protocol asks."""
+    scaling = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+    kinds = {name: (kind, labels.strip()) for name, kind, labels, _ in ROW.findall(METRICS)}
+    named = re.findall(r"^\| (?:Total|KVCache).* \| `(rapport_\w+)`", scaling, re.MULTILINE)
+    assert [kinds[name] for name in named] == [("gauge", "")] * 3
+
+
 def test_every_metric_is_shown_or_watched() -> None:
     """No metric of the table is left out of dashboard and alerts but those that `top` is for."""
     used = {selector.name for text in EXPRESSIONS.values() for selector in selectors(text)}

@@ -118,6 +118,11 @@ def _occupancy(engine: Engine) -> Iterator[Metric]:
     yield _gauge(
         "kv_budget_tokens", "Tokens that all sequences together may grow to.", now.kv_budget_tokens
     )
+    yield _gauge(
+        "kv_usage_ratio",
+        "Share of rapport_kv_budget_tokens that is reserved, from 0 to 1.",
+        now.kv_reserved_tokens / now.kv_budget_tokens if now.kv_budget_tokens else 0,
+    )
     yield _gauge("kv_bytes", "Memory of rapport_kv_tokens, in bytes.", now.kv_bytes)
     yield _gauge(
         "kv_budget_bytes", "Memory of rapport_kv_budget_tokens, in bytes.", now.kv_budget_bytes
