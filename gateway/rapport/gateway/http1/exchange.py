@@ -106,14 +106,17 @@ class Exchange:
 
     def require_json(self) -> None:
         """Raises a 415 unless the body is declared to be JSON, in UTF-8 and a coding known here."""
-        kind = self.headers.get("content-type", "")
+        kind = self._all_values("content-type")
         if not _JSON_TYPE.fullmatch(kind):
             raise bad_request("The Content-Type should be application/json", status=415)
         charset = _CHARSET.search(kind)
         if charset and charset[1].lower() not in _UTF8:
             raise bad_request("The charset of the body should be UTF-8", status=415)
-        lines = [value for name, value in self.request.headers if name == "content-encoding"]
-        self._coding = coding_of(", ".join(lines))
+        self._coding = coding_of(self._all_values("content-encoding"))
+
+    def _all_values(self, name: str) -> str:
+        """A header's values as one (RFC 9110, 5.3): who reads the first or the last is misled."""
+        return ", ".join(value for each, value in self.request.headers if each == name)
 
     @property
     def is_compressed(self) -> bool:
