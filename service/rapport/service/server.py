@@ -36,6 +36,7 @@ from rapport.service.interceptors.rate_limit import limit_rate, limit_users
 from rapport.service.interceptors.read import MessageReader, read_request
 from rapport.service.interceptors.scope import Scope, ScopeInterceptor
 from rapport.service.interceptors.slow_reader import SlowReaderGuard
+from rapport.service.interceptors.unknown_method import refusing_unknown_methods
 from rapport.service.keys.key_store import Key, KeyStore
 from rapport.service.keys.limits import KeyLimits
 from rapport.service.keys.rate_limiter import RateLimiter
@@ -160,7 +161,7 @@ class Server:
             ("grpc.absolute_max_metadata_size", max_metadata_bytes + max_metadata_bytes // 4),
             ("grpc.enable_channelz", int(self._settings.channelz)),
         ]
-        with surviving_undecodable_paths():
+        with surviving_undecodable_paths(refusing_unknown_methods()):
             return grpc.aio.server(interceptors=interceptors, options=options)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -19,6 +19,8 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 GrpcContext = grpc.aio.ServicerContext[Any, Any]
+
+Refusal = Callable[[object, GrpcContext], Awaitable[None]]
 
 LOGGER = "grpc._cython.cygrpc"
 SEND_ERROR = "ExecuteBatchError"
@@ -35,14 +37,17 @@ def mute_callers_errors() -> None:
 
 
 @contextmanager
-def surviving_undecodable_paths() -> Iterator[None]:
+def surviving_undecodable_paths(refuse: Refusal) -> Iterator[None]:
     """Makes a server that is created in the `with` block refuse methods that are not registered.
+
+    `refuse` ends such a call.
 
     grpcio (1.84 to 1.85.3) decodes the path of such a call in the loop that accepts calls, so that
     one call of a path that is not UTF-8 would end the server. Generic handlers are not asked.
     """
     original = cygrpc.AioServer
-    cygrpc.AioServer = _RegisteredOnlyServer
+    members = {"refuse": staticmethod(refuse)}
+    cygrpc.AioServer = type("Server", (_RegisteredOnlyServer,), members)
     try:
         yield
     finally:
@@ -60,10 +65,12 @@ class _RegisteredOnlyServer(cygrpc.AioServer):  # type: ignore[misc]
     The name of a registered method is not decoded from what the caller sent.
     """
 
+    refuse: Refusal
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._unregistered = f"/{uuid4()}"
-        handler: Any = grpc.stream_stream_rpc_method_handler(_refuse)
+        handler: Any = grpc.stream_stream_rpc_method_handler(self.refuse)
         self.add_registered_method_handlers({self._unregistered: handler})
 
     def _make_request_call_future(self, method: bytes | None) -> asyncio.Future[Any]:
@@ -74,7 +81,3 @@ class _RegisteredOnlyServer(cygrpc.AioServer):  # type: ignore[misc]
             None if unregistered else method
         )
         return future
-
-
-async def _refuse(_: object, rpc: GrpcContext) -> None:
-    await rpc.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")

@@ -116,7 +116,7 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
             self._on_reset()
             raise
         trace_headers = {name: metadata_value(rpc, name) for name in TRACE_HEADERS}
-        context = RequestContext(rpc, method, _request_id(rpc), streamed, trace_headers)
+        context = RequestContext(rpc, method, request_id(rpc), streamed, trace_headers)
         context.headers_sent = not self._send_headers
         set_current(context)
         async with AsyncExitStack() as stack:
@@ -133,6 +133,7 @@ def metadata_value(rpc: GrpcContext, name: str) -> str:
     return ""
 
 
-def _request_id(rpc: GrpcContext) -> str:
+def request_id(rpc: GrpcContext) -> str:
+    """The id that the caller gives the request, or a new one."""
     given = metadata_value(rpc, REQUEST_ID)
     return given if VALID_REQUEST_ID.fullmatch(given) else str(uuid4())
