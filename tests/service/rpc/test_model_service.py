@@ -39,10 +39,11 @@ async def test_get(channel: grpc.aio.Channel) -> None:
 
 
 @pytest.mark.usefixtures("engine")
-async def test_unknown(channel: grpc.aio.Channel) -> None:
-    """Another model is not found, and those that are served are named."""
+@pytest.mark.parametrize("name", ["other", ""])
+async def test_unknown(channel: grpc.aio.Channel, name: str) -> None:
+    """Another model, or none, is not found, and those that are served are named."""
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await ModelServiceStub(channel).GetModel(GetModelRequest(model="other"))
+        await ModelServiceStub(channel).GetModel(GetModelRequest(model=name))
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
     text = f"Model not found, inaccessible, and/or not deployed; served: {MODEL}"
     assert raised.value.details() == text

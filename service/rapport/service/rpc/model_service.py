@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rapport.service.errors import ModelNotFoundError
 from rapport.service.interceptors import context as request_context
 from rapport.service.interceptors.context import GrpcContext
 from rapport.service.lifecycle import Lifecycle, ServedModel
@@ -38,10 +39,10 @@ class ModelService(ModelServiceServicer):
         self, request: GetModelRequest, _context: GrpcContext
     ) -> GetModelResponse:
         served = self._lifecycle.served
-        served.check_name(request.model)
-        # A request without a name never comes over REST, and means the only model.
-        names = (name for name in served.names if is_named(name, request.model))
-        return GetModelResponse(model=_model(served, next(names, served.model)))
+        for name in served.names:
+            if is_named(name, request.model):
+                return GetModelResponse(model=_model(served, name))
+        raise ModelNotFoundError(*served.names)
 
 
 def _model(served: ServedModel, name: str) -> Model:
