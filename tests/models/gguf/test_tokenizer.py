@@ -142,6 +142,12 @@ def test_a_space_before_the_text() -> None:
     assert tokenizer.decode(encoding.ids[:1]) == "hello"
 
 
+def test_pieces_are_of_some_length() -> None:
+    """All splits of a piece of a million letters would take minutes."""
+    with pytest.raises(CorruptFileError, match="token 259 has 1000000 characters, over 512"):
+        tokenizer_from(sentence_piece(["a" * 1_000_000]))
+
+
 def test_pieces_need_all_bytes() -> None:
     vocabulary = sentence_piece(PIECES)
     vocabulary.tokens[3 + 0x41] = "gone"

@@ -17,6 +17,8 @@ from rapport.models.gguf.vocabulary import (
     Vocabulary,
 )
 
+# Those of Gemma have 16. Each way to split a piece in two is tried.
+MAX_PIECE_CHARS = 512
 SPACE = "▁"  # stands for a space in the tokens of SentencePiece
 
 
@@ -67,7 +69,7 @@ def _sentence_piece(vocabulary: Vocabulary) -> Tokenizer:
     split a piece in two is a merge, ranked by the score of the whole.
 
     Raises:
-        CorruptFileError: it lacks a byte.
+        CorruptFileError: it lacks a byte, or has a piece that is too long.
     """
     ids = _ids(vocabulary)
     if missing := [byte for byte in range(256) if f"<0x{byte:02X}>" not in ids]:
@@ -96,6 +98,10 @@ def _splits(vocabulary: Vocabulary, ids: dict[str, int]) -> Iterator[tuple[float
     for token, id_ in ids.items():
         if vocabulary.types[id_] != NORMAL:
             continue
+        if len(token) > MAX_PIECE_CHARS:
+            raise CorruptFileError(
+                f"token {id_} has {len(token)} characters, over {MAX_PIECE_CHARS}"
+            )
         for place in range(1, len(token)):
             left, right = ids.get(token[:place]), ids.get(token[place:])
             if left is not None and right is not None:
