@@ -161,6 +161,17 @@ def test_a_draft_at_the_end_of_a_slot_stays_in_it(emulated: EmulatedRunner) -> N
     assert emulated.observed.seen["input_ids"].shape == (1, 5)
 
 
+def test_a_row_that_is_too_many_writes_behind_what_was_copied_to_its_slot(
+    emulated: EmulatedRunner,
+) -> None:
+    """As of a sequence that was moved there, and then waits for its mask."""
+    emulated.prefill(0, [5, 6, 7], 0)
+    emulated.copy(0, 3, 3)
+    copied = emulated.read(3, 0, 3)
+    emulated.decode([1, 2, 3], [3, 0, 0])
+    assert (emulated.read(3, 0, 3) == copied).all()
+
+
 def test_first_guesses_of_speed_are_measured(runner: DeviceRunner) -> None:
     """Of this model on this device; what decides how logits are rounded stays constant."""
     step_s, row_s, _ = runner.pace.decode_costs_s
