@@ -22,11 +22,11 @@ TOLERANCE = 1e-3
 PATTERNS = (
     (re.compile(r'("created": ?)"?\d{9,}"?'), r"\1<time>"),
     (
-        re.compile(r'("(?:server-time-to-first-token|server-processing-time)": ?)[\d.e-]+'),
-        r"\1<seconds>",
-    ),
-    (
-        re.compile(r'("(?:server_time_to_first_token|server_processing_time)": ?)[\d.e-]+'),
+        re.compile(
+            r'("(?:server[-_]time[-_]to[-_]first[-_]token|server[-_]processing[-_]time'
+            r'|prefill[-_]queue[-_]duration|prefill[-_]duration|generation[-_]duration)": ?)'
+            r"[\d.e-]+"
+        ),
         r"\1<seconds>",
     ),
     (re.compile(r'("uptime(?:_s|S)econds": ?)[\d.e-]+'), r"\1<seconds>"),
