@@ -14,11 +14,14 @@ from tests.contract.callers import Caller, Grpc, Json, Rest, chat, to_proto
 from tests.contract.streams import join_stream, without_transient
 
 USAGE = ["prompt_tokens", "total_tokens", "completion_tokens", "prompt_tokens_details"]
-METRICS = [
+IN_HEADERS = [
     "prompt-tokens",
     "cached-prompt-tokens",
     "server-time-to-first-token",
     "server-processing-time",
+]
+METRICS = [
+    *IN_HEADERS,
     "prefill-queue-duration",
     "prefill-duration",
     "generation-duration",
@@ -206,7 +209,7 @@ def test_metadata_over_grpc(rpc: Grpc) -> None:
     _, call = rpc.stub.CreateChatCompletion.with_call(to_proto(chat()), timeout=60)
     metadata = dict(call.initial_metadata())
     assert metadata["fireworks-prompt-tokens"] == "37"
-    assert {f"fireworks-{name}" for name in METRICS} <= metadata.keys()
+    assert {f"fireworks-{name}" for name in IN_HEADERS} <= metadata.keys()
     assert metadata["x-request-id"]
 
 

